@@ -1,0 +1,125 @@
+package registry
+
+import (
+	"cmp"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+
+	"github.com/fastpull/fastpull/fault"
+)
+
+// Options says how registries are reached. The zero value does what Docker
+// does on the same machine.
+type Options struct {
+	// PlainHTTP speaks http, without TLS, to all registries.
+	PlainHTTP bool
+	// SkipTLSVerify takes any certificate for any name.
+	SkipTLSVerify bool
+	// CAFiles are PEM files with certificates of authorities to trust beside
+	// those of the system.
+	CAFiles []string
+	// CertsDirs are folders in which a folder HOST or HOST:PORT holds *.crt
+	// (authorities) and pairs of *.cert and *.key (client certificates) for
+	// that registry. Default: /etc/docker/certs.d, if it is there.
+	CertsDirs []string
+	// DaemonJSON is Docker's configuration, of which "insecure-registries" is
+	// used. Default: /etc/docker/daemon.json, if it is there.
+	DaemonJSON string
+	// Keychain finds credentials. Default: authn.DefaultKeychain, which reads
+	// Docker's and Podman's configuration.
+	Keychain authn.Keychain
+	// UserAgent is sent with every request. Default: "fastpull".
+	UserAgent string
+	// StallTimeout is how long a body may bring no byte before it is given up
+	// and asked for again. Default: 30 s.
+	StallTimeout time.Duration
+	// Retries is how many failures in a row, without a byte in between, are
+	// followed by another try. Default: 5; negative: none.
+	Retries int
+	// ManifestLimit is the largest manifest taken, in bytes. Default: 4 MiB.
+	ManifestLimit int64
+	// Connections is how many requests may be in flight for a registry at the
+	// same time; those that its redirects lead to count as well. Default: 16.
+	Connections int
+}
+
+// Client fetches from registries. It is safe for concurrent use.
+type Client struct {
+	opt      Options
+	roots    *x509.CertPool // nil: those of the system
+	insecure insecureHosts
+	dial     func(ctx context.Context, network, addr string) (net.Conn, error)
+	backoff  time.Duration // before the first retry
+
+	hosts    flight[string, *host]
+	sessions flight[string, *session]
+}
+
+// New returns a client. It reads the files that o names, and fails if one of
+// them is missing or bad; of Docker's own files, which are read by default,
+// only a bad one is an error.
+func New(o Options) (*Client, error) {
+	c := &Client{
+		opt:     o,
+		dial:    (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext,
+		backoff: firstBackoff,
+	}
+	if c.opt.Keychain == nil {
+		c.opt.Keychain = authn.DefaultKeychain
+	}
+	c.opt.UserAgent = cmp.Or(o.UserAgent, "fastpull")
+	c.opt.ManifestLimit = cmp.Or(max(o.ManifestLimit, 0), 4<<20)
+	c.opt.StallTimeout = cmp.Or(max(o.StallTimeout, 0), 30*time.Second)
+	c.opt.Retries = max(cmp.Or(o.Retries, 5), 0)
+	c.opt.Connections = cmp.Or(max(o.Connections, 0), 16)
+
+	for _, dir := range o.CertsDirs {
+		if _, err := os.ReadDir(dir); err != nil {
+			return nil, fileError("folder of certificates", err)
+		}
+	}
+	if len(o.CAFiles) > 0 {
+		c.roots = systemRoots()
+		for _, file := range o.CAFiles {
+			if err := addRoots(c.roots, file); err != nil {
+				return nil, err
+			}
+		}
+	}
+	var err error
+	c.insecure, err = readDaemonJSON(o.DaemonJSON)
+	return c, err
+}
+
+// Close drops the connections that are not in use. Readers that are still open
+// are not disturbed.
+func (c *Client) Close() {
+	for _, h := range c.hosts.values() {
+		h.transport.CloseIdleConnections()
+	}
+}
+
+// absent reports whether a default file is as good as not there.
+func absent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission)
+}
+
+// fileError reports a file that could not be read; err names it.
+func fileError(what string, err error) error {
+	err = fmt.Errorf("read %s: %w", what, err)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fault.Wrap(fault.NotFound, err)
+	case errors.Is(err, fs.ErrPermission):
+		return fault.Wrap(fault.Denied, err)
+	}
+	return err
+}

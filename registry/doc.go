@@ -1,0 +1,45 @@
+// Package registry is the remote side of a pull: image names, the hosts that
+// serve them, the credentials for those, manifests, and blobs. It knows bytes
+// and digests; what a layer or an image is, it does not know.
+//
+// What it promises:
+//
+//   - A [Manifest] has been hashed. What was asked for by digest has that
+//     digest, and a registry that names a digest for a tag has told the truth.
+//   - A blob from [Client.Blob] is exactly as long as its descriptor says: the
+//     reader gives io.EOF there and nowhere else. It heals by itself what can
+//     be healed: a lost connection, a stall, an overloaded server. It does not
+//     hash, since its caller does so on the way.
+//   - Nothing waits for ever. Each step of a request has a time limit, a body
+//     is given up when no byte came for a while, failures in a row are counted,
+//     and every wait ends with its context.
+//   - Credentials go to the registry they are for and to the token server that
+//     it names, never to a host that a download is redirected to. What began
+//     with https does not go on with http.
+//   - A digest is checked before it becomes part of an address.
+//
+// # How it works
+//
+// For each registry host there is one [http.Transport] with the TLS
+// configuration that Docker would use for it, and for each repository one
+// session: the ping and the token exchange of go-containerregistry
+// (transport.Wrapper), made once however many requests wait for it, and again
+// when the registry asks for it in mid-pull (session.go). On top of that are
+// plain GETs (request.go), the rules for trying again (retry.go), and the two
+// things to get (manifest.go, blob.go).
+//
+// # Plain http
+//
+// As in Docker, a host is spoken to by https, except that one which is
+// loopback (127.0.0.0/8, ::1, localhost) or is listed in "insecure-registries"
+// of Docker's daemon.json is not asked for a certificate to trust, and is
+// tried by http when there is no https at all. Other private addresses get no
+// such favour. Options.PlainHTTP makes it http for all hosts.
+//
+// # Sources
+//
+// The OCI distribution specification 1.1; the token protocol as described in
+// distribution/distribution docs/content/spec/auth; moby daemon/pkg/registry
+// (config.go, registry.go) for insecure registries and certs.d; RFC 9110 for
+// ranges and Retry-After.
+package registry

@@ -1,0 +1,103 @@
+package registry
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+)
+
+const defaultDaemonJSON = "/etc/docker/daemon.json"
+
+// insecureHosts is "insecure-registries" of a daemon.json.
+type insecureHosts struct {
+	names map[string]bool
+	nets  []netip.Prefix
+}
+
+// readDaemonJSON reads the file, or the default one if it is there and may be
+// read: that of a machine's administrator can be for root alone.
+func readDaemonJSON(file string) (insecureHosts, error) {
+	in := insecureHosts{names: map[string]bool{}}
+	data, err := os.ReadFile(cmp.Or(file, defaultDaemonJSON))
+	if err != nil {
+		if file == "" && absent(err) {
+			return in, nil
+		}
+		return in, fileError("Docker's configuration", err)
+	}
+	file = cmp.Or(file, defaultDaemonJSON)
+	var conf struct {
+		Insecure []string `json:"insecure-registries"`
+	}
+	// Docker takes an empty file for an empty configuration.
+	if len(strings.TrimSpace(string(data))) > 0 {
+		if err := json.Unmarshal(data, &conf); err != nil {
+			return in, fmt.Errorf("read Docker's configuration %s: %w", file, err)
+		}
+	}
+	for _, entry := range conf.Insecure {
+		if p, err := netip.ParsePrefix(entry); err == nil {
+			in.nets = append(in.nets, p.Masked())
+			continue
+		}
+		entry = strings.TrimPrefix(strings.TrimPrefix(entry, "https://"), "http://")
+		if !hostPattern.MatchString(entry) {
+			return in, fmt.Errorf("read Docker's configuration %s: insecure-registries has %q, which is neither a host nor a network", file, cut(entry, 100))
+		}
+		in.names[strings.ToLower(entry)] = true
+	}
+	return in, nil
+}
+
+// match reports whether a host is loopback or listed, by name or by an
+// address. A name is resolved only if there are networks to compare with, and
+// one that does not resolve (behind a proxy it need not) is not listed.
+func (in insecureHosts) match(ctx context.Context, hostport string) bool {
+	if in.names[strings.ToLower(hostport)] {
+		return true
+	}
+	host := strings.Trim(hostOnly(hostport), "[]")
+	if host == "localhost" {
+		return true
+	}
+	listed := func(ip netip.Addr) bool {
+		ip = ip.Unmap()
+		for _, p := range in.nets {
+			if p.Contains(ip) {
+				return true
+			}
+		}
+		return ip.IsLoopback()
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return listed(ip)
+	}
+	if len(in.nets) == 0 {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return false
+	}
+	for _, ip := range ips {
+		if listed(ip) {
+			return true
+		}
+	}
+	return false
+}
+
+// hostOnly returns a host without its port.
+func hostOnly(hostport string) string {
+	if host, _, err := net.SplitHostPort(hostport); err == nil {
+		return host
+	}
+	return hostport
+}

@@ -1,0 +1,148 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/fastpull/fastpull/fault"
+)
+
+// The types of schema 1 are asked for so that the caller can say what it met;
+// a registry that has nothing else would otherwise answer 404.
+const (
+	schema1       = "application/vnd.docker.distribution.manifest.v1+json"
+	schema1Signed = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+)
+
+var acceptManifests = strings.Join([]string{
+	ocispec.MediaTypeImageIndex,
+	ocispec.MediaTypeImageManifest,
+	"application/vnd.docker.distribution.manifest.list.v2+json",
+	"application/vnd.docker.distribution.manifest.v2+json",
+	schema1Signed + ";q=0.1",
+	schema1 + ";q=0.1",
+}, ", ")
+
+// Manifest is a manifest or an index as the registry has it.
+type Manifest struct {
+	// MediaType is what the manifest says it is, or, if it does not, what the
+	// descriptor or the registry says.
+	MediaType string
+	// Digest is the digest of Bytes.
+	Digest digest.Digest
+	Bytes  []byte
+}
+
+// Manifest fetches the manifest that ref names: by digest if it has one, else
+// by tag.
+//
+// Errors are of kind [fault.NotFound] when there is none, [fault.Denied] when
+// credentials are lacking, and [fault.Corrupt] when what came is not what its
+// digest says, too large or no manifest. The signed kind of schema 1 cannot be
+// checked like this, and comes unchecked, as nobody can use it.
+func (c *Client) Manifest(ctx context.Context, ref Reference) (Manifest, error) {
+	e := errand{
+		ref: ref, doing: "fetch manifest of " + ref.String(), missing: "no such image",
+		advice: "check the name and what follows it; for some registries an image that you may not see does not exist",
+	}
+	if ref.digest != "" {
+		return c.manifest(ctx, ref, ref.digest.String(), ocispec.Descriptor{Digest: ref.digest, Size: -1}, e)
+	}
+	if !tagPattern.MatchString(ref.tag) {
+		return Manifest{}, fault.New(fault.Usage, "fetch a manifest: the reference has neither tag nor digest")
+	}
+	e.missing = "no such image or tag"
+	return c.manifest(ctx, ref, ref.tag, ocispec.Descriptor{Size: -1}, e)
+}
+
+// ManifestOf fetches the manifest that d, a descriptor in an index, names in
+// the repository of ref. Its digest and size are verified. Errors are those of
+// [Client.Manifest].
+func (c *Client) ManifestOf(ctx context.Context, ref Reference, d ocispec.Descriptor) (Manifest, error) {
+	e := errand{
+		ref: ref, doing: fmt.Sprintf("fetch manifest %s of %s", cut(d.Digest.String(), 150), ref.Familiar()),
+		missing: "the index names a manifest that the registry does not have", advice: incomplete,
+	}
+	if err := checkDigest(d.Digest); err != nil {
+		return Manifest{}, fmt.Errorf("%s: %w", e.doing, err)
+	}
+	if d.Size < 0 || d.Size > c.opt.ManifestLimit {
+		return Manifest{}, fault.New(fault.Corrupt, "%s: a size of %d bytes is not one of a manifest", e.doing, d.Size)
+	}
+	return c.manifest(ctx, ref, d.Digest.String(), d, e)
+}
+
+// manifest fetches by tag or digest. Of want, a digest of "" and a size of -1
+// are not known.
+func (c *Client) manifest(ctx context.Context, ref Reference, id string, want ocispec.Descriptor, e errand) (Manifest, error) {
+	p := c.patience()
+	for {
+		m, err := c.manifestOnce(ctx, ref, id, want)
+		if err == nil {
+			return m, nil
+		}
+		if err = p.again(ctx, err); err != nil {
+			return Manifest{}, e.explain(err)
+		}
+	}
+}
+
+func (c *Client) manifestOnce(ctx context.Context, ref Reference, id string, want ocispec.Descriptor) (Manifest, error) {
+	resp, err := c.get(ctx, ref, "/manifests/"+id, http.Header{"Accept": {acceptManifests}})
+	if err != nil {
+		return Manifest{}, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, c.opt.ManifestLimit+1))
+	switch {
+	case int64(len(body)) > c.opt.ManifestLimit:
+		return Manifest{}, fault.New(fault.Corrupt, "the manifest is larger than the limit of %d bytes", c.opt.ManifestLimit)
+	case err != nil:
+		return Manifest{}, fmt.Errorf("read body: %w", err)
+	}
+
+	algorithm := digest.SHA256
+	if want.Digest != "" {
+		algorithm = want.Digest.Algorithm()
+	}
+	m := Manifest{Bytes: body, Digest: algorithm.FromBytes(body)}
+	var self struct {
+		MediaType string `json:"mediaType"`
+	}
+	notJSON := json.Unmarshal(body, &self)
+	contentType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	switch {
+	case self.MediaType != "":
+		m.MediaType = self.MediaType
+	case want.MediaType != "":
+		m.MediaType = want.MediaType
+	default:
+		m.MediaType = contentType
+	}
+	if m.MediaType == schema1Signed {
+		return m, nil // its digest leaves the signature out
+	}
+
+	if want.Size >= 0 && int64(len(body)) != want.Size {
+		return Manifest{}, fault.New(fault.Corrupt, "%d bytes came, the descriptor says %d", len(body), want.Size)
+	}
+	if want.Digest != "" && m.Digest != want.Digest {
+		return Manifest{}, fault.New(fault.Corrupt, "what came has the digest %s, asked for was %s", m.Digest, want.Digest)
+	}
+	told := digest.Digest(resp.Header.Get("Docker-Content-Digest"))
+	if want.Digest == "" && checkDigest(told) == nil && told.Algorithm() == algorithm && told != m.Digest {
+		return Manifest{}, fault.New(fault.Corrupt, "what came has the digest %s, the registry says %s", m.Digest, told)
+	}
+	if notJSON != nil {
+		return Manifest{}, fault.New(fault.Corrupt, "what came is no manifest but %q: %w", cut(contentType, 100), notJSON)
+	}
+	return m, nil
+}

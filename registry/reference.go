@@ -1,0 +1,148 @@
+package registry
+
+import (
+	_ "crypto/sha256" // digests of both kinds are verified
+	_ "crypto/sha512"
+	"regexp"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/fastpull/fastpull/fault"
+)
+
+// The grammar of distribution/reference, which is what Docker accepts. The one
+// of go-containerregistry is wider: "../x" would be a repository.
+var (
+	hostPattern = regexp.MustCompile(`^(?:(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])` +
+		`(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?$`)
+	pathPattern   = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
+	tagPattern    = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
+	digestPattern = regexp.MustCompile(`^(?:sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})$`)
+	idPattern     = regexp.MustCompile(`^[a-f0-9]{64}$`)
+)
+
+// maxNameLen is the longest name, host included, that Docker takes.
+const maxNameLen = 255
+
+// Reference is a parsed image name. It is comparable; the zero value names
+// nothing.
+type Reference struct {
+	repo   name.Repository
+	tag    string
+	digest digest.Digest
+}
+
+// ParseReference parses an image name as it is written for docker pull: name,
+// name:tag, name@digest or name:tag@digest. A name without a host is one of
+// Docker Hub, one without tag and digest has the tag "latest". The error for a
+// bad name is of kind [fault.Usage].
+func ParseReference(s string) (Reference, error) {
+	bad := func(why string) (Reference, error) {
+		return Reference{}, fault.New(fault.Usage, "image name %q: %s", s, why)
+	}
+	for _, scheme := range []string{"https://", "http://", "docker://"} {
+		if rest, ok := strings.CutPrefix(s, scheme); ok {
+			_, err := bad("a name has no scheme")
+			return Reference{}, fault.WithHint(err, "write it without %s: %q", scheme, rest)
+		}
+	}
+
+	base, dig, hasDigest := strings.Cut(s, "@")
+	if hasDigest && !digestPattern.MatchString(dig) {
+		return bad("what follows the @ is not a digest (sha256: and 64 hex digits, or sha512: and 128)")
+	}
+	tag := ""
+	if i := strings.LastIndexByte(base, ':'); i >= 0 && !strings.Contains(base[i:], "/") {
+		base, tag = base[:i], base[i+1:]
+		if !tagPattern.MatchString(tag) {
+			return bad("the tag may have up to 128 letters, digits, '_', '.' and '-', and does not begin with the last two")
+		}
+	}
+	if tag == "" && !hasDigest {
+		tag = name.DefaultTag
+	}
+
+	host, path := splitHost(base)
+	switch {
+	case base == "":
+		return bad("no repository is named")
+	case idPattern.MatchString(base):
+		return bad("this is the ID of an image, not a name")
+	case !hostPattern.MatchString(host):
+		return bad("the registry's host is not one")
+	case path != strings.ToLower(path):
+		return bad("the repository has to be in lower case")
+	case !pathPattern.MatchString(path):
+		return bad("the repository may have lower case letters and digits, with single '.', '_', '__', '-' and '/' between them")
+	case len(host)+1+len(path) > maxNameLen:
+		return bad("longer than 255 characters")
+	}
+	reg, err := name.NewRegistry(host)
+	if err != nil {
+		return bad(err.Error())
+	}
+	if reg.RegistryStr() == name.DefaultRegistry && !strings.Contains(path, "/") {
+		path = "library/" + path
+	}
+	return Reference{repo: reg.Repo(path), tag: tag, digest: digest.Digest(dig)}, nil
+}
+
+// splitHost tells a host from the first folder of a repository as Docker does:
+// by a dot, a colon, a capital letter, or the word localhost.
+func splitHost(s string) (host, path string) {
+	first, rest, found := strings.Cut(s, "/")
+	if found && (strings.ContainsAny(first, ".:") || first == "localhost" || strings.ToLower(first) != first) {
+		return first, rest
+	}
+	return name.DefaultRegistry, s
+}
+
+// String returns the whole name as short as Docker prints it: "ubuntu:22.04",
+// "host:5000/img:tag", "name:tag@sha256:…". Parsing it gives r again.
+func (r Reference) String() string {
+	s := r.Familiar()
+	if r.tag != "" {
+		s += ":" + r.tag
+	}
+	if r.digest != "" {
+		s += "@" + r.digest.String()
+	}
+	return s
+}
+
+// Familiar returns the repository without tag and digest, as Docker writes it:
+// "ubuntu", "host:5000/img".
+func (r Reference) Familiar() string {
+	if r.Host() != name.DefaultRegistry {
+		return r.repo.Name()
+	}
+	path := r.Repository()
+	if rest, ok := strings.CutPrefix(path, "library/"); ok && !strings.Contains(rest, "/") {
+		return rest
+	}
+	return path
+}
+
+// Tag returns the tag, or "" when the reference has only a digest.
+func (r Reference) Tag() string { return r.tag }
+
+// Digest returns the digest, or "" when the reference has none.
+func (r Reference) Digest() digest.Digest { return r.digest }
+
+// Host returns the registry as it is contacted, with its port if one was
+// given. That of Docker Hub is "index.docker.io".
+func (r Reference) Host() string { return r.repo.RegistryStr() }
+
+// Repository returns the path of the repository at its host, such as
+// "library/ubuntu".
+func (r Reference) Repository() string { return r.repo.RepositoryStr() }
+
+// checkDigest keeps anything but a well-formed digest out of addresses.
+func checkDigest(d digest.Digest) error {
+	if !digestPattern.MatchString(string(d)) {
+		return fault.New(fault.Corrupt, "%q is not a digest that can be checked (sha256 or sha512)", cut(string(d), 100))
+	}
+	return nil
+}
