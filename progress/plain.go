@@ -1,0 +1,117 @@
+package progress
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// totalEvery is how often a log without other lines shows life.
+const totalEvery = 10 * time.Second
+
+// plainView writes a log.
+type plainView struct {
+	next time.Time // when the next total is due; zero while nothing is open
+}
+
+func (v *plainView) frame(m *moment) []byte {
+	var b bytes.Buffer
+	for _, e := range m.events {
+		switch {
+		case e.kind == note:
+			b.WriteString(e.text + "\n")
+		case e.kind == warning:
+			b.WriteString("warning: " + e.text + "\n")
+		case e.phase != Waiting && e.phase != Extracting:
+			b.WriteString(e.line() + "\n")
+		}
+	}
+	switch {
+	case m.final:
+		if m.sum.tasks > 0 {
+			b.WriteString(m.sum.summary() + "\n")
+		}
+	case !m.sum.open():
+		v.next = time.Time{}
+	case v.next.IsZero():
+		v.next = m.now.Add(totalEvery)
+	case !m.now.Before(v.next):
+		b.WriteString(m.sum.line() + "\n")
+		v.next = m.now.Add(totalEvery)
+	}
+	return b.Bytes()
+}
+
+// line returns a change of phase in words.
+func (e event) line() string {
+	var detail string
+	switch {
+	case e.phase == Done:
+		detail = "in " + Duration(e.took)
+		if e.bytes > 0 {
+			detail = Bytes(e.bytes) + " " + detail
+		}
+	case !e.phase.ended() && e.total > 0:
+		detail = Bytes(e.total)
+	}
+	line := fmt.Sprintf("%-*s %-*s %s", nameWidth, e.task.label, phaseWidth-1, e.phase, detail)
+	return strings.TrimRight(line, " ")
+}
+
+// line returns where a run stands.
+func (s *sum) line() string {
+	parts := []string{Bytes(s.done)}
+	if s.known && s.total > 0 {
+		parts[0] = fmt.Sprintf("%s (%d%%)", ratio(s.done, s.total), int(100*float64(s.done)/float64(s.total)))
+	}
+	if text := idleText(s.idle); text != "" {
+		parts = append(parts, text)
+	} else if s.rate > 0 {
+		parts = append(parts, perSecond(s.rate))
+		if rest := left(s.done, s.total, s.rate); s.known && rest != "" {
+			parts = append(parts, rest+" left")
+		}
+	}
+	parts = append(parts, s.endings()...)
+	for p := range Done {
+		if n := s.in[p]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, p))
+		}
+	}
+	return "total: " + strings.Join(parts, ", ")
+}
+
+// summary returns how a run ended.
+func (s *sum) summary() string {
+	var parts []string
+	n := s.moved[fetch]
+	if n == 0 {
+		n = s.moved[send]
+	}
+	if n > 0 {
+		parts = append(parts, fmt.Sprintf("%s in %s", Bytes(n), Duration(s.elapsed)))
+		if rate := Rate(n, s.elapsed); rate != "" {
+			parts[0] += " (" + rate + ")"
+		}
+	}
+	parts = append(parts, s.endings()...)
+	if n := s.tasks - s.ended(); n > 0 {
+		parts = append(parts, fmt.Sprintf("%d not finished", n))
+	}
+	return "total: " + strings.Join(parts, ", ")
+}
+
+// endings counts the tasks that are over.
+func (s *sum) endings() []string {
+	var parts []string
+	for _, c := range []struct {
+		n    int
+		word string
+	}{{s.in[Done], "done"}, {s.in[Exists], "exist"}, {s.in[Failed], "failed"}} {
+		if c.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", c.n, c.word))
+		}
+	}
+	return parts
+}

@@ -1,0 +1,173 @@
+package progress
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// Phase is what is being done for a task.
+type Phase int
+
+// The phases. The last three end a task, which may nevertheless start again.
+const (
+	Waiting     Phase = iota
+	Downloading       // bytes come in, and are decompressed and unpacked as they do
+	Extracting        // all bytes are here, unpacking goes on
+	Sending           // bytes go to a daemon
+	Loading           // the daemon unpacks
+	Done
+	Exists // nothing had to be done
+	Failed
+)
+
+var phaseNames = [...]string{
+	"waiting", "downloading", "extracting", "sending", "loading", "done", "exists", "failed",
+}
+
+// String returns the phase as a word in lower case.
+func (p Phase) String() string {
+	if p < 0 || int(p) >= len(phaseNames) {
+		return "unknown"
+	}
+	return phaseNames[p]
+}
+
+func (p Phase) active() bool { return p > Waiting && p < Done }
+func (p Phase) ended() bool  { return p >= Done }
+
+// moving tells whether silence of the counter means that something is stuck.
+func (p Phase) moving() bool { return p == Downloading || p == Sending }
+
+// The counters of a task; a phase that ends a task has none and stays with
+// the last one.
+const (
+	fetch = iota
+	send
+	load
+	stages
+)
+
+func (p Phase) stage() (stage int32, ok bool) {
+	switch p {
+	case Waiting, Downloading, Extracting:
+		return fetch, true
+	case Sending:
+		return send, true
+	case Loading:
+		return load, true
+	}
+	return 0, false
+}
+
+// Task is one piece of the work, such as a layer. Its methods may be called by
+// several goroutines at once.
+type Task struct {
+	d     *Display
+	name  string
+	label string // the name as a human sees it
+
+	stage atomic.Int32
+	count [stages]struct {
+		done, total atomic.Int64
+		moved       atomic.Int64 // all that was ever added; it never falls
+	}
+
+	// With d.mu held.
+	phase Phase
+	start int       // position among the started tasks, from 1; 0 not started
+	began time.Time // when it was started first
+	meter meter     // the drawer's
+}
+
+// Phase says that the task is now in phase p. The counter goes on from
+// Downloading to Extracting; Sending and Loading have their own, with their own
+// total. A task whose first phase is one of these takes its total there.
+func (t *Task) Phase(p Phase) {
+	if t == nil || p < Waiting || p > Failed {
+		return
+	}
+	d := t.d
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if p == t.phase {
+		return
+	}
+	if stage, ok := p.stage(); ok {
+		if t.start == 0 && stage != fetch {
+			t.count[stage].total.Store(t.count[fetch].total.Swap(0))
+		}
+		t.stage.Store(stage)
+	}
+	t.phase = p
+	if t.start == 0 {
+		d.starts++
+		t.start, t.began = d.starts, d.now()
+	}
+	d.push(t.event())
+}
+
+// Add adds n bytes to the counter of the current phase. A counter may pass its
+// total, which then is taken to have been wrong. A negative n takes bytes back
+// that have to come again.
+func (t *Task) Add(n int64) {
+	if t == nil {
+		return
+	}
+	c := &t.count[t.stage.Load()]
+	c.done.Add(n)
+	if n > 0 {
+		c.moved.Add(n)
+	}
+}
+
+// Restart sets the counter of the current phase back to zero, as when a blob is
+// fetched again.
+func (t *Task) Restart() {
+	if t == nil {
+		return
+	}
+	t.count[t.stage.Load()].done.Store(0)
+}
+
+// SetTotal sets the total of the current phase's counter, in bytes; 0 is
+// unknown.
+func (t *Task) SetTotal(n int64) {
+	if t == nil {
+		return
+	}
+	t.count[t.stage.Load()].total.Store(max(n, 0))
+}
+
+// counter returns bytes done and total of a stage. Counter and total may be
+// set apart from each other, so that whatever they say is made to fit: neither
+// is negative, and a known total is not below what is done.
+func (t *Task) counter(stage int32) (done, total int64) {
+	done = max(t.count[stage].done.Load(), 0)
+	if total = t.count[stage].total.Load(); total > 0 {
+		total = max(total, done)
+	}
+	return done, total
+}
+
+// moved returns all bytes that were ever added.
+func (t *Task) moved() int64 {
+	var n int64
+	for i := range t.count {
+		n += t.count[i].moved.Load()
+	}
+	return n
+}
+
+// event returns the phase the task is in as an event. d.mu is held, or nobody
+// else knows of the task.
+func (t *Task) event() event {
+	e := event{kind: change, task: t, phase: t.phase}
+	e.done, e.total = t.counter(t.stage.Load())
+	if t.phase.ended() {
+		e.took = t.d.now().Sub(t.began)
+		if e.bytes, _ = t.counter(fetch); e.bytes == 0 {
+			e.bytes, _ = t.counter(send)
+		}
+	}
+	return e
+}
