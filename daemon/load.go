@@ -1,0 +1,167 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/moby/moby/client"
+
+	"github.com/fastpull/fastpull/fault"
+)
+
+// ErrLayerMissing is in the chain of the error of [Engine.Load] when a file
+// that the archive's manifest.json names is not in the archive and the Engine
+// has no such layer: after [Engine.Chains] said so, somebody removed the image
+// that had it. Loading again, with every layer, helps.
+var ErrLayerMissing = errors.New("the Engine lacks a layer that is not in the archive")
+
+// sourceGrace is how long Load waits for a Read of the archive that is under
+// way when the load is over.
+const sourceGrace = 500 * time.Millisecond
+
+// Load gives the Engine the images of a docker-archive, an uncompressed tar
+// whose layers are uncompressed too. Layers that the Engine has may be left
+// out; see the package's introduction.
+//
+// Tar is read from another goroutine, and closed when the load is over,
+// whatever its outcome, if it is an io.Closer. Its Close must end a Read under
+// way, as that of an io.PipeReader does, or else the caller's context has to:
+// Load itself returns within a second of the end of ctx in any case, but leaves
+// a goroutine behind in a Read that never returns.
+//
+// The Engine may take all day if it keeps working: only when it neither takes
+// a byte nor says anything for Options.StallTimeout does Load give up. The time
+// in which tar has nothing to give does not count. An Engine with containerd's
+// store says nothing while it unpacks, and is given six times as long for that.
+//
+// An error of tar is returned wrapped. Otherwise the error is what the Engine
+// said, if it said anything.
+func (e *Engine) Load(ctx context.Context, tar io.Reader, w Watch) error {
+	// A connection that the Engine closed while it was idle would fail the
+	// load: with its body half gone, the request cannot be sent again.
+	e.cli.Close()
+
+	running, cancel := context.WithCancelCause(ctx)
+	src := newFeed(tar, running.Done(), func(err error) { cancel(&sourceError{err}) })
+	m := newMeter(w)
+	outcome := make(chan error, 1)
+	go func() { outcome <- e.post(running, &body{src, m}, m) }()
+
+	err := m.watch(running, outcome, e.patience)
+	cancel(errOver)
+	m.mute()
+	src.close(sourceGrace)
+
+	var srcErr *sourceError
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return fmt.Errorf("load into the %s: %w", e, context.Cause(ctx))
+	case errors.As(context.Cause(running), &srcErr):
+		return fmt.Errorf("read the image to load into the %s: %w", e, srcErr.error)
+	}
+	return e.loadError(err)
+}
+
+// sourceError ends a load whose source has failed.
+type sourceError struct{ error }
+
+// errOver ends what still runs when the outcome of a load is known.
+var errOver = errors.New("the load is over")
+
+// patience returns how long the Engine may give no sign of life.
+func (e *Engine) patience(sentAll bool) time.Duration {
+	if sentAll && e.Containerd() {
+		return 6 * e.stall
+	}
+	return e.stall
+}
+
+// post makes the request and reads the answer to its end.
+func (e *Engine) post(ctx context.Context, b io.ReadCloser, m *meter) error {
+	answer, err := e.cli.ImageLoad(ctx, b, client.ImageLoadWithQuiet(false))
+	if err != nil {
+		return err
+	}
+	defer answer.Close()
+	return readMessages(answer, m)
+}
+
+// message is what an Engine says in the course of a load. Its errors come in
+// two forms, and old peers use one of them alone.
+type message struct {
+	Status   string `json:"status"`
+	ID       string `json:"id"`
+	Progress struct {
+		Current int64 `json:"current"`
+		Total   int64 `json:"total"`
+	} `json:"progressDetail"`
+	Error       string `json:"error"`
+	ErrorDetail struct {
+		Message string `json:"message"`
+	} `json:"errorDetail"`
+}
+
+// engineError is what the Engine says went wrong, in its words.
+type engineError string
+
+func (e engineError) Error() string { return string(e) }
+
+// readMessages reads the stream of messages, reports them to the meter and
+// returns the first error message.
+func readMessages(r io.Reader, m *meter) error {
+	for dec := json.NewDecoder(r); ; {
+		var msg message
+		switch err := dec.Decode(&msg); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return fmt.Errorf("read its messages: %w", err)
+		case msg.ErrorDetail.Message != "":
+			return engineError(msg.ErrorDetail.Message)
+		case msg.Error != "":
+			return engineError(msg.Error)
+		}
+		if msg.Status == "Loading layer" {
+			m.unpacking(msg.ID, msg.Progress.Current, msg.Progress.Total)
+		} else {
+			m.heard()
+		}
+	}
+}
+
+// loadError says what a failed load means to the user.
+func (e *Engine) loadError(err error) error {
+	text := err.Error()
+	switch {
+	// The Engine unpacks the archive to a folder of this name and opens the
+	// layers from there.
+	case strings.Contains(text, "docker-import-") && strings.Contains(text, "no such file or directory"):
+		err = fault.WithHint(fmt.Errorf("%w: %w", ErrLayerMissing, err),
+			"an image was removed from the Engine meanwhile; run the command again")
+	case strings.Contains(text, "no space left on device"):
+		err = fault.WithHint(err,
+			"the Engine needs room for the image twice, in its temporary folder and in its data-root %s", e.Root())
+	case brokenOff(err):
+		err = fault.WithHint(fmt.Errorf("it broke off the connection: %w", withoutURL(err)),
+			"dockerd may have stopped or been restarted; look at its log")
+	}
+	return classify(fmt.Errorf("load into the %s: %w", e, err))
+}
+
+// brokenOff reports whether the peer hung up before it had answered. The
+// connection is closed on this side when its reader learns that first.
+func brokenOff(err error) bool {
+	return slices.ContainsFunc([]error{
+		io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, syscall.ECONNRESET, syscall.EPIPE,
+	}, func(e error) bool { return errors.Is(err, e) })
+}
