@@ -1,0 +1,99 @@
+package image
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/fastpull/fastpull/fault"
+)
+
+// MaxLayers is how many layers an image may have: what Docker's layer store
+// allows (maxLayerDepth in moby's layer package).
+const MaxLayers = 125
+
+// Layer is one layer of an image.
+type Layer struct {
+	Blob    ocispec.Descriptor // what the registry has: compressed, as a rule
+	DiffID  digest.Digest      // digest of the plain tar
+	ChainID digest.Digest      // names this layer on top of those under it
+	Parent  digest.Digest      // chainID of the layer under it, "" for the base
+}
+
+// Image is one platform's image: its config and its layers, the base first.
+type Image struct {
+	ID       digest.Digest // digest of Config
+	Config   []byte        // the very bytes
+	Platform ocispec.Platform
+	Created  time.Time // zero where the config does not say
+	Layers   []Layer
+}
+
+// Size returns the bytes of all layers as they are in the registry.
+func (img *Image) Size() (n int64) {
+	for _, l := range img.Layers {
+		n += l.Blob.Size
+	}
+	return n
+}
+
+// New joins a manifest with the bytes of its config. The caller has verified
+// that config hashes to m.Config.Digest. Errors are of kind [fault.Corrupt],
+// but for an image that is sound and beyond what Docker can take.
+func New(m *Manifest, config []byte) (*Image, error) {
+	img, err := Parse(config)
+	if err != nil {
+		return nil, err
+	}
+	if img.ID != m.Config.Digest && m.Config.Digest.Algorithm() == digest.SHA256 {
+		return nil, fault.New(fault.Corrupt, "the config hashes to %s, the manifest says %s", img.ID, m.Config.Digest)
+	}
+	if len(m.Layers) != len(img.Layers) {
+		return nil, fault.New(fault.Corrupt, "the manifest has %d layers, the config has %d diffIDs",
+			len(m.Layers), len(img.Layers))
+	}
+	for i := range img.Layers {
+		img.Layers[i].Blob = m.Layers[i]
+	}
+	return img, nil
+}
+
+// Parse reads an image's config alone: the result is whole but for the Blob of
+// each layer, of which a config knows nothing.
+func Parse(config []byte) (*Image, error) {
+	var c struct {
+		ocispec.Platform
+		Created *time.Time     `json:"created"`
+		RootFS  ocispec.RootFS `json:"rootfs"`
+	}
+	if err := json.Unmarshal(config, &c); err != nil {
+		return nil, fault.New(fault.Corrupt, "the config is not valid: %w", err)
+	}
+	if n := len(c.RootFS.DiffIDs); n > MaxLayers {
+		return nil, fault.New(fault.Failed, "the image has %d layers, Docker's overlay2 takes at most %d", n, MaxLayers)
+	}
+	img := &Image{
+		ID:       digest.FromBytes(config),
+		Config:   config,
+		Platform: Normalize(c.Platform),
+		Layers:   make([]Layer, len(c.RootFS.DiffIDs)),
+	}
+	if c.Created != nil {
+		img.Created = *c.Created
+	}
+	for i, d := range c.RootFS.DiffIDs {
+		if err := checkDigest(d); err != nil {
+			return nil, err
+		}
+		l := Layer{DiffID: d, ChainID: d}
+		if i > 0 {
+			l.Parent = img.Layers[i-1].ChainID
+			l.ChainID = identity.ChainID([]digest.Digest{l.Parent, d})
+		}
+		img.Layers[i] = l
+	}
+	return img, nil
+}

@@ -1,0 +1,156 @@
+package image
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	// go-digest checks sha512 digests only when the hash is linked in.
+	_ "crypto/sha512"
+
+	"github.com/fastpull/fastpull/fault"
+)
+
+// Media types of Docker's own, beside those of the OCI image-spec.
+const (
+	typeDockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
+	typeDockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
+	typeDockerSchema1  = "application/vnd.docker.distribution.manifest.v1+json"
+	typeDockerSigned   = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+	typeDockerConfig   = "application/vnd.docker.container.image.v1+json"
+	typeDockerLayer    = "application/vnd.docker.image.rootfs."
+	typeOCILayer       = "application/vnd.oci.image.layer."
+)
+
+// Manifest is a parsed manifest or index; Manifests is set for an index,
+// Config and Layers for a manifest, and never both.
+type Manifest struct {
+	MediaType string
+	Manifests []ocispec.Descriptor // of an index
+	Config    ocispec.Descriptor   // of a manifest
+	Layers    []ocispec.Descriptor // of a manifest, the base first
+}
+
+// IsIndex tells an index (an OCI index or a Docker manifest list) from a
+// manifest.
+func (m *Manifest) IsIndex() bool { return m.Manifests != nil }
+
+// ParseManifest reads the bytes of a manifest or index that came with the given
+// media type, and checks every descriptor in it. Its errors are of kind
+// [fault.Corrupt], or [fault.Failed] for something sound that is no image
+// fastpull can use: a schema 1 manifest, an artifact.
+func ParseManifest(mediaType string, raw []byte) (*Manifest, error) {
+	var doc struct {
+		SchemaVersion int                   `json:"schemaVersion"`
+		MediaType     string                `json:"mediaType"`
+		ArtifactType  string                `json:"artifactType"`
+		Manifests     *[]ocispec.Descriptor `json:"manifests"`
+		Config        *ocispec.Descriptor   `json:"config"`
+		Layers        *[]ocispec.Descriptor `json:"layers"`
+		FSLayers      json.RawMessage       `json:"fsLayers"`
+	}
+	if err := json.Unmarshal(raw, &doc); err != nil {
+		return nil, fault.New(fault.Corrupt, "the manifest is not valid JSON: %w", err)
+	}
+	if doc.MediaType != "" {
+		mediaType = doc.MediaType
+	}
+	if doc.SchemaVersion == 1 || doc.FSLayers != nil || mediaType == typeDockerSchema1 || mediaType == typeDockerSigned {
+		return nil, fault.WithHint(
+			fault.New(fault.Failed, "the manifest is of Docker's schema 1, which was given up in 2019 and cannot be verified"),
+			"push the image again with a Docker of version 1.10 or later")
+	}
+	if doc.Manifests != nil && (doc.Config != nil || doc.Layers != nil) {
+		return nil, fault.New(fault.Corrupt, "the manifest claims to be an index and an image at once")
+	}
+
+	m := &Manifest{MediaType: mediaType}
+	switch {
+	case doc.Manifests != nil:
+		if mediaType == typeDockerManifest || mediaType == ocispec.MediaTypeImageManifest {
+			return nil, fault.New(fault.Corrupt, "the manifest holds an index, its media type says %s", mediaType)
+		}
+		m.Manifests = slices.Clip(append([]ocispec.Descriptor{}, *doc.Manifests...))
+		for i, d := range m.Manifests {
+			if err := checkDescriptor(d); err != nil {
+				return nil, fmt.Errorf("manifest %d of the index: %w", i+1, err)
+			}
+		}
+		return m, nil
+	case doc.Config == nil:
+		return nil, fault.New(fault.Failed, "this is no image: the manifest (%s) has no config", known(mediaType))
+	case mediaType == typeDockerList || mediaType == ocispec.MediaTypeImageIndex:
+		return nil, fault.New(fault.Corrupt, "the manifest holds an image, its media type says %s", mediaType)
+	}
+
+	m.Config = *doc.Config
+	if err := checkDescriptor(m.Config); err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	if t := m.Config.MediaType; t != typeDockerConfig && t != ocispec.MediaTypeImageConfig {
+		what := t
+		if doc.ArtifactType != "" {
+			what = doc.ArtifactType
+		}
+		return nil, fault.WithHint(
+			fault.New(fault.Failed, "this is an artifact (%s), not a container image", known(what)),
+			"fetch it with the program that it was made for")
+	}
+	if doc.Layers != nil {
+		m.Layers = *doc.Layers
+	}
+	for i, d := range m.Layers {
+		if err := checkLayer(d); err != nil {
+			return nil, fmt.Errorf("layer %d of the manifest: %w", i+1, err)
+		}
+	}
+	return m, nil
+}
+
+// checkDescriptor makes sure that a descriptor can be used: its digest has the
+// form of a digest, so that it is safe as a part of a path or URL
+// (CVE-2024-3727), and its size is one.
+func checkDescriptor(d ocispec.Descriptor) error {
+	if err := checkDigest(d.Digest); err != nil {
+		return err
+	}
+	if d.Size < 0 {
+		return fault.New(fault.Corrupt, "%s has the size %d", d.Digest, d.Size)
+	}
+	return nil
+}
+
+func checkLayer(d ocispec.Descriptor) error {
+	if err := checkDescriptor(d); err != nil {
+		return err
+	}
+	if !strings.HasPrefix(d.MediaType, typeOCILayer) && !strings.HasPrefix(d.MediaType, typeDockerLayer) {
+		return fault.New(fault.Failed, "%s is of the type %s, which is no layer of files", d.Digest, known(d.MediaType))
+	}
+	if strings.HasSuffix(d.MediaType, "+encrypted") {
+		return fault.New(fault.Failed, "%s is encrypted, which fastpull does not support", d.Digest)
+	}
+	return nil
+}
+
+func checkDigest(d digest.Digest) error {
+	if err := d.Validate(); err != nil {
+		return fault.New(fault.Corrupt, "%q is no digest: %w", string(d), err)
+	}
+	if a := d.Algorithm(); a != digest.SHA256 && a != digest.SHA512 {
+		return fault.New(fault.Corrupt, "%q: only sha256 and sha512 digests are known", string(d))
+	}
+	return nil
+}
+
+// known names a media type in an error, also one that is missing.
+func known(mediaType string) string {
+	if mediaType == "" {
+		return "no media type"
+	}
+	return fmt.Sprintf("%q", mediaType)
+}
