@@ -1,0 +1,85 @@
+// Package tmpfile makes temporary files that no crash can leave behind: they
+// have no name until they are wanted for good.
+package tmpfile
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// File is a temporary file. Closing it without [File.Publish] is its end.
+type File struct {
+	*os.File
+	name string // on file systems without O_TMPFILE, "" otherwise
+}
+
+// New makes a file in dir, with the mode that the umask leaves of mode. It uses
+// O_TMPFILE (Linux 3.11); a file system without it gets a file with a name,
+// which only a kill in the middle can leave behind.
+func New(dir string, mode uint32) (*File, error) {
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, mode)
+	if err == nil {
+		return &File{File: os.NewFile(uintptr(fd), filepath.Join(dir, "(temporary file)"))}, nil
+	}
+	if err != unix.EOPNOTSUPP && err != unix.EISDIR && err != unix.EINVAL {
+		return nil, &os.PathError{Op: "create a temporary file in", Path: dir, Err: err}
+	}
+	f, err := os.CreateTemp(dir, ".fastpull-*")
+	if err != nil {
+		return nil, err
+	}
+	if err := f.Chmod(os.FileMode(mode &^ umask())); err != nil {
+		return nil, errors.Join(err, f.Close(), os.Remove(f.Name()))
+	}
+	return &File{File: f, name: f.Name()}, nil
+}
+
+// umask returns the process' umask. Only /proc tells it without setting it.
+func umask() uint32 {
+	status, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(status)) {
+		var mask uint32
+		if n, err := fmt.Sscanf(line, "Umask: %o", &mask); n == 1 && err == nil {
+			return mask
+		}
+	}
+	return 0o022
+}
+
+// Publish gives the file its name, in the same directory as it was made in, in
+// place of what has the name now. The data is on disk before.
+func (f *File) Publish(name string) error {
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	tmp := f.name
+	if tmp == "" {
+		// linkat(2) does not replace: link under another name, then rename.
+		tmp = filepath.Join(filepath.Dir(name), ".fastpull-"+strconv.Itoa(os.Getpid())+"-"+filepath.Base(name))
+		_ = os.Remove(tmp) // of a process that had this number once
+		if err := unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), unix.AT_FDCWD, tmp, unix.AT_SYMLINK_FOLLOW); err != nil {
+			return &os.LinkError{Op: "link", Old: f.Name(), New: tmp, Err: err}
+		}
+	}
+	if err := os.Rename(tmp, name); err != nil {
+		return errors.Join(err, os.Remove(tmp))
+	}
+	f.name = ""
+	return nil
+}
+
+// Close closes the file; if it was not published it is gone.
+func (f *File) Close() error {
+	err := f.File.Close()
+	if f.name != "" {
+		err = errors.Join(err, os.Remove(f.name))
+		f.name = ""
+	}
+	return err
+}
