@@ -1,0 +1,134 @@
+package overlay
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/fault"
+)
+
+// refuse returns an error if dir is no place for a store: a root in use by a
+// running dockerd, one of another storage driver, one with remapped users.
+func refuse(dir string) error {
+	if err := refuseRunning(dir); err != nil {
+		return err
+	}
+	drivers, err := os.ReadDir(filepath.Join(dir, "image"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, d := range drivers {
+		if d.Name() != "overlay2" {
+			return fault.WithHint(
+				fault.New(fault.Failed, "%s is the data-root of a Docker with the storage driver %s, fastpull writes overlay2", dir, d.Name()),
+				"load into that Docker while it runs (--load), or choose another directory")
+		}
+	}
+	return refuseRemapped(dir)
+}
+
+var remapped = regexp.MustCompile(`^\d+\.\d+$`)
+
+func refuseRemapped(dir string) error {
+	names := []string{filepath.Base(dir)}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	for _, n := range names {
+		if remapped.MatchString(n) {
+			return fault.WithHint(
+				fault.New(fault.Failed, "%s belongs to a Docker that remaps users (userns-remap, %s), which the store does not support", dir, n),
+				"load into that Docker while it runs (--load)")
+		}
+	}
+	return nil
+}
+
+// refuseRunning looks for a dockerd that works in dir. The daemon keeps bolt
+// databases of its root open and locked for all its life, which shows across
+// containers and pid namespaces too; the processes that have files in the root
+// open are looked at for daemons that do not.
+func refuseRunning(dir string) error {
+	dbs := []string{filepath.Join(dir, "volumes/metadata.db"), filepath.Join(dir, "network/files/local-kv.db")}
+	entries, err := os.ReadDir(filepath.Join(dir, "buildkit"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if filepath.Ext(e.Name()) == ".db" {
+			dbs = append(dbs, filepath.Join(dir, "buildkit", e.Name()))
+		}
+	}
+	for _, db := range dbs {
+		locked, err := isLocked(db)
+		if err != nil {
+			return fmt.Errorf("is a dockerd using %s? %w", dir, err)
+		}
+		if locked {
+			return errRunning(dir, fmt.Sprintf("it holds %s", db))
+		}
+	}
+	if pid := dockerdIn(dir); pid != "" {
+		return errRunning(dir, "process "+pid)
+	}
+	return nil
+}
+
+func errRunning(dir, why string) error {
+	return fault.WithHint(
+		fault.New(fault.Failed, "%s is the data-root of a dockerd that is running (%s); it would not see what is written there, and overwrite it", dir, why),
+		"let the daemon have the image with --load, or stop it first")
+}
+
+func isLocked(name string) (bool, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		}
+		return false, err
+	}
+	defer f.Close()
+	switch err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); err {
+	case nil:
+		return false, nil
+	case unix.EWOULDBLOCK:
+		return true, nil
+	default:
+		return false, fmt.Errorf("flock %s: %w", name, err)
+	}
+}
+
+// dockerdIn returns the process ID of a dockerd that has files below dir open,
+// as far as this user can see that, or "".
+func dockerdIn(dir string) string {
+	real, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return ""
+	}
+	procs, _ := filepath.Glob("/proc/[0-9]*/comm")
+	for _, comm := range procs {
+		name, err := os.ReadFile(comm)
+		if err != nil || strings.TrimSpace(string(name)) != "dockerd" {
+			continue
+		}
+		fds, _ := filepath.Glob(filepath.Join(filepath.Dir(comm), "fd/*"))
+		for _, fd := range fds {
+			if to, err := os.Readlink(fd); err == nil && strings.HasPrefix(to, real+"/") {
+				return filepath.Base(filepath.Dir(comm))
+			}
+		}
+	}
+	return ""
+}

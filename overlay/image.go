@@ -1,0 +1,223 @@
+package overlay
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/image"
+)
+
+// Image is an image of the store.
+type Image struct {
+	*image.Image
+	Names []string // tags and digests: "host:5000/img:tag", "host:5000/img@sha256:…"
+}
+
+// names is repositories.json: repository → name → image ID.
+type names struct {
+	Repositories map[string]map[string]digest.Digest
+}
+
+func (r *Reader) names() (names, error) {
+	n := names{Repositories: map[string]map[string]digest.Digest{}}
+	data, err := os.ReadFile(r.path("image/overlay2/repositories.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return n, nil
+	}
+	if err != nil {
+		return n, err
+	}
+	if err := json.Unmarshal(data, &n); err != nil {
+		return n, fault.New(fault.Corrupt, "%s: %w", r.path("image/overlay2/repositories.json"), err)
+	}
+	if n.Repositories == nil {
+		n.Repositories = map[string]map[string]digest.Digest{}
+	}
+	return n, nil
+}
+
+// ID returns the image that has the name, a tag or a digest in Docker's familiar
+// form, or "".
+func (r *Reader) ID(name string) (digest.Digest, error) {
+	n, err := r.names()
+	if err != nil {
+		return "", err
+	}
+	for _, tags := range n.Repositories {
+		if id, ok := tags[name]; ok {
+			return id, nil
+		}
+	}
+	return "", nil
+}
+
+// Image returns the image of that ID, or an error that is fs.ErrNotExist. Names
+// is not set.
+func (r *Reader) Image(id digest.Digest) (*Image, error) {
+	if err := id.Validate(); err != nil {
+		return nil, err
+	}
+	name := r.path("image/overlay2/imagedb/content", id.Algorithm().String(), id.Encoded())
+	config, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	if digest.FromBytes(config) != id {
+		return nil, fault.New(fault.Corrupt, "%s is not what its name says", name)
+	}
+	img, err := image.Parse(config)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return &Image{Image: img}, nil
+}
+
+// Images lists the images of the store, the newest first.
+func (r *Reader) Images() ([]*Image, error) {
+	entries, err := os.ReadDir(r.path("image/overlay2/imagedb/content/sha256"))
+	if err != nil {
+		return nil, denied(err)
+	}
+	n, err := r.names()
+	if err != nil {
+		return nil, err
+	}
+	byID := make(map[digest.Digest][]string)
+	for _, tags := range n.Repositories {
+		for name, id := range tags {
+			byID[id] = append(byID[id], name)
+		}
+	}
+	var list []*Image
+	for _, e := range entries {
+		img, err := r.Image(digest.NewDigestFromEncoded(digest.SHA256, e.Name()))
+		if err != nil {
+			return nil, err
+		}
+		img.Names = byID[img.ID]
+		slices.Sort(img.Names)
+		list = append(list, img)
+	}
+	slices.SortFunc(list, func(a, b *Image) int { return b.Created.Compare(a.Created) })
+	return list, nil
+}
+
+// Find returns the image that a user means: by a name in Docker's familiar form,
+// by an ID, or by the beginning of one.
+func (r *Reader) Find(name string) (*Image, error) {
+	id, err := r.ID(name)
+	if err != nil {
+		return nil, err
+	}
+	list, err := r.Images()
+	if err != nil {
+		return nil, err
+	}
+	var found []*Image
+	hex := strings.TrimPrefix(name, "sha256:")
+	for _, img := range list {
+		if id != "" && img.ID == id || id == "" && len(hex) >= 4 && strings.HasPrefix(img.ID.Encoded(), hex) {
+			found = append(found, img)
+		}
+	}
+	switch len(found) {
+	case 1:
+		return found[0], nil
+	case 0:
+		return nil, fault.WithHint(fault.New(fault.NotFound, "there is no image %s in the store %s", name, r.dir), "`fastpull images` lists those there are")
+	}
+	return nil, fault.New(fault.Usage, "%s fits %d images", name, len(found))
+}
+
+// PutImage records an image whose layers are all in the store, under the given
+// names: its repository in Docker's familiar form, and tags or digests of it.
+// Names that another image had move over.
+func (s *Store) PutImage(ctx context.Context, img *image.Image, repository string, refs []string) error {
+	if have := s.Chain(img.Layers); len(have) != len(img.Layers) {
+		return fmt.Errorf("record image %s: layer %s is not there", img.ID, img.Layers[len(have)].DiffID)
+	}
+	if err := s.stillOurs(ctx); err != nil {
+		return err
+	}
+	content := s.path("image/overlay2/imagedb/content/sha256", img.ID.Encoded())
+	if _, err := os.Stat(content); err != nil {
+		if err := s.writeFile(content, 0o600, img.Config); err != nil {
+			return err
+		}
+	}
+	if err := s.locks.lock(ctx, namesLock, nil); err != nil {
+		return err
+	}
+	defer s.locks.unlock(namesLock)
+	n, err := s.names()
+	if err != nil {
+		return err
+	}
+	tags := maps.Clone(n.Repositories[repository])
+	if tags == nil {
+		tags = map[string]digest.Digest{}
+	}
+	for _, ref := range refs {
+		tags[ref] = img.ID
+	}
+	if len(tags) == 0 || maps.Equal(tags, n.Repositories[repository]) {
+		return nil
+	}
+	n.Repositories[repository] = tags
+	data, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
+	return s.writeFile(s.path("image/overlay2/repositories.json"), 0o600, data)
+}
+
+// blobInfo is an entry of v2metadata-by-diffid.
+type blobInfo struct {
+	Digest           digest.Digest
+	SourceRepository string
+	HMAC             string
+}
+
+// maxBlobInfos is how many places Docker remembers for a layer.
+const maxBlobInfos = 50
+
+// PutBlob records that a blob, found in the given repository (in full, with its
+// host), holds the layer of that diffID. A later docker pull of the blob says
+// "Already exists".
+func (s *Store) PutBlob(ctx context.Context, blob, diffID digest.Digest, repository string) error {
+	if err := s.locks.lock(ctx, namesLock, nil); err != nil {
+		return err
+	}
+	defer s.locks.unlock(namesLock)
+	dir := s.path("image/overlay2/distribution")
+	infos := dir + "/v2metadata-by-diffid/" + diffID.Algorithm().String() + "/" + diffID.Encoded()
+	var list []blobInfo
+	if data, err := os.ReadFile(infos); err == nil {
+		_ = json.Unmarshal(data, &list) // a cache: what cannot be read is written anew
+	}
+	info := blobInfo{Digest: blob, SourceRepository: repository}
+	list = slices.DeleteFunc(list, func(b blobInfo) bool { return b.Digest == blob && b.SourceRepository == repository })
+	list = append(list, info)
+	list = list[max(0, len(list)-maxBlobInfos):]
+	data, err := json.Marshal(list)
+	if err != nil {
+		return err
+	}
+	byDigest := dir + "/diffid-by-digest/" + blob.Algorithm().String() + "/" + blob.Encoded()
+	for _, d := range []string{infos, byDigest} {
+		if err := mkdir(d[:strings.LastIndexByte(d, '/')], 0o755); err != nil { // another algorithm than sha256
+			return err
+		}
+	}
+	return errors.Join(s.writeFile(infos, 0o644, data), s.writeFile(byDigest, 0o644, []byte(diffID)))
+}

@@ -1,0 +1,241 @@
+package overlay
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/opencontainers/go-digest"
+)
+
+// ErrExists is returned by [Store.Begin] for a layer that is there by now.
+var ErrExists = errors.New("the layer exists")
+
+// Staged is a layer that is being made: [Staged.Clear] begins, and one of Commit
+// and Abort ends it. Abort after Commit does nothing. Between Seal and Commit it
+// can wait for as long as its process lives.
+type Staged struct {
+	s             *Store
+	dir           string // what becomes overlay2/<cache-id>
+	meta          string // what becomes layerdb/sha256/<chainID>
+	chain, parent digest.Digest
+	diffID        digest.Digest
+	split         *os.File
+	splitZip      *gzip.Writer
+	splitBuf      *bufio.Writer
+	ended         bool
+}
+
+// Begin starts a layer. It waits while another process makes the same one, for
+// as long as ctx allows; waiting is called once if so. It returns [ErrExists] if
+// there is nothing to do any more. One process must not begin the same layer
+// twice at a time. The parent need not be there before [Staged.Commit].
+func (s *Store) Begin(ctx context.Context, chain, parent, diffID digest.Digest, waiting func()) (*Staged, error) {
+	at := layerLock(chain)
+	if err := s.locks.lock(ctx, at, waiting); err != nil {
+		return nil, err
+	}
+	if _, err := s.Layer(chain); err == nil {
+		s.locks.unlock(at)
+		return nil, ErrExists
+	}
+	id := randomID(8)
+	return &Staged{
+		s: s, chain: chain, parent: parent, diffID: diffID,
+		dir: filepath.Join(s.run, id), meta: filepath.Join(s.run, id+"-meta"),
+	}, nil
+}
+
+// Clear makes room for the layer's files and metadata, and throws away what an
+// attempt before this one has made of them.
+func (st *Staged) Clear() (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("prepare a layer: %w", err)
+		}
+	}()
+	if err := st.discard(); err != nil {
+		return err
+	}
+	for dir, mode := range map[string]os.FileMode{st.dir: 0o710, st.meta: 0o700} {
+		if err := mkdir(dir, mode); err != nil {
+			return err
+		}
+	}
+	if err := mkdir(st.Dir(), 0o755); err != nil {
+		return err
+	}
+	st.split, err = os.OpenFile(filepath.Join(st.meta, "tar-split.json.gz"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	// The fastest level: these files are small, and read when an image is
+	// pushed or saved.
+	st.splitBuf = bufio.NewWriterSize(st.split, 64<<10)
+	st.splitZip, err = gzip.NewWriterLevel(st.splitBuf, gzip.BestSpeed)
+	return err
+}
+
+// Dir is where the layer's files go.
+func (st *Staged) Dir() string { return filepath.Join(st.dir, "diff") }
+
+// TarSplit takes the layer's tar-split, as unpack.Extract writes it.
+func (st *Staged) TarSplit() io.Writer { return st.splitZip }
+
+// Seal ends the layer's tar-split: its files are complete. Only then Tar works.
+func (st *Staged) Seal() error {
+	if st.split == nil {
+		return nil
+	}
+	err := errors.Join(st.splitZip.Close(), st.splitBuf.Flush(), st.split.Chmod(0o644), st.split.Close())
+	st.split = nil
+	return err
+}
+
+// Tar makes the layer's tar from its files, as [Reader.Tar] does. What is opened
+// stays readable when the layer is committed meanwhile, but Tar itself and Commit
+// must not run at the same time.
+func (st *Staged) Tar() (io.ReadCloser, error) {
+	return openTar(filepath.Join(st.meta, "tar-split.json.gz"), st.Dir())
+}
+
+// Commit makes the layer visible. Its parent has to be there. size is in bytes,
+// as unpack.Stats has it. On an error nothing is visible.
+func (st *Staged) Commit(ctx context.Context, size int64) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("commit layer %s: %w", st.diffID, err)
+		}
+		err = errors.Join(err, st.end())
+	}()
+	if err := st.Seal(); err != nil {
+		return err
+	}
+	cacheID, short, err := st.place()
+	if err != nil {
+		return err
+	}
+	files := []struct{ name, content string }{
+		{"cache-id", cacheID},
+		{"diff", st.diffID.String()},
+		{"size", strconv.FormatInt(size, 10)},
+	}
+	if st.parent != "" {
+		files = append(files, struct{ name, content string }{"parent", st.parent.String()})
+	}
+	for _, f := range files {
+		if err := writePlain(filepath.Join(st.meta, f.name), f.content); err != nil {
+			return err
+		}
+	}
+
+	s := st.s
+	if err := s.stillOurs(ctx); err != nil {
+		return err
+	}
+	if err := s.announce(cacheID, short); err != nil {
+		return err
+	}
+	undo := func(err error) error { return errors.Join(err, s.forgetPending(cacheID)) }
+	if err := os.Rename(st.dir, s.path("overlay2", cacheID)); err != nil {
+		return undo(err)
+	}
+	if err := os.Symlink("../"+cacheID+"/diff", s.path("overlay2/l", short)); err != nil {
+		return undo(err)
+	}
+	if err := os.Rename(st.meta, s.path("image/overlay2/layerdb/sha256", st.chain.Encoded())); err != nil {
+		return undo(err)
+	}
+	return os.Remove(s.path("fastpull/pending", cacheID))
+}
+
+// place writes what ties the layer into a chain: its short ID, and those of all
+// layers under it.
+func (st *Staged) place() (cacheID, short string, err error) {
+	cacheID, short = randomID(32), shortID()
+	if err := writePlain(filepath.Join(st.dir, "link"), short); err != nil {
+		return "", "", err
+	}
+	if st.parent == "" {
+		return cacheID, short, nil
+	}
+	p, err := st.s.Layer(st.parent)
+	if err != nil {
+		return "", "", fmt.Errorf("its parent: %w", err)
+	}
+	lower, err := st.s.lowers(p)
+	if err != nil {
+		return "", "", err
+	}
+	if err := writePlain(filepath.Join(st.dir, "lower"), strings.Join(lower, ":")); err != nil {
+		return "", "", err
+	}
+	if err := mkdir(filepath.Join(st.dir, "work"), 0o700); err != nil {
+		return "", "", err
+	}
+	committed := st.s.path("overlay2", p.CacheID, "committed")
+	return cacheID, short, os.WriteFile(committed, nil, 0o600)
+}
+
+// Abort throws the layer away.
+func (st *Staged) Abort() error {
+	if st.ended {
+		return nil
+	}
+	return st.end()
+}
+
+func (st *Staged) end() error {
+	st.ended = true
+	defer st.s.locks.unlock(layerLock(st.chain))
+	return st.discard()
+}
+
+func (st *Staged) discard() error {
+	if st.split != nil {
+		_ = st.split.Close() // of no use any more
+		st.split = nil
+	}
+	return errors.Join(removeTree(st.dir), removeTree(st.meta))
+}
+
+// forgetPending undoes the first steps of a commit.
+func (s *Store) forgetPending(cacheID string) error {
+	run := s.run
+	data, err := os.ReadFile(s.path("fastpull/pending", cacheID))
+	if err != nil {
+		return err
+	}
+	// As if its process had died: what sweeps after crashes sweeps here too.
+	_, short, _ := strings.Cut(string(data), " ")
+	if err := s.writeFile(s.path("fastpull/pending", cacheID), 0o600, []byte(" "+short)); err != nil {
+		return fmt.Errorf("%s: %w", run, err)
+	}
+	return s.sweepPending(cacheID)
+}
+
+func writePlain(name, content string) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(content)
+	return errors.Join(err, f.Chmod(0o644), f.Close())
+}
+
+// shortID returns 26 characters of base32, as Docker's overlay2 driver names
+// the symlinks in l/.
+func shortID() string {
+	b := make([]byte, 16)
+	_, _ = rand.Read(b) // never fails
+	return base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(b)
+}

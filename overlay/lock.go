@@ -1,0 +1,73 @@
+package overlay
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+)
+
+// lockFile gives locks by name between processes: each name is one byte of the
+// file, far beyond its end, and locked as an open file description lock (Linux
+// 3.15). They vanish with the process and leave nothing on disk. Within one
+// process callers must not ask for the same name twice through one lockFile.
+type lockFile struct{ f *os.File }
+
+// namesLock is the byte for the lists: which layers, images and names there are.
+// Layers that are being made have their bytes above.
+const namesLock int64 = 1
+
+func layerLock(chain digest.Digest) int64 {
+	sum := digest.FromString(chain.String()).Encoded()
+	at, _ := strconv.ParseInt(sum[:15], 16, 64) // 60 bits, which cannot fail
+	return at | 1<<60
+}
+
+func openLockFile(name string) (*lockFile, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return &lockFile{f}, nil
+}
+
+// lock waits for the lock at the given byte, as long as the context allows.
+// waiting is called once if somebody else has it; nil is fine.
+func (l *lockFile) lock(ctx context.Context, at int64, waiting func()) error {
+	const poll = 100 * time.Millisecond // F_OFD_SETLKW could not be interrupted
+	for {
+		err := l.set(at, unix.F_WRLCK)
+		if err == nil {
+			return nil
+		}
+		if err != unix.EAGAIN && err != unix.EACCES {
+			return fmt.Errorf("lock %s: %w", l.f.Name(), err)
+		}
+		if waiting != nil {
+			waiting()
+			waiting = nil
+		}
+		select {
+		case <-time.After(poll):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (l *lockFile) unlock(at int64) { _ = l.set(at, unix.F_UNLCK) }
+
+func (l *lockFile) set(at int64, kind int16) error {
+	for {
+		err := unix.FcntlFlock(l.f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind, Start: at, Len: 1})
+		if err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+func (l *lockFile) close() error { return l.f.Close() }

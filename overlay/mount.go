@@ -1,0 +1,116 @@
+package overlay
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/image"
+)
+
+// Mount shows an image at target, read-only: an overlay of its layers. The
+// names of the layers in the mount's options are the short ones and relative to
+// overlay2/, so that 125 of them fit into the page that the kernel takes, and
+// so that no character of the store's own path can confuse it.
+func (r *Reader) Mount(img *image.Image, target string) error {
+	chain := r.Chain(img.Layers)
+	if len(chain) < len(img.Layers) {
+		return fault.WithHint(
+			fault.New(fault.NotFound, "mount %s: layer %s is not in the store", img.ID, img.Layers[len(chain)].DiffID),
+			"pull the image again")
+	}
+	if len(chain) == 0 {
+		return fault.New(fault.Failed, "mount %s: the image has no layers", img.ID)
+	}
+	target, err := filepath.Abs(target)
+	if err != nil {
+		return err
+	}
+	if st, err := os.Stat(target); err != nil || !st.IsDir() {
+		return fault.WithHint(fault.New(fault.NotFound, "mount at %s: there is no such directory", target), "create it: mkdir %s", target)
+	}
+	lower, err := r.lowers(chain[len(chain)-1])
+	if err != nil {
+		return err
+	}
+	if len(lower) == 1 {
+		// overlayfs wants two layers at least.
+		if lower, err = r.withEmpty(lower); err != nil {
+			return err
+		}
+	}
+	if err := mountIn(r.path("overlay2"), target, "lowerdir="+strings.Join(lower, ":")); err != nil {
+		err = fmt.Errorf("mount %s at %s: %w", img.ID, target, err)
+		if errors.Is(err, unix.EPERM) {
+			return fault.WithHint(fault.Wrap(fault.Denied, err), "only root may mount")
+		}
+		return err
+	}
+	return nil
+}
+
+// withEmpty adds an empty directory under a single layer.
+func (r *Reader) withEmpty(lower []string) ([]string, error) {
+	if err := mkdir(r.path("fastpull"), 0o700); err != nil {
+		return nil, err
+	}
+	if err := mkdir(r.path("fastpull/empty"), 0o755); err != nil {
+		return nil, err
+	}
+	return append(lower, "../fastpull/empty"), nil
+}
+
+// mountIn mounts with dir as the working directory, which the names in options
+// are relative to. The thread that it runs on gets a working directory of its
+// own for that, and ends with it.
+func mountIn(dir, target, options string) error {
+	result := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread is not for others any more
+		result <- func() error {
+			if err := unix.Unshare(unix.CLONE_FS); err != nil {
+				return err
+			}
+			if err := unix.Chdir(dir); err != nil {
+				return err
+			}
+			return unix.Mount("overlay", target, "overlay", unix.MS_RDONLY|unix.MS_NODEV, options)
+		}()
+	}()
+	return <-result
+}
+
+// Unmount takes away a mount of [Reader.Mount]. It refuses what is no overlay
+// mount.
+func Unmount(target string) error {
+	target, err := filepath.Abs(target)
+	if err != nil {
+		return err
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(target, &fs); err != nil {
+		return fault.New(fault.NotFound, "unmount %s: %w", target, err)
+	}
+	if int64(fs.Type) != unix.OVERLAYFS_SUPER_MAGIC { //nolint:unconvert // not int64 everywhere
+		return fault.New(fault.NotFound, "unmount %s: no image is mounted there", target)
+	}
+	if err := unix.Unmount(target, unix.UMOUNT_NOFOLLOW); err != nil {
+		err = fmt.Errorf("unmount %s: %w", target, err)
+		switch {
+		case errors.Is(err, unix.EBUSY):
+			return fault.WithHint(err, "a program has files open in it, or its working directory there")
+		case errors.Is(err, unix.EPERM):
+			return fault.WithHint(fault.Wrap(fault.Denied, err), "only root may unmount")
+		case errors.Is(err, unix.EINVAL):
+			return fault.New(fault.NotFound, "unmount %s: no image is mounted there", target)
+		}
+		return err
+	}
+	return nil
+}

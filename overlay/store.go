@@ -1,0 +1,256 @@
+package overlay
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/fault"
+)
+
+// Store is a store that is open for writing. It is safe for concurrent use, but
+// see [Store.Begin].
+type Store struct {
+	Reader
+	locks  *lockFile
+	run    string   // this process' folder
+	runDir *os.File // the same, locked
+
+	// lists is held by the goroutine that changes which layers, images and names
+	// there are: the lock between processes does not tell goroutines apart.
+	lists  chan struct{}
+	marked map[string]bool // cache-ids in which this process put "committed"; with lists
+}
+
+// Reader is a store that is only looked at. It needs no locks: all that it can
+// see is complete.
+type Reader struct{ dir string }
+
+// Dir returns the root of the store.
+func (r *Reader) Dir() string { return r.dir }
+
+// OpenReader opens the store at dir for reading. It is an error of kind
+// [fault.NotFound] if there is none.
+func OpenReader(dir string) (*Reader, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	r := &Reader{dir: dir}
+	if _, err := os.Stat(r.path("image/overlay2")); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, fault.WithHint(fault.New(fault.NotFound, "there is no store at %s", dir),
+				"name the directory that was pulled into with --store")
+		}
+		return nil, denied(err)
+	}
+	return r, nil
+}
+
+func (r *Reader) path(elem ...string) string {
+	return filepath.Join(append([]string{r.dir}, elem...)...)
+}
+
+// Open opens the store at dir for writing, and creates it if it is not there. It
+// sweeps what processes that died have left, and refuses roots that must not be
+// written to.
+func Open(dir string) (_ *Store, err error) {
+	dir, err = filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{Reader: Reader{dir: dir}, lists: make(chan struct{}, 1), marked: make(map[string]bool)}
+	defer func() {
+		if err != nil {
+			s.Close()
+			err = fmt.Errorf("open the store %s: %w", dir, denied(err))
+		}
+	}()
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return nil, err
+	}
+	if err := mkdir(dir, 0o710); err != nil {
+		return nil, err
+	}
+	if err := refuse(dir); err != nil {
+		return nil, err
+	}
+	for _, d := range []struct {
+		name string
+		mode fs.FileMode
+	}{
+		{"fastpull", 0o700}, {"fastpull/run", 0o700}, {"fastpull/pending", 0o700},
+		{"overlay2", 0o710}, {"overlay2/l", 0o700},
+		{"image", 0o700}, {"image/overlay2", 0o700},
+		{"image/overlay2/layerdb", 0o700}, {"image/overlay2/layerdb/sha256", 0o755},
+		{"image/overlay2/imagedb", 0o700},
+		{"image/overlay2/imagedb/content", 0o700}, {"image/overlay2/imagedb/content/sha256", 0o700},
+		{"image/overlay2/imagedb/metadata", 0o700}, {"image/overlay2/imagedb/metadata/sha256", 0o700},
+		{"image/overlay2/distribution", 0o700},
+		{"image/overlay2/distribution/diffid-by-digest", 0o755}, {"image/overlay2/distribution/diffid-by-digest/sha256", 0o755},
+		{"image/overlay2/distribution/v2metadata-by-diffid", 0o755}, {"image/overlay2/distribution/v2metadata-by-diffid/sha256", 0o755},
+	} {
+		if err := mkdir(s.path(d.name), d.mode); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.oneFileSystem(); err != nil {
+		return nil, err
+	}
+	if s.locks, err = openLockFile(s.path("fastpull/lock")); err != nil {
+		return nil, err
+	}
+	if err := s.openRun(); err != nil {
+		return nil, err
+	}
+	if err := s.sweep(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Close removes what this process has been working on. Layers that are not
+// committed are gone.
+func (s *Store) Close() error {
+	var err error
+	if s.run != "" {
+		err = removeTree(s.run)
+		s.runDir.Close()
+	}
+	if s.locks != nil {
+		err = errors.Join(err, s.locks.close())
+	}
+	return err
+}
+
+// oneFileSystem makes sure that a rename can move what was prepared to where
+// Docker looks for it.
+func (s *Store) oneFileSystem() error {
+	var dev uint64
+	for i, name := range []string{"fastpull", "overlay2", "image/overlay2/layerdb"} {
+		var st unix.Stat_t
+		if err := unix.Stat(s.path(name), &st); err != nil {
+			return err
+		}
+		if i == 0 {
+			dev = uint64(st.Dev) //nolint:unconvert // 32 bit on some platforms
+		} else if uint64(st.Dev) != dev { //nolint:unconvert // see above
+			return fault.WithHint(fault.New(fault.Failed, "%s is another file system than the root", s.path(name)),
+				"load into that Docker while it runs (--load), or choose another directory")
+		}
+	}
+	return nil
+}
+
+// openRun makes this process' own folder, and locks it. The lock tells others
+// that the process is alive: it ends with it, however it ends.
+func (s *Store) openRun() error {
+	for {
+		dir := s.path("fastpull/run", randomID(8))
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return err
+		}
+		f, err := os.Open(dir)
+		if err == nil {
+			if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+				// Somebody may have swept it before it was locked.
+				if _, err = os.Stat(dir); err == nil {
+					s.run, s.runDir = dir, f
+					return nil
+				}
+			}
+			f.Close()
+		}
+		if !errors.Is(err, fs.ErrNotExist) && err != unix.EWOULDBLOCK {
+			return err
+		}
+	}
+}
+
+// mkdir creates a directory with a mode that the umask has no part in.
+func mkdir(name string, mode fs.FileMode) error {
+	err := os.Mkdir(name, mode)
+	if errors.Is(err, fs.ErrExist) {
+		if st, serr := os.Stat(name); serr == nil && st.IsDir() {
+			return nil
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return os.Chmod(name, mode)
+}
+
+// writeFile writes a file as a whole or not at all, by way of this process' own
+// folder.
+func (s *Store) writeFile(name string, mode fs.FileMode, data []byte) error {
+	tmp := filepath.Join(s.run, randomID(8))
+	if err := writeNew(tmp, mode, data); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, name); err != nil {
+		return errors.Join(err, os.Remove(tmp))
+	}
+	return nil
+}
+
+func writeNew(name string, mode fs.FileMode, data []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+}
+
+// randomID returns n random bytes in hex.
+func randomID(n int) string {
+	b := make([]byte, n)
+	_, _ = rand.Read(b) // never fails
+	return hex.EncodeToString(b)
+}
+
+// denied gives errors of missing rights their kind.
+func denied(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fault.WithHint(fault.Wrap(fault.Denied, err), "run fastpull as root, or choose a directory of your own with --store")
+	case errors.Is(err, unix.EROFS):
+		return fault.WithHint(err, "the file system is mounted read-only")
+	}
+	return err
+}
+
+// lockLists waits until nobody else, in this process or another, changes the
+// lists. The caller must call unlock.
+func (s *Store) lockLists(ctx context.Context) (unlock func(), err error) {
+	select {
+	case s.lists <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if err := s.locks.lock(ctx, namesLock, nil); err != nil {
+		<-s.lists
+		return nil, err
+	}
+	return func() {
+		s.locks.unlock(namesLock)
+		<-s.lists
+	}, nil
+}
+
+// stillOurs is asked before anything becomes visible: a dockerd may have been
+// started since Open.
+func (s *Store) stillOurs(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return refuseRunning(s.dir)
+}

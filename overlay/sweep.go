@@ -1,0 +1,132 @@
+package overlay
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// sweep removes what processes that are no more have left.
+func (s *Store) sweep() error {
+	runs, err := os.ReadDir(s.path("fastpull/run"))
+	if err != nil {
+		return err
+	}
+	for _, r := range runs {
+		if err := s.sweepRun(s.path("fastpull/run", r.Name())); err != nil {
+			return err
+		}
+	}
+	pending, err := os.ReadDir(s.path("fastpull/pending"))
+	if err != nil {
+		return err
+	}
+	for _, p := range pending {
+		if err := s.sweepPending(p.Name()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sweepRun removes the folder of a process, unless its lock says that it lives.
+func (s *Store) sweepRun(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if err == unix.EWOULDBLOCK {
+			return nil
+		}
+		return err
+	}
+	return removeTree(dir)
+}
+
+// A layer is announced in fastpull/pending before it moves into overlay2/, and
+// the note goes away when layerdb names it. A note that stayed, of a process
+// that is no more, tells of a layer that nobody will ever look at.
+//
+// The note's content is the folder of the process, and the short ID.
+func (s *Store) announce(cacheID, short string) error {
+	return s.writeFile(s.path("fastpull/pending", cacheID), 0o600, []byte(filepath.Base(s.run)+" "+short))
+}
+
+func (s *Store) sweepPending(cacheID string) error {
+	note := s.path("fastpull/pending", cacheID)
+	data, err := os.ReadFile(note)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // its process is at work
+		}
+		return err
+	}
+	run, short, _ := strings.Cut(string(data), " ")
+	if run != "" {
+		if _, err := os.Stat(s.path("fastpull/run", filepath.Base(run))); err == nil {
+			return nil // alive: dead ones were swept before
+		}
+	}
+	named, err := s.namesCacheID(cacheID)
+	if err != nil {
+		return err
+	}
+	if !named {
+		if short != "" {
+			if err := os.Remove(s.path("overlay2/l", filepath.Base(short))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+		if err := removeTree(s.path("overlay2", filepath.Base(cacheID))); err != nil {
+			return err
+		}
+	}
+	if err := os.Remove(note); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// namesCacheID tells if some layer of layerdb has its files there.
+func (s *Store) namesCacheID(cacheID string) (bool, error) {
+	layers, err := os.ReadDir(s.path("image/overlay2/layerdb/sha256"))
+	if err != nil {
+		return false, err
+	}
+	for _, l := range layers {
+		data, err := os.ReadFile(s.path("image/overlay2/layerdb/sha256", l.Name(), "cache-id"))
+		if err != nil {
+			return false, err
+		}
+		if strings.TrimSpace(string(data)) == cacheID {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// removeTree removes a directory with all that is in it, whatever the modes of
+// the directories: a user that is not root cannot empty one that he made
+// unwritable before it was writable again.
+func removeTree(dir string) error {
+	err := os.RemoveAll(dir)
+	if err == nil || !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	_ = filepath.WalkDir(dir, func(p string, d fs.DirEntry, _ error) error {
+		if d != nil && d.IsDir() {
+			_ = os.Chmod(p, 0o700)
+		}
+		return nil
+	})
+	return os.RemoveAll(dir)
+}
