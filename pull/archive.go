@@ -1,0 +1,111 @@
+package pull
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/fastpull/fastpull/bundle"
+	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/tmpfile"
+	"github.com/fastpull/fastpull/registry"
+)
+
+// archiveTarget writes images to one archive. The file gets its name when it is
+// complete.
+type archiveTarget struct {
+	r      *run
+	name   string
+	file   *tmpfile.File
+	out    *bufio.Writer
+	w      *bundle.Writer
+	spool  *spooler
+	window *semaphore.Weighted // images at work, which bounds what is spooled
+	turn   *semaphore.Weighted // who writes
+}
+
+var _ target = (*archiveTarget)(nil)
+
+func newArchiveTarget(r *run, name string) (*archiveTarget, error) {
+	f, err := tmpfile.New(filepath.Dir(name), 0o666)
+	if err != nil {
+		return nil, fmt.Errorf("write %s: %w", name, err)
+	}
+	out := bufio.NewWriterSize(f, 256<<10)
+	return &archiveTarget{
+		r: r, name: name, file: f, out: out, w: bundle.NewWriter(out), spool: newSpooler(r, filepath.Dir(name)),
+		window: semaphore.NewWeighted(2), turn: semaphore.NewWeighted(1),
+	}, nil
+}
+
+func (t *archiveTarget) platform() ocispec.Platform { return image.Host() }
+
+func (t *archiveTarget) adopt(context.Context, registry.Reference, digest.Digest, digest.Digest, ocispec.Platform) (*image.Image, error) {
+	return nil, nil // an archive is always written as a whole
+}
+
+func (t *archiveTarget) put(ctx context.Context, im *resolved) (fetched int64, err error) {
+	if err := t.window.Acquire(ctx, 1); err != nil {
+		return 0, context.Cause(ctx)
+	}
+	defer t.window.Release(1)
+	layers := distinct(im.img.Layers)
+	defer t.spool.hold(layers)()
+
+	g, gctx := errgroup.WithContext(ctx)
+	got := make([]*spooled, len(layers))
+	bytes := make([]int64, len(layers))
+	for i, l := range layers {
+		g.Go(func() error {
+			p, started, err := t.spool.get(gctx, im.ref, l)
+			if err != nil {
+				return err
+			}
+			got[i] = p
+			if started {
+				bytes[i] = p.fetched
+			}
+			return nil
+		})
+	}
+	err = g.Wait()
+	for _, n := range bytes {
+		fetched += n
+	}
+	if err != nil {
+		return fetched, err
+	}
+	if err := t.turn.Acquire(ctx, 1); err != nil {
+		return fetched, context.Cause(ctx)
+	}
+	defer t.turn.Release(1)
+	for i, l := range layers {
+		if err := t.w.Layer(l.DiffID, got[i].size, got[i].reader()); err != nil {
+			return fetched, fmt.Errorf("%s: %w", t.name, err)
+		}
+	}
+	var tags []string
+	if im.ref.Tag() != "" {
+		tags = []string{im.ref.Familiar() + ":" + im.ref.Tag()}
+	}
+	return fetched, t.w.Image(im.img, tags)
+}
+
+func (t *archiveTarget) finish(context.Context) error {
+	if err := errors.Join(t.w.Close(), t.out.Flush()); err != nil {
+		return fmt.Errorf("write %s: %w", t.name, err)
+	}
+	return t.file.Publish(t.name)
+}
+
+func (t *archiveTarget) close() error {
+	t.spool.close()
+	return t.file.Close()
+}

@@ -1,0 +1,97 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/progress"
+	"github.com/fastpull/fastpull/registry"
+	"github.com/fastpull/fastpull/unpack"
+)
+
+// task announces a layer to the user.
+func (r *run) task(l image.Layer) *progress.Task {
+	return r.Progress.Task(l.Blob.Digest.Encoded(), l.Blob.Size)
+}
+
+// fetch opens a layer in its registry and has use read the verified plain tar.
+// use must read to the end, and what it did is void if fetch returns an error.
+// room is how many bytes the destination can take. A blob that arrives damaged is
+// fetched once more; use is called again, and begins anew.
+func (r *run) fetch(ctx context.Context, ref registry.Reference, l image.Layer, task *progress.Task, room int64, use func(*unpack.Reader) error) (n int64, err error) {
+	for again := false; ; again = true {
+		got, err := r.fetchOnce(ctx, ref, l, task, room, use)
+		n += got
+		if err == nil || again || ctx.Err() != nil || !errors.Is(err, unpack.ErrDigest) {
+			if err != nil {
+				err = fmt.Errorf("layer %s: %w", l.Blob.Digest, err)
+			}
+			return n, err
+		}
+		r.Progress.Note("layer %.19s came damaged, fetching it again", l.Blob.Digest)
+		task.Restart()
+	}
+}
+
+func (r *run) fetchOnce(ctx context.Context, ref registry.Reference, l image.Layer, task *progress.Task, room int64, use func(*unpack.Reader) error) (int64, error) {
+	if err := r.slots.acquire(ctx, l.Blob.Size); err != nil {
+		return 0, err
+	}
+	defer r.slots.release()
+	task.Phase(progress.Downloading)
+	blob, err := r.Registry.Blob(ctx, ref, l.Blob)
+	if err != nil {
+		return 0, err
+	}
+	var n atomic.Int64
+	tar := unpack.NewReader(ctx, blob, unpack.Expect{Digest: l.Blob.Digest, Size: l.Blob.Size, DiffID: l.DiffID}, unpack.ReaderOptions{
+		MaxPlain: room,
+		Fetched: func(got int64) {
+			n.Add(got)
+			r.fetched.Add(got)
+			task.Add(got)
+		},
+		Arrived: func() { task.Phase(progress.Extracting) },
+	})
+	err = use(tar)
+	// What the layer's own checks say explains more than what its use ran into.
+	if cerr := tar.Close(); err == nil {
+		err = cerr
+	}
+	return n.Load(), err
+}
+
+// room returns the bytes that are free where dir is, for this user.
+func room(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, fmt.Errorf("free space of %s: %w", dir, err)
+	}
+	return max(1, int64(st.Bavail)*int64(st.Bsize)), nil //nolint:unconvert // types differ between platforms
+}
+
+// leftOut counts what could not be kept of the images' files.
+type leftOut struct{ xattrs, owners, devices atomic.Int64 }
+
+func (l *leftOut) add(s unpack.Stats) {
+	l.xattrs.Add(int64(s.NoXattr))
+	l.owners.Add(int64(s.NoOwner))
+	l.devices.Add(int64(s.NoDevice))
+}
+
+func (l *leftOut) warn(p *progress.Display) {
+	if n := l.xattrs.Load(); n > 0 {
+		p.Warn("%d extended attributes were left out: the file system or the kernel does not take them", n)
+	}
+	if n := l.owners.Load(); n > 0 {
+		p.Warn("%d files belong to you and not to their owners, since fastpull is not running as root", n)
+	}
+	if n := l.devices.Load(); n > 0 {
+		p.Warn("%d devices were left out, since fastpull is not running as root", n)
+	}
+}

@@ -1,0 +1,150 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/progress"
+	"github.com/fastpull/fastpull/registry"
+	"github.com/fastpull/fastpull/unpack"
+)
+
+// rootfsTarget makes one directory of one image's layers. They are extracted side
+// by side, each into a folder of its own next to the target, and moved over each
+// other in order: moving costs next to nothing.
+type rootfsTarget struct {
+	r       *run
+	dir     string // what is asked for
+	staging string // a folder beside it, on the same file system
+}
+
+var _ target = (*rootfsTarget)(nil)
+
+func newRootfsTarget(r *run, dir string) (_ *rootfsTarget, err error) {
+	if len(r.References) != 1 {
+		return nil, fault.New(fault.Usage, "--rootfs takes one image, not %d", len(r.References))
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, err
+	}
+	switch entries, err := os.ReadDir(dir); {
+	case err == nil && len(entries) > 0:
+		return nil, fault.WithHint(fault.New(fault.Usage, "%s is not empty", dir), "--rootfs makes a new directory, or fills an empty one")
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return nil, fault.Wrap(fault.Usage, err)
+	}
+	staging, err := os.MkdirTemp(filepath.Dir(dir), "."+filepath.Base(dir)+".fastpull-")
+	if err != nil {
+		return nil, err
+	}
+	return &rootfsTarget{r: r, dir: dir, staging: staging}, nil
+}
+
+func (t *rootfsTarget) platform() ocispec.Platform { return image.Host() }
+
+func (t *rootfsTarget) adopt(context.Context, registry.Reference, digest.Digest, digest.Digest, ocispec.Platform) (*image.Image, error) {
+	return nil, nil
+}
+
+func (t *rootfsTarget) put(ctx context.Context, im *resolved) (fetched int64, err error) {
+	space, err := room(t.staging)
+	if err != nil {
+		return 0, err
+	}
+	layers := im.img.Layers
+	deletions := make([]unpack.Deletions, len(layers))
+	bytes := make([]int64, len(layers))
+	done := make([]chan struct{}, len(layers))
+	g, gctx := errgroup.WithContext(ctx)
+	for i, l := range layers {
+		done[i] = make(chan struct{})
+		g.Go(func() (err error) {
+			task := t.r.task(l)
+			bytes[i], err = t.r.fetch(gctx, im.ref, l, task, space, func(tar *unpack.Reader) error {
+				deletions[i] = unpack.Deletions{}
+				return t.extract(gctx, tar, i, &deletions[i])
+			})
+			if err != nil {
+				task.Phase(progress.Failed)
+				return err
+			}
+			task.Phase(progress.Done)
+			close(done[i])
+			return nil
+		})
+	}
+	g.Go(func() error {
+		if err := t.root(); err != nil {
+			return err
+		}
+		for i, l := range layers {
+			select {
+			case <-done[i]:
+			case <-gctx.Done():
+				return context.Cause(gctx)
+			}
+			if err := unpack.Merge(t.path("root"), t.layer(i), &deletions[i]); err != nil {
+				return fmt.Errorf("apply layer %s: %w", l.Blob.Digest, err)
+			}
+			if err := os.RemoveAll(t.layer(i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	err = g.Wait()
+	for _, n := range bytes {
+		fetched += n
+	}
+	return fetched, err
+}
+
+// extract unpacks one layer into a folder of its own, which it empties first.
+func (t *rootfsTarget) extract(ctx context.Context, tar *unpack.Reader, i int, del *unpack.Deletions) error {
+	if err := os.RemoveAll(t.layer(i)); err != nil {
+		return err
+	}
+	if err := os.Mkdir(t.layer(i), 0o700); err != nil {
+		return err
+	}
+	stats, err := unpack.Extract(ctx, tar, t.layer(i), unpack.ExtractOptions{Whiteouts: del, Rootless: os.Geteuid() != 0})
+	if err == nil {
+		t.r.left.add(stats)
+	}
+	return err
+}
+
+// root makes what becomes the directory, with the mode that Docker gives a root.
+func (t *rootfsTarget) root() error {
+	if err := os.Mkdir(t.path("root"), 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(t.path("root"), 0o755)
+}
+
+func (t *rootfsTarget) path(name string) string { return filepath.Join(t.staging, name) }
+func (t *rootfsTarget) layer(i int) string      { return t.path(strconv.Itoa(i)) }
+
+// finish puts the directory in its place. rename(2) replaces an empty directory
+// in one step; only a mount point has to be filled entry by entry.
+func (t *rootfsTarget) finish(context.Context) error {
+	err := os.Rename(t.path("root"), t.dir)
+	if !errors.Is(err, unix.EBUSY) {
+		return err
+	}
+	return fault.WithHint(fmt.Errorf("%s is a mount point: %w", t.dir, err), "name a directory below it")
+}
+
+func (t *rootfsTarget) close() error { return os.RemoveAll(t.staging) }

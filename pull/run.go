@@ -1,0 +1,233 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/registry"
+)
+
+// maxConfig is the most bytes that an image's config may have.
+const maxConfig = 8 << 20
+
+// resolving is how many references are looked up at a time.
+const resolving = 8
+
+// target is a destination at work.
+type target interface {
+	// platform is what an index is searched for if the user did not say.
+	platform() ocispec.Platform
+	// adopt gives the reference's names to an image that the target has as a
+	// whole, and returns it; nil if it has not. found is the digest of what the
+	// reference names; id is the image's, or "" while it is not known.
+	adopt(ctx context.Context, ref registry.Reference, found, id digest.Digest, want ocispec.Platform) (*image.Image, error)
+	// put brings a whole image, and returns the bytes that were fetched for it.
+	put(ctx context.Context, im *resolved) (fetched int64, err error)
+	// finish makes visible what waits for the end of the run.
+	finish(ctx context.Context) error
+	// close ends everything, and removes what is not finished.
+	close() error
+}
+
+// resolved is an image that is to be fetched.
+type resolved struct {
+	ref   registry.Reference
+	found digest.Digest // of what ref names, a manifest or an index
+	img   *image.Image
+}
+
+// run is the state that all images of a run share.
+type run struct {
+	Options
+	ctx     context.Context // of the whole run: shared calls end with it
+	slots   *slots
+	fetched atomic.Int64
+	sent    atomic.Int64
+	left    leftOut
+}
+
+// Run pulls all references of o. The error is that of the images that failed, or
+// what ended the run; the summary is there in both cases.
+func Run(ctx context.Context, o Options) (_ *Summary, err error) {
+	start := time.Now()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if o.Layers <= 0 {
+		o.Layers = max(4, runtime.NumCPU()+1)
+	}
+	if o.TempDir == "" {
+		o.TempDir = "/var/tmp"
+		if dir := os.Getenv("TMPDIR"); dir != "" {
+			o.TempDir = dir
+		}
+	}
+	r := &run{Options: o, ctx: ctx, slots: newSlots(o.Layers)}
+	t, dest, err := r.open(ctx)
+	if err != nil {
+		return &Summary{}, err
+	}
+	if o.Chosen != nil {
+		o.Chosen(dest)
+	}
+
+	sum := &Summary{Destination: dest.Name, Images: make([]Result, len(o.References))}
+	err = r.images(ctx, cancel, t, sum.Images)
+	if err == nil || o.KeepGoing && ctx.Err() == nil {
+		err = errors.Join(err, t.finish(ctx))
+	}
+	cancel(nil)
+	err = errors.Join(err, t.close())
+	r.left.warn(o.Progress)
+	sum.BytesFetched, sum.BytesSent = r.fetched.Load(), r.sent.Load()
+	sum.Seconds = time.Since(start).Seconds()
+	return sum, err
+}
+
+// images does every image, and joins the errors of those that failed.
+func (r *run) images(ctx context.Context, cancel context.CancelCauseFunc, t target, results []Result) error {
+	var g errgroup.Group
+	var mu sync.Mutex
+	var failures []error
+	look := make(chan struct{}, resolving)
+	for i, ref := range r.References {
+		g.Go(func() error {
+			start := time.Now()
+			res, err := r.image(ctx, t, ref, look)
+			res.Reference, res.Took = ref.String(), time.Since(start)
+			res.Seconds = res.Took.Seconds()
+			mu.Lock()
+			defer mu.Unlock()
+			tell := true
+			if err != nil {
+				res.Status, res.Err, res.Error = Failed, err, err.Error()
+				// Those that end because the run does are not news.
+				tell = ctx.Err() == nil
+				if tell {
+					failures = append(failures, fmt.Errorf("%s: %w", ref, err))
+				}
+				if !r.KeepGoing {
+					cancel(errStopped)
+				}
+			}
+			results[i] = res
+			if tell && r.Done != nil {
+				r.Done(res)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait()
+	switch {
+	case len(failures) == 0:
+		return context.Cause(ctx)
+	case r.KeepGoing && len(failures) < len(r.References):
+		// A part was done: neither all well nor any one kind of failure.
+		return fault.Wrap(fault.Failed, errors.Join(failures...))
+	}
+	return errors.Join(failures...)
+}
+
+var errStopped = errors.New("stopped, since another image failed")
+
+// image resolves one reference and puts what it names.
+func (r *run) image(ctx context.Context, t target, ref registry.Reference, look chan struct{}) (Result, error) {
+	select {
+	case look <- struct{}{}:
+	case <-ctx.Done():
+		return Result{}, context.Cause(ctx)
+	}
+	im, have, err := r.resolve(ctx, t, ref)
+	<-look
+	res := Result{Status: Exists}
+	if im != nil {
+		res.Digest = im.found
+	}
+	if err != nil {
+		return res, err
+	}
+	img := have
+	if img == nil {
+		img, res.Status = im.img, Pulled
+	}
+	res.ImageID, res.Platform, res.Layers = img.ID, image.FormatPlatform(img.Platform), len(img.Layers)
+	if have != nil {
+		return res, nil
+	}
+	res.BytesFetched, err = t.put(ctx, im)
+	return res, err
+}
+
+// resolve finds out what a reference names: an image that is to be fetched, or
+// one that the target has already.
+func (r *run) resolve(ctx context.Context, t target, ref registry.Reference) (im *resolved, have *image.Image, err error) {
+	want := t.platform()
+	if r.Platform != nil {
+		want = *r.Platform
+	}
+	got, err := r.Registry.Manifest(ctx, ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	im = &resolved{ref: ref, found: got.Digest}
+	m, err := image.ParseManifest(got.MediaType, got.Bytes)
+	if err != nil {
+		return im, nil, err
+	}
+	if have, err := t.adopt(ctx, ref, im.found, m.Config.Digest, want); have != nil || err != nil {
+		return im, have, err
+	}
+	if m.IsIndex() {
+		d, err := m.Select(want)
+		if err != nil {
+			return im, nil, err
+		}
+		if got, err = r.Registry.ManifestOf(ctx, ref, d); err != nil {
+			return im, nil, err
+		}
+		if m, err = image.ParseManifest(got.MediaType, got.Bytes); err != nil {
+			return im, nil, err
+		}
+		if m.IsIndex() {
+			return im, nil, fault.New(fault.Failed, "the index has another index for %s", image.FormatPlatform(want))
+		}
+		if have, err := t.adopt(ctx, ref, im.found, m.Config.Digest, want); have != nil || err != nil {
+			return im, have, err
+		}
+	}
+	config, err := r.Registry.ReadBlob(ctx, ref, m.Config, maxConfig)
+	if err != nil {
+		return im, nil, fmt.Errorf("fetch the image's config: %w", err)
+	}
+	if im.img, err = image.New(m, config); err != nil {
+		return im, nil, err
+	}
+	return im, nil, r.fits(ref, im.img, want)
+}
+
+// fits checks the platform of an image that no index chose.
+func (r *run) fits(ref registry.Reference, img *image.Image, want ocispec.Platform) error {
+	have := img.Platform
+	if have.OS != "linux" {
+		return fault.New(fault.Failed, "the image is for %s, fastpull handles images for linux", image.FormatPlatform(have))
+	}
+	if image.Runs(want, have) > 0 {
+		return nil
+	}
+	if r.Platform != nil {
+		return fault.New(fault.NotFound, "there is no image for %s, only for %s", image.FormatPlatform(want), image.FormatPlatform(have))
+	}
+	r.Progress.Warn("%s is for %s, and this destination is %s", ref, image.FormatPlatform(have), image.FormatPlatform(want))
+	return nil
+}

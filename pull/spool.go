@@ -1,0 +1,120 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/tmpfile"
+	"github.com/fastpull/fastpull/progress"
+	"github.com/fastpull/fastpull/registry"
+	"github.com/fastpull/fastpull/unpack"
+)
+
+// spooler keeps layers as plain tars in temporary files, for destinations that
+// take one layer after the other and must know its size first. A file lives for
+// as long as some image holds its layer.
+type spooler struct {
+	r     *run
+	dir   string
+	files group[*spooled] // by diffID
+
+	mu    sync.Mutex
+	holds map[digest.Digest]int
+}
+
+// spooled is a layer in a file.
+type spooled struct {
+	f       *tmpfile.File
+	size    int64
+	fetched int64
+}
+
+// reader reads the layer from its beginning. Several may at the same time.
+func (p *spooled) reader() io.Reader { return io.NewSectionReader(p.f, 0, p.size) }
+
+func newSpooler(r *run, dir string) *spooler {
+	return &spooler{r: r, dir: dir, holds: make(map[digest.Digest]int)}
+}
+
+// hold keeps the layers of an image until the function that it returns is called.
+func (s *spooler) hold(layers []image.Layer) (drop func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range layers {
+		s.holds[l.DiffID]++
+	}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for _, l := range layers {
+			if s.holds[l.DiffID]--; s.holds[l.DiffID] == 0 {
+				if p := s.files.forget(l.DiffID); p != nil {
+					p.f.Close()
+				}
+			}
+		}
+	}
+}
+
+// get returns the layer's file, and fetches it if nobody did. It belongs to the
+// spooler. The caller must hold the layer.
+func (s *spooler) get(ctx context.Context, ref registry.Reference, l image.Layer) (p *spooled, started bool, err error) {
+	return s.files.do(ctx, s.r.ctx, l.DiffID, func(ctx context.Context) (*spooled, error) {
+		task := s.r.task(l)
+		p, err := s.fetch(ctx, ref, l, task)
+		if err == nil && ctx.Err() != nil { // nobody is there to take it
+			err = errors.Join(context.Cause(ctx), p.f.Close())
+		}
+		if err != nil {
+			task.Phase(progress.Failed)
+			return nil, err
+		}
+		task.Phase(progress.Done)
+		return p, nil
+	})
+}
+
+func (s *spooler) fetch(ctx context.Context, ref registry.Reference, l image.Layer, task *progress.Task) (_ *spooled, err error) {
+	f, err := tmpfile.New(s.dir, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	p := &spooled{f: f}
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	space, err := room(s.dir)
+	if err != nil {
+		return nil, err
+	}
+	p.fetched, err = s.r.fetch(ctx, ref, l, task, space, func(tar *unpack.Reader) error {
+		if err := f.Truncate(0); err != nil {
+			return err
+		}
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+		p.size, err = io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{tar}, make([]byte, 256<<10))
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("keep a layer in %s: %w", s.dir, err)
+	}
+	return p, nil
+}
+
+// close waits for what is under way, and removes all files.
+func (s *spooler) close() {
+	s.files.wait()
+	for _, p := range s.files.values() {
+		p.f.Close()
+	}
+}

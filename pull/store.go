@@ -1,0 +1,300 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/overlay"
+	"github.com/fastpull/fastpull/progress"
+	"github.com/fastpull/fastpull/registry"
+	"github.com/fastpull/fastpull/unpack"
+)
+
+// storeTarget puts images into a store. Layers are extracted in any order and at
+// the same time. They wait, unseen, until all layers of an image are there, and
+// are then committed, parents first: of an image that fails nothing is left.
+type storeTarget struct {
+	r        *run
+	s        *overlay.Store
+	rootless bool
+	layers   group[*made] // by chainID
+
+	mu    sync.Mutex
+	first map[digest.Digest]layerOf // diffID → the layer of the run that fetches it
+}
+
+// made is a layer that is in the store, or ready to be committed.
+type made struct {
+	fetched int64 // bytes, from the registry
+
+	mu   sync.Mutex
+	st   *overlay.Staged // nil when it is in the store
+	size int64           // bytes of its files
+}
+
+// commit makes the layer visible, if it is not. Its parent has to be.
+func (m *made) commit(ctx context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.st == nil {
+		return nil
+	}
+	err := m.st.Commit(ctx, m.size)
+	if err == nil {
+		m.st = nil
+	}
+	return err
+}
+
+// layerOf is a layer, and where it is to be had.
+type layerOf struct {
+	image.Layer
+	ref registry.Reference
+}
+
+var _ target = (*storeTarget)(nil)
+
+func newStoreTarget(r *run, dir string) (*storeTarget, error) {
+	s, err := overlay.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &storeTarget{r: r, s: s, rootless: os.Geteuid() != 0, first: make(map[digest.Digest]layerOf)}, nil
+}
+
+func (t *storeTarget) platform() ocispec.Platform { return image.Host() }
+
+func (t *storeTarget) adopt(ctx context.Context, ref registry.Reference, found, id digest.Digest, want ocispec.Platform) (*image.Image, error) {
+	if id == "" {
+		var err error
+		if id, err = t.s.ID(ref.Familiar() + "@" + found.String()); err != nil || id == "" {
+			return nil, err
+		}
+	}
+	img, err := t.s.Image(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if image.Runs(want, img.Platform) == 0 || len(t.s.Chain(img.Layers)) < len(img.Layers) {
+		return nil, nil
+	}
+	return img.Image, t.name(ctx, ref, found, img.Image)
+}
+
+// name records the names by which the image was asked for.
+func (t *storeTarget) name(ctx context.Context, ref registry.Reference, found digest.Digest, img *image.Image) error {
+	names := []string{ref.Familiar() + "@" + found.String()}
+	if ref.Tag() != "" {
+		names = append(names, ref.Familiar()+":"+ref.Tag())
+	}
+	return t.s.PutImage(ctx, img, ref.Familiar(), names)
+}
+
+func (t *storeTarget) put(ctx context.Context, im *resolved) (int64, error) {
+	layers := t.register(im)
+	all := make([]*made, len(layers))
+	mine := make([]bool, len(layers)) // this image was the first to need it
+	g, gctx := errgroup.WithContext(ctx)
+	for i, l := range layers {
+		g.Go(func() (err error) {
+			all[i], mine[i], err = t.need(gctx, l)
+			return err
+		})
+	}
+	err := g.Wait()
+	var fetched int64
+	for i, m := range all {
+		if m != nil && mine[i] {
+			fetched += m.fetched
+		}
+	}
+	if err != nil {
+		return fetched, err
+	}
+	for i, l := range layers {
+		if err := all[i].commit(ctx); err != nil {
+			return fetched, err
+		}
+		if err := t.s.PutBlob(ctx, l.Blob.Digest, l.DiffID, sourceRepository(l.ref)); err != nil {
+			return fetched, fmt.Errorf("record layer %s: %w", l.Blob.Digest, err)
+		}
+	}
+	return fetched, t.name(ctx, im.ref, im.found, im.img)
+}
+
+// register notes who fetches what. A layer that is on two parents is fetched for
+// the one that was registered first, and made again from that for the other.
+func (t *storeTarget) register(im *resolved) []layerOf {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	layers := make([]layerOf, len(im.img.Layers))
+	for i, l := range im.img.Layers {
+		layers[i] = layerOf{l, im.ref}
+		if _, ok := t.first[l.DiffID]; !ok {
+			t.first[l.DiffID] = layers[i]
+		}
+	}
+	return layers
+}
+
+// need waits until the layer is there, or ready to be committed. started tells
+// that this call began it.
+func (t *storeTarget) need(ctx context.Context, l layerOf) (m *made, started bool, err error) {
+	return t.layers.do(ctx, t.r.ctx, l.ChainID, func(ctx context.Context) (*made, error) {
+		task := t.r.task(l.Layer)
+		m, err := t.make(ctx, l, task)
+		switch {
+		case errors.Is(err, overlay.ErrExists):
+			task.Phase(progress.Exists)
+			return &made{}, nil
+		case err != nil:
+			task.Phase(progress.Failed)
+			return nil, err
+		}
+		task.Phase(progress.Done)
+		return m, nil
+	})
+}
+
+// make gets a layer ready, or returns overlay.ErrExists.
+func (t *storeTarget) make(ctx context.Context, l layerOf, task *progress.Task) (_ *made, err error) {
+	if _, err := t.s.Layer(l.ChainID); err == nil {
+		return nil, overlay.ErrExists
+	}
+	t.mu.Lock()
+	first := t.first[l.DiffID]
+	t.mu.Unlock()
+	var twin *made
+	if first.ChainID != l.ChainID {
+		// If it fails there, there is no point in trying it here.
+		if twin, _, err = t.need(ctx, first); err != nil {
+			return nil, err
+		}
+	}
+	st, err := t.s.Begin(ctx, l.ChainID, l.Parent, l.DiffID, func() {
+		t.r.Progress.Note("another fastpull is working on layer %.19s, waiting for it", l.Blob.Digest)
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, st.Abort())
+		}
+	}()
+
+	m := &made{st: st}
+	stats, copied, err := t.copyTwin(ctx, l, twin, st, task)
+	if err != nil {
+		return nil, err
+	}
+	if !copied {
+		space, err := room(t.s.Dir())
+		if err != nil {
+			return nil, err
+		}
+		m.fetched, err = t.r.fetch(ctx, l.ref, l.Layer, task, space, func(tar *unpack.Reader) (err error) {
+			stats, err = t.extract(ctx, tar, st)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	t.r.left.add(stats)
+	m.size = stats.Size
+	return m, st.Seal()
+}
+
+// extract unpacks a layer into its place, which it clears first.
+func (t *storeTarget) extract(ctx context.Context, tar io.Reader, st *overlay.Staged) (unpack.Stats, error) {
+	if err := st.Clear(); err != nil {
+		return unpack.Stats{}, err
+	}
+	return unpack.Extract(ctx, tar, st.Dir(), unpack.ExtractOptions{
+		Whiteouts: unpack.Overlay{User: t.rootless},
+		TarSplit:  st.TarSplit(),
+		Rootless:  t.rootless,
+	})
+}
+
+// openTwin opens the tar of a layer that this run has made on another parent, or
+// that the store has, made again from its files. It returns nil if there is none.
+func (t *storeTarget) openTwin(l layerOf, twin *made) (io.ReadCloser, error) {
+	if twin != nil {
+		twin.mu.Lock()
+		defer twin.mu.Unlock()
+		if twin.st != nil {
+			return twin.st.Tar()
+		}
+	}
+	if same, ok := t.s.Same(l.DiffID); ok {
+		return t.s.Tar(same)
+	}
+	return nil, nil
+}
+
+// copyTwin makes the layer without the registry, if there is a twin of it.
+func (t *storeTarget) copyTwin(ctx context.Context, l layerOf, twin *made, st *overlay.Staged, task *progress.Task) (stats unpack.Stats, copied bool, err error) {
+	if err := t.r.slots.acquire(ctx, l.Blob.Size); err != nil {
+		return stats, false, err
+	}
+	defer t.r.slots.release()
+	tar, err := t.openTwin(l, twin)
+	if tar == nil && err == nil {
+		return stats, false, nil
+	}
+	if err == nil {
+		defer tar.Close()
+		task.Phase(progress.Extracting)
+		sum := l.DiffID.Verifier()
+		stats, err = t.extract(ctx, io.TeeReader(tar, sum), st)
+		if err == nil && !sum.Verified() {
+			err = errors.New("its files are not what they were")
+		}
+	}
+	if err == nil {
+		return stats, true, nil
+	}
+	if ctx.Err() != nil {
+		return stats, false, err
+	}
+	t.r.Progress.Note("layer %.19s of the store cannot be used again, fetching it: %v", l.DiffID, err)
+	return stats, false, nil
+}
+
+func (t *storeTarget) finish(context.Context) error { return nil }
+
+func (t *storeTarget) close() error {
+	t.layers.wait()
+	var err error
+	for _, m := range t.layers.values() {
+		if m.st != nil {
+			err = errors.Join(err, m.st.Abort())
+		}
+	}
+	return errors.Join(err, t.s.Close())
+}
+
+// sourceRepository is the repository's name in full, as Docker's distribution
+// metadata has it.
+func sourceRepository(ref registry.Reference) string {
+	host := ref.Host()
+	if host == "index.docker.io" { // what go-containerregistry calls Docker Hub
+		host = "docker.io"
+	}
+	return host + "/" + ref.Repository()
+}
