@@ -1,0 +1,119 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fastpull/fastpull/fault"
+)
+
+// Streams are what the command reads and writes.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
+
+// interrupted is the exit code after SIGINT or SIGTERM, as a shell has it.
+const interrupted = 130
+
+// Main runs the command and returns its exit code. It ends soon after ctx does.
+func Main(ctx context.Context, args []string, s Streams) (code int) {
+	root := newRoot(s)
+	root.SetArgs(args)
+	root.SetIn(s.In)
+	root.SetOut(s.Out)
+	root.SetErr(s.Err)
+	err := root.ExecuteContext(ctx)
+	switch {
+	case err == nil:
+		return 0
+	case ctx.Err() != nil:
+		fmt.Fprintln(s.Err, "fastpull: interrupted; nothing was left half done")
+		return interrupted
+	}
+	printError(s.Err, err)
+	return int(fault.KindOf(err))
+}
+
+// printError prints errors that were joined one by one, each with its hint.
+func printError(w io.Writer, err error) {
+	for _, err := range split(err) {
+		fmt.Fprintf(w, "fastpull: %v\n", err)
+		if hint := fault.HintOf(err); hint != "" {
+			fmt.Fprintf(w, "hint: %s\n", hint)
+		}
+	}
+}
+
+// split takes errors.Join apart again. It is told from other errors with several
+// causes by its words, which are those of its parts and nothing else.
+func split(err error) []error {
+	for e := err; e != nil && e.Error() == err.Error(); e = errors.Unwrap(e) {
+		joined, ok := e.(interface{ Unwrap() []error })
+		if !ok {
+			continue
+		}
+		var words []string
+		var list []error
+		for _, part := range joined.Unwrap() {
+			words = append(words, part.Error())
+			list = append(list, split(part)...)
+		}
+		if strings.Join(words, "\n") == e.Error() {
+			return list
+		}
+	}
+	return []error{err}
+}
+
+// version is set by the linker for releases.
+var version = ""
+
+func versionString() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(unknown)"
+}
+
+func newRoot(s Streams) *cobra.Command {
+	root := newPull(s)
+	root.Use = "fastpull [flags] IMAGE..."
+	root.Short = "Pull container images, with no other program's help"
+	root.Long = `fastpull fetches container images from a registry and puts them into the running
+Docker Engine, into a directory in Docker's own overlay2 format, into an archive
+for docker load, or into a plain directory. It decompresses layers itself and
+never runs another program, so that it works where docker pull hangs in unpigz.
+
+"fastpull IMAGE" is short for "fastpull pull IMAGE".`
+	root.Version = versionString()
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.SetVersionTemplate("fastpull {{.Version}}\n")
+	root.CompletionOptions.HiddenDefaultCmd = true
+	sub := newPull(s)
+	sub.Use = "pull [flags] IMAGE..."
+	root.AddCommand(sub, newImages(s), newInspect(s), newMount(s), newUmount())
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fault.WithHint(fault.Wrap(fault.Usage, err), "see: %s --help", cmd.CommandPath())
+	})
+	return root
+}
+
+// args makes a check of positional arguments a usage error.
+func args(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, a []string) error {
+		if err := check(cmd, a); err != nil {
+			return fault.WithHint(fault.Wrap(fault.Usage, err), "usage: %s", cmd.UseLine())
+		}
+		return nil
+	}
+}

@@ -1,0 +1,229 @@
+package cli
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/progress"
+	"github.com/fastpull/fastpull/pull"
+	"github.com/fastpull/fastpull/registry"
+)
+
+// pullFlags are the flags of pull.
+type pullFlags struct {
+	store, output, rootfs string
+	load                  bool
+	list                  string
+	keepGoing             bool
+	platform              string
+	jobs                  int
+	progress              string
+	json                  bool
+	tempDir               string
+	plainHTTP, skipVerify bool
+	ca                    []string
+}
+
+func newPull(s Streams) *cobra.Command {
+	var f pullFlags
+	cmd := &cobra.Command{
+		Short: "Pull images",
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, images []string) error {
+			if cmd == cmd.Root() && len(images) == 0 && cmd.Flags().NFlag() == 0 {
+				return cmd.Help()
+			}
+			return f.run(cmd, s, images)
+		},
+	}
+	fl := cmd.Flags()
+	fl.SortFlags = false
+	fl.StringVar(&f.store, "store", "", "put images into the store at `DIR`, a data-root of Docker with overlay2;\nalso a stopped Docker's own (default when no Engine answers: "+defaultStore()+")")
+	fl.BoolVar(&f.load, "load", false, "load images into the Docker Engine (DOCKER_HOST is honoured)")
+	fl.StringVarP(&f.output, "output", "o", "", "write an archive for docker load to `FILE`")
+	fl.StringVar(&f.rootfs, "rootfs", "", "extract one image, all layers merged, to the new directory `DIR`")
+	fl.StringVarP(&f.list, "file", "f", "", "read image names from `FILE`, one a line, # for comments, - for stdin")
+	fl.BoolVar(&f.keepGoing, "keep-going", false, "pull the other images when one fails; the exit code still tells")
+	fl.StringVar(&f.platform, "platform", "", "choose `OS/ARCH[/VARIANT]` of a multi-platform image\n(default: the Engine's, or this machine's)")
+	fl.IntVar(&f.jobs, "jobs", 0, "work on `N` layers at a time (default: cores + 1, at least 4)")
+	fl.StringVar(&f.tempDir, "temp-dir", "", "keep layers on their way to the Engine in `DIR` (default: $TMPDIR or /var/tmp)")
+	fl.BoolVar(&f.plainHTTP, "plain-http", false, "talk plain HTTP to all registries")
+	fl.BoolVar(&f.skipVerify, "insecure-skip-tls-verify", false, "accept any TLS certificate")
+	fl.StringArrayVar(&f.ca, "ca", nil, "trust the certificates of `FILE` (PEM) too; may be given several times")
+	fl.StringVar(&f.progress, "progress", "auto", "show progress as auto, tty, plain, json or quiet")
+	fl.BoolVar(&f.json, "json", false, "print a summary as JSON instead of a line an image")
+	return cmd
+}
+
+// run pulls the images of the arguments and of the list.
+func (f *pullFlags) run(cmd *cobra.Command, s Streams, names []string) (err error) {
+	mode, err := progress.ParseMode(f.progress)
+	if err != nil {
+		return err
+	}
+	o := pull.Options{KeepGoing: f.keepGoing, Layers: f.jobs, TempDir: f.tempDir}
+	if o.Kind, o.Path, err = f.destination(); err != nil {
+		return err
+	}
+	if f.jobs < 0 {
+		return fault.New(fault.Usage, "--jobs %d: at least one layer has to be worked on", f.jobs)
+	}
+	if f.platform != "" {
+		p, err := image.ParsePlatform(f.platform)
+		if err != nil {
+			return err
+		}
+		o.Platform = &p
+	}
+	if o.References, err = f.references(s.In, names); err != nil {
+		return err
+	}
+	o.Registry, err = registry.New(registry.Options{
+		PlainHTTP: f.plainHTTP, SkipTLSVerify: f.skipVerify, CAFiles: f.ca,
+		UserAgent: "fastpull/" + versionString(),
+	})
+	if err != nil {
+		return err
+	}
+	defer o.Registry.Close()
+
+	display := progress.New(progress.Options{Mode: mode, Out: s.Err})
+	defer display.Close()
+	o.Progress = display
+	o.Chosen = func(d pull.Destination) {
+		if d.Note != "" {
+			display.Note("into %s (%s)", d.Name, d.Note)
+		}
+	}
+	sum, err := pull.Run(cmd.Context(), o)
+	display.Close()
+	if f.json {
+		enc := json.NewEncoder(s.Out)
+		enc.SetIndent("", "  ")
+		return errors.Join(err, enc.Encode(sum))
+	}
+	for _, r := range sum.Images {
+		if r.Status != pull.Failed && r.Reference != "" {
+			if _, perr := fmt.Fprintln(s.Out, resultLine(r, sum.Destination)); perr != nil {
+				return errors.Join(err, perr)
+			}
+		}
+	}
+	return err
+}
+
+// resultLine is what is printed of an image: where it is now, and how long that
+// took.
+func resultLine(r pull.Result, where string) string {
+	name, _, _ := strings.Cut(r.Reference, "@")
+	line := fmt.Sprintf("%s@%s → %s", name, r.Digest, where)
+	if r.Status == pull.Exists {
+		return line + ", is there already, " + progress.Duration(r.Took)
+	}
+	if r.BytesFetched == 0 {
+		return line + ", all layers were there already, " + progress.Duration(r.Took)
+	}
+	return fmt.Sprintf("%s, %s in %s, %s", line,
+		progress.Bytes(r.BytesFetched), progress.Duration(r.Took), progress.Rate(r.BytesFetched, max(r.Took, time.Millisecond)))
+}
+
+// destination tells where the images go. At most one of the flags may be set.
+func (f *pullFlags) destination() (pull.Kind, string, error) {
+	kind, path, n := pull.Auto, defaultStore(), 0
+	for _, d := range []struct {
+		set  bool
+		kind pull.Kind
+		path string
+	}{
+		{f.store != "", pull.Store, f.store},
+		{f.load, pull.Engine, ""},
+		{f.output != "", pull.Archive, f.output},
+		{f.rootfs != "", pull.RootFS, f.rootfs},
+	} {
+		if d.set {
+			kind, path = d.kind, d.path
+			n++
+		}
+	}
+	if n > 1 {
+		return kind, path, fault.WithHint(fault.New(fault.Usage, "an image goes to one place at a time"),
+			"choose one of --store, --load, -o and --rootfs")
+	}
+	return kind, path, nil
+}
+
+// references parses the names of the arguments and of the list, each once.
+func (f *pullFlags) references(stdin io.Reader, names []string) ([]registry.Reference, error) {
+	if f.list != "" {
+		more, err := readList(f.list, stdin)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, more...)
+	}
+	if len(names) == 0 {
+		return nil, fault.WithHint(fault.New(fault.Usage, "no image is named"), "fastpull host:5000/name:tag, or -f FILE with a list")
+	}
+	var refs []registry.Reference
+	for _, name := range names {
+		ref, err := registry.ParseReference(name)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(refs, ref) {
+			refs = append(refs, ref)
+		}
+	}
+	return refs, nil
+}
+
+func readList(name string, stdin io.Reader) ([]string, error) {
+	in := stdin
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, fault.New(fault.NotFound, "read the list of images: %w", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	var names []string
+	lines := bufio.NewScanner(in)
+	for lines.Scan() {
+		line, _, _ := strings.Cut(lines.Text(), "#")
+		if line = strings.TrimSpace(line); line != "" {
+			names = append(names, line)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("read the list of images %s: %w", name, err)
+	}
+	return names, nil
+}
+
+// defaultStore is where images go when no Engine answers and nothing was said.
+func defaultStore() string {
+	if os.Geteuid() == 0 {
+		return "/var/lib/fastpull"
+	}
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "fastpull")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "fastpull-store" // in the working directory: there is no better place
+	}
+	return filepath.Join(home, ".local/share/fastpull")
+}

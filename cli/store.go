@@ -1,0 +1,233 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
+
+	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/overlay"
+	"github.com/fastpull/fastpull/progress"
+	"github.com/fastpull/fastpull/registry"
+)
+
+// storeFlag adds --store to a command that looks at one.
+func storeFlag(cmd *cobra.Command, dir *string) {
+	cmd.Flags().StringVar(dir, "store", defaultStore(), "look at the store at `DIR`")
+}
+
+// layerInfo is a layer as inspect prints it.
+type layerInfo struct {
+	DiffID  digest.Digest `json:"diffID"`
+	ChainID digest.Digest `json:"chainID"`
+	Size    int64         `json:"size"` // bytes of its files
+	Path    string        `json:"path"` // its files
+}
+
+// imageInfo is an image as images and inspect print it.
+type imageInfo struct {
+	ID       digest.Digest   `json:"id"`
+	Names    []string        `json:"names"`
+	Platform string          `json:"platform"`
+	Created  time.Time       `json:"created,omitzero"`
+	Size     int64           `json:"size"` // bytes of all layers' files
+	Layers   []layerInfo     `json:"layers"`
+	Missing  int             `json:"missing"` // layers that the store lacks
+	Config   json.RawMessage `json:"config,omitempty"`
+}
+
+func describe(s *overlay.Reader, img *overlay.Image) imageInfo {
+	info := imageInfo{
+		ID: img.ID, Names: img.Names, Platform: image.FormatPlatform(img.Platform), Created: img.Created,
+		Layers: []layerInfo{},
+	}
+	if info.Names == nil {
+		info.Names = []string{}
+	}
+	for _, l := range s.Chain(img.Layers) {
+		info.Size += l.Size
+		info.Layers = append(info.Layers, layerInfo{l.DiffID, l.ChainID, l.Size, s.DiffDir(l)})
+	}
+	info.Missing = len(img.Layers) - len(info.Layers)
+	return info
+}
+
+func newImages(s Streams) *cobra.Command {
+	var dir string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "images",
+		Short: "List the images of a store",
+		Args:  args(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			store, err := overlay.OpenReader(dir)
+			if err != nil {
+				return err
+			}
+			list, err := store.Images()
+			if err != nil {
+				return err
+			}
+			infos := []imageInfo{}
+			for _, img := range list {
+				infos = append(infos, describe(store, img))
+			}
+			if asJSON {
+				return printJSON(s.Out, infos)
+			}
+			return printTable(s.Out, infos)
+		},
+	}
+	storeFlag(cmd, &dir)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func printJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// printTable prints a row for every tag, and one for an image without any.
+func printTable(w io.Writer, infos []imageInfo) error {
+	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(t, "REPOSITORY\tTAG\tIMAGE ID\tCREATED\tSIZE\tLAYERS")
+	for _, i := range infos {
+		tags := 0
+		for _, name := range i.Names {
+			if !strings.Contains(name, "@") {
+				colon := strings.LastIndexByte(name, ':')
+				row(t, name[:colon], name[colon+1:], i)
+				tags++
+			}
+		}
+		if tags == 0 {
+			repo := "<none>"
+			if len(i.Names) > 0 {
+				repo, _, _ = strings.Cut(i.Names[0], "@")
+			}
+			row(t, repo, "<none>", i)
+		}
+	}
+	return t.Flush()
+}
+
+func row(w io.Writer, repo, tag string, i imageInfo) {
+	created := "-"
+	if !i.Created.IsZero() {
+		created = i.Created.UTC().Format(time.DateOnly)
+	}
+	size := progress.Bytes(i.Size)
+	if i.Missing > 0 {
+		size = fmt.Sprintf("%d layers missing", i.Missing)
+	}
+	fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\t%s\t%d\n", repo, tag, i.ID.Encoded(), created, size, len(i.Layers))
+}
+
+// findImage finds an image by what a user calls it.
+func findImage(store *overlay.Reader, name string) (*overlay.Image, error) {
+	if ref, err := registry.ParseReference(name); err == nil {
+		full := ref.Familiar() + ":" + ref.Tag()
+		if ref.Digest() != "" {
+			full = ref.Familiar() + "@" + ref.Digest().String()
+		}
+		if id, err := store.ID(full); err != nil {
+			return nil, err
+		} else if id != "" {
+			return store.Find(full)
+		}
+	}
+	return store.Find(name)
+}
+
+func newInspect(s Streams) *cobra.Command {
+	var dir string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "inspect [flags] IMAGE",
+		Short: "Show an image of a store: names, layers, config",
+		Args:  args(cobra.ExactArgs(1)),
+		RunE: func(_ *cobra.Command, a []string) error {
+			store, err := overlay.OpenReader(dir)
+			if err != nil {
+				return err
+			}
+			img, err := findImage(store, a[0])
+			if err != nil {
+				return err
+			}
+			info := describe(store, img)
+			if asJSON {
+				info.Config = img.Config
+				return printJSON(s.Out, info)
+			}
+			return printInspect(s.Out, info)
+		},
+	}
+	storeFlag(cmd, &dir)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, with the image's config")
+	return cmd
+}
+
+func printInspect(w io.Writer, i imageInfo) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "ID:\t%s\n", i.ID)
+	for _, n := range i.Names {
+		fmt.Fprintf(t, "Name:\t%s\n", n)
+	}
+	fmt.Fprintf(t, "Platform:\t%s\n", i.Platform)
+	if !i.Created.IsZero() {
+		fmt.Fprintf(t, "Created:\t%s\n", i.Created.UTC().Format(time.RFC3339))
+	}
+	fmt.Fprintf(t, "Size:\t%s\n", progress.Bytes(i.Size))
+	for n, l := range i.Layers {
+		fmt.Fprintf(t, "Layer %d:\t%s  %s\n\t%s\n", n+1, l.DiffID, progress.Bytes(l.Size), l.Path)
+	}
+	if i.Missing > 0 {
+		fmt.Fprintf(t, "Missing:\t%d layers; pull the image again\n", i.Missing)
+	}
+	return t.Flush()
+}
+
+func newMount(s Streams) *cobra.Command {
+	var dir string
+	cmd := &cobra.Command{
+		Use:   "mount [flags] IMAGE DIR",
+		Short: "Mount an image of a store at a directory, read-only",
+		Args:  args(cobra.ExactArgs(2)),
+		RunE: func(_ *cobra.Command, a []string) error {
+			store, err := overlay.OpenReader(dir)
+			if err != nil {
+				return err
+			}
+			img, err := findImage(store, a[0])
+			if err != nil {
+				return err
+			}
+			if err := store.Mount(img.Image, a[1]); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(s.Out, "%s → %s\n", img.ID, a[1])
+			return err
+		},
+	}
+	storeFlag(cmd, &dir)
+	return cmd
+}
+
+func newUmount() *cobra.Command {
+	return &cobra.Command{
+		Use:     "umount DIR",
+		Aliases: []string{"unmount"},
+		Short:   "Take away what fastpull mount mounted",
+		Args:    args(cobra.ExactArgs(1)),
+		RunE:    func(_ *cobra.Command, a []string) error { return overlay.Unmount(a[0]) },
+	}
+}
