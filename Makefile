@@ -1,0 +1,72 @@
+# fastpull. `make` lists the targets.
+
+GO         ?= go
+VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS     = -s -w -X github.com/fastpull/fastpull/cli.version=$(VERSION)
+BUILD       = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+PLATFORMS   = linux/amd64 linux/arm64 linux/arm linux/386 linux/riscv64 linux/ppc64le linux/s390x
+FUZZTIME   ?= 10m
+
+# What end-to-end tests need beside Go, as Debian calls it. The race detector
+# needs a C compiler.
+PACKAGES    = docker.io docker-registry pigz gcc libc6-dev e2fsprogs
+
+# End-to-end tests start daemons and mount things.
+ROOT       := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo --preserve-env=PATH,HOME,GOPATH,GOCACHE,GOPROXY,GOFLAGS,CI')
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test unit e2e lint deps bench fuzz dist clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+build: ## build ./fastpull, one static binary
+	$(BUILD) -o fastpull .
+
+demo: build ## pull an image and look at it: a sample one, or IMAGE=host:5000/img
+	$(GO) run ./e2e/demo -fastpull ./fastpull $(if $(IMAGE),-image $(IMAGE))
+
+test: deps lint unit e2e ## everything: installs what it needs, takes some minutes, needs root
+	@echo 'all tests passed'
+
+unit: ## unit tests, with the race detector (some need root)
+	$(ROOT) env CGO_ENABLED=1 $(GO) test -race ./...
+
+e2e: ## the program against a real registry and a real dockerd (needs root)
+	$(ROOT) $(GO) test -tags e2e -timeout 10m -count=1 ./e2e ./daemon
+
+lint: ## gofmt, vet, staticcheck
+	@test -z "$$(gofmt -l .)" || { echo 'not gofmt:'; gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	$(GO) vet -tags e2e ./e2e/... ./daemon
+	$(GO) run $(STATICCHECK) ./...
+	$(GO) run $(STATICCHECK) -tags e2e ./e2e/... ./daemon
+
+deps: ## install the Debian packages that tests need, where they are missing
+	@missing=; for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+		echo "installing$$missing"; \
+		$(ROOT) apt-get update -q >/dev/null && $(ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing >/dev/null; \
+	fi
+
+bench: build deps ## figures against docker pull and docker load (needs root, 20 GB of memory and disk, half an hour)
+	$(ROOT) $(GO) run ./e2e/bench -fastpull ./fastpull $(BENCH)
+
+fuzz: ## fuzz what reads foreign bytes, FUZZTIME (10m) each
+	@for p in $$($(GO) list ./...); do \
+		for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+			echo "$$p $$f"; $(ROOT) $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+		done; \
+	done
+
+dist: ## static binaries for all platforms, with checksums, in dist/
+	@rm -rf dist && mkdir dist
+	@for p in $(PLATFORMS); do \
+		out=dist/fastpull-$${p%/*}-$${p#*/}; echo $$out; \
+		GOOS=$${p%/*} GOARCH=$${p#*/} $(BUILD) -o $$out . || exit 1; \
+	done
+	@cd dist && sha256sum fastpull-* > SHA256SUMS
+
+clean: ## remove what was built
+	rm -rf fastpull dist

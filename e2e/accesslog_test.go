@@ -1,0 +1,119 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+)
+
+// fetch is a line of the registry's access log.
+type fetch struct {
+	method, path string
+	status       int
+	bytes        int64 // of the body
+}
+
+// accessLine is the combined log format, as far as it is of use here:
+//
+//	127.0.0.1 - ali [23/Nov/2026:15:54:17 +0000] "GET /v2/ HTTP/1.1" 200 2 "" "agent"
+var accessLine = regexp.MustCompile(`^\S+ - \S+ \[[^]]+\] "(\S+) (\S+) HTTP/[\d.]+" (\d+) (\d+) `)
+
+// traffic is what the registry has answered since the last call of traffic,
+// but for uploads.
+func (r *registry) traffic(t *testing.T) traffic {
+	t.Helper()
+	// The registry writes its line after the answer. A last request of our own
+	// shows that the lines before it are there.
+	last := r.marks
+	r.marks++
+	sentinel := fmt.Sprintf("?mark=%d", r.marks)
+	if err := r.ping(sentinel); err != nil {
+		t.Fatal(err)
+	}
+	if !eventually(5*time.Second, func() bool { return strings.Contains(r.out.String(), sentinel+" ") }) {
+		t.Fatalf("the registry's access log does not show %s", sentinel)
+	}
+	text := r.out.String()
+	if last > 0 {
+		_, text, _ = strings.Cut(text, fmt.Sprintf("?mark=%d ", last))
+	}
+	text, _, _ = strings.Cut(text, sentinel+" ")
+	return parseAccessLog(text)
+}
+
+type traffic []fetch
+
+func parseAccessLog(text string) traffic {
+	var list traffic
+	for line := range strings.Lines(text) {
+		m := accessLine.FindStringSubmatch(line)
+		if m == nil {
+			continue
+		}
+		f := fetch{method: m[1], path: m[2]}
+		f.status, _ = strconv.Atoi(m[3])
+		f.bytes, _ = strconv.ParseInt(m[4], 10, 64)
+		if f.method == "GET" || f.method == "HEAD" {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+// blobs counts the requests that a blob's bytes answered, and those bytes.
+// Requests for ranges count each.
+func (tr traffic) blobs() (gets int, bytes int64) {
+	return tr.sum("/blobs/")
+}
+
+// blob does the same for one blob.
+func (tr traffic) blob(h v1.Hash) (gets int, bytes int64) {
+	return tr.sum("/blobs/" + h.String())
+}
+
+// manifests counts the requests that a manifest answered.
+func (tr traffic) manifests() int {
+	gets, _ := tr.sum("/manifests/")
+	return gets
+}
+
+func (tr traffic) sum(part string) (gets int, bytes int64) {
+	for _, f := range tr {
+		if f.method == "GET" && f.status/100 == 2 && strings.Contains(f.path, part) {
+			gets++
+			bytes += f.bytes
+		}
+	}
+	return gets, bytes
+}
+
+func TestParseAccessLog(t *testing.T) {
+	h := v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("ab", 32)}
+	tr := parseAccessLog(`time="2026-11-23T15:54:17Z" level=warning msg="GET /v2/a/blobs/x 200 5"
+127.0.0.1 - - [23/Nov/2026:15:54:17 +0000] "GET /v2/img/manifests/1 HTTP/1.1" 200 700 "" "x"
+127.0.0.1 - ali [23/Nov/2026:15:54:17 +0000] "GET /v2/img/blobs/` + h.String() + ` HTTP/1.1" 206 40 "" "x \"y\""
+127.0.0.1 - - [23/Nov/2026:15:54:18 +0000] "GET /v2/img/blobs/` + h.String() + ` HTTP/2.0" 200 60 "" ""
+127.0.0.1 - - [23/Nov/2026:15:54:18 +0000] "GET /v2/img/blobs/sha256:00 HTTP/1.1" 404 157 "" ""
+127.0.0.1 - - [23/Nov/2026:15:54:18 +0000] "HEAD /v2/img/blobs/sha256:00 HTTP/1.1" 200 0 "" ""
+127.0.0.1 - - [23/Nov/2026:15:54:18 +0000] "PUT /v2/img/blobs/uploads/ HTTP/1.1" 201 9 "" ""
+`)
+	if gets, bytes := tr.blob(h); gets != 2 || bytes != 100 {
+		t.Errorf("blob: %d requests, %d bytes; want 2 and 100", gets, bytes)
+	}
+	if gets, bytes := tr.blobs(); gets != 2 || bytes != 100 {
+		t.Errorf("blobs: %d requests, %d bytes; want 2 and 100", gets, bytes)
+	}
+	if n := tr.manifests(); n != 1 {
+		t.Errorf("manifests: %d, want 1", n)
+	}
+	if len(tr) != 5 {
+		t.Errorf("%d lines, want the 5 that are GET and HEAD", len(tr))
+	}
+}

@@ -1,0 +1,251 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// dataRoot is a folder in Docker's overlay2 format, which no daemon uses at
+// the moment, described so that two of them can be compared: the random names
+// in it are replaced by the chain IDs of the layers that they stand for.
+type dataRoot struct {
+	dir    string
+	caches map[string]string // chain ID (hex) to cache-id
+	nodes  map[string]node
+}
+
+func (d *dataRoot) path(elem ...string) string {
+	return filepath.Join(append([]string{d.dir}, elem...)...)
+}
+
+// diff is the folder of a layer's files.
+func (d *dataRoot) diff(chain string) string { return d.path("overlay2", d.caches[chain], "diff") }
+
+// readDataRoot reads one. Files that cannot be read, and names that lead
+// nowhere, become nodes that differ from those of a sound root.
+func readDataRoot(t *testing.T, dir string) *dataRoot {
+	t.Helper()
+	d := &dataRoot{dir: dir, caches: map[string]string{}, nodes: map[string]node{}}
+	for _, chain := range names(t, d.path("image/overlay2/layerdb/sha256")) {
+		d.caches[chain] = d.text(t, "image/overlay2/layerdb/sha256", chain, "cache-id")
+		d.add(t, "image/overlay2/layerdb/sha256/"+chain, d.path("image/overlay2/layerdb/sha256", chain))
+	}
+	for _, name := range []string{".", "overlay2", "overlay2/l"} {
+		d.add(t, name, d.path(name))
+	}
+	d.readImage(t)
+	d.readOverlay(t)
+	return d
+}
+
+// readImage takes in the files below image/overlay2. Its folders, of which
+// Docker makes some that stay empty, do not count.
+func (d *dataRoot) readImage(t *testing.T) {
+	t.Helper()
+	base := d.path("image/overlay2")
+	err := filepath.WalkDir(base, func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) && path == base {
+			return nil // a store in which nothing was put yet
+		}
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		key, err := filepath.Rel(d.dir, path)
+		if err != nil {
+			return err
+		}
+		n := d.add(t, key, path)
+		switch filepath.Base(path) {
+		case "cache-id":
+			n["content"], n["size"] = "a cache-id", ""
+		case "tar-split.json.gz":
+			n["content"], n["size"] = tarSplitHash(path), ""
+		case "repositories.json":
+			n["content"], n["size"] = canonicalJSON(path), ""
+		default:
+			content, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			n["content"] = string(content)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// readOverlay takes in the layers' folders, but for what is in their diff.
+func (d *dataRoot) readOverlay(t *testing.T) {
+	t.Helper()
+	chains, links := map[string]string{}, map[string]string{}
+	for chain, cache := range d.caches {
+		chains[cache] = chain
+		links[d.text(t, "overlay2", cache, "link")] = chain
+	}
+	for _, cache := range names(t, d.path("overlay2")) {
+		chain, known := chains[cache]
+		if !known {
+			if cache != "l" {
+				d.nodes["overlay2/"+cache] = node{"type": "a layer that no image knows"}
+			}
+			continue
+		}
+		key := "overlay2/" + chain
+		d.add(t, key, d.path("overlay2", cache))
+		for _, name := range names(t, d.path("overlay2", cache)) {
+			n := d.add(t, key+"/"+name, d.path("overlay2", cache, name))
+			switch name {
+			case "link":
+				target, err := os.Readlink(d.path("overlay2/l", d.text(t, "overlay2", cache, name)))
+				n["content"] = "leads elsewhere: " + target
+				if err == nil && target == "../"+cache+"/diff" {
+					n["content"] = "leads to the layer"
+				}
+			case "lower":
+				var lowers []string
+				for short := range strings.SplitSeq(d.text(t, "overlay2", cache, name), ":") {
+					lowers = append(lowers, "l/"+links[strings.TrimPrefix(short, "l/")])
+				}
+				n["content"] = strings.Join(lowers, ":")
+			}
+		}
+	}
+	for _, short := range names(t, d.path("overlay2/l")) {
+		if links[short] == "" {
+			d.nodes["overlay2/l/"+short] = node{"type": "a short name that no layer has"}
+		}
+	}
+}
+
+// add describes a file under key, without its time.
+func (d *dataRoot) add(t *testing.T, key, path string) node {
+	t.Helper()
+	n, _, err := readNode(path, treeOptions{noTimes: true})
+	if err != nil {
+		n = node{"type": err.Error()}
+	}
+	d.nodes[key] = n
+	return n
+}
+
+func (d *dataRoot) text(t *testing.T, elem ...string) string {
+	t.Helper()
+	b, err := os.ReadFile(d.path(elem...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// compareDataRoots gives the differences between two roots, the files of all
+// their layers included.
+func compareDataRoots(t *testing.T, got, want *dataRoot, o treeOptions) []string {
+	t.Helper()
+	diffs := compareNodes(got.nodes, want.nodes)
+	for chain := range want.caches {
+		if _, both := got.caches[chain]; !both {
+			continue // the layerdb's nodes tell
+		}
+		for _, d := range compareTrees(t, got.diff(chain), want.diff(chain), o) {
+			diffs = append(diffs, "layer "+chain[:12]+": "+d)
+		}
+	}
+	slices.Sort(diffs)
+	return diffs
+}
+
+// tarSplitHash describes what a tar-split file says: the headers and padding in
+// their order, and the files between them. Where dockerd cuts the padding into
+// entries, some of them empty, depends on how the bytes came in; one image
+// pulled twice differs in that.
+func tarSplitHash(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return err.Error()
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		return err.Error()
+	}
+	const segment = 2
+	type entry struct {
+		Type    int    `json:"type"`
+		Name    string `json:"name"`
+		NameRaw []byte `json:"name_raw"`
+		Size    int64  `json:"size"`
+		Payload []byte `json:"payload"`
+	}
+	var entries []entry
+	for d := json.NewDecoder(z); ; {
+		var e entry
+		if err := d.Decode(&e); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return err.Error()
+		}
+		if n := len(entries); e.Type == segment && n > 0 && entries[n-1].Type == segment {
+			entries[n-1].Payload = append(entries[n-1].Payload, e.Payload...)
+			continue
+		}
+		entries = append(entries, e)
+	}
+	text, err := json.Marshal(entries)
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprintf("%d entries, sha256:%x", len(entries), sha256.Sum256(text))
+}
+
+func canonicalJSON(path string) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	var v any
+	if err := json.Unmarshal(text, &v); err != nil {
+		return err.Error()
+	}
+	text, _ = json.Marshal(v)
+	return string(text)
+}
+
+// ownFiles are the names that fastpull leaves for good in its own folder of a
+// store. The folders there stay too, but empty.
+var ownFiles = []string{"lock"}
+
+// expectClean fails the test if a run has left anything in fastpull's own
+// folder of the store, or something is mounted there.
+func expectClean(t *testing.T, store string) {
+	t.Helper()
+	own := filepath.Join(store, "fastpull")
+	err := filepath.WalkDir(own, func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) && path == own {
+			return nil
+		}
+		if err == nil && !entry.IsDir() && !slices.Contains(ownFiles, entry.Name()) {
+			t.Errorf("left behind: %s", path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if mounts := mountsBelow(t, store); len(mounts) > 0 {
+		t.Errorf("left mounted: %q", mounts)
+	}
+}

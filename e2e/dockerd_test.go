@@ -1,0 +1,177 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+type dockerdOptions struct {
+	root      string   // the data-root; a temporary one when empty
+	pathFirst string   // a folder to put first into its PATH
+	env       []string // added to its environment
+}
+
+// dockerd is a running Docker Engine of its own: overlay2, no network.
+type dockerd struct {
+	root string
+	sock string
+	out  *logBuffer
+	stop func() // ends it before the test does; a second call does nothing
+}
+
+// startDockerd starts one, waits until it answers, and stops it at the end of
+// the test. Registries on the loopback may speak plain HTTP to every dockerd.
+func startDockerd(t *testing.T, o dockerdOptions) *dockerd {
+	t.Helper()
+	dir := shortTempDir(t)
+	d := &dockerd{root: o.root, sock: filepath.Join(dir, "s"), out: &logBuffer{}}
+	if d.root == "" {
+		d.root = filepath.Join(dir, "root")
+	}
+	config := filepath.Join(dir, "daemon.json")
+	if err := os.WriteFile(config, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("dockerd", "--config-file", config, "--data-root", d.root,
+		"--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"),
+		"-H", "unix://"+d.sock, "--storage-driver", "overlay2", "--iptables=false", "--bridge=none")
+	cmd.Env = append(os.Environ(), o.env...)
+	if o.pathFirst != "" {
+		cmd.Env = append(cmd.Env, "PATH="+o.pathFirst+":"+os.Getenv("PATH"))
+	}
+	cmd.Stdout, cmd.Stderr = d.out, d.out
+	t.Cleanup(func() {
+		unmountBelow(t, dir)
+		unmountBelow(t, d.root)
+		if t.Failed() {
+			t.Logf("dockerd on %s:\n%s", d.root, d.out.tail())
+		}
+	})
+	d.stop = startServer(t, cmd, 15*time.Second)
+	if !eventually(30*time.Second, func() bool { return d.docker(t, "version").code == 0 }) {
+		t.Fatalf("dockerd does not answer\n%s", d.out.tail())
+	}
+	return d
+}
+
+// docker runs Debian's docker client on the daemon.
+func (d *dockerd) docker(t *testing.T, args ...string) result {
+	t.Helper()
+	cmd, out, errs := d.command(t, args...)
+	begun := time.Now()
+	err := cmd.Run()
+	if cmd.ProcessState == nil {
+		t.Fatalf("docker %q: %v", args, err)
+	}
+	return result{out.String(), errs.String(), cmd.ProcessState.ExitCode(), time.Since(begun)}
+}
+
+// command prepares a call of the docker client, which ends with the test.
+func (d *dockerd) command(t *testing.T, args ...string) (cmd *exec.Cmd, out, errs *logBuffer) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), runDeadline)
+	t.Cleanup(cancel)
+	// Debian's package puts the client of the daemon's version here; another
+	// one may come first in PATH.
+	client := "/usr/bin/docker"
+	if _, err := os.Stat(client); err != nil {
+		client = "docker"
+	}
+	out, errs = &logBuffer{}, &logBuffer{}
+	cmd = exec.CommandContext(ctx, client, append([]string{"-H", "unix://" + d.sock}, args...)...)
+	cmd.Env = append(os.Environ(), "DOCKER_CONFIG="+filepath.Dir(d.sock))
+	cmd.Stdout, cmd.Stderr = out, errs
+	cmd.WaitDelay = time.Second
+	return cmd, out, errs
+}
+
+// must runs the docker client, which has to succeed, and gives its stdout
+// without the last newline.
+func (d *dockerd) must(t *testing.T, args ...string) string {
+	t.Helper()
+	r := d.docker(t, args...)
+	if r.code != 0 {
+		t.Fatalf("docker %q: exit code %d\n%s%s", args, r.code, r.stdout, r.stderr)
+	}
+	return strings.TrimSuffix(r.stdout, "\n")
+}
+
+// user is somebody who has this Engine as DOCKER_HOST.
+func (d *dockerd) user(t *testing.T) *user {
+	t.Helper()
+	return newUser(t, "DOCKER_HOST=unix://"+d.sock)
+}
+
+// imageConfig is what the Engine knows of an image.
+type imageConfig struct {
+	ID       string `json:"Id"`
+	RepoTags []string
+	RootFS   struct{ Layers []string }
+}
+
+func (d *dockerd) inspect(t *testing.T, name string) imageConfig {
+	t.Helper()
+	var list []imageConfig
+	if err := json.Unmarshal([]byte(d.must(t, "image", "inspect", name)), &list); err != nil || len(list) != 1 {
+		t.Fatalf("docker image inspect %s: %d images, %v", name, len(list), err)
+	}
+	return list[0]
+}
+
+// shortTempDir is a temporary folder that leaves room for a socket's name,
+// which may have 107 characters and no more.
+func shortTempDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "fp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if len(dir) > 60 {
+		t.Fatalf("TMPDIR is too long for sockets: %s", dir)
+	}
+	return dir
+}
+
+// mountsBelow lists the mount points in dir, the innermost first.
+func mountsBelow(t *testing.T, dir string) []string {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []string
+	for line := range bytes.Lines(text) {
+		fields := strings.Fields(string(line))
+		if point := fields[4]; point == dir || strings.HasPrefix(point, dir+"/") {
+			list = append(list, point)
+		}
+	}
+	slices.Reverse(list)
+	return list
+}
+
+// unmountBelow takes away what a daemon left, so that its folder can go.
+func unmountBelow(t *testing.T, dir string) {
+	for _, point := range mountsBelow(t, dir) {
+		if err := unix.Unmount(point, unix.MNT_DETACH); err != nil {
+			t.Errorf("unmount %s: %v", point, err)
+		}
+	}
+}

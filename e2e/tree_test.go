@@ -1,0 +1,213 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// treeOptions says what of two trees is not compared. The zero value compares
+// everything: names, types, modes, owners, times to the nanosecond, extended
+// attributes, hard links, device numbers, link targets and contents.
+type treeOptions struct {
+	// madeUp is when the test began. Files changed after it got their time from
+	// the extraction, not from the image: they are equal in that.
+	madeUp time.Time
+	// seconds compares times without their fractions.
+	seconds bool
+	// noLinkCounts compares only which names of the tree are one file, not how
+	// many names it has in all: an overlay counts those that it hides.
+	noLinkCounts bool
+	// noTimes leaves times out.
+	noTimes bool
+	// xattr picks those to compare; nil is all.
+	xattr func(name string) bool
+	// skip leaves out a path, relative to the tree, and all below it.
+	skip func(path string) bool
+}
+
+// node is what is known of a file: attribute to value.
+type node map[string]string
+
+// compareTrees gives the differences between two trees, sorted by path; want
+// is the one that is right.
+func compareTrees(t *testing.T, got, want string, o treeOptions) []string {
+	t.Helper()
+	return compareNodes(readTree(t, got, o), readTree(t, want, o))
+}
+
+func compareNodes(got, want map[string]node) []string {
+	var diffs []string
+	paths := maps.Clone(got)
+	maps.Copy(paths, want)
+	for _, path := range slices.Sorted(maps.Keys(paths)) {
+		g, inGot := got[path]
+		w, inWant := want[path]
+		switch {
+		case !inGot:
+			diffs = append(diffs, fmt.Sprintf("%q is missing", path))
+		case !inWant:
+			diffs = append(diffs, fmt.Sprintf("%q should not be there", path))
+		default:
+			attrs := maps.Clone(g)
+			maps.Copy(attrs, w)
+			for _, a := range slices.Sorted(maps.Keys(attrs)) {
+				if g[a] != w[a] {
+					diffs = append(diffs, fmt.Sprintf("%q: %s is %q, want %q", path, a, g[a], w[a]))
+				}
+			}
+		}
+	}
+	return diffs
+}
+
+// readTree reads all below root, and root itself as ".".
+func readTree(t *testing.T, root string, o treeOptions) map[string]node {
+	t.Helper()
+	tree := map[string]node{}
+	first := map[[2]uint64]string{} // a file with several names: the first of them
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		if rel != "." && o.skip != nil && o.skip(rel) {
+			if entry.IsDir() {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		n, st, err := readNode(path, o)
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		if !entry.IsDir() && st.Nlink > 1 {
+			id := [2]uint64{uint64(st.Dev), st.Ino}
+			if _, seen := first[id]; !seen {
+				first[id] = rel
+			}
+			n["same file as"] = first[id]
+			if !o.noLinkCounts {
+				n["links"] = fmt.Sprint(st.Nlink)
+			}
+		}
+		tree[rel] = n
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.noLinkCounts {
+		dropSingles(tree)
+	}
+	return tree
+}
+
+// dropSingles makes a file whose other names are not in the tree a plain one.
+func dropSingles(tree map[string]node) {
+	names := map[string]int{}
+	for _, n := range tree {
+		names[n["same file as"]]++
+	}
+	for _, n := range tree {
+		if names[n["same file as"]] == 1 {
+			delete(n, "same file as")
+		}
+	}
+}
+
+var typeNames = map[uint32]string{
+	unix.S_IFREG: "file", unix.S_IFDIR: "directory", unix.S_IFLNK: "symlink", unix.S_IFIFO: "fifo",
+	unix.S_IFCHR: "character device", unix.S_IFBLK: "block device", unix.S_IFSOCK: "socket",
+}
+
+func readNode(path string, o treeOptions) (node, unix.Stat_t, error) {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return nil, st, err
+	}
+	n := node{
+		"type":  typeNames[st.Mode&unix.S_IFMT],
+		"mode":  fmt.Sprintf("%04o", st.Mode&^unix.S_IFMT),
+		"owner": fmt.Sprintf("%d:%d", st.Uid, st.Gid),
+	}
+	if !o.noTimes {
+		n["mtime"] = o.time(time.Unix(st.Mtim.Unix()))
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return nil, st, err
+		}
+		n["size"] = fmt.Sprint(len(content))
+		n["content"] = fmt.Sprintf("%x", sha256.Sum256(content))
+	case unix.S_IFLNK:
+		target, err := os.Readlink(path)
+		if err != nil {
+			return nil, st, err
+		}
+		n["target"] = target
+	case unix.S_IFCHR, unix.S_IFBLK:
+		n["device"] = fmt.Sprintf("%d:%d", unix.Major(uint64(st.Rdev)), unix.Minor(uint64(st.Rdev)))
+	}
+	return n, st, readXattrs(path, n, o)
+}
+
+func (o treeOptions) time(mtime time.Time) string {
+	switch {
+	case !o.madeUp.IsZero() && mtime.After(o.madeUp):
+		return "not from the image"
+	case o.seconds:
+		mtime = mtime.Truncate(time.Second)
+	}
+	return mtime.UTC().Format(time.RFC3339Nano)
+}
+
+func readXattrs(path string, n node, o treeOptions) error {
+	list := make([]byte, 64<<10)
+	size, err := unix.Llistxattr(path, list)
+	if err != nil {
+		return fmt.Errorf("list xattrs: %w", err)
+	}
+	for name := range bytes.SplitSeq(list[:size], []byte{0}) {
+		attr := string(name)
+		if attr == "" || o.xattr != nil && !o.xattr(attr) {
+			continue
+		}
+		value := make([]byte, 64<<10)
+		size, err := unix.Lgetxattr(path, attr, value)
+		if err != nil {
+			return fmt.Errorf("xattr %s: %w", attr, err)
+		}
+		n["xattr "+attr] = fmt.Sprintf("set to %q", value[:size])
+	}
+	return nil
+}
+
+// expectSame fails the test with the differences, if there are any.
+func expectSame(t *testing.T, what string, diffs []string) {
+	t.Helper()
+	if len(diffs) > 0 {
+		more := ""
+		if n := len(diffs) - 40; n > 0 {
+			diffs, more = diffs[:40], fmt.Sprintf("\n\t… and %d more", n)
+		}
+		t.Errorf("%s:\n\t%s%s", what, strings.Join(diffs, "\n\t"), more)
+	}
+}
