@@ -25,7 +25,7 @@ build: ## build ./fastpull, one static binary
 	$(BUILD) -o fastpull .
 
 demo: build ## pull an image and look at it: a sample one, or IMAGE=host:5000/img
-	$(GO) run ./e2e/demo -fastpull ./fastpull $(if $(IMAGE),-image $(IMAGE))
+	$(GO) run ./e2e/demo -fastpull ./fastpull $(if $(IMAGE),-image $(IMAGE)) $(DEMO)
 
 test: deps lint unit e2e ## everything: installs what it needs, takes some minutes, needs root
 	@echo 'all tests passed'
@@ -34,7 +34,7 @@ unit: ## unit tests, with the race detector (some need root)
 	$(ROOT) env CGO_ENABLED=1 $(GO) test -race ./...
 
 e2e: ## the program against a real registry and a real dockerd (needs root)
-	$(ROOT) $(GO) test -tags e2e -timeout 10m -count=1 ./e2e ./daemon
+	$(ROOT) $(GO) test -tags e2e -timeout 10m -count=1 ./e2e/... ./daemon
 
 lint: ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { echo 'not gofmt:'; gofmt -l .; exit 1; }
@@ -50,8 +50,9 @@ deps: ## install the Debian packages that tests need, where they are missing
 		$(ROOT) apt-get update -q >/dev/null && $(ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing >/dev/null; \
 	fi
 
-bench: build deps ## figures against docker pull and docker load (needs root, 20 GB of memory and disk, half an hour)
-	$(ROOT) $(GO) run ./e2e/bench -fastpull ./fastpull $(BENCH)
+bench: build deps ## figures against docker pull, docker load and containerd (needs root and time; BENCH='-run store -n 5')
+	$(GO) build -o dist/bench ./e2e/bench
+	$(ROOT) dist/bench -fastpull ./fastpull $(BENCH)
 
 fuzz: ## fuzz what reads foreign bytes, FUZZTIME (10m) each
 	@for p in $$($(GO) list ./...); do \
