@@ -1,0 +1,179 @@
+//go:build e2e
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+)
+
+var program string
+
+func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+
+func testMain(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "bench-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	program = filepath.Join(dir, "fastpull")
+	if out, err := exec.Command("go", "build", "-o", program, "github.com/fastpull/fastpull").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build fastpull: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// smallDirs are two directories with some files in them.
+func smallDirs(t *testing.T) string {
+	t.Helper()
+	var dirs []string
+	for range 2 {
+		dir := t.TempDir()
+		for i := range 50 {
+			if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), bytes.Repeat([]byte(dir), 100*i), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		dirs = append(dirs, dir)
+	}
+	return strings.Join(dirs, ",")
+}
+
+// expectNothingLeft looks for what a run may have left.
+func expectNothingLeft(t *testing.T, cache string) {
+	t.Helper()
+	temp := os.TempDir()
+	left, err := filepath.Glob(filepath.Join(temp, "fpbench-*"))
+	if making, err2 := filepath.Glob(filepath.Join(cache, "making-*")); err != nil || err2 != nil || len(left)+len(making) > 0 {
+		t.Errorf("left behind: %q %q, %v %v", left, making, err, err2)
+	}
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil || strings.Contains(string(mounts), temp+"/fpbench-") {
+		t.Errorf("left mounted, or %v:\n%s", err, mounts)
+	}
+	loops, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range loops {
+		if text, err := os.ReadFile(file); err == nil && strings.Contains(string(text), "memfd:fastpull-bench") {
+			t.Errorf("left attached: %s", file)
+		}
+	}
+	running, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range running {
+		if text, err := os.ReadFile(file); err == nil && strings.Contains(string(text), temp+"/fpbench-") {
+			t.Errorf("left running: %q", text)
+		}
+	}
+}
+
+// TestAll holds every contest once, with images that are almost nothing.
+func TestAll(t *testing.T) {
+	t.Setenv("TMPDIR", shortTemp(t))
+	cache, file := t.TempDir(), filepath.Join(t.TempDir(), "out.json")
+	var out, errs bytes.Buffer
+	code := run(t.Context(), []string{"-fastpull", program, "-n", "1", "-dirs", smallDirs(t), "-cache", cache, "-json", file}, &out, &errs)
+	if code != 0 {
+		t.Fatalf("exit code %d\n%s%s", code, out.String(), errs.String())
+	}
+	expectNothingLeft(t, cache)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var r report
+	if err := json.Unmarshal(text, &r); err != nil {
+		t.Fatal(err)
+	}
+	entrants := map[string]string{
+		"store/multi": "fastpull, docker pull, ctr images pull", "store/one": "fastpull, docker pull, ctr images pull",
+		"load/multi": "fastpull --load, docker load", "again/multi": "fastpull", "memory": "fastpull multi, fastpull double",
+	}
+	for _, c := range r.Contests {
+		var names []string
+		for _, e := range c.Entrants {
+			names = append(names, e.Name)
+			f := e.Rounds[0]
+			if f.Wall <= 0 || f.Machine <= 0 || f.Peak < 4<<20 {
+				t.Errorf("%s, %s: %+v", c.Name, e.Name, f)
+			}
+			fetches := c.Name != "again/multi" && e.Name != "docker load"
+			if (f.Requests.Blobs > 0) != fetches || (f.Requests.Manifests > 0) != (e.Name != "docker load") {
+				t.Errorf("%s, %s: %+v", c.Name, e.Name, f.Requests)
+			}
+		}
+		if got := strings.Join(names, ", "); got != entrants[c.Name] {
+			t.Errorf("%s: %s; want %s", c.Name, got, entrants[c.Name])
+		}
+	}
+	if len(r.Contests) != len(entrants) {
+		t.Errorf("%d contests", len(r.Contests))
+	}
+}
+
+// shortTemp is a folder for temporary files in which there is room for sockets.
+func shortTemp(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.Remove(dir); err != nil { // it has to be empty
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// interrupter ends a run when a text was printed.
+type interrupter struct {
+	mu     sync.Mutex
+	text   bytes.Buffer
+	at     string
+	cancel context.CancelFunc
+}
+
+func (i *interrupter) Write(p []byte) (int, error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.text.Write(p)
+	if strings.Contains(i.text.String(), i.at) {
+		i.cancel()
+	}
+	return len(p), nil
+}
+
+// TestInterrupt ends runs in the middle, in the last case while dockerd is
+// running.
+func TestInterrupt(t *testing.T) {
+	dirs, cache := smallDirs(t), t.TempDir()
+	for _, at := range []string{"multi: making it", "multi: 2 layers", "round 1 of 9, fastpull"} {
+		t.Run(at, func(t *testing.T) {
+			t.Setenv("TMPDIR", shortTemp(t))
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			out := &interrupter{at: at, cancel: cancel}
+			code := run(ctx, []string{"-fastpull", program, "-n", "9", "-run", "store/multi", "-against", "docker", "-dirs", dirs, "-cache", cache}, out, out)
+			if code != 130 {
+				t.Errorf("exit code %d\n%s", code, out.text.String())
+			}
+			expectNothingLeft(t, cache)
+		})
+	}
+}

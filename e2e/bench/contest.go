@@ -1,0 +1,183 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"time"
+)
+
+// entrant is one who competes.
+type entrant struct {
+	name  string
+	image *testImage
+	turn  func(ctx context.Context, d *disk) (figures, error)
+}
+
+// contest is several entrants and what they have come to.
+type contest struct {
+	name     string
+	metric   metric
+	entrants []entrant
+	rounds   [][]figures // of the entrants, in their order
+}
+
+// metric is the figure that counts.
+type metric struct {
+	name string
+	of   func(figures) float64
+}
+
+var (
+	wallTime = metric{"wall time", func(f figures) float64 { return f.Wall }}
+	peakSize = metric{"peak memory", func(f figures) float64 { return float64(f.Peak) }}
+)
+
+// bench is a run of the program.
+type bench struct {
+	builds  []fastpull
+	against []string // names of otherPullers
+	cache   string
+	temp    string
+	source  *source
+	rounds  int
+	limit   time.Duration // for a turn
+}
+
+// The other programs that can compete.
+const (
+	docker = "docker"
+	ctr    = "containerd"
+)
+
+// contestNames are all there are, in the order in which they are held.
+var contestNames = []string{"store/multi", "store/one", "load/multi", "again/multi", "memory"}
+
+// contests prepares those whose names match, and the images that they need.
+func (b *bench) contests(ctx context.Context, match *regexp.Regexp) ([]*contest, error) {
+	var list []*contest
+	for _, name := range contestNames {
+		if !match.MatchString(name) {
+			continue
+		}
+		c := &contest{name: name, metric: wallTime}
+		kind := filepath.Base(name)
+		var err error
+		switch filepath.Dir(name) {
+		case "store":
+			err = b.storeContest(ctx, c, kind)
+		case "load":
+			err = b.loadContest(ctx, c, kind)
+		case "again":
+			err = b.forBuilds(ctx, c, b.again, kind)
+		default:
+			c.metric = peakSize
+			err = b.forBuilds(ctx, c, b.toStore, multi, double)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("prepare %s: %w", name, err)
+		}
+		list = append(list, c)
+	}
+	return list, nil
+}
+
+func (b *bench) storeContest(ctx context.Context, c *contest, kind string) error {
+	if err := b.forBuilds(ctx, c, b.toStore, kind); err != nil {
+		return err
+	}
+	img := c.entrants[0].image
+	if slices.Contains(b.against, docker) {
+		c.entrants = append(c.entrants, b.byDocker("docker pull", img, "pull", "--quiet", img.ref))
+	}
+	if slices.Contains(b.against, ctr) {
+		c.entrants = append(c.entrants, b.byContainerd(img))
+	}
+	return nil
+}
+
+func (b *bench) loadContest(ctx context.Context, c *contest, kind string) error {
+	if err := b.forBuilds(ctx, c, b.toEngine, kind); err != nil {
+		return err
+	}
+	if !slices.Contains(b.against, docker) {
+		return nil
+	}
+	img := c.entrants[0].image
+	tar, err := b.archive(ctx, b.builds[0], img)
+	if err == nil {
+		c.entrants = append(c.entrants, b.byDocker("docker load", img, "load", "--quiet", "--input", tar))
+	}
+	return err
+}
+
+// forBuilds has each build compete for each of the images.
+func (b *bench) forBuilds(ctx context.Context, c *contest, make func(fastpull, *testImage) entrant, kinds ...string) error {
+	for _, p := range b.builds {
+		for _, kind := range kinds {
+			img, err := b.source.image(ctx, kind)
+			if err != nil {
+				return err
+			}
+			e := make(p, img)
+			if len(kinds) > 1 {
+				e.name += " " + kind
+			}
+			c.entrants = append(c.entrants, e)
+		}
+	}
+	return nil
+}
+
+// hold has the rounds of a contest. Rounds that were complete when an error came
+// stay in c.
+func (b *bench) hold(ctx context.Context, c *contest) error {
+	for n := range b.rounds {
+		var round []figures
+		for _, e := range c.entrants {
+			f, err := b.turn(ctx, e)
+			if err != nil {
+				return fmt.Errorf("%s, round %d, %s: %w", c.name, n+1, e.name, err)
+			}
+			b.source.say("%s, round %d of %d, %s: %.2f s, CPU %.2f s, peak %d MiB", c.name, n+1, b.rounds, e.name, f.Wall, f.Machine, f.Peak>>20)
+			round = append(round, f)
+		}
+		c.rounds = append(c.rounds, round)
+	}
+	return nil
+}
+
+// turn gives an entrant a new disk and a limited time.
+func (b *bench) turn(ctx context.Context, e entrant) (f figures, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, b.limit, fmt.Errorf("not done after %v", b.limit))
+	defer cancel()
+	if err := enoughMemory(e.image); err != nil {
+		return f, err
+	}
+	d, err := newDisk(ctx, filepath.Join(b.temp, "disk"))
+	if err != nil {
+		return f, err
+	}
+	defer func() {
+		if cerr := d.close(); err == nil {
+			err = cerr
+		}
+	}()
+	return e.turn(ctx, d)
+}
+
+// enoughMemory refuses to begin what the disk in memory has no room for: an
+// image may be there as plain tars and as files, and for a moment in the page
+// cache too.
+func enoughMemory(img *testImage) error {
+	free, err := availableMemory()
+	if err != nil {
+		return err
+	}
+	if need := 3 * img.Stats.Plain; free < need {
+		return fmt.Errorf("%d MiB of memory are free, and a disk in memory for %s takes up to %d MiB", free>>20, img.Name, need>>20)
+	}
+	return nil
+}

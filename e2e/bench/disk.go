@@ -1,0 +1,148 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// diskSize is the size of a disk in bytes. Only what is written takes memory.
+const diskSize = 12 << 30
+
+// disk is a new ext4 in memory.
+type disk struct{ dir string } // where it is mounted
+
+// newDisk makes one and mounts it at dir, which it creates. Its file is a memfd
+// and the loop device clears itself, so that unmounting is all that has to be
+// done to get rid of it.
+func newDisk(ctx context.Context, dir string) (d *disk, err error) {
+	fail := func(doing string, err error) (*disk, error) {
+		return nil, fmt.Errorf("make a disk in memory: %s: %w", doing, err)
+	}
+	fd, err := unix.MemfdCreate("fastpull-bench", unix.MFD_CLOEXEC)
+	if err != nil {
+		return fail("memfd_create", err)
+	}
+	file := os.NewFile(uintptr(fd), "memfd")
+	defer file.Close()
+	if err := file.Truncate(diskSize); err != nil {
+		return fail("set the size", err)
+	}
+	loop, err := attach(file)
+	if err != nil {
+		return fail("attach a loop device", err)
+	}
+	defer loop.Close() // the mount holds it
+	mkfs := command{program: "mkfs.ext4", args: []string{
+		"-q", "-F", "-m", "0", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0", loop.Name(),
+	}}
+	if _, _, err := mkfs.run(ctx); err != nil {
+		return fail("make the file system", err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	if err := unix.Mount(loop.Name(), dir, "ext4", 0, ""); err != nil {
+		return fail("mount "+loop.Name(), err)
+	}
+	return &disk{dir}, nil
+}
+
+// attach makes file a block device, which is detached when nobody uses it any
+// more. Another program may take the same free device in between; then there is
+// another one.
+func attach(file *os.File) (*os.File, error) {
+	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer control.Close()
+	for {
+		n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
+		if err != nil {
+			return nil, fmt.Errorf("find a free one: %w", err)
+		}
+		loop, err := os.OpenFile("/dev/loop"+strconv.Itoa(n), os.O_RDWR, 0)
+		if err != nil {
+			return nil, err
+		}
+		err = unix.IoctlSetInt(int(loop.Fd()), unix.LOOP_SET_FD, int(file.Fd()))
+		if err == nil {
+			info := &unix.LoopInfo64{Flags: unix.LO_FLAGS_AUTOCLEAR}
+			if err = unix.IoctlLoopSetStatus64(int(loop.Fd()), info); err == nil {
+				return loop, nil
+			}
+			err = errors.Join(err, unix.IoctlSetInt(int(loop.Fd()), unix.LOOP_CLR_FD, 0))
+		}
+		loop.Close()
+		if !errors.Is(err, unix.EBUSY) {
+			return nil, fmt.Errorf("set up %s: %w", loop.Name(), err)
+		}
+	}
+}
+
+func (d *disk) path(name string) string { return filepath.Join(d.dir, name) }
+
+// flush writes all to the disk and returns how many seconds that took.
+func (d *disk) flush() (float64, error) {
+	f, err := os.Open(d.dir)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	begun := time.Now()
+	if err := unix.Syncfs(int(f.Fd())); err != nil {
+		return 0, fmt.Errorf("flush %s: %w", d.dir, err)
+	}
+	return time.Since(begun).Seconds(), nil
+}
+
+// close unmounts the disk, which is its end, and what daemons have left mounted
+// in it.
+func (d *disk) close() error { return unmountBelow(d.dir) }
+
+// unmountBelow unmounts dir and all below it, the innermost first.
+func unmountBelow(dir string) error {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, point := range mountsBelow(text, dir) {
+		err := unix.Unmount(point, 0)
+		// A daemon that was killed may need a moment to let go.
+		for end := time.Now().Add(5 * time.Second); err == unix.EBUSY && time.Now().Before(end); {
+			time.Sleep(50 * time.Millisecond)
+			err = unix.Unmount(point, 0)
+		}
+		if err == unix.EBUSY {
+			err = unix.Unmount(point, unix.MNT_DETACH)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("unmount %s: %w", point, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// mountsBelow reads the mount points from a mountinfo, the innermost first.
+func mountsBelow(mountinfo []byte, dir string) []string {
+	var list []string
+	for line := range bytes.Lines(mountinfo) {
+		fields := strings.Fields(string(line))
+		if len(fields) > 4 && (fields[4] == dir || strings.HasPrefix(fields[4], dir+"/")) {
+			list = append(list, fields[4])
+		}
+	}
+	slices.Reverse(list)
+	return list
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// debianPath is where Debian's programs are, pigz' unpigz among them, which
+// dockerd runs to decompress. Others that come first in somebody's PATH are not
+// what is to be measured.
+const debianPath = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
+
+// engine is a running dockerd of its own.
+type engine struct {
+	*server
+	host   string // as in DOCKER_HOST
+	client string // Debian's docker
+	config string // the client's folder
+}
+
+// startEngine starts one whose data-root is on d.
+func (b *bench) startEngine(ctx context.Context, d *disk) (e *engine, err error) {
+	if _, err := os.Stat("/usr/bin/unpigz"); err != nil {
+		return nil, fmt.Errorf("dockerd without unpigz is not what is to be measured: %w", err)
+	}
+	daemon, err := firstOf("/usr/sbin/dockerd", "dockerd")
+	if err != nil {
+		return nil, err
+	}
+	// The folder is not on d: a socket's name has 107 characters at most.
+	dir, err := os.MkdirTemp(b.temp, "engine-")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "daemon.json"), []byte("{}"), 0o600); err != nil {
+		return nil, err
+	}
+	e = &engine{host: "unix://" + filepath.Join(dir, "sock"), config: dir}
+	if e.client, err = firstOf("/usr/bin/docker", "docker"); err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(daemon, "--config-file", filepath.Join(dir, "daemon.json"), "--data-root", d.path("docker"),
+		"--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"), "-H", e.host,
+		"--storage-driver", "overlay2", "--iptables=false", "--bridge=none")
+	cmd.Env = append(os.Environ(), debianPath)
+	if e.server, err = startServer(cmd, nil); err != nil {
+		return nil, err
+	}
+	if err := e.ready(ctx, func(ctx context.Context) error { _, _, err := e.docker(ctx, "version"); return err }); err != nil {
+		e.stop()
+		return nil, err
+	}
+	return e, nil
+}
+
+func (e *engine) docker(ctx context.Context, args ...string) (string, usage, error) {
+	return command{program: e.client, args: append([]string{"-H", e.host}, args...), env: []string{"DOCKER_CONFIG=" + e.config}}.run(ctx)
+}
+
+func (e *engine) id(ctx context.Context, img *testImage) (string, error) {
+	id, _, err := e.docker(ctx, "image", "inspect", "--format", "{{.Id}}", img.ref)
+	return id, err
+}
+
+// byDocker is a docker command that gets an image into a new Engine.
+func (b *bench) byDocker(name string, img *testImage, args ...string) entrant {
+	return entrant{name, img, func(ctx context.Context, d *disk) (f figures, err error) {
+		e, err := b.startEngine(ctx, d)
+		if err != nil {
+			return f, err
+		}
+		defer e.stop()
+		f, err = b.withDaemon(ctx, d, e.server, true, func(ctx context.Context) (usage, error) {
+			_, u, err := e.docker(ctx, args...)
+			return u, err
+		})
+		if err != nil {
+			return f, err
+		}
+		id, err := e.id(ctx, img)
+		if err != nil {
+			return f, err
+		}
+		return f, expectID(img, id)
+	}}
+}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// fastpull is a build of it.
+type fastpull struct {
+	name    string // in tables
+	program string
+}
+
+// builds parses the list of programs. One is called fastpull, several by what
+// tells their names apart.
+func builds(list string) ([]fastpull, error) {
+	var all []fastpull
+	for name := range strings.SplitSeq(list, ",") {
+		program, err := firstOf(name)
+		if err != nil {
+			return nil, fmt.Errorf("find fastpull: %w", err)
+		}
+		all = append(all, fastpull{name, program})
+	}
+	if len(all) == 1 {
+		all[0].name = "fastpull"
+	}
+	return all, nil
+}
+
+// pull runs it with quiet progress.
+func (p fastpull) pull(ctx context.Context, env []string, args ...string) (usage, error) {
+	_, u, err := command{program: p.program, args: append([]string{"pull", "--progress", "quiet"}, args...), env: env}.run(ctx)
+	return u, err
+}
+
+// stored gives the ID of an image in a store.
+func (p fastpull) stored(ctx context.Context, store string, img *testImage) (string, error) {
+	out, _, err := command{program: p.program, args: []string{"inspect", "--json", "--store", store, img.ref}}.run(ctx)
+	if err != nil {
+		return "", err
+	}
+	var info struct {
+		ID      string
+		Missing int
+	}
+	if err := json.Unmarshal([]byte(out), &info); err != nil {
+		return "", fmt.Errorf("read what fastpull inspect printed: %w", err)
+	}
+	if info.Missing > 0 {
+		return "", fmt.Errorf("%d layers are missing", info.Missing)
+	}
+	return info.ID, nil
+}
+
+// toStore is a pull into a new store.
+func (b *bench) toStore(p fastpull, img *testImage) entrant {
+	return entrant{p.name, img, func(ctx context.Context, d *disk) (figures, error) {
+		return b.pullToStore(ctx, d, p, img)
+	}}
+}
+
+func (b *bench) pullToStore(ctx context.Context, d *disk, p fastpull, img *testImage) (figures, error) {
+	store := d.path("store")
+	f, err := b.measure(ctx, d, func(ctx context.Context) (usage, error) {
+		return p.pull(ctx, nil, "--store", store, img.ref)
+	})
+	if err != nil {
+		return f, err
+	}
+	id, err := p.stored(ctx, store, img)
+	if err != nil {
+		return f, err
+	}
+	return f, expectID(img, id)
+}
+
+// again is the second pull into a store.
+func (b *bench) again(p fastpull, img *testImage) entrant {
+	return entrant{p.name, img, func(ctx context.Context, d *disk) (f figures, err error) {
+		if f, err = b.pullToStore(ctx, d, p, img); err != nil {
+			return f, err
+		}
+		if f.Requests.Blobs == 0 {
+			return f, errors.New("the first pull has fetched nothing, so that the second shows nothing")
+		}
+		return b.pullToStore(ctx, d, p, img)
+	}}
+}
+
+// toEngine loads into an empty Engine.
+func (b *bench) toEngine(p fastpull, img *testImage) entrant {
+	return entrant{p.name + " --load", img, func(ctx context.Context, d *disk) (f figures, err error) {
+		e, err := b.startEngine(ctx, d)
+		if err != nil {
+			return f, err
+		}
+		defer e.stop()
+		f, err = b.withDaemon(ctx, d, e.server, false, func(ctx context.Context) (usage, error) {
+			return p.pull(ctx, []string{"DOCKER_HOST=" + e.host}, "--load", "--temp-dir", d.dir, img.ref)
+		})
+		if err != nil {
+			return f, err
+		}
+		id, err := e.id(ctx, img)
+		if err != nil {
+			return f, err
+		}
+		return f, expectID(img, id)
+	}}
+}
+
+// archive has an image as a plain tar in the cache, for docker load.
+func (b *bench) archive(ctx context.Context, p fastpull, img *testImage) (string, error) {
+	file := filepath.Join(b.cache, "archives", strings.TrimPrefix(img.ID, "sha256:")+".tar")
+	if _, err := os.Stat(file); err == nil {
+		return file, nil
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return "", err
+	}
+	b.source.say("%s: writing it to a tar for docker load", img.Name)
+	if _, err := p.pull(ctx, nil, "-o", file+".part", img.ref); err != nil {
+		return "", errors.Join(err, removeIfThere(file+".part"))
+	}
+	return file, os.Rename(file+".part", file)
+}
+
+func removeIfThere(file string) error {
+	if err := os.Remove(file); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}

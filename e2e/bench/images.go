@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/sample"
+)
+
+// The images that can be asked for.
+const (
+	multi  = "multi"  // several layers
+	one    = "one"    // much the same in a single layer
+	double = "double" // twice multi
+)
+
+// testImage is an image at the registry.
+type testImage struct {
+	Name  string       `json:"name"`
+	ID    string       `json:"id"` // of the config
+	Stats sample.Stats `json:"stats"`
+
+	ref    string   // HOST:PORT/NAME:TAG
+	layers []string // their digests
+}
+
+// content says which directories the images are made of.
+type content struct {
+	groups [][]string // those of the layers of multi
+	single []string   // those of the layer of one
+}
+
+// defaultContent are directories that many machines have much in.
+func defaultContent(ctx context.Context) (content, error) {
+	cmd := exec.CommandContext(ctx, "go", "env", "GOROOT")
+	cmd.WaitDelay = time.Second
+	out, err := cmd.Output()
+	if err != nil {
+		return content{}, fault.WithHint(fmt.Errorf("find the Go toolchain: go env GOROOT: %w", err), "put go into PATH, or name other directories with -dirs")
+	}
+	llvm, err := filepath.Glob("/usr/lib/llvm*")
+	if err != nil {
+		return content{}, err
+	}
+	goroot := strings.TrimSpace(string(out))
+	libraries := map[string]string{"amd64": "/usr/lib/x86_64-linux-gnu", "arm64": "/usr/lib/aarch64-linux-gnu"}[runtime.GOARCH]
+	return content{
+		groups: [][]string{
+			{"/usr/bin", "/usr/sbin", "/usr/libexec", "/etc"},
+			{goroot},
+			append([]string{"/usr/lib/jvm", "/usr/lib/gcc"}, llvm...),
+			{"/usr/share"},
+			{libraries},
+		},
+		single: []string{"/usr/share", goroot, "/usr/lib/jvm", libraries},
+	}.existing(), nil
+}
+
+// givenContent is made of the directories of a list with commas.
+func givenContent(list string) (content, error) {
+	var c content
+	for dir := range strings.SplitSeq(list, ",") {
+		if st, err := os.Stat(dir); err != nil || !st.IsDir() || !filepath.IsAbs(dir) {
+			return content{}, fault.New(fault.Usage, "-dirs: %q is not the absolute name of a directory", dir)
+		}
+		c.groups = append(c.groups, []string{dir})
+		c.single = append(c.single, dir)
+	}
+	return c, nil
+}
+
+// existing leaves out what this machine does not have.
+func (c content) existing() content {
+	missing := func(dir string) bool {
+		st, err := os.Stat(dir)
+		return err != nil || !st.IsDir()
+	}
+	e := content{single: slices.DeleteFunc(slices.Clone(c.single), missing)}
+	for _, dirs := range c.groups {
+		if dirs = slices.DeleteFunc(slices.Clone(dirs), missing); len(dirs) > 0 {
+			e.groups = append(e.groups, dirs)
+		}
+	}
+	return e
+}
+
+// layer makes a layer of directories, under a folder of the image if below is
+// not "".
+func layer(below string, dirs []string) sample.Layer {
+	var l sample.Layer
+	for _, dir := range dirs {
+		l.Trees = append(l.Trees, sample.Tree{Path: dir, As: filepath.Join(below, dir)})
+	}
+	return l
+}
+
+// layers are the new layers of an image: for double those on top of multi.
+func (c content) layers(kind string) []sample.Layer {
+	if kind == one {
+		return []sample.Layer{layer("", c.single)}
+	}
+	below := map[string]string{double: "again"}[kind]
+	var list []sample.Layer
+	for _, dirs := range c.groups {
+		list = append(list, layer(below, dirs))
+	}
+	return list
+}
+
+// tag names an image: other directories are another one.
+func (c content) tag(kind string) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q %q", c.groups, c.single))
+	return fmt.Sprintf("%s-%x", kind, sum[:4])
+}
+
+// source has the images.
+type source struct {
+	registry *registry
+	content  content
+	temp     string // for layers on their way to the registry
+	say      func(format string, args ...any)
+	made     map[string]*testImage
+}
+
+// image finds an image at the registry, or makes it and sends it there.
+func (s *source) image(ctx context.Context, kind string) (*testImage, error) {
+	if img := s.made[kind]; img != nil {
+		return img, nil
+	}
+	ref := s.registry.addr + "/bench/sample:" + s.content.tag(kind)
+	img, err := sample.Open(ctx, ref)
+	if fault.KindOf(err) == fault.NotFound {
+		img, err = s.make(ctx, kind, ref)
+	}
+	if err != nil {
+		return nil, err
+	}
+	t := &testImage{Name: kind, ref: ref}
+	if t.Stats, err = sample.StatsOf(img); err != nil {
+		return nil, err
+	}
+	id, err := img.ConfigName()
+	if err != nil {
+		return nil, err
+	}
+	t.ID = id.String()
+	manifest, err := img.Manifest()
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range manifest.Layers {
+		t.layers = append(t.layers, l.Digest.String())
+	}
+	s.say("%s: %s", kind, t)
+	if s.made == nil {
+		s.made = make(map[string]*testImage)
+	}
+	s.made[kind] = t
+	return t, s.warm(ctx, t)
+}
+
+// make builds an image and pushes it.
+func (s *source) make(ctx context.Context, kind, ref string) (v1.Image, error) {
+	s.say("%s: making it, which is done once and takes a minute or two", kind)
+	o := sample.Options{Dir: filepath.Join(s.temp, kind)}
+	if kind == double {
+		first, err := s.image(ctx, multi)
+		if err != nil {
+			return nil, err
+		}
+		if o.Base, err = sample.Open(ctx, first.ref); err != nil {
+			return nil, err
+		}
+	}
+	defer os.RemoveAll(o.Dir)
+	img, err := sample.Build(ctx, o, s.content.layers(kind)...)
+	if err != nil {
+		return nil, err
+	}
+	if err := sample.Push(ctx, ref, img); err != nil {
+		return nil, err
+	}
+	return sample.Open(ctx, ref)
+}
+
+// warm reads all layers once, so that the first to pull does not pay for the
+// registry's disk.
+func (s *source) warm(ctx context.Context, t *testImage) error {
+	for _, digest := range t.layers {
+		if err := s.registry.get(ctx, "/v2/bench/sample/blobs/"+digest); err != nil {
+			return fmt.Errorf("read the image %s: %w", t.Name, err)
+		}
+	}
+	return nil
+}
+
+func (t *testImage) String() string {
+	return fmt.Sprintf("%d layers, %.3f GB compressed, %.3f GB plain, %d entries, image ID %.19s",
+		t.Stats.Layers, float64(t.Stats.Compressed)/1e9, float64(t.Stats.Plain)/1e9, t.Stats.Entries, t.ID)
+}

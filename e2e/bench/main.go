@@ -1,0 +1,206 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/fault"
+)
+
+func main() {
+	// A second signal does not shorten the end: mounts would be left.
+	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// options are the flags.
+type options struct {
+	fastpull, match, against, cache, dirs, json string
+	rounds                                      int
+	limit                                       time.Duration
+}
+
+// run is main without the process. Its result is the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var o options
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.StringVar(&o.fastpull, "fastpull", "./fastpull", "measure this `program`; several with commas are compared with the first")
+	flags.StringVar(&o.match, "run", ".", "hold the contests that match this `regexp`: "+strings.Join(contestNames, ", "))
+	flags.IntVar(&o.rounds, "n", 3, "have `N` rounds")
+	flags.StringVar(&o.against, "against", docker+","+ctr, "compare with these, or with none")
+	flags.StringVar(&o.cache, "cache", "", "keep the images in `DIR` (default: fastpull-bench in the user's cache folder)")
+	flags.StringVar(&o.dirs, "dirs", "", "make the images of these directories, a layer each, in place of the big ones")
+	flags.StringVar(&o.json, "json", "", "write all figures to `FILE`")
+	flags.DurationVar(&o.limit, "timeout", 10*time.Minute, "give up a turn after this `time`")
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return 0
+	} else if err != nil {
+		return int(fault.Usage)
+	}
+	err := func() error {
+		if flags.NArg() > 0 {
+			return fault.New(fault.Usage, "what is %q? see -help", flags.Arg(0))
+		}
+		return o.run(ctx, stdout, stderr)
+	}()
+	switch {
+	case err == nil:
+		return 0
+	case ctx.Err() != nil:
+		fmt.Fprintln(stderr, "bench: interrupted")
+		return 130
+	}
+	fmt.Fprintf(stderr, "bench: %v\n", err)
+	if hint := fault.HintOf(err); hint != "" {
+		fmt.Fprintf(stderr, "hint: %s\n", hint)
+	}
+	return int(fault.KindOf(err))
+}
+
+func (o options) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
+	b := &bench{rounds: o.rounds, limit: o.limit}
+	match, err := regexp.Compile(o.match)
+	if err != nil {
+		return fault.New(fault.Usage, "-run: %w", err)
+	}
+	if o.rounds < 1 {
+		return fault.New(fault.Usage, "-n %d: there has to be a round", o.rounds)
+	}
+	if !slices.ContainsFunc(contestNames, match.MatchString) {
+		return fault.New(fault.Usage, "-run %s: there are %s", o.match, strings.Join(contestNames, ", "))
+	}
+	if b.against, err = parseAgainst(o.against); err != nil {
+		return err
+	}
+	if os.Geteuid() != 0 {
+		return fault.WithHint(fault.New(fault.Denied, "only root can make disks and start dockerd"), "sudo, or su -c")
+	}
+	if b.builds, err = builds(o.fastpull); err != nil {
+		return fault.WithHint(fault.Wrap(fault.NotFound, err), "build it: go build -o fastpull .")
+	}
+
+	release, err := b.open(ctx, o, func(format string, args ...any) { fmt.Fprintf(stderr, format+"\n", args...) })
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	contests, err := b.contests(ctx, match)
+	for _, c := range contests {
+		if err == nil {
+			err = b.hold(ctx, c)
+			err = errors.Join(err, c.printTable(stdout))
+		}
+	}
+	if o.json != "" && len(contests) > 0 {
+		err = errors.Join(err, writeJSON(o.json, contests))
+	}
+	return err
+}
+
+// parseAgainst reads the list of others to compare with.
+func parseAgainst(list string) ([]string, error) {
+	if list == "" || list == "none" {
+		return nil, nil
+	}
+	names := strings.Split(list, ",")
+	for _, name := range names {
+		if name != docker && name != ctr {
+			return nil, fault.New(fault.Usage, "-against %s: there are %s and %s, or none", name, docker, ctr)
+		}
+	}
+	return names, nil
+}
+
+// open prepares the folders and starts the registry. What release does is all
+// that has to be done at the end.
+func (b *bench) open(ctx context.Context, o options, say func(string, ...any)) (release func() error, err error) {
+	var undo []func() error
+	release = func() error {
+		var errs []error
+		for _, f := range slices.Backward(undo) {
+			errs = append(errs, f())
+		}
+		return errors.Join(errs...)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, release())
+		}
+	}()
+	b.source = &source{say: say}
+	if o.dirs == "" {
+		b.source.content, err = defaultContent(ctx)
+	} else {
+		b.source.content, err = givenContent(o.dirs)
+	}
+	if err != nil {
+		return nil, err
+	}
+	lock, err := b.lockCache(o.cache)
+	if err != nil {
+		return nil, err
+	}
+	undo = append(undo, lock.Close)
+	// Layers on their way to the registry go into the cache folder, which has
+	// room; sockets and mounts go where names are short.
+	if b.temp, err = os.MkdirTemp("", "fpbench-"); err != nil {
+		return nil, err
+	}
+	undo = append(undo, func() error {
+		if err := unmountBelow(b.temp); err != nil {
+			return err // or what is mounted would be removed
+		}
+		return os.RemoveAll(b.temp)
+	})
+	if b.source.temp, err = os.MkdirTemp(b.cache, "making-"); err != nil {
+		return nil, err
+	}
+	undo = append(undo, func() error { return os.RemoveAll(b.source.temp) })
+	if b.source.registry, err = startRegistry(ctx, filepath.Join(b.cache, "registry"), b.temp); err != nil {
+		return nil, fault.WithHint(err, "apt-get install docker-registry")
+	}
+	undo = append(undo, func() error { b.source.registry.stop(); return nil })
+	return release, nil
+}
+
+// lockCache opens the cache folder for this process alone: two that measure at
+// the same time would measure each other.
+func (b *bench) lockCache(dir string) (*os.File, error) {
+	if dir == "" {
+		base, err := os.UserCacheDir()
+		if err != nil {
+			return nil, fault.WithHint(fmt.Errorf("find the cache folder: %w", err), "name one: -cache DIR")
+		}
+		dir = filepath.Join(base, "fastpull-bench")
+	}
+	var err error
+	if b.cache, err = filepath.Abs(dir); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(b.cache, 0o700); err != nil {
+		return nil, err
+	}
+	lock, err := os.OpenFile(filepath.Join(b.cache, "lock"), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("lock %s: %w; another benchmark is using it", lock.Name(), err)
+	}
+	return lock, nil
+}
