@@ -40,16 +40,18 @@ func (img *Image) Size() (n int64) {
 	return n
 }
 
-// New joins a manifest with the bytes of its config. The caller has verified
-// that config hashes to m.Config.Digest. Errors are of kind [fault.Corrupt],
+// New joins a manifest of [ParseManifest] with the bytes of its config. Errors are of kind [fault.Corrupt],
 // but for an image that is sound and beyond what Docker can take.
 func New(m *Manifest, config []byte) (*Image, error) {
+	if m.IsIndex() {
+		return nil, fault.New(fault.Corrupt, "an index stands where an image's manifest should be")
+	}
+	if got := m.Config.Digest.Algorithm().FromBytes(config); got != m.Config.Digest {
+		return nil, fault.New(fault.Corrupt, "the config hashes to %s, the manifest says %s", got, m.Config.Digest)
+	}
 	img, err := Parse(config)
 	if err != nil {
 		return nil, err
-	}
-	if img.ID != m.Config.Digest && m.Config.Digest.Algorithm() == digest.SHA256 {
-		return nil, fault.New(fault.Corrupt, "the config hashes to %s, the manifest says %s", img.ID, m.Config.Digest)
 	}
 	if len(m.Layers) != len(img.Layers) {
 		return nil, fault.New(fault.Corrupt, "the manifest has %d layers, the config has %d diffIDs",

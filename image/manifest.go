@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -9,7 +10,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	// go-digest checks sha512 digests only when the hash is linked in.
+	// go-digest knows a digest only when its hash is linked in.
+	_ "crypto/sha256"
 	_ "crypto/sha512"
 
 	"github.com/fastpull/fastpull/fault"
@@ -25,6 +27,14 @@ const (
 	typeDockerLayer    = "application/vnd.docker.image.rootfs."
 	typeOCILayer       = "application/vnd.oci.image.layer."
 )
+
+// configTypes are what an image's config is called. The last four are what some
+// registries and old versions of Docker wrote (distribution's issue 1621); Docker
+// takes them for images, and newer kinds of content always name their type.
+var configTypes = []string{
+	typeDockerConfig, ocispec.MediaTypeImageConfig,
+	"application/octet-stream", "application/json", "text/html", "",
+}
 
 // Manifest is a parsed manifest or index; Manifests is set for an index,
 // Config and Layers for a manifest, and never both.
@@ -91,11 +101,9 @@ func ParseManifest(mediaType string, raw []byte) (*Manifest, error) {
 	if err := checkDescriptor(m.Config); err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
-	if t := m.Config.MediaType; t != typeDockerConfig && t != ocispec.MediaTypeImageConfig {
-		what := t
-		if doc.ArtifactType != "" {
-			what = doc.ArtifactType
-		}
+	t := m.Config.MediaType
+	if i := slices.Index(configTypes, t); i < 0 || i >= 2 && doc.ArtifactType != "" {
+		what := cmp.Or(doc.ArtifactType, t)
 		return nil, fault.WithHint(
 			fault.New(fault.Failed, "this is an artifact (%s), not a container image", known(what)),
 			"fetch it with the program that it was made for")

@@ -98,14 +98,22 @@ func level(p ocispec.Platform) string {
 }
 
 // Select picks the manifest of an index that runs best on the wanted platform.
+// An image that is alone in its index needs no platform: its config has one.
 // If there is none the error, of kind [fault.NotFound], lists those that are.
 func (m *Manifest) Select(want ocispec.Platform) (ocispec.Descriptor, error) {
 	var best ocispec.Descriptor
 	var score int
 	var have []string
+	var bare []ocispec.Descriptor // of no platform
 	for _, d := range m.Manifests {
-		if d.Platform == nil || d.Platform.OS == "unknown" {
-			continue // attestations and other things that are no image
+		switch {
+		case d.Platform == nil:
+			if isManifest(d) {
+				bare = append(bare, d)
+			}
+			continue
+		case d.Platform.OS == "unknown":
+			continue // an attestation, or something else that is no image
 		}
 		if s := Runs(want, *d.Platform); s > score {
 			best, score = d, s
@@ -117,10 +125,18 @@ func (m *Manifest) Select(want ocispec.Platform) (ocispec.Descriptor, error) {
 	}
 	slices.Sort(have)
 	have = slices.Compact(have)
+	if len(have) == 0 && len(bare) == 1 {
+		return bare[0], nil
+	}
 	if len(have) == 0 {
 		return best, fault.New(fault.NotFound, "the index names no platform at all")
 	}
 	return best, fault.WithHint(
 		fault.New(fault.NotFound, "there is no image for %s, only for %s", FormatPlatform(want), strings.Join(have, ", ")),
 		"choose one of them with --platform")
+}
+
+// isManifest tells an entry of an index that can be an image.
+func isManifest(d ocispec.Descriptor) bool {
+	return d.ArtifactType == "" && (d.MediaType == "" || d.MediaType == typeDockerManifest || d.MediaType == ocispec.MediaTypeImageManifest)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/klauspost/pgzip"
 	"github.com/ulikunitz/xz"
+	"github.com/ulikunitz/xz/lzma"
 )
 
 // maxZstdWindow bounds what a zstd frame may ask for. It is what the zstd
@@ -45,11 +46,7 @@ func newDecoder(src io.Reader) (io.ReadCloser, error) {
 		}
 		return d.IOReadCloser(), nil
 	case bytes.HasPrefix(head, magicXz):
-		d, err := xz.NewReader(in)
-		if err != nil {
-			return nil, err
-		}
-		return io.NopCloser(d), nil
+		return newUnxz(in)
 	case bytes.HasPrefix(head, magicBzip2):
 		return io.NopCloser(bzip2.NewReader(in)), nil
 	}
@@ -156,6 +153,49 @@ func (g *gunzip) Close() error {
 		g.first = nil
 	}
 	return nil
+}
+
+// unxz decodes xz streams. The library takes a stream that stops behind a block,
+// before its index, for whole; its footer (xz file format, 2.1.2) is looked for
+// here.
+type unxz struct {
+	d    *xz.Reader
+	tail tail
+}
+
+func newUnxz(in io.Reader) (io.ReadCloser, error) {
+	u := &unxz{tail: tail{r: in}}
+	var err error
+	// The dictionary is as large as the stream says, and not 8 MiB at least.
+	u.d, err = xz.ReaderConfig{DictCap: lzma.MinDictCap}.NewReader(&u.tail)
+	return u, noEOF(err)
+}
+
+func (u *unxz) Read(p []byte) (int, error) {
+	n, err := u.d.Read(p)
+	if err == io.EOF && u.tail.last != [2]byte{'Y', 'Z'} {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+func (u *unxz) Close() error { return nil }
+
+// tail remembers the last two bytes of a stream other than zero, which pads it.
+type tail struct {
+	r    io.Reader
+	last [2]byte
+}
+
+func (t *tail) Read(p []byte) (int, error) {
+	n, err := t.r.Read(p)
+	switch end := bytes.TrimRight(p[:n], "\x00"); {
+	case len(end) > 1:
+		copy(t.last[:], end[len(end)-2:])
+	case len(end) == 1:
+		t.last = [2]byte{t.last[1], end[0]}
+	}
+	return n, err
 }
 
 // noEOF makes the io.EOF of a stream that ends where it must not an

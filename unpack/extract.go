@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -48,23 +51,21 @@ func Extract(ctx context.Context, r io.Reader, root string, o ExtractOptions) (S
 	if err != nil {
 		return Stats{}, err
 	}
+	in := newFeed(ctx, r)
 	x := &extractor{
 		tree: t, opt: o,
-		tr:    tar.NewReader(r),
+		in:    in,
+		tr:    tar.NewReader(in),
 		split: newSplitWriter(o.TarSplit),
 		buf:   make([]byte, 128<<10),
+		late:  make(map[string]lateDir),
 	}
 	x.tr.RawAccounting = o.TarSplit != nil
 	t.made, t.replace = x.implied, x.clear
 	defer x.close()
 
-	if err := x.run(ctx, r); err != nil {
-		return x.stats, err
-	}
-	if x.replaced {
-		if x.stats.Size, err = sizeOf(x.tree.root.fd); err != nil {
-			return x.stats, fmt.Errorf("measure %s: %w", root, err)
-		}
+	if err := x.run(); err != nil {
+		return x.stats, x.blame(explain(err))
 	}
 	return x.stats, nil
 }
@@ -72,59 +73,94 @@ func Extract(ctx context.Context, r io.Reader, root string, o ExtractOptions) (S
 // extractor is the state of one Extract.
 type extractor struct {
 	tree  *tree
+	in    *feed
 	tr    *tar.Reader
 	split *splitWriter
 	opt   ExtractOptions
 	buf   []byte
 	stats Stats
 
-	late     []lateDir // directories whose times, and some modes, are set at the end
-	replaced bool      // something was removed again: the running size is not right
-	plnk     *dir      // AUFS' hidden hardlink targets, removed at the end
+	late     map[string]lateDir // by dir.path: what is set at the end
+	replaced bool               // something was removed again: the running size is not right
+	plnk     *dir               // AUFS' hidden hardlink targets, removed at the end
 	shadow   shadows
+	room     *int64 // left for sparse files; nil before the first
 }
 
 func (x *extractor) close() {
 	if x.plnk != nil {
-		removeAll(x.tree.root.fd, plnkDir)
 		x.plnk.drop()
 	}
 	x.tree.close()
 }
 
-func (x *extractor) run(ctx context.Context, r io.Reader) error {
+func (x *extractor) run() error {
 	for {
-		if err := ctx.Err(); err != nil {
-			return context.Cause(ctx)
+		if x.in.ctx.Err() != nil {
+			return context.Cause(x.in.ctx)
 		}
-		h, err := x.tr.Next()
+		h, err := x.next()
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
-			return tarError(err)
+			return err
 		}
 		x.stats.Entries++
 		if err := x.entry(h); err != nil {
-			return fmt.Errorf("entry %q: %w", h.Name, err)
+			return fmt.Errorf("entry %s: %w", quote(h.Name), err)
 		}
 	}
-	if err := x.split.end(x.tr.RawBytes(), r); err != nil {
+	if err := x.split.end(x.tr.RawBytes(), x.in); err != nil {
 		return err
 	}
-	if err := x.finishDirs(); err != nil {
-		return err
-	}
-	return x.shadow.finish(x)
+	return x.finish()
 }
 
-// tarError classifies an error of the tar reader: what its source said passes
-// through, what it found itself is the layer's fault.
-func tarError(err error) error {
-	if errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, tar.ErrFieldTooLong) {
-		return fault.New(fault.Corrupt, "the layer is no valid tar: %w", err)
+// finish does what can only be done when the layer is whole. The directories'
+// metadata comes last: what is before it may change times, and not root, may
+// not be allowed after it.
+func (x *extractor) finish() error {
+	x.tree.forget()
+	x.tree.real = true
+	if err := x.shadow.finish(x); err != nil {
+		return err
 	}
-	return fmt.Errorf("read the layer's tar: %w", err)
+	if x.plnk != nil {
+		if err := removeAll(x.tree.root.fd, plnkDir); err != nil {
+			return err
+		}
+		x.replaced = true
+	}
+	if x.replaced {
+		var err error
+		if x.stats.Size, err = sizeOf(x.tree.root.fd); err != nil {
+			return fmt.Errorf("measure the layer: %w", err)
+		}
+	}
+	return x.finishDirs()
+}
+
+// quote writes the name of an entry for an error. Names can have a megabyte.
+func quote(name string) string {
+	const most = 256
+	if len(name) > most {
+		return fmt.Sprintf("%q… (%d bytes)", name[:most], len(name))
+	}
+	return strconv.Quote(name)
+}
+
+// explain adds to an error of the kernel whose fault it is, or what helps.
+func explain(err error) error {
+	switch {
+	case errors.Is(err, unix.ENAMETOOLONG):
+		return fault.Wrap(fault.Corrupt, err)
+	case errors.Is(err, unix.ENOSPC):
+		return fault.WithHint(err, "the file system is full or has no inodes left; see df and df -i")
+	case errors.Is(err, unix.EDQUOT):
+		return fault.WithHint(err, "the disk quota is used up")
+	}
+	return err
 }
 
 // entry unpacks one entry. The split writer sees every entry with its content,
@@ -134,10 +170,20 @@ func (x *extractor) entry(h *tar.Header) error {
 	if err != nil {
 		return err
 	}
+	if sparse(h) {
+		if content, err = x.expand(h, content); err != nil {
+			return err
+		}
+	}
 	if err := x.place(h, content); err != nil {
 		return err
 	}
-	return x.split.close(x.tr, content, x.buf)
+	if x.split != nil && h.Size > 0 { // without, the tar reader skips the rest by itself
+		if _, err := io.CopyBuffer(onlyWriter{io.Discard}, content, x.buf); err != nil {
+			return x.tarError(err)
+		}
+	}
+	return x.split.close(x.tr)
 }
 
 // place decides what an entry is, and where it goes.
@@ -166,30 +212,34 @@ func (x *extractor) place(h *tar.Header, content io.Reader) error {
 	}
 	d.keep() // what follows may make the tree forget it
 	defer d.drop()
+	if err := d.fits(base); err != nil {
+		return err
+	}
 	switch {
 	case base == opaqueName:
-		return x.opaque(d, parent)
+		return x.opaque(d)
 	case strings.HasPrefix(base, metaPrefix):
 		return nil // more of AUFS' own
 	case strings.HasPrefix(base, whiteoutPrefix):
-		return x.whiteout(d, parent, strings.TrimPrefix(base, whiteoutPrefix), h)
+		return x.whiteout(d, strings.TrimPrefix(base, whiteoutPrefix), h)
 	case h.Typeflag == tar.TypeChar && h.Devmajor == 0 && h.Devminor == 0:
-		return x.whiteout(d, parent, base, h) // overlayfs would take it for one
+		return x.whiteout(d, base, h) // overlayfs would take it for one
 	}
-	return x.node(d, base, name, h, content)
+	return x.node(d, base, h, content)
 }
 
 // lateDir is a directory whose metadata cannot be complete before the layer is:
 // each file made in it changes its time, and not root, it must stay writable.
 type lateDir struct {
-	name         string
 	mode         uint32
 	atime, mtime time.Time
 }
 
 func (x *extractor) finishDirs() error {
-	for _, l := range x.late {
-		parent, base := path.Split(l.name)
+	// Those inside before those around them, which may be closed after it.
+	for _, name := range slices.Backward(slices.Sorted(maps.Keys(x.late))) {
+		l := x.late[name]
+		parent, base := path.Split(name)
 		d, err := x.tree.open(path.Clean(parent), false)
 		if err != nil {
 			if gone(err) {
@@ -202,7 +252,7 @@ func (x *extractor) finishDirs() error {
 			if gone(err) {
 				continue
 			}
-			return fmt.Errorf("%s: %w", l.name, err)
+			return fmt.Errorf("%s: %w", name, err)
 		}
 		if l.mode&0o700 != 0o700 {
 			err = unix.Fchmod(fd, l.mode)
@@ -212,7 +262,7 @@ func (x *extractor) finishDirs() error {
 		}
 		unix.Close(fd)
 		if err != nil {
-			return fmt.Errorf("%s: %w", l.name, err)
+			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return nil

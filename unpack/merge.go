@@ -59,7 +59,7 @@ func Merge(root, layer string, del *Deletions) error {
 			fd := parent
 			if base != "." {
 				var err error
-				if fd, err = openDir(parent, base); err != nil {
+				if fd, err = openOwn(parent, base); err != nil {
 					return err
 				}
 				defer unix.Close(fd)
@@ -95,7 +95,7 @@ func atReal(root int, p string, do func(parent int, base string) error) error {
 			}
 			return nil
 		}
-		next, err := openDir(fd, name)
+		next, err := openOwn(fd, name) // whose mode the layer's own will replace
 		if err != nil {
 			if gone(err) {
 				return nil
@@ -153,17 +153,28 @@ func mergeEntry(lower, upper int, name string) error {
 		}
 	}
 	// Whole trees that the lower layers do not have move in one step.
-	return unix.Renameat(upper, name, lower, name)
+	err = unix.Renameat(upper, name, lower, name)
+	if err == unix.EACCES && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		// Moving a directory changes its "..", and not root that takes the right
+		// to write to it.
+		if err = unix.Fchmodat(upper, name, st.Mode&0o7777|0o700, 0); err != nil {
+			return err
+		}
+		if err = unix.Renameat(upper, name, lower, name); err == nil {
+			err = unix.Fchmodat(lower, name, st.Mode&0o7777, 0)
+		}
+	}
+	return err
 }
 
 // mergeInto merges a directory that both have. The upper one's metadata holds.
 func mergeInto(lower, upper int, name string, st *unix.Stat_t) error {
-	l, err := openDir(lower, name)
+	l, err := openOwn(lower, name)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(l)
-	u, err := openDir(upper, name)
+	u, err := openOwn(upper, name)
 	if err != nil {
 		return err
 	}
@@ -207,7 +218,7 @@ func copyXattrs(to, from int) error {
 		}
 	}
 	for name, value := range want {
-		if have[name] != value && !unwanted(name) {
+		if old, ok := have[name]; (!ok || old != value) && !unwanted(name) {
 			if err := unix.Fsetxattr(to, name, []byte(value), 0); err != nil {
 				return fmt.Errorf("set the extended attribute %s: %w", name, err)
 			}

@@ -14,9 +14,8 @@ import (
 )
 
 // node makes what an entry describes, base in the directory d, and gives it its
-// metadata. name is the whole path. What stands there already is replaced,
-// unless both are directories.
-func (x *extractor) node(d *dir, base, name string, h *tar.Header, content io.Reader) error {
+// metadata. What stands there already is replaced, unless both are directories.
+func (x *extractor) node(d *dir, base string, h *tar.Header, content io.Reader) error {
 	m, err := metaOf(h)
 	if err != nil {
 		return err
@@ -25,10 +24,13 @@ func (x *extractor) node(d *dir, base, name string, h *tar.Header, content io.Re
 	case tar.TypeReg, tar.TypeRegA, tar.TypeCont, tar.TypeGNUSparse: //nolint:staticcheck // RegA is what old tars have
 		return x.file(d, base, m, h, content)
 	case tar.TypeDir:
-		return x.directory(d, base, name, m)
+		return x.directory(d, base, m)
 	case tar.TypeLink:
 		return x.hardlink(d, base, h.Linkname)
 	case tar.TypeSymlink:
+		if h.Linkname == "" {
+			return fault.New(fault.Corrupt, "a symlink to nothing")
+		}
 		if err := x.replacing(d, base, func() error { return unix.Symlinkat(h.Linkname, d.fd, base) }); err != nil {
 			return fmt.Errorf("create the symlink: %w", err)
 		}
@@ -47,7 +49,7 @@ func (x *extractor) file(d *dir, base string, m meta, h *tar.Header, content io.
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("create the file: %w", noRoom(err))
+		return fmt.Errorf("create the file: %w", err)
 	}
 	if h.Size > 0 {
 		err = x.fill(fd, content)
@@ -57,7 +59,7 @@ func (x *extractor) file(d *dir, base string, m meta, h *tar.Header, content io.
 	}
 	// Close reports what a network file system or a quota has to say.
 	if cerr := unix.Close(fd); err == nil && cerr != nil {
-		err = fmt.Errorf("write the file: %w", noRoom(cerr))
+		err = fmt.Errorf("write the file: %w", cerr)
 	}
 	x.stats.Size += h.Size
 	return err
@@ -72,7 +74,7 @@ func (x *extractor) fill(fd int, content io.Reader) error {
 				continue
 			}
 			if err != nil {
-				return fmt.Errorf("write the file: %w", noRoom(err))
+				return fmt.Errorf("write the file: %w", err)
 			}
 			b = b[w:]
 		}
@@ -80,23 +82,12 @@ func (x *extractor) fill(fd int, content io.Reader) error {
 			return nil
 		}
 		if err != nil {
-			return tarError(err)
+			return x.tarError(err)
 		}
 	}
 }
 
-// noRoom adds the hint for the errors of a full file system.
-func noRoom(err error) error {
-	switch err {
-	case unix.ENOSPC:
-		return fault.WithHint(err, "the file system is full or has no inodes left; see df and df -i")
-	case unix.EDQUOT:
-		return fault.WithHint(err, "the disk quota is used up")
-	}
-	return err
-}
-
-func (x *extractor) directory(d *dir, base, name string, m meta) error {
+func (x *extractor) directory(d *dir, base string, m meta) error {
 	over := false
 	err := unix.Mkdirat(d.fd, base, 0o700)
 	if err == unix.EEXIST {
@@ -107,26 +98,26 @@ func (x *extractor) directory(d *dir, base, name string, m meta) error {
 		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 			err = nil
 		} else {
-			over = isWhiteout(&st)
+			over = true
 			if err = x.remove(d, base); err == nil {
 				err = unix.Mkdirat(d.fd, base, 0o700)
 			}
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("create the directory: %w", noRoom(err))
+		return fmt.Errorf("create the directory: %w", err)
 	}
 	sub, err := x.tree.enter(d, base)
 	if err != nil {
 		return err
 	}
 	defer sub.drop()
-	if over { // the whiteout that stood here must go on hiding what is below
-		if err := x.opaque(sub, name); err != nil {
+	if over { // what stood here, most often a whiteout, must go on hiding what is below
+		if err := x.opaque(sub); err != nil {
 			return err
 		}
 	}
-	x.late = append(x.late, lateDir{name: name, mode: m.mode, atime: m.atime, mtime: m.mtime})
+	x.late[sub.path()] = lateDir{mode: m.mode, atime: m.atime, mtime: m.mtime}
 	m.mode |= 0o700
 	return x.apply(sub.fd, m)
 }
@@ -136,25 +127,19 @@ func (x *extractor) implied(parent *dir, name string, over bool) error {
 	if err := unix.Fchmodat(parent.fd, name, 0o755, 0); err != nil { // whatever the umask is
 		return err
 	}
+	if len(x.late) > 0 { // another directory may have stood here before
+		delete(x.late, path.Join(parent.path(), name))
+	}
 	if !over {
 		return nil
 	}
-	fd, err := openDir(parent.fd, name)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	return x.opt.Whiteouts.Opaque(fd, name)
+	return x.opaqueAt(parent, name)
 }
 
 // clear removes a file that stands where a directory is needed.
-func (x *extractor) clear(parent *dir, name string) (whiteout bool, err error) {
-	var st unix.Stat_t
-	if err := unix.Fstatat(parent.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return false, err
-	}
+func (x *extractor) clear(parent *dir, name string) error {
 	x.replaced = true
-	return isWhiteout(&st), unix.Unlinkat(parent.fd, name, 0)
+	return unix.Unlinkat(parent.fd, name, 0)
 }
 
 // hardlink links to something that this layer brought before. As in Docker it
@@ -162,7 +147,7 @@ func (x *extractor) clear(parent *dir, name string) (whiteout bool, err error) {
 func (x *extractor) hardlink(d *dir, base, target string) error {
 	clean := path.Clean(strings.TrimLeft(target, "/"))
 	if clean == "." || clean == ".." || strings.HasPrefix(clean, "../") {
-		return fault.New(fault.Corrupt, "the hardlink's target %q leads out of the layer", target)
+		return fault.New(fault.Corrupt, "the hardlink's target %s leads out of the layer", quote(target))
 	}
 	parent, tbase := path.Split(clean)
 	td, err := x.tree.open(path.Clean(parent), false)
@@ -172,13 +157,32 @@ func (x *extractor) hardlink(d *dir, base, target string) error {
 		}
 		td.keep()
 		defer td.drop()
+		err = linkable(td.fd, tbase)
+	}
+	if err == nil {
 		err = x.replacing(d, base, func() error { return unix.Linkat(td.fd, tbase, d.fd, base, 0) })
 	}
 	if gone(err) {
-		return fault.New(fault.Corrupt, "the hardlink's target %q is not in this layer", target)
+		return fault.New(fault.Corrupt, "the hardlink's target %s is not in this layer", quote(target))
 	}
 	if err != nil {
-		return fmt.Errorf("link to %q: %w", target, err)
+		return fmt.Errorf("link to %s: %w", quote(target), err)
+	}
+	return nil
+}
+
+// linkable refuses what the layer has at that name and cannot be linked to: a
+// directory, and a whiteout, which says that the layer has nothing there.
+func linkable(fd int, name string) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return fault.Wrap(fault.Corrupt, unix.EISDIR)
+	}
+	if isWhiteout(&st) {
+		return unix.ENOENT
 	}
 	return nil
 }
@@ -186,7 +190,9 @@ func (x *extractor) hardlink(d *dir, base, target string) error {
 func (x *extractor) special(d *dir, base string, m meta, h *tar.Header) error {
 	kind, dev := uint32(unix.S_IFIFO), 0
 	if h.Typeflag != tar.TypeFifo {
-		if h.Devmajor < 0 || h.Devmajor > 1<<32-1 || h.Devminor < 0 || h.Devminor > 1<<32-1 {
+		// Linux has 12 and 20 bits for them, and mknod cuts off the rest: 4096:0
+		// would become 0:0, a whiteout.
+		if h.Devmajor < 0 || h.Devmajor >= 1<<12 || h.Devminor < 0 || h.Devminor >= 1<<20 {
 			return fault.New(fault.Corrupt, "the device number %d:%d is out of range", h.Devmajor, h.Devminor)
 		}
 		if x.opt.Rootless {

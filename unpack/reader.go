@@ -11,6 +11,10 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	// go-digest has only the hashes that are linked in.
+	_ "crypto/sha256"
+	_ "crypto/sha512"
+
 	"github.com/fastpull/fastpull/fault"
 )
 
@@ -54,7 +58,7 @@ type Reader struct {
 	cancel context.CancelCauseFunc
 	ctx    context.Context // of the stages; NewReader's, made cancellable
 	wg     sync.WaitGroup  // all stages
-	blob   io.Closer
+	blob   func()          // closes the blob, once
 	once   sync.Once
 
 	plain  chan *chunk // from the decoder
@@ -119,11 +123,12 @@ func give(ctx context.Context, to chan<- *chunk, c *chunk) error {
 func NewReader(ctx context.Context, blob io.ReadCloser, want Expect, o ReaderOptions) *Reader {
 	ctx, cancel := context.WithCancelCause(ctx)
 	r := &Reader{
-		ctx: ctx, cancel: cancel, blob: blob,
+		ctx: ctx, cancel: cancel,
+		blob:  sync.OnceFunc(func() { blob.Close() }),
 		plain: make(chan *chunk, plainQueue),
 		done:  make(chan struct{}),
 	}
-	stop := context.AfterFunc(ctx, func() { blob.Close() })
+	stop := context.AfterFunc(ctx, r.blob)
 
 	var fetchErr, decodeErr, hashErr error
 	compressed := make(chan *chunk, blobQueue)
@@ -146,7 +151,7 @@ func NewReader(ctx context.Context, blob io.ReadCloser, want Expect, o ReaderOpt
 	go func() {
 		r.wg.Wait()
 		stop()
-		blob.Close()
+		r.blob()
 		switch cause := context.Cause(ctx); {
 		case cause != nil:
 			r.result = cause
@@ -206,7 +211,7 @@ var errClosed = errors.New("layer reader closed")
 func (r *Reader) Close() error {
 	r.once.Do(func() {
 		r.cancel(errClosed)
-		r.blob.Close()
+		r.blob()
 	})
 	<-r.done
 	return nil

@@ -25,6 +25,30 @@ func readDir(fd int) ([]string, error) {
 	return names, err
 }
 
+// openOwn opens the directory called name in fd to change what is in it. A user
+// who is not root may have to be let in first, and the mode changes for that.
+func openOwn(fd int, name string) (int, error) {
+	sub, err := openDir(fd, name)
+	if err == unix.EACCES { // not for a symlink, which openDir does not look behind
+		if err = unix.Fchmodat(fd, name, 0o700, 0); err != nil {
+			return -1, err
+		}
+		sub, err = openDir(fd, name)
+	}
+	if err != nil {
+		return -1, err
+	}
+	var st unix.Stat_t
+	if err = unix.Fstat(sub, &st); err == nil && st.Mode&0o700 != 0o700 && os.Geteuid() != 0 {
+		err = unix.Fchmod(sub, st.Mode&0o7777|0o700)
+	}
+	if err != nil {
+		unix.Close(sub)
+		return -1, err
+	}
+	return sub, nil
+}
+
 // removeAll deletes name in the directory fd and all that is below it. It
 // follows no symlink, and something that is not there is no error.
 func removeAll(fd int, name string) error {
@@ -32,10 +56,10 @@ func removeAll(fd int, name string) error {
 	if err == nil || err == unix.ENOENT {
 		return nil
 	}
-	if err != unix.EISDIR && err != unix.EPERM {
+	if err != unix.EISDIR {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}
-	sub, err := openDir(fd, name)
+	sub, err := openOwn(fd, name)
 	if err != nil {
 		return fmt.Errorf("remove %s: %w", name, err)
 	}

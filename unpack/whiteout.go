@@ -180,5 +180,5 @@ func (x *extractor) aufs(h *tar.Header, top, base string, content io.Reader) err
 		}
 		x.plnk = newDir(fd, x.tree.root.keep(), plnkDir)
 	}
-	return x.node(x.plnk, base, path.Join(plnkDir, base), h, content)
+	return x.node(x.plnk, base, h, content)
 }

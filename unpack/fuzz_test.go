@@ -1,0 +1,118 @@
+package unpack
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/fastpull/fastpull/fault"
+)
+
+// The words of a small language of layers: three bytes are an entry.
+var (
+	fuzzNames = []string{
+		"a", "b", "a/b", "a/b/c", "b/a", "s", "s/a", "s/b/c", "/a", "./b", "..", "../victim", "a/../../victim", "canary/file", "s/canary/file",
+		".wh.a", "a/.wh.b", ".wh.s", "s/.wh.canary", ".wh..wh..opq", "a/.wh..wh..opq", "s/.wh..wh..opq", ".wh..wh.plnk/1", ".wh..wh.plnk", "s/.wh..wh.plnk/1", ".wh.", ".wh...", "",
+	}
+	fuzzLinks = []string{"a", "b", "a/b", "s", "..", "../..", "/", "../canary", "../victim", "a/..", "s/../s", ".wh..wh.plnk/1", "", "/a/b", "none", "."}
+)
+
+func fuzzEntries(script []byte) (entries []entry) {
+	for ; len(script) >= 3 && len(entries) < 40; script = script[3:] {
+		e := entry{name: fuzzNames[int(script[1])%len(fuzzNames)], kind: "0001122235346"[script[0]%13], link: fuzzLinks[int(script[2])%len(fuzzLinks)]}
+		switch e.kind {
+		case '0':
+			e.data, e.link = strings.Repeat("x", int(script[2])), ""
+		case '3', '4':
+			e.major, e.minor, e.link = int64(script[2]&1), int64(script[2]>>1), ""
+		case '5':
+			e.mode, e.uid, e.link = int64(script[2])<<2|1, int(script[2]), ""
+		case '6':
+			e.link = ""
+		}
+		entries = append(entries, e)
+	}
+	return entries
+}
+
+// FuzzExtract extracts whatever can be said in that language, and looks for what
+// is outside of the root.
+func FuzzExtract(f *testing.F) {
+	f.Add([]byte("\x00\x00\x05"))
+	f.Add([]byte{6, 5, 4, 0, 14, 9, 6, 5, 7, 0, 6, 1})             // symlinks out, and files through them
+	f.Add([]byte{0, 3, 1, 6, 0, 7, 0, 3, 1, 9, 0, 0, 0, 16, 0})    // directory, symlink, directory
+	f.Add([]byte{0, 22, 1, 3, 0, 11, 6, 5, 11, 0, 6, 1, 3, 4, 11}) // AUFS
+	f.Add([]byte{9, 0, 0, 0, 15, 0, 0, 20, 0, 8, 1, 0, 3, 2, 3})   // whiteouts
+	f.Fuzz(func(t *testing.T, script []byte) {
+		raw := makeTar(t, fuzzEntries(script)...)
+		outside, root := prison(t)
+		before, fds := beside(t, outside), openFiles(t)
+		var del Deletions
+		var whole [3]bool
+		for i, o := range []ExtractOptions{
+			{Whiteouts: Overlay{}}, {Whiteouts: Overlay{}, TarSplit: io.Discard}, {Whiteouts: &del},
+		} {
+			dir := filepath.Join(root, string(rune('0'+i)))
+			if err := os.Mkdir(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			stats, err := extractRaw(t, raw, dir, o)
+			if err != nil && fault.KindOf(err) != fault.Corrupt && !strings.Contains(err.Error(), "twice") {
+				t.Fatalf("%v", err)
+			}
+			if err != nil {
+				continue
+			}
+			whole[i] = true
+			if stats.Size != sizeByRule(t, dir) {
+				t.Errorf("Size is %d, the rule says %d", stats.Size, sizeByRule(t, dir))
+			}
+		}
+		sameTree(t, "outside", beside(t, outside), before)
+		if n := openFiles(t); n != fds {
+			t.Errorf("%d descriptors left", n-fds)
+		}
+		if whole[0] && whole[2] { // the second may have a path twice
+			if err := Merge(filepath.Join(root, "0"), filepath.Join(root, "2"), &del); err != nil {
+				t.Fatal(err)
+			}
+		}
+		sameTree(t, "outside, after Merge", beside(t, outside), before)
+	})
+}
+
+// FuzzReader gives any bytes for a blob. What Go's own gzip takes must come out,
+// and nothing is ever whole that does not hash to its diffID.
+func FuzzReader(f *testing.F) {
+	plain := content(200)
+	for _, seed := range [][]byte{nil, plain, gz(f, plain), join(gz(f, plain), gz(f, plain), make([]byte, 9)), zst(f, plain), xzed(f, plain), join(skippable("x"), zst(f, plain))} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, blob []byte) {
+		const most = 1 << 20
+		want := expect(blob, plain)
+		accepted := false
+		if z, err := gzip.NewReader(bytes.NewReader(blob)); err == nil {
+			b, err := io.ReadAll(io.LimitReader(z, most))
+			if err == nil && len(b) < most {
+				want.DiffID, accepted = digest.FromBytes(b), true
+			}
+		}
+		r := NewReader(t.Context(), bytesBlob(blob), want, ReaderOptions{MaxPlain: most})
+		defer r.Close()
+		got, err := io.ReadAll(r)
+		if err != nil && (accepted || fault.KindOf(err) != fault.Corrupt || errors.Is(err, ErrDigest)) {
+			t.Fatalf("%v (gzip took it: %t)", err, accepted)
+		}
+		if err == nil && digest.FromBytes(got) != want.DiffID {
+			t.Fatal("taken for whole, and it is not")
+		}
+	})
+}
