@@ -33,9 +33,6 @@ func NewWriter(w io.Writer) *Writer {
 	return &Writer{tw: tar.NewWriter(w), blobs: make(map[digest.Digest]bool), buf: make([]byte, 256<<10)}
 }
 
-// Has tells if a layer was written.
-func (w *Writer) Has(diffID digest.Digest) bool { return w.blobs[diffID] }
-
 // Layer writes a layer: size bytes of plain tar that hash to diffID, which the
 // caller has verified. One that was written already is not written again.
 func (w *Writer) Layer(diffID digest.Digest, size int64, r io.Reader) error {

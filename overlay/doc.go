@@ -6,7 +6,9 @@
 // A layer or image is in the store as a whole or not at all, also after a crash
 // at any point: what makes it visible is one rename, and it comes last. What a
 // crash leaves behind lies where neither Docker nor fastpull looks, and the next
-// [Open] sweeps it.
+// [Open] sweeps it. What is known of a layer is on disk before it is visible; its
+// files, as with Docker, are when the kernel writes them: after a power failure a
+// layer that was made in the last half minute may lack content.
 //
 // Several processes may write to one store. They lock single layers, so that
 // nobody waits for a layer that he does not want, and a process that dies has
@@ -28,7 +30,8 @@
 //
 // and one of fastpull's own, on the same file system so that renames work:
 //
-//	fastpull/lock              byte-range locks, one byte a layer
+//	fastpull/lock              byte-range locks: one byte a layer that is being made,
+//	                           and one for who changes the lists of names and blobs
 //	fastpull/run/<id>/         what a running process is working on; the folder is
 //	                           locked for as long as the process lives
 //	fastpull/pending/<id>      layers that are about to move into overlay2/

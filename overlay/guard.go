@@ -37,7 +37,17 @@ func refuse(dir string) error {
 var remapped = regexp.MustCompile(`^\d+\.\d+$`)
 
 func refuseRemapped(dir string) error {
-	names := []string{filepath.Base(dir)}
+	var names []string
+	// A store may well have the name of a version; Docker's folder belongs to the
+	// group after which it is called.
+	var st unix.Stat_t
+	base := filepath.Base(dir)
+	if err := unix.Stat(dir, &st); err != nil {
+		return &os.PathError{Op: "stat", Path: dir, Err: err}
+	}
+	if strings.HasSuffix(base, fmt.Sprintf(".%d", st.Gid)) && st.Gid != 0 {
+		names = append(names, base)
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return err

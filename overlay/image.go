@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -65,7 +66,7 @@ func (r *Reader) ID(name string) (digest.Digest, error) {
 // is not set.
 func (r *Reader) Image(id digest.Digest) (*Image, error) {
 	if err := id.Validate(); err != nil {
-		return nil, err
+		return nil, fault.New(fault.Corrupt, "%q is no image ID: %w", string(id), err)
 	}
 	name := r.path("image/overlay2/imagedb/content", id.Algorithm().String(), id.Encoded())
 	config, err := os.ReadFile(name)
@@ -82,7 +83,8 @@ func (r *Reader) Image(id digest.Digest) (*Image, error) {
 	return &Image{Image: img}, nil
 }
 
-// Images lists the images of the store, the newest first.
+// Images lists the images of the store, the newest first. The list is good also
+// where there is an error, which then tells of images that cannot be read.
 func (r *Reader) Images() ([]*Image, error) {
 	entries, err := os.ReadDir(r.path("image/overlay2/imagedb/content/sha256"))
 	if err != nil {
@@ -99,17 +101,23 @@ func (r *Reader) Images() ([]*Image, error) {
 		}
 	}
 	var list []*Image
+	var damaged []error
 	for _, e := range entries {
-		img, err := r.Image(digest.NewDigestFromEncoded(digest.SHA256, e.Name()))
+		id := digest.NewDigestFromEncoded(digest.SHA256, e.Name())
+		if id.Validate() != nil {
+			continue // a file of Docker's that never got its name
+		}
+		img, err := r.Image(id)
 		if err != nil {
-			return nil, err
+			damaged = append(damaged, err)
+			continue
 		}
 		img.Names = byID[img.ID]
 		slices.Sort(img.Names)
 		list = append(list, img)
 	}
-	slices.SortFunc(list, func(a, b *Image) int { return b.Created.Compare(a.Created) })
-	return list, nil
+	slices.SortStableFunc(list, func(a, b *Image) int { return b.Created.Compare(a.Created) })
+	return list, errors.Join(damaged...)
 }
 
 // Find returns the image that a user means: by a name in Docker's familiar form,
@@ -119,10 +127,7 @@ func (r *Reader) Find(name string) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := r.Images()
-	if err != nil {
-		return nil, err
-	}
+	list, damaged := r.Images()
 	var found []*Image
 	hex := strings.TrimPrefix(name, "sha256:")
 	for _, img := range list {
@@ -134,6 +139,9 @@ func (r *Reader) Find(name string) (*Image, error) {
 	case 1:
 		return found[0], nil
 	case 0:
+		if damaged != nil {
+			return nil, fmt.Errorf("find image %s: %w", name, damaged)
+		}
 		return nil, fault.WithHint(fault.New(fault.NotFound, "there is no image %s in the store %s", name, r.dir), "`fastpull images` lists those there are")
 	}
 	return nil, fault.New(fault.Usage, "%s fits %d images", name, len(found))
@@ -150,15 +158,16 @@ func (s *Store) PutImage(ctx context.Context, img *image.Image, repository strin
 		return err
 	}
 	content := s.path("image/overlay2/imagedb/content/sha256", img.ID.Encoded())
-	if _, err := os.Stat(content); err != nil {
+	if have, err := os.ReadFile(content); err != nil || !bytes.Equal(have, img.Config) {
 		if err := s.writeFile(content, 0o600, img.Config); err != nil {
 			return err
 		}
 	}
-	if err := s.locks.lock(ctx, namesLock, nil); err != nil {
+	unlock, err := s.lockLists(ctx)
+	if err != nil {
 		return err
 	}
-	defer s.locks.unlock(namesLock)
+	defer unlock()
 	n, err := s.names()
 	if err != nil {
 		return err
@@ -195,15 +204,17 @@ const maxBlobInfos = 50
 // host), holds the layer of that diffID. A later docker pull of the blob says
 // "Already exists".
 func (s *Store) PutBlob(ctx context.Context, blob, diffID digest.Digest, repository string) error {
-	if err := s.locks.lock(ctx, namesLock, nil); err != nil {
+	unlock, err := s.lockLists(ctx)
+	if err != nil {
 		return err
 	}
-	defer s.locks.unlock(namesLock)
+	defer unlock()
 	dir := s.path("image/overlay2/distribution")
 	infos := dir + "/v2metadata-by-diffid/" + diffID.Algorithm().String() + "/" + diffID.Encoded()
 	var list []blobInfo
-	if data, err := os.ReadFile(infos); err == nil {
-		_ = json.Unmarshal(data, &list) // a cache: what cannot be read is written anew
+	before, err := os.ReadFile(infos)
+	if err == nil {
+		_ = json.Unmarshal(before, &list) // a cache: what cannot be read is written anew
 	}
 	info := blobInfo{Digest: blob, SourceRepository: repository}
 	list = slices.DeleteFunc(list, func(b blobInfo) bool { return b.Digest == blob && b.SourceRepository == repository })
@@ -213,11 +224,14 @@ func (s *Store) PutBlob(ctx context.Context, blob, diffID digest.Digest, reposit
 	if err != nil {
 		return err
 	}
+	if bytes.Equal(data, before) {
+		return nil // and the other file was written with this one
+	}
 	byDigest := dir + "/diffid-by-digest/" + blob.Algorithm().String() + "/" + blob.Encoded()
 	for _, d := range []string{infos, byDigest} {
 		if err := mkdir(d[:strings.LastIndexByte(d, '/')], 0o755); err != nil { // another algorithm than sha256
 			return err
 		}
 	}
-	return errors.Join(s.writeFile(infos, 0o644, data), s.writeFile(byDigest, 0o644, []byte(diffID)))
+	return errors.Join(s.writeFile(byDigest, 0o644, []byte(diffID)), s.writeFile(infos, 0o644, data))
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/fastpull/fastpull/internal/tmpfile"
 )
 
 // ErrExists is returned by [Store.Begin] for a layer that is there by now.
@@ -138,24 +141,55 @@ func (st *Staged) Commit(ctx context.Context, size int64) (err error) {
 		}
 	}
 
+	// An entry that came out of a power failure empty would be in everybody's way.
+	// The first of these costs as much as all of them together.
+	if err := errors.Join(syncFiles(st.meta), syncFiles(st.dir)); err != nil {
+		return err
+	}
+
 	s := st.s
 	if err := s.stillOurs(ctx); err != nil {
 		return err
 	}
-	if err := s.announce(cacheID, short); err != nil {
-		return err
+	if err := st.publish(cacheID, short); err != nil {
+		return errors.Join(err, s.forgetPending(cacheID))
 	}
-	undo := func(err error) error { return errors.Join(err, s.forgetPending(cacheID)) }
-	if err := os.Rename(st.dir, s.path("overlay2", cacheID)); err != nil {
-		return undo(err)
+	// The layer is there. A note that stays all the same tells the next Open so.
+	_ = os.Remove(s.path("fastpull/pending", cacheID))
+	return nil
+}
+
+// published is called in tests after each step of publish.
+var published func(step string)
+
+// publish moves the layer to where it is looked for, its files first.
+func (st *Staged) publish(cacheID, short string) error {
+	entry := st.s.path("image/overlay2/layerdb/sha256", st.chain.Encoded())
+	for _, step := range []struct {
+		name string
+		do   func() error
+	}{
+		{"note", func() error { return st.s.announce(cacheID, short) }},
+		{"files", func() error { return os.Rename(st.dir, st.s.path("overlay2", cacheID)) }},
+		{"link", func() error { return os.Symlink("../"+cacheID+"/diff", st.s.path("overlay2/l", short)) }},
+		{"aside", func() error {
+			// Begin found no such layer. What stands here nevertheless is one that
+			// lost its files or is damaged, and would be in the way.
+			if err := os.Rename(entry, st.meta+"-old"); !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+			return nil
+		}},
+		{"entry", func() error { return os.Rename(st.meta, entry) }},
+	} {
+		if err := step.do(); err != nil {
+			return err
+		}
+		if published != nil {
+			published(step.name)
+		}
 	}
-	if err := os.Symlink("../"+cacheID+"/diff", s.path("overlay2/l", short)); err != nil {
-		return undo(err)
-	}
-	if err := os.Rename(st.meta, s.path("image/overlay2/layerdb/sha256", st.chain.Encoded())); err != nil {
-		return undo(err)
-	}
-	return os.Remove(s.path("fastpull/pending", cacheID))
+	return nil
 }
 
 // place writes what ties the layer into a chain: its short ID, and those of all
@@ -205,20 +239,23 @@ func (st *Staged) discard() error {
 		_ = st.split.Close() // of no use any more
 		st.split = nil
 	}
-	return errors.Join(removeTree(st.dir), removeTree(st.meta))
+	return errors.Join(tmpfile.RemoveAll(st.dir), tmpfile.RemoveAll(st.meta), tmpfile.RemoveAll(st.meta+"-old"))
 }
 
 // forgetPending undoes the first steps of a commit.
 func (s *Store) forgetPending(cacheID string) error {
-	run := s.run
-	data, err := os.ReadFile(s.path("fastpull/pending", cacheID))
+	note := s.path("fastpull/pending", cacheID)
+	data, err := os.ReadFile(note)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
 	// As if its process had died: what sweeps after crashes sweeps here too.
 	_, short, _ := strings.Cut(string(data), " ")
-	if err := s.writeFile(s.path("fastpull/pending", cacheID), 0o600, []byte(" "+short)); err != nil {
-		return fmt.Errorf("%s: %w", run, err)
+	if err := s.writeNote(cacheID, " "+short); err != nil {
+		return err
 	}
 	return s.sweepPending(cacheID)
 }
@@ -230,6 +267,27 @@ func writePlain(name, content string) error {
 	}
 	_, err = f.WriteString(content)
 	return errors.Join(err, f.Chmod(0o644), f.Close())
+}
+
+// syncFiles brings the files in dir to the disk, but not those in its folders.
+func syncFiles(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !e.Type().IsRegular() {
+			continue
+		}
+		f, err := os.Open(filepath.Join(dir, e.Name()))
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // shortID returns 26 characters of base32, as Docker's overlay2 driver names

@@ -3,6 +3,7 @@ package overlay
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -47,7 +48,7 @@ func (r *Reader) Mount(img *image.Image, target string) error {
 	}
 	if err := mountIn(r.path("overlay2"), target, "lowerdir="+strings.Join(lower, ":")); err != nil {
 		err = fmt.Errorf("mount %s at %s: %w", img.ID, target, err)
-		if errors.Is(err, unix.EPERM) {
+		if errors.Is(err, fs.ErrPermission) {
 			return fault.WithHint(fault.Wrap(fault.Denied, err), "only root may mount")
 		}
 		return err
@@ -58,10 +59,10 @@ func (r *Reader) Mount(img *image.Image, target string) error {
 // withEmpty adds an empty directory under a single layer.
 func (r *Reader) withEmpty(lower []string) ([]string, error) {
 	if err := mkdir(r.path("fastpull"), 0o700); err != nil {
-		return nil, err
+		return nil, denied(err)
 	}
 	if err := mkdir(r.path("fastpull/empty"), 0o755); err != nil {
-		return nil, err
+		return nil, denied(err)
 	}
 	return append(lower, "../fastpull/empty"), nil
 }
@@ -73,6 +74,13 @@ func mountIn(dir, target, options string) error {
 	result := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread is not for others any more
+		if unix.Gettid() == unix.Getpid() {
+			// The main thread cannot end, and the process would be seen to be in
+			// dir. While this goroutine keeps it, the next one gets another.
+			defer runtime.UnlockOSThread()
+			result <- mountIn(dir, target, options)
+			return
+		}
 		result <- func() error {
 			if err := unix.Unshare(unix.CLONE_FS); err != nil {
 				return err
@@ -93,11 +101,14 @@ func Unmount(target string) error {
 	if err != nil {
 		return err
 	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs(target, &fs); err != nil {
+	if target, err = filepath.EvalSymlinks(target); err != nil {
+		return fault.New(fault.NotFound, "unmount: %w", err)
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(target, &st); err != nil {
 		return fault.New(fault.NotFound, "unmount %s: %w", target, err)
 	}
-	if int64(fs.Type) != unix.OVERLAYFS_SUPER_MAGIC { //nolint:unconvert // not int64 everywhere
+	if int64(st.Type) != unix.OVERLAYFS_SUPER_MAGIC { //nolint:unconvert // not int64 everywhere
 		return fault.New(fault.NotFound, "unmount %s: no image is mounted there", target)
 	}
 	if err := unix.Unmount(target, unix.UMOUNT_NOFOLLOW); err != nil {

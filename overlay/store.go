@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/tmpfile"
 )
 
 // Store is a store that is open for writing. It is safe for concurrent use, but
@@ -25,8 +26,7 @@ type Store struct {
 
 	// lists is held by the goroutine that changes which layers, images and names
 	// there are: the lock between processes does not tell goroutines apart.
-	lists  chan struct{}
-	marked map[string]bool // cache-ids in which this process put "committed"; with lists
+	lists chan struct{}
 }
 
 // Reader is a store that is only looked at. It needs no locks: all that it can
@@ -66,7 +66,7 @@ func Open(dir string) (_ *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{Reader: Reader{dir: dir}, lists: make(chan struct{}, 1), marked: make(map[string]bool)}
+	s := &Store{Reader: Reader{dir: dir}, lists: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -121,7 +121,7 @@ func Open(dir string) (_ *Store, err error) {
 func (s *Store) Close() error {
 	var err error
 	if s.run != "" {
-		err = removeTree(s.run)
+		err = tmpfile.RemoveAll(s.run)
 		s.runDir.Close()
 	}
 	if s.locks != nil {

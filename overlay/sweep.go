@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/internal/tmpfile"
 )
 
 // sweep removes what processes that are no more have left.
@@ -49,7 +51,7 @@ func (s *Store) sweepRun(dir string) error {
 		}
 		return err
 	}
-	return removeTree(dir)
+	return tmpfile.RemoveAll(dir)
 }
 
 // A layer is announced in fastpull/pending before it moves into overlay2/, and
@@ -58,7 +60,20 @@ func (s *Store) sweepRun(dir string) error {
 //
 // The note's content is the folder of the process, and the short ID.
 func (s *Store) announce(cacheID, short string) error {
-	return s.writeFile(s.path("fastpull/pending", cacheID), 0o600, []byte(filepath.Base(s.run)+" "+short))
+	return s.writeNote(cacheID, filepath.Base(s.run)+" "+short)
+}
+
+// writeNote writes a note as a whole, but not at once to the disk: what it tells
+// of is not there either.
+func (s *Store) writeNote(cacheID, content string) error {
+	tmp := filepath.Join(s.run, randomID(8))
+	if err := os.WriteFile(tmp, []byte(content), 0o600); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, s.path("fastpull/pending", cacheID)); err != nil {
+		return errors.Join(err, os.Remove(tmp))
+	}
+	return nil
 }
 
 func (s *Store) sweepPending(cacheID string) error {
@@ -86,7 +101,7 @@ func (s *Store) sweepPending(cacheID string) error {
 				return err
 			}
 		}
-		if err := removeTree(s.path("overlay2", filepath.Base(cacheID))); err != nil {
+		if err := tmpfile.RemoveAll(s.path("overlay2", filepath.Base(cacheID))); err != nil {
 			return err
 		}
 	}
@@ -104,6 +119,9 @@ func (s *Store) namesCacheID(cacheID string) (bool, error) {
 	}
 	for _, l := range layers {
 		data, err := os.ReadFile(s.path("image/overlay2/layerdb/sha256", l.Name(), "cache-id"))
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+			continue // not fastpull's work, and it names nothing
+		}
 		if err != nil {
 			return false, err
 		}
@@ -112,21 +130,4 @@ func (s *Store) namesCacheID(cacheID string) (bool, error) {
 		}
 	}
 	return false, nil
-}
-
-// removeTree removes a directory with all that is in it, whatever the modes of
-// the directories: a user that is not root cannot empty one that he made
-// unwritable before it was writable again.
-func removeTree(dir string) error {
-	err := os.RemoveAll(dir)
-	if err == nil || !errors.Is(err, fs.ErrPermission) {
-		return err
-	}
-	_ = filepath.WalkDir(dir, func(p string, d fs.DirEntry, _ error) error {
-		if d != nil && d.IsDir() {
-			_ = os.Chmod(p, 0o700)
-		}
-		return nil
-	})
-	return os.RemoveAll(dir)
 }

@@ -36,11 +36,26 @@ func openTar(split, dir string) (io.ReadCloser, error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	pr, pw := io.Pipe()
+	t := &tarReader{PipeReader: pr, ended: make(chan struct{})}
 	go func() {
+		defer close(t.ended)
 		err := asm.WriteOutputTarStream(files, storage.NewJSONUnpacker(z), pw)
 		files.Close()
 		f.Close()
 		pw.CloseWithError(err)
 	}()
-	return pr, nil
+	return t, nil
+}
+
+// tarReader is a tar that is being put together.
+type tarReader struct {
+	*io.PipeReader
+	ended chan struct{}
+}
+
+// Close ends the work and waits for that.
+func (t *tarReader) Close() error {
+	err := t.PipeReader.Close()
+	<-t.ended
+	return err
 }

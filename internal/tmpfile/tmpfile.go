@@ -1,13 +1,15 @@
 // Package tmpfile makes temporary files that no crash can leave behind: they
-// have no name until they are wanted for good.
+// have no name until they are wanted for good. It also removes directories that
+// were temporary, whatever their modes.
 package tmpfile
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -19,11 +21,14 @@ type File struct {
 	name string // on file systems without O_TMPFILE, "" otherwise
 }
 
+// open is a variable for tests of file systems that cannot do O_TMPFILE.
+var open = unix.Open
+
 // New makes a file in dir, with the mode that the umask leaves of mode. It uses
 // O_TMPFILE (Linux 3.11); a file system without it gets a file with a name,
 // which only a kill in the middle can leave behind.
 func New(dir string, mode uint32) (*File, error) {
-	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, mode)
+	fd, err := open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, mode)
 	if err == nil {
 		return &File{File: os.NewFile(uintptr(fd), filepath.Join(dir, "(temporary file)"))}, nil
 	}
@@ -60,17 +65,29 @@ func (f *File) Publish(name string) error {
 	}
 	tmp := f.name
 	if tmp == "" {
+		err := f.link(name)
+		if !errors.Is(err, fs.ErrExist) {
+			return err
+		}
 		// linkat(2) does not replace: link under another name, then rename.
-		tmp = filepath.Join(filepath.Dir(name), ".fastpull-"+strconv.Itoa(os.Getpid())+"-"+filepath.Base(name))
-		_ = os.Remove(tmp) // of a process that had this number once
-		if err := unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), unix.AT_FDCWD, tmp, unix.AT_SYMLINK_FOLLOW); err != nil {
-			return &os.LinkError{Op: "link", Old: f.Name(), New: tmp, Err: err}
+		tmp = filepath.Join(filepath.Dir(name), ".fastpull-"+rand.Text())
+		if err := f.link(tmp); err != nil {
+			return err
 		}
 	}
 	if err := os.Rename(tmp, name); err != nil {
+		f.name = "" // removed here already
 		return errors.Join(err, os.Remove(tmp))
 	}
 	f.name = ""
+	return nil
+}
+
+func (f *File) link(name string) error {
+	err := unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), unix.AT_FDCWD, name, unix.AT_SYMLINK_FOLLOW)
+	if err != nil {
+		return &os.LinkError{Op: "link", Old: f.Name(), New: name, Err: err}
+	}
 	return nil
 }
 
