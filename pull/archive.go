@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -13,6 +16,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/fastpull/fastpull/bundle"
+	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/internal/tmpfile"
 	"github.com/fastpull/fastpull/registry"
@@ -29,11 +33,23 @@ type archiveTarget struct {
 	spool  *spooler
 	window *semaphore.Weighted // images at work, which bounds what is spooled
 	turn   *semaphore.Weighted // who writes
+
+	mu      sync.Mutex
+	written map[digest.Digest]bool // diffIDs
 }
 
 var _ target = (*archiveTarget)(nil)
 
 func newArchiveTarget(r *run, name string) (*archiveTarget, error) {
+	// What is there is replaced, also at the end of a symlink. It must be a file:
+	// a rename would take the place of a device, too.
+	if real, err := filepath.EvalSymlinks(name); err == nil {
+		name = real
+	}
+	if st, err := os.Stat(name); err == nil && !st.Mode().IsRegular() {
+		return nil, fault.WithHint(fault.New(fault.Usage, "write %s: it is there, and is not a file", name),
+			"name a file, which is replaced when the archive is complete")
+	}
 	f, err := tmpfile.New(filepath.Dir(name), 0o666)
 	if err != nil {
 		return nil, fmt.Errorf("write %s: %w", name, err)
@@ -42,6 +58,7 @@ func newArchiveTarget(r *run, name string) (*archiveTarget, error) {
 	return &archiveTarget{
 		r: r, name: name, file: f, out: out, w: bundle.NewWriter(out), spool: newSpooler(r, filepath.Dir(name)),
 		window: semaphore.NewWeighted(2), turn: semaphore.NewWeighted(1),
+		written: make(map[digest.Digest]bool),
 	}, nil
 }
 
@@ -56,8 +73,8 @@ func (t *archiveTarget) put(ctx context.Context, im *resolved) (fetched int64, e
 		return 0, context.Cause(ctx)
 	}
 	defer t.window.Release(1)
-	layers := distinct(im.img.Layers)
-	defer t.spool.hold(layers)()
+	defer t.spool.hold(im.img.Layers)()
+	layers := t.missing(im.img)
 
 	g, gctx := errgroup.WithContext(ctx)
 	got := make([]*spooled, len(layers))
@@ -90,12 +107,24 @@ func (t *archiveTarget) put(ctx context.Context, im *resolved) (fetched int64, e
 		if err := t.w.Layer(l.DiffID, got[i].size, got[i].reader()); err != nil {
 			return fetched, fmt.Errorf("%s: %w", t.name, err)
 		}
+		t.mu.Lock()
+		t.written[l.DiffID] = true
+		t.mu.Unlock()
 	}
 	var tags []string
 	if im.ref.Tag() != "" {
 		tags = []string{im.ref.Familiar() + ":" + im.ref.Tag()}
 	}
 	return fetched, t.w.Image(im.img, tags)
+}
+
+// missing returns the layers that are not in the archive, each once. Those that
+// another image is about to write are among them: the caller holds them all, so
+// that their files are there when it asks for them.
+func (t *archiveTarget) missing(img *image.Image) []image.Layer {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.DeleteFunc(distinct(img.Layers), func(l image.Layer) bool { return t.written[l.DiffID] })
 }
 
 func (t *archiveTarget) finish(context.Context) error {

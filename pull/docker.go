@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -140,6 +141,9 @@ func (t *engineTarget) missing(img *image.Image) []image.Layer {
 
 // has notes that the Engine has an image's layers now.
 func (t *engineTarget) has(img *image.Image) {
+	if t.e.Containerd() {
+		return // it needs all layers every time
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, l := range img.Layers {
@@ -199,7 +203,8 @@ type sending struct {
 	all     bool // send also those that the Engine seems to have
 	sent    int  // how many were sent
 	fetched int64
-	lacking bool // it failed for a layer that the Engine seemed to have
+	plain   atomic.Int64 // bytes of the layers that were sent
+	lacking bool         // it failed for a layer that the Engine seemed to have
 }
 
 // load streams an archive to the Engine. Layers go into it as they arrive.
@@ -208,11 +213,12 @@ func (s *sending) load(ctx context.Context) error {
 	task := r.Progress.Task("load "+s.im.ref.String(), 0)
 	task.Phase(progress.Sending)
 	pr, pw := io.Pipe()
+	writing, stop := context.WithCancelCause(ctx)
 	var writeErr error
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
-		writeErr = s.write(ctx, pw, task)
+		writeErr = s.write(writing, pw, task)
 		pw.CloseWithError(writeErr)
 	}()
 	err := s.t.e.Load(ctx, pr, daemon.Watch{
@@ -220,20 +226,18 @@ func (s *sending) load(ctx context.Context) error {
 			r.sent.Add(n)
 			task.Add(n)
 		},
-		Unpacking: func(_ string, done, total int64) {
-			task.Phase(progress.Loading)
-			task.SetTotal(total)
-			task.Restart()
-			task.Add(done)
-		},
+		Unpacking: loading(task, &s.plain),
 		Stalled: func(d time.Duration) {
 			r.Progress.Warn("the Engine has neither taken a byte nor said anything for %s", progress.Duration(d))
 		},
 	})
+	// The Engine may have ended it early: then nobody takes the rest, and what
+	// the writer runs into is not the reason.
+	stop(errUnwanted)
 	pr.CloseWithError(errUnwanted)
 	<-written
 	switch {
-	case writeErr != nil && !errors.Is(writeErr, errUnwanted):
+	case writeErr != nil && !errors.Is(writeErr, errUnwanted) && !errors.Is(writeErr, io.ErrClosedPipe):
 		err = writeErr
 	case err != nil:
 		s.lacking = errors.Is(err, daemon.ErrLayerMissing)
@@ -247,11 +251,26 @@ func (s *sending) load(ctx context.Context) error {
 	return nil
 }
 
+// loading shows the Engine's unpacking, of which it tells layer by layer, as one
+// count up to the bytes of all layers that were sent.
+func loading(task *progress.Task, plain *atomic.Int64) func(layer string, done, total int64) {
+	var current string
+	var at int64
+	return func(layer string, done, _ int64) {
+		if layer != current {
+			task.Phase(progress.Loading)
+			task.SetTotal(plain.Load())
+			current, at = layer, 0
+		}
+		task.Add(done - at)
+		at = done
+	}
+}
+
 // write makes the archive: layers in the order in which they are ready.
 func (s *sending) write(ctx context.Context, w io.Writer, task *progress.Task) error {
 	out := bufio.NewWriterSize(w, 256<<10)
 	archive := bundle.NewWriter(out)
-	var total int64
 	for range s.layers {
 		var a arrival
 		select {
@@ -269,8 +288,7 @@ func (s *sending) write(ctx context.Context, w io.Writer, task *progress.Task) e
 			continue // the image before this one has brought it
 		}
 		s.sent++
-		total += a.p.size
-		task.SetTotal(total)
+		task.SetTotal(s.plain.Add(a.p.size))
 		if err := archive.Layer(a.layer.DiffID, a.p.size, a.p.reader()); err != nil {
 			return err
 		}

@@ -16,7 +16,7 @@ import (
 
 // task announces a layer to the user.
 func (r *run) task(l image.Layer) *progress.Task {
-	return r.Progress.Task(l.Blob.Digest.Encoded(), l.Blob.Size)
+	return r.Progress.Task(l.Blob.Digest.Encoded()[:12], l.Blob.Size)
 }
 
 // fetch opens a layer in its registry and has use read the verified plain tar.
@@ -59,11 +59,7 @@ func (r *run) fetchOnce(ctx context.Context, ref registry.Reference, l image.Lay
 		Arrived: func() { task.Phase(progress.Extracting) },
 	})
 	err = use(tar)
-	// What the layer's own checks say explains more than what its use ran into.
-	if cerr := tar.Close(); err == nil {
-		err = cerr
-	}
-	return n.Load(), err
+	return n.Load(), errors.Join(err, tar.Close())
 }
 
 // room returns the bytes that are free where dir is, for this user.

@@ -16,6 +16,7 @@ type group[T any] struct {
 	mu    sync.Mutex
 	calls map[digest.Digest]*call[T]
 	wg    sync.WaitGroup
+	drop  func(T) // what to do with a result that came when nobody waited any more
 }
 
 type call[T any] struct {
@@ -74,6 +75,11 @@ func (g *group[T]) join(base context.Context, key digest.Digest, fn func(context
 		cancel(nil)
 		g.mu.Lock()
 		defer g.mu.Unlock()
+		if c.over && err == nil && g.drop != nil {
+			g.mu.Unlock()
+			g.drop(value) // before another call can begin
+			g.mu.Lock()
+		}
 		c.value, c.err = value, err
 		if c.over {
 			delete(g.calls, key)

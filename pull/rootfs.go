@@ -16,6 +16,7 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/tmpfile"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
 	"github.com/fastpull/fastpull/unpack"
@@ -39,7 +40,12 @@ func newRootfsTarget(r *run, dir string) (_ *rootfsTarget, err error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return nil, err
 	}
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real
+	}
 	switch entries, err := os.ReadDir(dir); {
+	case err == nil && isMount(dir):
+		return nil, errMount(dir)
 	case err == nil && len(entries) > 0:
 		return nil, fault.WithHint(fault.New(fault.Usage, "%s is not empty", dir), "--rootfs makes a new directory, or fills an empty one")
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
@@ -47,7 +53,7 @@ func newRootfsTarget(r *run, dir string) (_ *rootfsTarget, err error) {
 	}
 	staging, err := os.MkdirTemp(filepath.Dir(dir), "."+filepath.Base(dir)+".fastpull-")
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("make %s: %w", dir, err)
 	}
 	return &rootfsTarget{r: r, dir: dir, staging: staging}, nil
 }
@@ -72,14 +78,17 @@ func (t *rootfsTarget) put(ctx context.Context, im *resolved) (fetched int64, er
 		done[i] = make(chan struct{})
 		g.Go(func() (err error) {
 			task := t.r.task(l)
-			bytes[i], err = t.r.fetch(gctx, im.ref, l, task, space, func(tar *unpack.Reader) error {
+			var stats unpack.Stats
+			bytes[i], err = t.r.fetch(gctx, im.ref, l, task, space, func(tar *unpack.Reader) (err error) {
 				deletions[i] = unpack.Deletions{}
-				return t.extract(gctx, tar, i, &deletions[i])
+				stats, err = t.extract(gctx, tar, i, &deletions[i])
+				return err
 			})
 			if err != nil {
 				task.Phase(progress.Failed)
 				return err
 			}
+			t.r.left.add(stats)
 			task.Phase(progress.Done)
 			close(done[i])
 			return nil
@@ -98,7 +107,7 @@ func (t *rootfsTarget) put(ctx context.Context, im *resolved) (fetched int64, er
 			if err := unpack.Merge(t.path("root"), t.layer(i), &deletions[i]); err != nil {
 				return fmt.Errorf("apply layer %s: %w", l.Blob.Digest, err)
 			}
-			if err := os.RemoveAll(t.layer(i)); err != nil {
+			if err := tmpfile.RemoveAll(t.layer(i)); err != nil {
 				return err
 			}
 		}
@@ -112,18 +121,14 @@ func (t *rootfsTarget) put(ctx context.Context, im *resolved) (fetched int64, er
 }
 
 // extract unpacks one layer into a folder of its own, which it empties first.
-func (t *rootfsTarget) extract(ctx context.Context, tar *unpack.Reader, i int, del *unpack.Deletions) error {
-	if err := os.RemoveAll(t.layer(i)); err != nil {
-		return err
+func (t *rootfsTarget) extract(ctx context.Context, tar *unpack.Reader, i int, del *unpack.Deletions) (unpack.Stats, error) {
+	if err := tmpfile.RemoveAll(t.layer(i)); err != nil {
+		return unpack.Stats{}, err
 	}
 	if err := os.Mkdir(t.layer(i), 0o700); err != nil {
-		return err
+		return unpack.Stats{}, err
 	}
-	stats, err := unpack.Extract(ctx, tar, t.layer(i), unpack.ExtractOptions{Whiteouts: del, Rootless: os.Geteuid() != 0})
-	if err == nil {
-		t.r.left.add(stats)
-	}
-	return err
+	return unpack.Extract(ctx, tar, t.layer(i), unpack.ExtractOptions{Whiteouts: del, Rootless: os.Geteuid() != 0})
 }
 
 // root makes what becomes the directory, with the mode that Docker gives a root.
@@ -138,13 +143,26 @@ func (t *rootfsTarget) path(name string) string { return filepath.Join(t.staging
 func (t *rootfsTarget) layer(i int) string      { return t.path(strconv.Itoa(i)) }
 
 // finish puts the directory in its place. rename(2) replaces an empty directory
-// in one step; only a mount point has to be filled entry by entry.
+// in one step; os.Rename does not let it.
 func (t *rootfsTarget) finish(context.Context) error {
-	err := os.Rename(t.path("root"), t.dir)
-	if !errors.Is(err, unix.EBUSY) {
-		return err
+	switch err := unix.Rename(t.path("root"), t.dir); err {
+	case nil:
+		return nil
+	case unix.EBUSY: // a mount from the same file system
+		return errMount(t.dir)
+	default:
+		return &os.LinkError{Op: "rename", Old: t.path("root"), New: t.dir, Err: err}
 	}
-	return fault.WithHint(fmt.Errorf("%s is a mount point: %w", t.dir, err), "name a directory below it")
 }
 
-func (t *rootfsTarget) close() error { return os.RemoveAll(t.staging) }
+func (t *rootfsTarget) close() error { return tmpfile.RemoveAll(t.staging) }
+
+// isMount tells if another file system begins at dir.
+func isMount(dir string) bool {
+	var at, above unix.Stat_t
+	return unix.Stat(dir, &at) == nil && unix.Stat(filepath.Dir(dir), &above) == nil && at.Dev != above.Dev
+}
+
+func errMount(dir string) error {
+	return fault.WithHint(fault.New(fault.Usage, "%s is a mount point, and cannot be replaced", dir), "name a directory below it")
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -76,7 +77,7 @@ func Run(ctx context.Context, o Options) (_ *Summary, err error) {
 	r := &run{Options: o, ctx: ctx, slots: newSlots(o.Layers)}
 	t, dest, err := r.open(ctx)
 	if err != nil {
-		return &Summary{}, err
+		return &Summary{Images: []Result{}}, err
 	}
 	if o.Chosen != nil {
 		o.Chosen(dest)
@@ -84,7 +85,8 @@ func Run(ctx context.Context, o Options) (_ *Summary, err error) {
 
 	sum := &Summary{Destination: dest.Name, Images: make([]Result, len(o.References))}
 	err = r.images(ctx, cancel, t, sum.Images)
-	if err == nil || o.KeepGoing && ctx.Err() == nil {
+	whole := slices.ContainsFunc(sum.Images, func(res Result) bool { return res.Status != Failed })
+	if whole && (err == nil || o.KeepGoing && ctx.Err() == nil) {
 		err = errors.Join(err, t.finish(ctx))
 	}
 	cancel(nil)
@@ -111,12 +113,13 @@ func (r *run) images(ctx context.Context, cancel context.CancelCauseFunc, t targ
 			defer mu.Unlock()
 			tell := true
 			if err != nil {
-				res.Status, res.Err, res.Error = Failed, err, err.Error()
 				// Those that end because the run does are not news.
-				tell = ctx.Err() == nil
-				if tell {
+				if tell = ctx.Err() == nil; tell {
 					failures = append(failures, fmt.Errorf("%s: %w", ref, err))
+				} else {
+					err = context.Cause(ctx)
 				}
+				res.Status, res.Err, res.Error = Failed, err, err.Error()
 				if !r.KeepGoing {
 					cancel(errStopped)
 				}

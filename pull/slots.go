@@ -4,7 +4,12 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 )
+
+// gather is how long a free slot waits for a bigger layer than the first that
+// asks: an image's layers ask for theirs at the same time, in any order.
+const gather = 2 * time.Millisecond
 
 // slots lets a number of layers be worked on at a time. Those that wait get in
 // by size, the biggest first.
@@ -27,13 +32,8 @@ func (s *slots) acquire(ctx context.Context, size int64) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	s.mu.Lock()
-	if s.free > 0 {
-		s.free--
-		s.mu.Unlock()
-		return nil
-	}
 	w := &waiter{size: size, ready: make(chan struct{})}
+	s.mu.Lock()
 	i, _ := slices.BinarySearchFunc(s.waiting, size, func(w *waiter, size int64) int {
 		if w.size < size {
 			return -1
@@ -41,6 +41,9 @@ func (s *slots) acquire(ctx context.Context, size int64) error {
 		return 1 // behind its equals on the way out: first come, first served
 	})
 	s.waiting = slices.Insert(s.waiting, i, w)
+	if s.free > 0 {
+		time.AfterFunc(gather, s.grant)
+	}
 	s.mu.Unlock()
 
 	select {
@@ -62,12 +65,18 @@ func (s *slots) acquire(ctx context.Context, size int64) error {
 
 func (s *slots) release() {
 	s.mu.Lock()
+	s.free++
+	s.mu.Unlock()
+	s.grant()
+}
+
+// grant gives the free slots to those that wait.
+func (s *slots) grant() {
+	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := len(s.waiting)
-	if n == 0 {
-		s.free++
-		return
+	for n := len(s.waiting); n > 0 && s.free > 0; n-- {
+		close(s.waiting[n-1].ready)
+		s.waiting = s.waiting[:n-1]
+		s.free--
 	}
-	close(s.waiting[n-1].ready)
-	s.waiting = s.waiting[:n-1]
 }

@@ -3,12 +3,13 @@ package pull
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 
+	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/internal/tmpfile"
 	"github.com/fastpull/fastpull/progress"
@@ -39,7 +40,9 @@ type spooled struct {
 func (p *spooled) reader() io.Reader { return io.NewSectionReader(p.f, 0, p.size) }
 
 func newSpooler(r *run, dir string) *spooler {
-	return &spooler{r: r, dir: dir, holds: make(map[digest.Digest]int)}
+	s := &spooler{r: r, dir: dir, holds: make(map[digest.Digest]int)}
+	s.files.drop = func(p *spooled) { p.f.Close() }
+	return s
 }
 
 // hold keeps the layers of an image until the function that it returns is called.
@@ -68,9 +71,6 @@ func (s *spooler) get(ctx context.Context, ref registry.Reference, l image.Layer
 	return s.files.do(ctx, s.r.ctx, l.DiffID, func(ctx context.Context) (*spooled, error) {
 		task := s.r.task(l)
 		p, err := s.fetch(ctx, ref, l, task)
-		if err == nil && ctx.Err() != nil { // nobody is there to take it
-			err = errors.Join(context.Cause(ctx), p.f.Close())
-		}
 		if err != nil {
 			task.Phase(progress.Failed)
 			return nil, err
@@ -105,10 +105,10 @@ func (s *spooler) fetch(ctx context.Context, ref registry.Reference, l image.Lay
 		p.size, err = io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{tar}, make([]byte, 256<<10))
 		return err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("keep a layer in %s: %w", s.dir, err)
+	if errors.Is(err, unix.ENOSPC) {
+		err = fault.WithHint(err, "make room in %s, where layers are kept on their way", s.dir)
 	}
-	return p, nil
+	return p, err
 }
 
 // close waits for what is under way, and removes all files.

@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/progress"
@@ -22,7 +23,8 @@ import (
 
 // storeTarget puts images into a store. Layers are extracted in any order and at
 // the same time. They wait, unseen, until all layers of an image are there, and
-// are then committed, parents first: of an image that fails nothing is left.
+// are then committed, parents first: of an image that fails nothing is left. Only
+// where another process pulls the same layers is what is whole committed at once.
 type storeTarget struct {
 	r        *run
 	s        *overlay.Store
@@ -31,29 +33,8 @@ type storeTarget struct {
 
 	mu    sync.Mutex
 	first map[digest.Digest]layerOf // diffID → the layer of the run that fetches it
-}
-
-// made is a layer that is in the store, or ready to be committed.
-type made struct {
-	fetched int64 // bytes, from the registry
-
-	mu   sync.Mutex
-	st   *overlay.Staged // nil when it is in the store
-	size int64           // bytes of its files
-}
-
-// commit makes the layer visible, if it is not. Its parent has to be.
-func (m *made) commit(ctx context.Context) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.st == nil {
-		return nil
-	}
-	err := m.st.Commit(ctx, m.size)
-	if err == nil {
-		m.st = nil
-	}
-	return err
+	ready []*made                   // layers that wait for the rest of their image
+	eager bool                      // they are not to wait
 }
 
 // layerOf is a layer, and where it is to be had.
@@ -69,7 +50,9 @@ func newStoreTarget(r *run, dir string) (*storeTarget, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &storeTarget{r: r, s: s, rootless: os.Geteuid() != 0, first: make(map[digest.Digest]layerOf)}, nil
+	t := &storeTarget{r: r, s: s, rootless: os.Geteuid() != 0, first: make(map[digest.Digest]layerOf)}
+	t.layers.drop = func(m *made) { _ = m.abort() }
+	return t, nil
 }
 
 func (t *storeTarget) platform() ocispec.Platform { return image.Host() }
@@ -82,8 +65,8 @@ func (t *storeTarget) adopt(ctx context.Context, ref registry.Reference, found, 
 		}
 	}
 	img, err := t.s.Image(id)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+	if errors.Is(err, fs.ErrNotExist) || fault.KindOf(err) == fault.Corrupt {
+		return nil, nil // a damaged one is written anew
 	}
 	if err != nil {
 		return nil, err
@@ -106,19 +89,18 @@ func (t *storeTarget) name(ctx context.Context, ref registry.Reference, found di
 func (t *storeTarget) put(ctx context.Context, im *resolved) (int64, error) {
 	layers := t.register(im)
 	all := make([]*made, len(layers))
-	mine := make([]bool, len(layers)) // this image was the first to need it
 	g, gctx := errgroup.WithContext(ctx)
 	for i, l := range layers {
 		g.Go(func() (err error) {
-			all[i], mine[i], err = t.need(gctx, l)
+			all[i], err = t.need(gctx, l)
 			return err
 		})
 	}
 	err := g.Wait()
 	var fetched int64
-	for i, m := range all {
-		if m != nil && mine[i] {
-			fetched += m.fetched
+	for _, m := range all {
+		if m != nil {
+			fetched += m.fetched.Swap(0)
 		}
 	}
 	if err != nil {
@@ -127,6 +109,10 @@ func (t *storeTarget) put(ctx context.Context, im *resolved) (int64, error) {
 	for i, l := range layers {
 		if err := all[i].commit(ctx); err != nil {
 			return fetched, err
+		}
+		// What was not fetched may not hold the layer: only the manifest says so.
+		if all[i].blob != l.Blob.Digest {
+			continue
 		}
 		if err := t.s.PutBlob(ctx, l.Blob.Digest, l.DiffID, sourceRepository(l.ref)); err != nil {
 			return fetched, fmt.Errorf("record layer %s: %w", l.Blob.Digest, err)
@@ -150,12 +136,12 @@ func (t *storeTarget) register(im *resolved) []layerOf {
 	return layers
 }
 
-// need waits until the layer is there, or ready to be committed. started tells
-// that this call began it.
-func (t *storeTarget) need(ctx context.Context, l layerOf) (m *made, started bool, err error) {
-	return t.layers.do(ctx, t.r.ctx, l.ChainID, func(ctx context.Context) (*made, error) {
+// need waits until the layer is there, or ready to be committed.
+func (t *storeTarget) need(ctx context.Context, l layerOf) (*made, error) {
+	m, _, err := t.layers.do(ctx, t.r.ctx, l.ChainID, func(ctx context.Context) (*made, error) {
 		task := t.r.task(l.Layer)
 		m, err := t.make(ctx, l, task)
+		defer t.settle(false)
 		switch {
 		case errors.Is(err, overlay.ErrExists):
 			task.Phase(progress.Exists)
@@ -167,6 +153,7 @@ func (t *storeTarget) need(ctx context.Context, l layerOf) (m *made, started boo
 		task.Phase(progress.Done)
 		return m, nil
 	})
+	return m, err
 }
 
 // make gets a layer ready, or returns overlay.ErrExists.
@@ -180,12 +167,13 @@ func (t *storeTarget) make(ctx context.Context, l layerOf, task *progress.Task) 
 	var twin *made
 	if first.ChainID != l.ChainID {
 		// If it fails there, there is no point in trying it here.
-		if twin, _, err = t.need(ctx, first); err != nil {
+		if twin, err = t.need(ctx, first); err != nil {
 			return nil, err
 		}
 	}
 	st, err := t.s.Begin(ctx, l.ChainID, l.Parent, l.DiffID, func() {
 		t.r.Progress.Note("another fastpull is working on layer %.19s, waiting for it", l.Blob.Digest)
+		t.settle(true)
 	})
 	if err != nil {
 		return nil, err
@@ -196,7 +184,7 @@ func (t *storeTarget) make(ctx context.Context, l layerOf, task *progress.Task) 
 		}
 	}()
 
-	m := &made{st: st}
+	m := &made{layerOf: l, st: st}
 	stats, copied, err := t.copyTwin(ctx, l, twin, st, task)
 	if err != nil {
 		return nil, err
@@ -206,17 +194,25 @@ func (t *storeTarget) make(ctx context.Context, l layerOf, task *progress.Task) 
 		if err != nil {
 			return nil, err
 		}
-		m.fetched, err = t.r.fetch(ctx, l.ref, l.Layer, task, space, func(tar *unpack.Reader) (err error) {
+		n, err := t.r.fetch(ctx, l.ref, l.Layer, task, space, func(tar *unpack.Reader) (err error) {
 			stats, err = t.extract(ctx, tar, st)
 			return err
 		})
 		if err != nil {
 			return nil, err
 		}
+		m.fetched.Store(n)
+		m.blob = l.Blob.Digest
 	}
 	t.r.left.add(stats)
 	m.size = stats.Size
-	return m, st.Seal()
+	if err := st.Seal(); err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	t.ready = append(t.ready, m)
+	t.mu.Unlock()
+	return m, nil
 }
 
 // extract unpacks a layer into its place, which it clears first.
@@ -282,9 +278,7 @@ func (t *storeTarget) close() error {
 	t.layers.wait()
 	var err error
 	for _, m := range t.layers.values() {
-		if m.st != nil {
-			err = errors.Join(err, m.st.Abort())
-		}
+		err = errors.Join(err, m.abort())
 	}
 	return errors.Join(err, t.s.Close())
 }

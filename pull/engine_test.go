@@ -1,0 +1,277 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/registry"
+)
+
+// TestEngine loads images that share layers, one twice, and one more on them:
+// what the Engine has is neither fetched nor sent.
+func TestEngine(t *testing.T) {
+	s, e := serve(t), startEngine(t)
+	a, b, c := noise(t, "a", 300<<10), noise(t, "b", 1<<10), noise(t, "c", 1<<10)
+	one, two := s.push(t, "one:tag", a, b), s.push(t, "two:tag", a, b, c)
+	three := s.push(t, "three:tag", b, a, b)
+	temp := t.TempDir()
+	load := func(want Status, layers, fetched int, refs ...registry.Reference) {
+		t.Helper()
+		s.reset()
+		o := e.options(refs...)
+		o.TempDir = temp
+		var chosen Destination
+		o.Chosen = func(d Destination) { chosen = d }
+		sum, err := pull(t, t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, ref := range refs {
+			r := sum.Images[i]
+			if r.Status != want || e.tags[ref.String()] != r.ImageID.String() || e.images[r.ImageID.String()] == nil {
+				t.Errorf("%s: %+v, the tag is %q", ref, r, e.tags[ref.String()])
+			}
+		}
+		if got := e.came(); got != layers {
+			t.Errorf("%v: %d layers came, want %d", refs, got, layers)
+		}
+		if n := s.got(blobOf(a)) + s.got(blobOf(b)) + s.got(blobOf(c)); n != fetched {
+			t.Errorf("%v: %d layers were fetched, want %d", refs, n, fetched)
+		}
+		if (sum.BytesSent > 0) != (want == Pulled) || !strings.HasPrefix(chosen.Name, "Docker Engine 20.10.24 at "+e.host) {
+			t.Errorf("%d bytes sent to %q", sum.BytesSent, chosen.Name)
+		}
+		if got := entries(t, temp); got != "" {
+			t.Errorf("left in the temporary folder: %s", got)
+		}
+	}
+	load(Pulled, 2, 2, one)
+	load(Exists, 0, 0, one)
+	load(Pulled, 1, 1, two)
+	load(Pulled, 3, 2, three) // its two layers, the first of them in two places
+
+	// Both at once into an Engine that has nothing.
+	e = startEngine(t)
+	load(Pulled, 3, 3, one, two)
+
+	// A tag that is elsewhere comes back.
+	e.tags[one.String()] = e.tags[two.String()]
+	load(Exists, 0, 0, one)
+}
+
+// TestEngineLacks: layers that somebody removed meanwhile are sent after all.
+func TestEngineLacks(t *testing.T) {
+	s, e := serve(t), startEngine(t)
+	a, b, c := noise(t, "a", 1<<10), noise(t, "b", 1<<10), noise(t, "c", 1<<10)
+	one, two := s.push(t, "one:tag", a, b), s.push(t, "two:tag", a, b, c)
+	if _, err := pull(t, t.Context(), e.options(one)); err != nil {
+		t.Fatal(err)
+	}
+	e.came()
+	clear(e.chains) // but the image is listed
+	sum, err := pull(t, t.Context(), e.options(two))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := e.came(); n != 3 || e.loads != 3 {
+		t.Errorf("%d layers came, in %d loads", n, e.loads)
+	}
+	if sum.Images[0].Status != Pulled || sum.Images[0].BytesFetched != sum.BytesFetched {
+		t.Errorf("%+v, %d bytes were fetched in all", sum.Images[0], sum.BytesFetched)
+	}
+
+	// It is tried once, and no more.
+	e.loads = 0
+	e.refuse = func(int) string {
+		return "open /var/lib/docker/tmp/docker-import-1/x: no such file or directory"
+	}
+	_, err = pull(t, t.Context(), e.options(s.push(t, "three:tag", a, b, noise(t, "d", 1))))
+	if err == nil || !strings.Contains(err.Error(), "docker-import") || e.loads != 2 {
+		t.Errorf("after %d loads: %v", e.loads, err)
+	}
+}
+
+// TestEngineRefuses says what the Engine said, also when it did not even read the
+// archive, and at once, though a layer is still on its way.
+func TestEngineRefuses(t *testing.T) {
+	s, e := serve(t), startEngine(t)
+	slowLayer := noise(t, "slow", 1<<10)
+	big, small := s.push(t, "big:tag", noise(t, "a", 2<<20)), s.push(t, "small:tag", noise(t, "b", 10), slowLayer)
+	e.refuse = func(int) string { return "write /x: no space left on device" }
+	s.hold = func(r *http.Request, blob string) {
+		if blob == blobOf(slowLayer) {
+			<-r.Context().Done()
+		}
+	}
+	for _, ref := range []registry.Reference{big, small} {
+		ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Second, errors.New("waited for the layer"))
+		_, err := pull(t, ctx, e.options(ref))
+		cancel()
+		if err == nil || !strings.Contains(err.Error(), "no space left on device") || !strings.Contains(err.Error(), ref.String()) {
+			t.Errorf("error: %v", err)
+		}
+	}
+}
+
+// TestEngineContainerd: there all layers are needed every time.
+func TestEngineContainerd(t *testing.T) {
+	s, e := serve(t), startEngine(t)
+	e.containerd = true
+	a, b := noise(t, "a", 1<<10), noise(t, "b", 1<<10)
+	if _, err := pull(t, t.Context(), e.options(s.push(t, "one:tag", a), s.push(t, "two:tag", a, b), s.push(t, "three:tag", b, a))); err != nil {
+		t.Fatal(err)
+	}
+	if n := e.came(); n != 5 || e.loads != 3 {
+		t.Errorf("%d layers came in %d loads", n, e.loads)
+	}
+}
+
+func TestEngineDamaged(t *testing.T) {
+	s, e := serve(t), startEngine(t)
+	good, bad := noise(t, "good", 1<<10), noise(t, "bad", 1<<20)
+	ref := s.push(t, "img:tag", good, bad)
+	s.spoil = flip(always, bad)
+	temp := t.TempDir()
+	o := e.options(ref)
+	o.TempDir = temp
+	if _, err := pull(t, t.Context(), o); fault.KindOf(err) != fault.Corrupt || !strings.Contains(err.Error(), blobOf(bad)) {
+		t.Errorf("error: %v", err)
+	}
+	if len(e.images) != 0 || entries(t, temp) != "" {
+		t.Errorf("%d images in the Engine, %s in the temporary folder", len(e.images), entries(t, temp))
+	}
+	s.spoil = flip(1, bad)
+	if _, err := pull(t, t.Context(), o); err != nil || len(e.images) != 1 {
+		t.Errorf("damaged once: %v", err)
+	}
+}
+
+// TestEngineByDigest has no tag to give.
+func TestEngineByDigest(t *testing.T) {
+	s, e := serve(t), startEngine(t)
+	sum, err := pull(t, t.Context(), e.options(s.push(t, "img:tag", noise(t, "a", 10))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(e.images)
+	clear(e.tags)
+	ref := s.ref(t, "img@"+sum.Images[0].Digest.String())
+	if _, err := pull(t, t.Context(), e.options(ref)); err != nil || len(e.images) != 1 || len(e.tags) != 0 {
+		t.Errorf("%v; %d images, tags %v", err, len(e.images), e.tags)
+	}
+}
+
+// TestEngineCancel ends loads while the Engine reads, and while it waits.
+func TestEngineCancel(t *testing.T) {
+	s, e := serve(t), startEngine(t)
+	layers := []v1.Layer{noise(t, "a", 3<<20), noise(t, "b", 1<<10)}
+	ref := s.push(t, "img:tag", layers...)
+	stuck := make(chan struct{}, 1)
+	s.hold = func(r *http.Request, blob string) {
+		if blob == blobOf(layers[1]) {
+			stuck <- struct{}{}
+			<-r.Context().Done()
+		}
+	}
+	why := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	go func() {
+		<-stuck
+		cancel(why)
+	}()
+	temp := t.TempDir()
+	o := e.options(ref)
+	o.TempDir = temp
+	if _, err := pull(t, ctx, o); !errors.Is(err, why) {
+		t.Errorf("error: %v", err)
+	}
+	if got := entries(t, temp); got != "" {
+		t.Errorf("left in the temporary folder: %s", got)
+	}
+}
+
+// TestAuto takes the Engine if there is one, and else the store.
+func TestAuto(t *testing.T) {
+	s, e := serve(t), startEngine(t)
+	ref := s.push(t, "img:tag", noise(t, "a", 10))
+	dir := filepath.Join(t.TempDir(), "store")
+	for _, tc := range []struct {
+		host string
+		kind Kind
+		note string
+	}{
+		{e.host, Engine, "--store"},
+		{"unix://" + dir + ".sock", Store, "no Docker Engine answers"},
+	} {
+		o := storeOptions(dir, ref)
+		o.Kind, o.Host = Auto, tc.host
+		var chosen Destination
+		o.Chosen = func(d Destination) { chosen = d }
+		if _, err := pull(t, t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+		if chosen.Kind != tc.kind || !strings.Contains(chosen.Note, tc.note) {
+			t.Errorf("%s: %+v", tc.host, chosen)
+		}
+		if _, err := os.Stat(dir); (err == nil) != (tc.kind == Store) {
+			t.Errorf("%s: the store: %v", tc.host, err)
+		}
+	}
+	// The Engine was asked for: then there is no other place.
+	o := e.options(ref)
+	o.Host = "unix://" + dir + ".sock"
+	if sum, err := pull(t, t.Context(), o); err == nil || sum == nil || sum.Images == nil {
+		t.Errorf("no Engine: %v, %+v", err, sum)
+	}
+}
+
+// TestSpoolDrop: a layer that is fetched when nobody needs it any more is closed,
+// and one that is held stays.
+func TestSpoolDrop(t *testing.T) {
+	s := serve(t)
+	l := noise(t, "a", 10)
+	ref := s.push(t, "img:tag", l)
+	r, target := newRun(t, filepath.Join(t.TempDir(), "store"))
+	im, _, err := r.resolve(t.Context(), target, ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sp := newSpooler(r, t.TempDir())
+	layers := im.img.Layers
+	one, two := sp.hold(layers), sp.hold(layers)
+	p, started, err := sp.get(t.Context(), ref, layers[0])
+	if err != nil || !started || p.size != int64(len(l.(*testLayer).plain)) {
+		t.Fatalf("%+v %v", p, err)
+	}
+	one()
+	if digestOf(t, p) != layers[0].DiffID {
+		t.Error("the file is not the layer")
+	}
+	if again, started, err := sp.get(t.Context(), ref, layers[0]); again != p || started || err != nil {
+		t.Errorf("asked again: %v %v", started, err)
+	}
+	two()
+	if _, err := p.f.Stat(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("the file is open though nobody holds it: %v", err)
+	}
+	sp.close()
+}
+
+func digestOf(t *testing.T, p *spooled) digest.Digest {
+	t.Helper()
+	d, err := digest.FromReader(p.reader())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}

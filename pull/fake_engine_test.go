@@ -1,0 +1,194 @@
+package pull
+
+import (
+	"archive/tar"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/moby/moby/api/types/system"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/registry"
+)
+
+// engine is an Engine that has images in its memory.
+type engine struct {
+	host       string
+	containerd bool
+	refuse     func(loads int) string // what it says to a load instead of taking it
+
+	mu     sync.Mutex
+	images map[string]*image.Image // by ID
+	tags   map[string]string       // name → ID
+	chains map[digest.Digest]bool
+	loads  int
+	layers []string // files of layers that came, in order
+}
+
+func startEngine(t *testing.T) *engine {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "fp") // the path of a socket must be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	l, err := net.Listen("unix", filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := &engine{
+		host: "unix://" + filepath.Join(dir, "s"), images: make(map[string]*image.Image),
+		tags: make(map[string]string), chains: make(map[digest.Digest]bool),
+	}
+	srv := httptest.NewUnstartedServer(e)
+	srv.Listener.Close()
+	srv.Listener = l
+	srv.Start()
+	t.Cleanup(srv.Close)
+	return e
+}
+
+func (e *engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	_, path, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/v"), "/")
+	name, isImage := strings.CutPrefix(path, "images/")
+	switch {
+	case path == "_ping":
+		w.Header().Set("Api-Version", "1.41")
+	case path == "info":
+		info := system.Info{ServerVersion: "20.10.24", OSType: "linux", Architecture: image.Host().Architecture}
+		if e.containerd {
+			info.DriverStatus = [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}}
+		}
+		json.NewEncoder(w).Encode(info)
+	case path == "images/load":
+		e.load(w, r.Body)
+	case path == "images/json":
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		list := []map[string]any{}
+		for id := range e.images {
+			list = append(list, map[string]any{"Id": id})
+		}
+		json.NewEncoder(w).Encode(list)
+	case isImage && strings.HasSuffix(name, "/tag"):
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.tags[r.FormValue("repo")+":"+r.FormValue("tag")] = strings.TrimSuffix(name, "/tag")
+		w.WriteHeader(http.StatusCreated)
+	case isImage && strings.HasSuffix(name, "/json"):
+		e.inspect(w, strings.TrimSuffix(name, "/json"))
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+func (e *engine) inspect(w http.ResponseWriter, name string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if id, ok := e.tags[name]; ok {
+		name = id
+	}
+	img := e.images[name]
+	if img == nil || e.containerd {
+		w.WriteHeader(http.StatusNotFound)
+		fmt.Fprint(w, `{"message":"No such image"}`)
+		return
+	}
+	layers := []string{}
+	for _, l := range img.Layers {
+		layers = append(layers, l.DiffID.String())
+	}
+	json.NewEncoder(w).Encode(map[string]any{"Id": name, "RootFS": map[string]any{"Type": "layers", "Layers": layers}})
+}
+
+func (e *engine) load(w http.ResponseWriter, body io.Reader) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.loads++
+	w.Header().Set("Content-Type", "application/json")
+	if e.refuse != nil {
+		if why := e.refuse(e.loads); why != "" {
+			// Else the answer would wait for some of the request's body.
+			http.NewResponseController(w).EnableFullDuplex()
+			say(w, why)
+			return
+		}
+	}
+	if err := e.take(body); err != nil {
+		say(w, err.Error())
+	}
+}
+
+func say(w io.Writer, why string) {
+	json.NewEncoder(w).Encode(map[string]any{"errorDetail": map[string]string{"message": why}, "error": why})
+}
+
+// take does with an archive what an Engine does.
+func (e *engine) take(body io.Reader) error {
+	files := make(map[string][]byte)
+	for tr := tar.NewReader(body); ; {
+		h, err := tr.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if files[h.Name], err = io.ReadAll(tr); err != nil {
+			return err
+		}
+	}
+	var manifest []loaded
+	if err := json.Unmarshal(files["manifest.json"], &manifest); err != nil {
+		return err
+	}
+	for _, m := range manifest {
+		img, err := image.Parse(files[m.Config])
+		if err != nil {
+			return err
+		}
+		for i, l := range img.Layers {
+			switch data, sent := files[m.Layers[i]]; {
+			case !sent && e.chains[l.ChainID] && !e.containerd:
+			case !sent && e.containerd:
+				return errors.New("content digest not found")
+			case !sent:
+				return fmt.Errorf("open /var/lib/docker/tmp/docker-import-1/%s: no such file or directory", m.Layers[i])
+			case digest.FromBytes(data) != l.DiffID:
+				return fmt.Errorf("layer %s is not what its name says", l.DiffID)
+			default:
+				e.layers = append(e.layers, m.Layers[i])
+			}
+			e.chains[l.ChainID] = true
+		}
+		e.images[img.ID.String()] = img
+		for _, tag := range m.RepoTags {
+			e.tags[tag] = img.ID.String()
+		}
+	}
+	return nil
+}
+
+// came returns how many layers came since it was asked before.
+func (e *engine) came() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n := len(e.layers)
+	e.layers = nil
+	return n
+}
+
+func (e *engine) options(refs ...registry.Reference) Options {
+	return Options{Kind: Engine, Host: e.host, References: refs}
+}

@@ -1,0 +1,141 @@
+package pull
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/registry"
+)
+
+// TestTogether runs twice at once into one store, as two processes would: all is
+// fetched once, and both have all.
+func TestTogether(t *testing.T) {
+	s := serve(t)
+	var layers []v1.Layer
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
+		layers = append(layers, noise(t, name, 200<<10))
+	}
+	one, two := s.push(t, "one:tag", layers[:4]...), s.push(t, "two:tag", layers...)
+	for range 5 {
+		s.reset()
+		dir := filepath.Join(t.TempDir(), "store")
+		var wg sync.WaitGroup
+		for _, refs := range [][]registry.Reference{{one, two}, {two, one}} {
+			wg.Go(func() {
+				o := storeOptions(dir, refs...)
+				o.Registry, o.TempDir = client(t, "test"), dir
+				if _, err := Run(t.Context(), o); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		for _, l := range layers {
+			if n := s.got(blobOf(l)); n != 1 {
+				t.Errorf("layer %s was fetched %d times", blobOf(l), n)
+			}
+		}
+		expectImage(t, dir, one, layers[:4]...)
+		expectImage(t, dir, two, layers...)
+		paths(t, dir)
+	}
+	expectNoGoroutines(t)
+}
+
+// newRun is what Run makes, without its end.
+func newRun(t *testing.T, dir string) (*run, *storeTarget) {
+	t.Helper()
+	r := &run{Options: Options{Registry: client(t, "test")}, ctx: t.Context(), slots: newSlots(4)}
+	target, err := newStoreTarget(r, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { target.close() })
+	return r, target
+}
+
+// TestNoDeadlock has two processes of which each has made a layer that the other
+// one waits for. Layers are visible only when the whole image is, and thus they
+// would wait for ever.
+func TestNoDeadlock(t *testing.T) {
+	s := serve(t)
+	ref := s.push(t, "img:tag", noise(t, "low", 1<<10), noise(t, "high", 1<<10))
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 30*time.Second, errors.New("they wait for each other"))
+	defer cancel()
+	dir := filepath.Join(t.TempDir(), "store")
+	r1, one := newRun(t, dir)
+	_, two := newRun(t, dir)
+	im, _, err := r1.resolve(ctx, one, ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, target := range []*storeTarget{one, two} {
+		if _, err := target.need(ctx, target.register(im)[i]); err != nil {
+			t.Fatal(err)
+		}
+		if got := one.s.Chain(im.img.Layers); len(got) != 0 {
+			t.Fatal("a layer was visible before its image")
+		}
+	}
+	var wg sync.WaitGroup
+	for _, target := range []*storeTarget{one, two} {
+		wg.Go(func() {
+			if _, err := target.put(ctx, im); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := s.blobs(); n != 3 { // and the config
+		t.Errorf("%d blobs were fetched", n)
+	}
+	if got := one.s.Chain(im.img.Layers); len(got) != 2 {
+		t.Errorf("%d layers are there", len(got))
+	}
+}
+
+// TestUnverifiedBlob: that a blob holds a layer is written down for Docker only
+// of blobs that were looked at. A manifest may say anything.
+func TestUnverifiedBlob(t *testing.T) {
+	s := serve(t)
+	real := noise(t, "real", 1<<10)
+	ref := s.push(t, "img:tag", real)
+	dir := filepath.Join(t.TempDir(), "store")
+	r, target := newRun(t, dir)
+	im, _, err := r.resolve(t.Context(), target, ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := target.put(t.Context(), im); err != nil {
+		t.Fatal(err)
+	}
+	known := func(blob digest.Digest) bool {
+		for _, p := range paths(t, filepath.Join(dir, "image/overlay2/distribution/diffid-by-digest")) {
+			if filepath.Base(p) == blob.Encoded() {
+				return true
+			}
+		}
+		return false
+	}
+	if !known(digest.Digest(blobOf(real))) {
+		t.Error("the blob that was fetched is not known")
+	}
+	liar := digest.FromString("another blob")
+	img := *im.img
+	img.Layers = append([]image.Layer{}, im.img.Layers...)
+	img.Layers[0].Blob.Digest = liar
+	if _, err := target.put(t.Context(), &resolved{im.ref, im.found, &img}); err != nil {
+		t.Fatal(err)
+	}
+	if known(liar) {
+		t.Error("a blob that nobody has seen is taken for the layer")
+	}
+}
