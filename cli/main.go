@@ -44,9 +44,9 @@ func Main(ctx context.Context, args []string, s Streams) (code int) {
 // printError prints errors that were joined one by one, each with its hint.
 func printError(w io.Writer, err error) {
 	for _, err := range split(err) {
-		fmt.Fprintf(w, "fastpull: %v\n", err)
+		fmt.Fprintf(w, "fastpull: %s\n", printable(err.Error()))
 		if hint := fault.HintOf(err); hint != "" {
-			fmt.Fprintf(w, "hint: %s\n", hint)
+			fmt.Fprintf(w, "hint: %s\n", printable(hint))
 		}
 	}
 }

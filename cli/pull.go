@@ -2,10 +2,11 @@ package cli
 
 import (
 	"bufio"
-	"encoding/json"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -69,6 +70,13 @@ func newPull(s Streams) *cobra.Command {
 
 // run pulls the images of the arguments and of the list.
 func (f *pullFlags) run(cmd *cobra.Command, s Streams, names []string) (err error) {
+	// An empty value is most often a variable that was not set, and must not mean
+	// another destination than the one that was asked for.
+	for _, name := range []string{"store", "output", "rootfs", "file", "platform", "temp-dir"} {
+		if fl := cmd.Flags().Lookup(name); fl.Changed && fl.Value.String() == "" {
+			return fault.New(fault.Usage, "--%s is empty", name)
+		}
+	}
 	mode, err := progress.ParseMode(f.progress)
 	if err != nil {
 		return err
@@ -87,7 +95,7 @@ func (f *pullFlags) run(cmd *cobra.Command, s Streams, names []string) (err erro
 		}
 		o.Platform = &p
 	}
-	if o.References, err = f.references(s.In, names); err != nil {
+	if o.References, err = f.references(cmd.Context(), s.In, names); err != nil {
 		return err
 	}
 	o.Registry, err = registry.New(registry.Options{
@@ -110,9 +118,7 @@ func (f *pullFlags) run(cmd *cobra.Command, s Streams, names []string) (err erro
 	sum, err := pull.Run(cmd.Context(), o)
 	display.Close()
 	if f.json {
-		enc := json.NewEncoder(s.Out)
-		enc.SetIndent("", "  ")
-		return errors.Join(err, enc.Encode(sum))
+		return errors.Join(err, printJSON(s.Out, sum))
 	}
 	for _, r := range sum.Images {
 		if r.Status != pull.Failed && r.Reference != "" {
@@ -128,7 +134,7 @@ func (f *pullFlags) run(cmd *cobra.Command, s Streams, names []string) (err erro
 // took.
 func resultLine(r pull.Result, where string) string {
 	name, _, _ := strings.Cut(r.Reference, "@")
-	line := fmt.Sprintf("%s@%s → %s", name, r.Digest, where)
+	line := fmt.Sprintf("%s@%s → %s", name, r.Digest, printable(where))
 	if r.Status == pull.Exists {
 		return line + ", is there already, " + progress.Duration(r.Took)
 	}
@@ -165,9 +171,9 @@ func (f *pullFlags) destination() (pull.Kind, string, error) {
 }
 
 // references parses the names of the arguments and of the list, each once.
-func (f *pullFlags) references(stdin io.Reader, names []string) ([]registry.Reference, error) {
+func (f *pullFlags) references(ctx context.Context, stdin io.Reader, names []string) ([]registry.Reference, error) {
 	if f.list != "" {
-		more, err := readList(f.list, stdin)
+		more, err := readList(ctx, f.list, stdin)
 		if err != nil {
 			return nil, err
 		}
@@ -189,16 +195,38 @@ func (f *pullFlags) references(stdin io.Reader, names []string) ([]registry.Refe
 	return refs, nil
 }
 
-func readList(name string, stdin io.Reader) ([]string, error) {
-	in := stdin
+func readList(ctx context.Context, name string, stdin io.Reader) ([]string, error) {
 	if name != "-" {
 		f, err := os.Open(name)
-		if err != nil {
+		switch {
+		case errors.Is(err, fs.ErrPermission):
+			return nil, fault.New(fault.Denied, "read the list of images: %w", err)
+		case err != nil:
 			return nil, fault.New(fault.NotFound, "read the list of images: %w", err)
 		}
 		defer f.Close()
-		in = f
+		return parseList(name, f)
 	}
+	// A read from a terminal or a pipe cannot be interrupted: after an interrupt
+	// it is left alone, and ends with the program.
+	type list struct {
+		names []string
+		err   error
+	}
+	read := make(chan list, 1)
+	go func() {
+		names, err := parseList("from standard input", stdin)
+		read <- list{names, err}
+	}()
+	select {
+	case l := <-read:
+		return l.names, l.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func parseList(name string, in io.Reader) ([]string, error) {
 	var names []string
 	lines := bufio.NewScanner(in)
 	for lines.Scan() {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -70,29 +71,23 @@ func newImages(s Streams) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			list, err := store.Images()
-			if err != nil {
-				return err
-			}
+			// What can be read is printed, whatever the error.
+			list, damaged := store.Images()
 			infos := []imageInfo{}
 			for _, img := range list {
 				infos = append(infos, describe(store, img))
 			}
 			if asJSON {
-				return printJSON(s.Out, infos)
+				err = printJSON(s.Out, infos)
+			} else {
+				err = printTable(s.Out, infos)
 			}
-			return printTable(s.Out, infos)
+			return errors.Join(damaged, err)
 		},
 	}
 	storeFlag(cmd, &dir)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
-}
-
-func printJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
-	return enc.Encode(v)
 }
 
 // printTable prints a row for every tag, and one for an image without any.
@@ -102,8 +97,7 @@ func printTable(w io.Writer, infos []imageInfo) error {
 	for _, i := range infos {
 		tags := 0
 		for _, name := range i.Names {
-			if !strings.Contains(name, "@") {
-				colon := strings.LastIndexByte(name, ':')
+			if colon := strings.LastIndexByte(name, ':'); colon >= 0 && !strings.Contains(name, "@") {
 				row(t, name[:colon], name[colon+1:], i)
 				tags++
 			}
@@ -128,7 +122,7 @@ func row(w io.Writer, repo, tag string, i imageInfo) {
 	if i.Missing > 0 {
 		size = fmt.Sprintf("%d layers missing", i.Missing)
 	}
-	fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\t%s\t%d\n", repo, tag, i.ID.Encoded(), created, size, len(i.Layers))
+	fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\t%s\t%d\n", printable(repo), printable(tag), i.ID.Encoded(), created, size, len(i.Layers))
 }
 
 // findImage finds an image by what a user calls it.
@@ -180,15 +174,15 @@ func printInspect(w io.Writer, i imageInfo) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "ID:\t%s\n", i.ID)
 	for _, n := range i.Names {
-		fmt.Fprintf(t, "Name:\t%s\n", n)
+		fmt.Fprintf(t, "Name:\t%s\n", printable(n))
 	}
-	fmt.Fprintf(t, "Platform:\t%s\n", i.Platform)
+	fmt.Fprintf(t, "Platform:\t%s\n", printable(i.Platform))
 	if !i.Created.IsZero() {
 		fmt.Fprintf(t, "Created:\t%s\n", i.Created.UTC().Format(time.RFC3339))
 	}
 	fmt.Fprintf(t, "Size:\t%s\n", progress.Bytes(i.Size))
 	for n, l := range i.Layers {
-		fmt.Fprintf(t, "Layer %d:\t%s  %s\n\t%s\n", n+1, l.DiffID, progress.Bytes(l.Size), l.Path)
+		fmt.Fprintf(t, "Layer %d:\t%s  %s\n\t%s\n", n+1, l.DiffID, progress.Bytes(l.Size), printable(l.Path))
 	}
 	if i.Missing > 0 {
 		fmt.Fprintf(t, "Missing:\t%d layers; pull the image again\n", i.Missing)
@@ -214,7 +208,7 @@ func newMount(s Streams) *cobra.Command {
 			if err := store.Mount(img.Image, a[1]); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(s.Out, "%s → %s\n", img.ID, a[1])
+			_, err = fmt.Fprintf(s.Out, "%s → %s\n", img.ID, printable(a[1]))
 			return err
 		},
 	}

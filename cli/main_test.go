@@ -1,0 +1,205 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/overlay"
+)
+
+func TestSplit(t *testing.T) {
+	a, b, c := errors.New("a"), errors.New("b"), errors.New("c")
+	for _, tc := range []struct {
+		name string
+		err  error
+		want string
+	}{
+		{"nil", nil, "[<nil>]"},
+		{"one", a, "[a]"},
+		{"joined", errors.Join(a, b), "[a b]"},
+		{"joined twice", errors.Join(errors.Join(a, b), c), "[a b c]"},
+		{"with a kind", fault.Wrap(fault.Failed, errors.Join(a, b)), "[a b]"},
+		{"alone in a join", errors.Join(nil, a), "[a]"},
+		{"with words before", fmt.Errorf("x: %w", errors.Join(a, b)), "[x: a\nb]"},
+		{"two causes of one", fmt.Errorf("%w (%w)", a, b), "[a (b)]"},
+	} {
+		if got := fmt.Sprint(split(tc.err)); got != tc.want {
+			t.Errorf("%s: %s, want %s", tc.name, got, tc.want)
+		}
+	}
+}
+
+func TestPrintError(t *testing.T) {
+	err := fault.Wrap(fault.Failed, errors.Join(
+		fault.WithHint(errors.New("first"), "do %s", "this"),
+		errors.New("second"),
+		fmt.Errorf("third: %w", fault.WithHint(errors.New("\x1b[2Jevil\nfastpull: forged"), "\u202ehint"))))
+	var b bytes.Buffer
+	printError(&b, err)
+	want := "fastpull: first\nhint: do this\nfastpull: second\n" +
+		"fastpull: third: \\x1b[2Jevil\\nfastpull: forged\nhint: \\u202ehint\n"
+	if b.String() != want {
+		t.Errorf("printed\n%s, want\n%s", b.String(), want)
+	}
+}
+
+func TestPrintable(t *testing.T) {
+	for _, tc := range []struct{ in, want string }{
+		{"", ""}, {"plain → text, ümläut 日本", "plain → text, ümläut 日本"},
+		{"a\tb\rc\nd", `a\tb\rc\nd`}, {"\x1b]0;title\a", `\x1b]0;title\a`},
+		{"\u009b31m", `\u009b31m`}, {"\u202e\u200b", `\u202e\u200b`},
+		{"\xff\xc3", `\xff\xc3`}, {"\uFFFD", "\uFFFD"}, {"\uFFFD\x00", "\uFFFD" + `\x00`}, {`\x1b`, `\x1b`}, {`it's`, `it's`},
+		{"\U000E0001", `\U000e0001`},
+	} {
+		if got := printable(tc.in); got != tc.want {
+			t.Errorf("printable(%q) = %q, want %q", tc.in, got, tc.want)
+		}
+	}
+}
+
+func TestPrintJSON(t *testing.T) {
+	var b bytes.Buffer
+	if err := printJSON(&b, map[string]string{"k": "\x1b\u009b\u202e\u007f → ü"}); err != nil {
+		t.Fatal(err)
+	}
+	if want := "{\n  \"k\": \"\\u001b\\u009b\\u202e\\u007f → ü\"\n}\n"; b.String() != want {
+		t.Errorf("printed %q, want %q", b.String(), want)
+	}
+	if err := printJSON(&b, func() {}); err == nil {
+		t.Error("a function has no JSON")
+	}
+}
+
+// run is Main with strings.
+func run(ctx context.Context, in io.Reader, args ...string) (code int, out, errs string) {
+	var o, e bytes.Buffer
+	code = Main(ctx, args, Streams{In: in, Out: &o, Err: &e})
+	return code, o.String(), e.String()
+}
+
+// TestInterrupt: an interrupt ends also what cannot be interrupted itself, the
+// wait for a list that somebody types.
+func TestInterrupt(t *testing.T) {
+	in, w := io.Pipe()
+	defer w.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(20*time.Millisecond, cancel)
+	begun := time.Now()
+	code, out, errs := run(ctx, in, "--store", filepath.Join(t.TempDir(), "s"), "-f", "-")
+	if code != 130 || out != "" || !strings.HasPrefix(errs, "fastpull: interrupted") || strings.Count(errs, "\n") != 1 {
+		t.Errorf("exit code %d, %q, %q", code, out, errs)
+	}
+	if took := time.Since(begun); took > time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// TestListErrors: a list that breaks off is not taken for a short one.
+func TestListErrors(t *testing.T) {
+	in := io.MultiReader(strings.NewReader("base:1\n"), failing{})
+	code, _, errs := run(t.Context(), in, "--store", filepath.Join(t.TempDir(), "s"), "-f", "-")
+	if code != 1 || !strings.Contains(errs, "from standard input: broken") {
+		t.Errorf("exit code %d, %q", code, errs)
+	}
+	names, err := parseList("x", strings.NewReader("a\r\n  b # c\n#d\n\n"))
+	if err != nil || !slices.Equal(names, []string{"a", "b"}) {
+		t.Errorf("%q, %v", names, err)
+	}
+}
+
+type failing struct{}
+
+func (failing) Read([]byte) (int, error)  { return 0, errors.New("broken") }
+func (failing) Write([]byte) (int, error) { return 0, syscall.EPIPE }
+
+// TestClosedOutput pulls while nobody reads the result. The image is there, and
+// the exit code tells that not all went well.
+func TestClosedOutput(t *testing.T) {
+	host := startRegistry(t)
+	for _, args := range [][]string{nil, {"--json"}} {
+		dir := filepath.Join(t.TempDir(), "s")
+		var errs bytes.Buffer
+		args = append(args, "--store", dir, "--progress=quiet", host+"/app:1")
+		if code := Main(t.Context(), args, Streams{In: strings.NewReader(""), Out: failing{}, Err: &errs}); code != 1 || !strings.Contains(errs.String(), "broken pipe") {
+			t.Errorf("exit code %d, %q", code, errs.String())
+		}
+		s, err := overlay.OpenReader(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Find(host + "/app:1"); err != nil {
+			t.Error(err)
+		}
+		for _, args := range [][]string{{"images"}, {"images", "--json"}, {"inspect", host + "/app:1"}} {
+			if code := Main(t.Context(), append(args, "--store", dir), Streams{Out: failing{}, Err: io.Discard}); code != 1 {
+				t.Errorf("%q: exit code %d", args, code)
+			}
+		}
+	}
+}
+
+// TestClosedPipe is the same with a process and a pipe that nobody has open: it
+// ends by SIGPIPE, as others do, and the image is there.
+func TestClosedPipe(t *testing.T) {
+	host := startRegistry(t)
+	dir := filepath.Join(t.TempDir(), "s")
+	fastpull, err := exec.LookPath("fastpull") // the one of TestMain
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	p, err := os.StartProcess(fastpull, []string{"fastpull", "--store", dir, host + "/app:1"}, &os.ProcAttr{Files: []*os.File{nil, w, w}})
+	w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := p.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ws := st.Sys().(syscall.WaitStatus); !ws.Signaled() || ws.Signal() != syscall.SIGPIPE {
+		t.Errorf("it ended with %v", st)
+	}
+	s, err := overlay.OpenReader(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Find(host + "/app:1"); err != nil {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(filepath.Join(dir, "fastpull/run")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// TestDefaultStore is root's; others have one below their home.
+func TestDefaultStore(t *testing.T) {
+	if got := defaultStore(); got != "/var/lib/fastpull" {
+		t.Errorf("default store: %s", got)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	old := version
+	defer func() { version = old }()
+	version = "v1.2.3"
+	if code, out, _ := run(t.Context(), nil, "--version"); code != 0 || out != "fastpull v1.2.3\n" {
+		t.Errorf("%d, %q", code, out)
+	}
+}
