@@ -2,6 +2,8 @@ package pull
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -23,16 +25,34 @@ type made struct {
 	err  error           // of the commit
 }
 
-// commit makes the layer visible, if it is not. Its parent has to be.
-func (m *made) commit(ctx context.Context) error {
+// commit makes the layer visible, if it is not. Its parent has to be. What blob
+// it came from is recorded before: a layer that is there is not fetched again, and
+// nobody could say it later.
+func (m *made) commit(ctx context.Context, s *overlay.Store) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.st == nil {
 		return m.err
 	}
-	m.err = m.st.Commit(ctx, m.size)
+	if m.err = m.record(ctx, s, m.layerOf); m.err == nil {
+		m.err = m.st.Commit(ctx, m.size)
+	} else {
+		m.err = errors.Join(m.err, m.st.Abort())
+	}
 	m.st = nil
 	return m.err
+}
+
+// record notes that the layer is to be had as this blob of this repository, if it
+// was seen to hold it: of a blob that was not fetched only the manifest says so.
+func (m *made) record(ctx context.Context, s *overlay.Store, l layerOf) error {
+	if m.blob != l.Blob.Digest {
+		return nil
+	}
+	if err := s.PutBlob(ctx, l.Blob.Digest, l.DiffID, sourceRepository(l.ref)); err != nil {
+		return fmt.Errorf("record layer %s: %w", l.Blob.Digest, err)
+	}
+	return nil
 }
 
 // abort throws the layer away, unless it is in the store.
@@ -68,7 +88,7 @@ func (t *storeTarget) settle(met bool) {
 				}
 			}
 			// An error is kept for the images that need the layer.
-			again = m.commit(t.r.ctx) == nil || again
+			again = m.commit(t.r.ctx, t.s) == nil || again
 			return true
 		})
 	}

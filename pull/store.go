@@ -3,7 +3,6 @@ package pull
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -107,15 +106,11 @@ func (t *storeTarget) put(ctx context.Context, im *resolved) (int64, error) {
 		return fetched, err
 	}
 	for i, l := range layers {
-		if err := all[i].commit(ctx); err != nil {
+		if err := all[i].commit(ctx, t.s); err != nil {
 			return fetched, err
 		}
-		// What was not fetched may not hold the layer: only the manifest says so.
-		if all[i].blob != l.Blob.Digest {
-			continue
-		}
-		if err := t.s.PutBlob(ctx, l.Blob.Digest, l.DiffID, sourceRepository(l.ref)); err != nil {
-			return fetched, fmt.Errorf("record layer %s: %w", l.Blob.Digest, err)
+		if err := all[i].record(ctx, t.s, l); err != nil {
+			return fetched, err
 		}
 	}
 	return fetched, t.name(ctx, im.ref, im.found, im.img)

@@ -60,8 +60,10 @@ func (e *engine) docker(ctx context.Context, args ...string) (string, usage, err
 	return command{program: e.client, args: append([]string{"-H", e.host}, args...), env: []string{"DOCKER_CONFIG=" + e.config}}.run(ctx)
 }
 
+// id looks for the image, by its ID: the archive that docker load reads is kept
+// from run to run, and the registry's port, which is in the name, is not.
 func (e *engine) id(ctx context.Context, img *testImage) (string, error) {
-	id, _, err := e.docker(ctx, "image", "inspect", "--format", "{{.Id}}", img.ref)
+	id, _, err := e.docker(ctx, "image", "inspect", "--format", "{{.Id}}", img.ID)
 	return id, err
 }
 
