@@ -125,20 +125,27 @@ func row(w io.Writer, repo, tag string, i imageInfo) {
 	fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\t%s\t%d\n", printable(repo), printable(tag), i.ID.Encoded(), created, size, len(i.Layers))
 }
 
-// findImage finds an image by what a user calls it.
-func findImage(store *overlay.Reader, name string) (*overlay.Image, error) {
+// findImage opens a store and finds an image in it by what a user calls it.
+func findImage(dir, name string) (*overlay.Reader, *overlay.Image, error) {
+	store, err := overlay.OpenReader(dir)
+	if err != nil {
+		return nil, nil, err
+	}
 	if ref, err := registry.ParseReference(name); err == nil {
 		full := ref.Familiar() + ":" + ref.Tag()
 		if ref.Digest() != "" {
 			full = ref.Familiar() + "@" + ref.Digest().String()
 		}
-		if id, err := store.ID(full); err != nil {
-			return nil, err
-		} else if id != "" {
-			return store.Find(full)
+		id, err := store.ID(full)
+		if err != nil {
+			return nil, nil, err
+		}
+		if id != "" {
+			name = full
 		}
 	}
-	return store.Find(name)
+	img, err := store.Find(name)
+	return store, img, err
 }
 
 func newInspect(s Streams) *cobra.Command {
@@ -149,11 +156,7 @@ func newInspect(s Streams) *cobra.Command {
 		Short: "Show an image of a store: names, layers, config",
 		Args:  args(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, a []string) error {
-			store, err := overlay.OpenReader(dir)
-			if err != nil {
-				return err
-			}
-			img, err := findImage(store, a[0])
+			store, img, err := findImage(dir, a[0])
 			if err != nil {
 				return err
 			}
@@ -197,11 +200,7 @@ func newMount(s Streams) *cobra.Command {
 		Short: "Mount an image of a store at a directory, read-only",
 		Args:  args(cobra.ExactArgs(2)),
 		RunE: func(_ *cobra.Command, a []string) error {
-			store, err := overlay.OpenReader(dir)
-			if err != nil {
-				return err
-			}
-			img, err := findImage(store, a[0])
+			store, img, err := findImage(dir, a[0])
 			if err != nil {
 				return err
 			}
