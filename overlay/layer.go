@@ -39,12 +39,13 @@ type Staged struct {
 }
 
 // Begin starts a layer. It waits while another process makes the same one, for
-// as long as ctx allows; waiting is called once if so. It returns [ErrExists] if
+// as long as ctx allows and some other process shows that it lives; waiting is
+// called once if so. It returns [ErrExists] if
 // there is nothing to do any more. One process must not begin the same layer
 // twice at a time. The parent need not be there before [Staged.Commit].
 func (s *Store) Begin(ctx context.Context, chain, parent, diffID digest.Digest, waiting func()) (*Staged, error) {
 	at := layerLock(chain)
-	if err := s.locks.lock(ctx, at, waiting); err != nil {
+	if err := s.locks.lock(ctx, at, waiting, s.pulse()); err != nil {
 		return nil, err
 	}
 	if _, err := s.Layer(chain); err == nil {
@@ -54,7 +55,7 @@ func (s *Store) Begin(ctx context.Context, chain, parent, diffID digest.Digest, 
 	id := randomID(8)
 	return &Staged{
 		s: s, chain: chain, parent: parent, diffID: diffID,
-		dir: filepath.Join(s.run, id), meta: filepath.Join(s.run, id+"-meta"),
+		dir: filepath.Join(s.run.Path, id), meta: filepath.Join(s.run.Path, id+"-meta"),
 	}, nil
 }
 

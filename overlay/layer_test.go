@@ -31,7 +31,7 @@ func visible(t *testing.T, s *Store) string {
 // idle checks that nothing waits in the store's own folders.
 func idle(t *testing.T, s *Store) {
 	t.Helper()
-	for _, dir := range []string{s.run, s.path("fastpull/pending")} {
+	for _, dir := range []string{s.run.Path, s.path("fastpull/pending")} {
 		if got := tree(t, dir); len(got) != 1 {
 			t.Errorf("left in %s: %q", dir, got[1:])
 		}

@@ -36,10 +36,11 @@ func openLockFile(name string) (*lockFile, error) {
 }
 
 // lock waits for the lock at the given byte, as long as the context allows.
-// waiting is called once if somebody else has it; nil is fine.
-func (l *lockFile) lock(ctx context.Context, at int64, waiting func()) error {
+// waiting is called once if somebody else has it; nil is fine. The wait ends when
+// pulse, asked now and then, has an error.
+func (l *lockFile) lock(ctx context.Context, at int64, waiting func(), pulse func() error) error {
 	const poll = 100 * time.Millisecond // F_OFD_SETLKW could not be interrupted
-	for {
+	for i := 0; ; i++ {
 		err := l.set(at, unix.F_WRLCK)
 		if err == nil {
 			return nil
@@ -50,6 +51,11 @@ func (l *lockFile) lock(ctx context.Context, at int64, waiting func()) error {
 		if waiting != nil {
 			waiting()
 			waiting = nil
+		}
+		if i%10 == 9 {
+			if err := pulse(); err != nil {
+				return err
+			}
 		}
 		select {
 		case <-time.After(poll):

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -20,13 +21,15 @@ import (
 // see [Store.Begin].
 type Store struct {
 	Reader
-	locks  *lockFile
-	run    string   // this process' folder
-	runDir *os.File // the same, locked
+	locks *lockFile
+	run   *tmpfile.Dir // what this process works on
 
 	// lists is held by the goroutine that changes which layers, images and names
 	// there are: the lock between processes does not tell goroutines apart.
 	lists chan struct{}
+
+	beats sync.WaitGroup // the goroutine that shows that this process lives
+	stop  chan struct{}  // ends it
 }
 
 // Reader is a store that is only looked at. It needs no locks: all that it can
@@ -107,12 +110,14 @@ func Open(dir string) (_ *Store, err error) {
 	if s.locks, err = openLockFile(s.path("fastpull/lock")); err != nil {
 		return nil, err
 	}
-	if err := s.openRun(); err != nil {
+	if s.run, err = tmpfile.NewDir(s.path("fastpull/run"), ""); err != nil {
 		return nil, err
 	}
 	if err := s.sweep(); err != nil {
 		return nil, err
 	}
+	s.stop = make(chan struct{})
+	s.beats.Go(func() { s.beat(s.stop) })
 	return s, nil
 }
 
@@ -120,9 +125,13 @@ func Open(dir string) (_ *Store, err error) {
 // committed are gone.
 func (s *Store) Close() error {
 	var err error
-	if s.run != "" {
-		err = tmpfile.RemoveAll(s.run)
-		s.runDir.Close()
+	if s.stop != nil {
+		close(s.stop)
+		s.beats.Wait()
+		s.stop = nil
+	}
+	if s.run != nil {
+		err = s.run.Remove()
 	}
 	if s.locks != nil {
 		err = errors.Join(err, s.locks.close())
@@ -149,31 +158,6 @@ func (s *Store) oneFileSystem() error {
 	return nil
 }
 
-// openRun makes this process' own folder, and locks it. The lock tells others
-// that the process is alive: it ends with it, however it ends.
-func (s *Store) openRun() error {
-	for {
-		dir := s.path("fastpull/run", randomID(8))
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			return err
-		}
-		f, err := os.Open(dir)
-		if err == nil {
-			if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
-				// Somebody may have swept it before it was locked.
-				if _, err = os.Stat(dir); err == nil {
-					s.run, s.runDir = dir, f
-					return nil
-				}
-			}
-			f.Close()
-		}
-		if !errors.Is(err, fs.ErrNotExist) && err != unix.EWOULDBLOCK {
-			return err
-		}
-	}
-}
-
 // mkdir creates a directory with a mode that the umask has no part in.
 func mkdir(name string, mode fs.FileMode) error {
 	err := os.Mkdir(name, mode)
@@ -191,7 +175,7 @@ func mkdir(name string, mode fs.FileMode) error {
 // writeFile writes a file as a whole or not at all, by way of this process' own
 // folder.
 func (s *Store) writeFile(name string, mode fs.FileMode, data []byte) error {
-	tmp := filepath.Join(s.run, randomID(8))
+	tmp := filepath.Join(s.run.Path, randomID(8))
 	if err := writeNew(tmp, mode, data); err != nil {
 		return err
 	}
@@ -236,7 +220,7 @@ func (s *Store) lockLists(ctx context.Context) (unlock func(), err error) {
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	if err := s.locks.lock(ctx, namesLock, nil); err != nil {
+	if err := s.locks.lock(ctx, namesLock, nil, s.pulse()); err != nil {
 		<-s.lists
 		return nil, err
 	}

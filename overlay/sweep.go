@@ -14,14 +14,8 @@ import (
 
 // sweep removes what processes that are no more have left.
 func (s *Store) sweep() error {
-	runs, err := os.ReadDir(s.path("fastpull/run"))
-	if err != nil {
+	if err := tmpfile.SweepDirs(s.path("fastpull/run"), ""); err != nil {
 		return err
-	}
-	for _, r := range runs {
-		if err := s.sweepRun(s.path("fastpull/run", r.Name())); err != nil {
-			return err
-		}
 	}
 	pending, err := os.ReadDir(s.path("fastpull/pending"))
 	if err != nil {
@@ -35,38 +29,19 @@ func (s *Store) sweep() error {
 	return nil
 }
 
-// sweepRun removes the folder of a process, unless its lock says that it lives.
-func (s *Store) sweepRun(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return err
-	}
-	defer f.Close()
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		if err == unix.EWOULDBLOCK {
-			return nil
-		}
-		return err
-	}
-	return tmpfile.RemoveAll(dir)
-}
-
 // A layer is announced in fastpull/pending before it moves into overlay2/, and
 // the note goes away when layerdb names it. A note that stayed, of a process
 // that is no more, tells of a layer that nobody will ever look at.
 //
 // The note's content is the folder of the process, and the short ID.
 func (s *Store) announce(cacheID, short string) error {
-	return s.writeNote(cacheID, filepath.Base(s.run)+" "+short)
+	return s.writeNote(cacheID, filepath.Base(s.run.Path)+" "+short)
 }
 
 // writeNote writes a note as a whole, but not at once to the disk: what it tells
 // of is not there either.
 func (s *Store) writeNote(cacheID, content string) error {
-	tmp := filepath.Join(s.run, randomID(8))
+	tmp := filepath.Join(s.run.Path, randomID(8))
 	if err := os.WriteFile(tmp, []byte(content), 0o600); err != nil {
 		return err
 	}

@@ -27,8 +27,8 @@ import (
 // other in order: moving costs next to nothing.
 type rootfsTarget struct {
 	r       *run
-	dir     string // what is asked for
-	staging string // a folder beside it, on the same file system
+	dir     string       // what is asked for
+	staging *tmpfile.Dir // a folder beside it, on the same file system
 }
 
 var _ target = (*rootfsTarget)(nil)
@@ -51,7 +51,11 @@ func newRootfsTarget(r *run, dir string) (_ *rootfsTarget, err error) {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return nil, fault.Wrap(fault.Usage, err)
 	}
-	staging, err := os.MkdirTemp(filepath.Dir(dir), "."+filepath.Base(dir)+".fastpull-")
+	parent, prefix := filepath.Dir(dir), "."+filepath.Base(dir)+".fastpull-"
+	if err := tmpfile.SweepDirs(parent, prefix); err != nil { // of processes that were killed
+		return nil, fmt.Errorf("make %s: %w", dir, err)
+	}
+	staging, err := tmpfile.NewDir(parent, prefix)
 	if err != nil {
 		return nil, fmt.Errorf("make %s: %w", dir, err)
 	}
@@ -65,7 +69,7 @@ func (t *rootfsTarget) adopt(context.Context, registry.Reference, digest.Digest,
 }
 
 func (t *rootfsTarget) put(ctx context.Context, im *resolved) (fetched int64, err error) {
-	space, err := room(t.staging)
+	space, err := room(t.staging.Path)
 	if err != nil {
 		return 0, err
 	}
@@ -139,7 +143,7 @@ func (t *rootfsTarget) root() error {
 	return os.Chmod(t.path("root"), 0o755)
 }
 
-func (t *rootfsTarget) path(name string) string { return filepath.Join(t.staging, name) }
+func (t *rootfsTarget) path(name string) string { return filepath.Join(t.staging.Path, name) }
 func (t *rootfsTarget) layer(i int) string      { return t.path(strconv.Itoa(i)) }
 
 // finish puts the directory in its place. rename(2) replaces an empty directory
@@ -155,7 +159,7 @@ func (t *rootfsTarget) finish(context.Context) error {
 	}
 }
 
-func (t *rootfsTarget) close() error { return tmpfile.RemoveAll(t.staging) }
+func (t *rootfsTarget) close() error { return t.staging.Remove() }
 
 // isMount tells if another file system begins at dir.
 func isMount(dir string) bool {

@@ -1,0 +1,65 @@
+package overlay
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fastpull/fastpull/fault"
+)
+
+// A process that holds a layer's lock and stands still is not waited for for
+// ever; one that shows that it lives is.
+func TestStoppedHolder(t *testing.T) {
+	before := beatLost
+	beatLost = 3 * time.Second
+	t.Cleanup(func() { beatLost = before })
+
+	dir := t.TempDir()
+	holder, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer holder.Close()
+	// As if it were stopped: it does not touch its folder any more.
+	close(holder.stop)
+	holder.beats.Wait()
+	holder.stop = nil
+
+	waiter, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer waiter.Close()
+	const at = 1 << 40
+	if err := holder.locks.lock(t.Context(), at, nil, holder.pulse()); err != nil {
+		t.Fatal(err)
+	}
+
+	start := time.Now()
+	err = waiter.locks.lock(t.Context(), at, nil, waiter.pulse())
+	if fault.HintOf(err) == "" || !strings.Contains(err.Error(), "sign of life") || time.Since(start) < beatLost {
+		t.Fatalf("waiting for a holder that stands still ended after %s with %v", time.Since(start), err)
+	}
+
+	// It goes on: the waiter is patient again, and gets the lock in the end.
+	got := make(chan error, 1)
+	go func() { got <- waiter.locks.lock(t.Context(), at, nil, waiter.pulse()) }()
+	for range 5 {
+		now := time.Now()
+		if err := os.Chtimes(holder.run.Path, now, now); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-got:
+			t.Fatalf("the wait for a holder that lives ended: %v", err)
+		case <-time.After(beatLost / 3):
+		}
+	}
+	holder.locks.unlock(at)
+	if err := <-got; err != nil {
+		t.Fatal(errors.Join(errors.New("the lock was free"), err))
+	}
+}
