@@ -101,7 +101,8 @@ func (st *Staged) Seal() error {
 		return nil
 	}
 	err := errors.Join(st.splitZip.Close(), st.splitBuf.Flush(), st.split.Chmod(0o644), st.split.Close())
-	st.split = nil
+	// Layers wait for the rest of their image: the compressor is too big for that.
+	st.split, st.splitZip, st.splitBuf = nil, nil, nil
 	return err
 }
 

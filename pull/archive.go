@@ -127,7 +127,10 @@ func (t *archiveTarget) missing(img *image.Image) []image.Layer {
 	return slices.DeleteFunc(distinct(img.Layers), func(l image.Layer) bool { return t.written[l.DiffID] })
 }
 
-func (t *archiveTarget) finish(context.Context) error {
+func (t *archiveTarget) finish(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	if err := errors.Join(t.w.Close(), t.out.Flush()); err != nil {
 		return fmt.Errorf("write %s: %w", t.name, err)
 	}

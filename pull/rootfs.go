@@ -148,7 +148,10 @@ func (t *rootfsTarget) layer(i int) string      { return t.path(strconv.Itoa(i))
 
 // finish puts the directory in its place. rename(2) replaces an empty directory
 // in one step; os.Rename does not let it.
-func (t *rootfsTarget) finish(context.Context) error {
+func (t *rootfsTarget) finish(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	switch err := unix.Rename(t.path("root"), t.dir); err {
 	case nil:
 		return nil

@@ -133,6 +133,8 @@ func (r *run) images(ctx context.Context, cancel context.CancelCauseFunc, t targ
 	}
 	_ = g.Wait()
 	switch {
+	case !slices.ContainsFunc(results, func(res Result) bool { return res.Status == Failed }):
+		return nil // an end that comes now comes too late
 	case len(failures) == 0:
 		return context.Cause(ctx)
 	case r.KeepGoing && len(failures) < len(r.References):
