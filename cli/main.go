@@ -91,8 +91,8 @@ func newRoot(s Streams) *cobra.Command {
 	root.Short = "Pull container images, with no other program's help"
 	root.Long = `fastpull fetches container images from a registry and puts them into the running
 Docker Engine, into a directory in Docker's own overlay2 format, into an archive
-for docker load, or into a plain directory. It decompresses layers itself and
-never runs another program, so that it works where docker pull hangs in unpigz.
+for docker load, or into a plain directory. It decompresses layers itself and runs
+no other program for that, so that it works where docker pull hangs in unpigz.
 
 "fastpull IMAGE" is short for "fastpull pull IMAGE".`
 	root.Version = versionString()

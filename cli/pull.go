@@ -43,9 +43,6 @@ func newPull(s Streams) *cobra.Command {
 		Short: "Pull images",
 		Args:  cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, images []string) error {
-			if cmd == cmd.Root() && len(images) == 0 && cmd.Flags().NFlag() == 0 {
-				return cmd.Help()
-			}
 			return f.run(cmd, s, images)
 		},
 	}
@@ -85,7 +82,11 @@ func (f *pullFlags) run(cmd *cobra.Command, s Streams, names []string) (err erro
 	if o.Kind, o.Path, err = f.destination(); err != nil {
 		return err
 	}
-	if f.jobs < 0 {
+	if f.output == "-" {
+		return fault.WithHint(fault.New(fault.Usage, "-o -: an archive is not written to standard output, since it has to be complete before it is seen"),
+			"name a file")
+	}
+	if cmd.Flags().Changed("jobs") && f.jobs < 1 {
 		return fault.New(fault.Usage, "--jobs %d: at least one layer has to be worked on", f.jobs)
 	}
 	if f.platform != "" {
@@ -180,7 +181,7 @@ func (f *pullFlags) references(ctx context.Context, stdin io.Reader, names []str
 		names = append(names, more...)
 	}
 	if len(names) == 0 {
-		return nil, fault.WithHint(fault.New(fault.Usage, "no image is named"), "fastpull host:5000/name:tag, or -f FILE with a list")
+		return nil, fault.WithHint(fault.New(fault.Usage, "no image is named"), "fastpull host:5000/name:tag, or -f FILE with a list; fastpull --help tells more")
 	}
 	var refs []registry.Reference
 	for _, name := range names {

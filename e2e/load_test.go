@@ -50,6 +50,11 @@ func TestLoadTwice(t *testing.T) {
 	if named, _ := load(alias); named > first/100 {
 		t.Errorf("another name for an image that is there sent %d bytes", named)
 	}
+	// That the Engine has the image does not make it one for another platform.
+	u.fastpull(t, "--load", "--platform", "linux/s390x", ref).expect(t, 3, "linux/s390x")
+	if s := u.fastpull(t, "--load", "--json", ref).expect(t, 0).summary(t); s.Images[0].Layers != len(layers) {
+		t.Errorf("an image that exists has %d layers in the summary, want %d", s.Images[0].Layers, len(layers))
+	}
 	last := more[len(more)-1]
 	sent, fetched := load(bigger)
 	if limit := int64(len(last.plain)) + 64<<10; sent < int64(len(last.plain)) || sent > limit {

@@ -142,7 +142,7 @@ func (r *Reader) Find(name string) (*Image, error) {
 		if damaged != nil {
 			return nil, fmt.Errorf("find image %s: %w", name, damaged)
 		}
-		return nil, fault.WithHint(fault.New(fault.NotFound, "there is no image %s in the store %s", name, r.dir), "`fastpull images` lists those there are")
+		return nil, fault.WithHint(fault.New(fault.NotFound, "there is no image %s in the store %s", name, r.dir), "`fastpull images --store %s` lists those there are", r.dir)
 	}
 	return nil, fault.New(fault.Usage, "%s fits %d images", name, len(found))
 }

@@ -33,7 +33,9 @@ func (r *Reader) Mount(img *image.Image, target string) error {
 	if err != nil {
 		return err
 	}
-	if st, err := os.Stat(target); err != nil || !st.IsDir() {
+	if st, err := os.Stat(target); err == nil && !st.IsDir() {
+		return fault.New(fault.Usage, "mount at %s: it is not a directory", target)
+	} else if err != nil {
 		return fault.WithHint(fault.New(fault.NotFound, "mount at %s: there is no such directory", target), "create it: mkdir %s", target)
 	}
 	lower, err := r.lowers(chain[len(chain)-1])

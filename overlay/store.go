@@ -162,8 +162,12 @@ func (s *Store) oneFileSystem() error {
 func mkdir(name string, mode fs.FileMode) error {
 	err := os.Mkdir(name, mode)
 	if errors.Is(err, fs.ErrExist) {
-		if st, serr := os.Stat(name); serr == nil && st.IsDir() {
+		st, serr := os.Stat(name)
+		if serr == nil && st.IsDir() {
 			return nil
+		}
+		if serr == nil {
+			return fault.New(fault.Usage, "%s is not a directory", name)
 		}
 	}
 	if err != nil {

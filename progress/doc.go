@@ -46,7 +46,7 @@
 //
 // Each line is one object; "type" tells which. Members may be added.
 //
-//	{"type":"task","id":"sha256:…","phase":"downloading","done":0,"total":26700000}
+//	{"type":"task","id":"7282db03f190","phase":"downloading","done":0,"total":26700000}
 //	{"type":"total","done":1000,"total":26700000,"rate":500,"eta":53.4,
 //	 "tasks":{"waiting":0,"active":1,"done":0,"exists":0,"failed":0}}
 //	{"type":"note","text":"…"}

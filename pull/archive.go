@@ -64,7 +64,7 @@ func newArchiveTarget(r *run, name string) (*archiveTarget, error) {
 
 func (t *archiveTarget) platform() ocispec.Platform { return image.Host() }
 
-func (t *archiveTarget) adopt(context.Context, registry.Reference, digest.Digest, digest.Digest, ocispec.Platform) (*image.Image, error) {
+func (t *archiveTarget) adopt(context.Context, registry.Reference, digest.Digest, *image.Image, ocispec.Platform) (*image.Image, error) {
 	return nil, nil // an archive is always written as a whole
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/fastpull/fastpull/bundle"
 	"github.com/fastpull/fastpull/daemon"
+	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
@@ -38,6 +40,10 @@ type engineTarget struct {
 var _ target = (*engineTarget)(nil)
 
 func newEngineTarget(ctx context.Context, r *run, e *daemon.Engine) (*engineTarget, error) {
+	if st, err := os.Stat(r.TempDir); err != nil || !st.IsDir() {
+		return nil, fault.WithHint(fault.New(fault.NotFound, "layers on their way to the Engine are kept in %s, and there is no such directory", r.TempDir),
+			"choose another one with --temp-dir")
+	}
 	chains, err := e.Chains(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("ask the Engine for its layers: %w", err)
@@ -50,18 +56,15 @@ func newEngineTarget(ctx context.Context, r *run, e *daemon.Engine) (*engineTarg
 
 func (t *engineTarget) platform() ocispec.Platform { return t.e.Platform() }
 
-func (t *engineTarget) adopt(ctx context.Context, ref registry.Reference, _, id digest.Digest, want ocispec.Platform) (*image.Image, error) {
-	if id == "" {
-		return nil, nil
+func (t *engineTarget) adopt(ctx context.Context, ref registry.Reference, _ digest.Digest, img *image.Image, _ ocispec.Platform) (*image.Image, error) {
+	if img == nil {
+		return nil, nil // an Engine does not know the digests of what it loads
 	}
-	has, err := t.e.HasImage(ctx, id)
+	has, err := t.e.HasImage(ctx, img.ID)
 	if err != nil || !has {
 		return nil, err
 	}
-	if err := t.tag(ctx, ref, id); err != nil {
-		return nil, err
-	}
-	return &image.Image{ID: id, Platform: want}, nil
+	return img, t.tag(ctx, ref, img.ID)
 }
 
 // tag makes the image what the reference's tag names.

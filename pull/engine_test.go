@@ -13,6 +13,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/fastpull/fastpull/daemon"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/registry"
 )
@@ -210,7 +211,7 @@ func TestAuto(t *testing.T) {
 		kind Kind
 		note string
 	}{
-		{e.host, Engine, "--store"},
+		{e.host, Engine, "it answers"},
 		{"unix://" + dir + ".sock", Store, "no Docker Engine answers"},
 	} {
 		o := storeOptions(dir, ref)
@@ -228,7 +229,13 @@ func TestAuto(t *testing.T) {
 		}
 	}
 	// The Engine was asked for: then there is no other place.
-	o := e.options(ref)
+	t.Setenv("DOCKER_HOST", "unix://"+dir+".sock")
+	o := storeOptions(filepath.Join(t.TempDir(), "other"), ref)
+	o.Kind = Auto
+	if _, err := pull(t, t.Context(), o); !errors.Is(err, daemon.ErrUnavailable) || !strings.Contains(fault.HintOf(err), "--store") {
+		t.Errorf("an Engine that DOCKER_HOST names and that is not there: %v", err)
+	}
+	o = e.options(ref)
 	o.Host = "unix://" + dir + ".sock"
 	if sum, err := pull(t, t.Context(), o); err == nil || sum == nil || sum.Images == nil {
 		t.Errorf("no Engine: %v, %+v", err, sum)

@@ -3,9 +3,11 @@ package pull
 import (
 	"context"
 	"errors"
-	"fmt"
+	"io/fs"
+	"os"
 
 	"github.com/fastpull/fastpull/daemon"
+	"github.com/fastpull/fastpull/fault"
 )
 
 // open starts the destination.
@@ -18,21 +20,35 @@ func (r *run) open(ctx context.Context) (target, Destination, error) {
 	case Archive:
 		t, err := newArchiveTarget(r, r.Path)
 		if err != nil {
-			return nil, Destination{}, err
+			return nil, Destination{}, placed(err)
 		}
 		return t, Destination{Kind: Archive, Name: "archive " + r.Path}, nil
 	case RootFS:
 		t, err := newRootfsTarget(r, r.Path)
 		if err != nil {
-			return nil, Destination{}, err
+			return nil, Destination{}, placed(err)
 		}
 		return t, Destination{Kind: RootFS, Name: "directory " + t.dir}, nil
 	}
-	t, dest, err := r.openEngine(ctx, "it answers; --store DIR would be faster")
+	t, dest, err := r.openEngine(ctx, "it answers, and no other place was named")
 	if errors.Is(err, daemon.ErrUnavailable) {
-		return r.openStore(fmt.Sprintf("no Docker Engine answers: %v", err))
+		if os.Getenv("DOCKER_HOST") != "" {
+			return nil, dest, fault.WithHint(err, "DOCKER_HOST names this Engine; without one, use --store DIR, -o FILE or --rootfs DIR")
+		}
+		return r.openStore(err.Error())
 	}
 	return t, dest, err
+}
+
+// placed gives the errors of a place that cannot be written to their kind.
+func placed(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fault.WithHint(fault.Wrap(fault.Denied, err), "run fastpull as root, or choose another place")
+	case errors.Is(err, fs.ErrNotExist):
+		return fault.WithHint(fault.Wrap(fault.NotFound, err), "the directory that it goes into has to be there")
+	}
+	return err
 }
 
 func (r *run) openEngine(ctx context.Context, why string) (target, Destination, error) {

@@ -64,7 +64,7 @@ func newRootfsTarget(r *run, dir string) (_ *rootfsTarget, err error) {
 
 func (t *rootfsTarget) platform() ocispec.Platform { return image.Host() }
 
-func (t *rootfsTarget) adopt(context.Context, registry.Reference, digest.Digest, digest.Digest, ocispec.Platform) (*image.Image, error) {
+func (t *rootfsTarget) adopt(context.Context, registry.Reference, digest.Digest, *image.Image, ocispec.Platform) (*image.Image, error) {
 	return nil, nil
 }
 

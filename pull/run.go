@@ -32,8 +32,9 @@ type target interface {
 	platform() ocispec.Platform
 	// adopt gives the reference's names to an image that the target has as a
 	// whole, and returns it; nil if it has not. found is the digest of what the
-	// reference names; id is the image's, or "" while it is not known.
-	adopt(ctx context.Context, ref registry.Reference, found, id digest.Digest, want ocispec.Platform) (*image.Image, error)
+	// reference names; img is the image, or nil while it is not known: then one
+	// may be adopted that runs on the wanted platform.
+	adopt(ctx context.Context, ref registry.Reference, found digest.Digest, img *image.Image, want ocispec.Platform) (*image.Image, error)
 	// put brings a whole image, and returns the bytes that were fetched for it.
 	put(ctx context.Context, im *resolved) (fetched int64, err error)
 	// finish makes visible what waits for the end of the run.
@@ -190,7 +191,7 @@ func (r *run) resolve(ctx context.Context, t target, ref registry.Reference) (im
 	if err != nil {
 		return im, nil, err
 	}
-	if have, err := t.adopt(ctx, ref, im.found, m.Config.Digest, want); have != nil || err != nil {
+	if have, err := t.adopt(ctx, ref, im.found, nil, want); have != nil || err != nil {
 		return im, have, err
 	}
 	if m.IsIndex() {
@@ -207,9 +208,6 @@ func (r *run) resolve(ctx context.Context, t target, ref registry.Reference) (im
 		if m.IsIndex() {
 			return im, nil, fault.New(fault.Failed, "the index has another index for %s", image.FormatPlatform(want))
 		}
-		if have, err := t.adopt(ctx, ref, im.found, m.Config.Digest, want); have != nil || err != nil {
-			return im, have, err
-		}
 	}
 	config, err := r.Registry.ReadBlob(ctx, ref, m.Config, maxConfig)
 	if err != nil {
@@ -218,7 +216,11 @@ func (r *run) resolve(ctx context.Context, t target, ref registry.Reference) (im
 	if im.img, err = image.New(m, config); err != nil {
 		return im, nil, err
 	}
-	return im, nil, r.fits(ref, im.img, want)
+	if err := r.fits(ref, im.img, want); err != nil {
+		return im, nil, err
+	}
+	have, err = t.adopt(ctx, ref, im.found, im.img, want)
+	return im, have, err
 }
 
 // fits checks the platform of an image that no index chose.

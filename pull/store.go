@@ -56,8 +56,11 @@ func newStoreTarget(r *run, dir string) (*storeTarget, error) {
 
 func (t *storeTarget) platform() ocispec.Platform { return image.Host() }
 
-func (t *storeTarget) adopt(ctx context.Context, ref registry.Reference, found, id digest.Digest, want ocispec.Platform) (*image.Image, error) {
-	if id == "" {
+func (t *storeTarget) adopt(ctx context.Context, ref registry.Reference, found digest.Digest, known *image.Image, want ocispec.Platform) (*image.Image, error) {
+	var id digest.Digest
+	if known != nil {
+		id = known.ID
+	} else {
 		var err error
 		if id, err = t.s.ID(ref.Familiar() + "@" + found.String()); err != nil || id == "" {
 			return nil, err
@@ -70,7 +73,7 @@ func (t *storeTarget) adopt(ctx context.Context, ref registry.Reference, found, 
 	if err != nil {
 		return nil, err
 	}
-	if image.Runs(want, img.Platform) == 0 || len(t.s.Chain(img.Layers)) < len(img.Layers) {
+	if known == nil && image.Runs(want, img.Platform) == 0 || len(t.s.Chain(img.Layers)) < len(img.Layers) {
 		return nil, nil
 	}
 	return img.Image, t.name(ctx, ref, found, img.Image)
