@@ -111,11 +111,7 @@ func (t *archiveTarget) put(ctx context.Context, im *resolved) (fetched int64, e
 		t.written[l.DiffID] = true
 		t.mu.Unlock()
 	}
-	var tags []string
-	if im.ref.Tag() != "" {
-		tags = []string{im.ref.Familiar() + ":" + im.ref.Tag()}
-	}
-	return fetched, t.w.Image(im.img, tags)
+	return fetched, t.w.Image(im.img, tags(im.ref))
 }
 
 // missing returns the layers that are not in the archive, each once. Those that

@@ -69,14 +69,16 @@ func (t *engineTarget) adopt(ctx context.Context, ref registry.Reference, _ dige
 
 // tag makes the image what the reference's tag names.
 func (t *engineTarget) tag(ctx context.Context, ref registry.Reference, id digest.Digest) error {
-	if ref.Tag() == "" {
-		return nil
+	for _, name := range tags(ref) {
+		has, err := t.e.TagOf(ctx, name)
+		if err == nil && has != id {
+			err = t.e.Tag(ctx, id, name)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	name := ref.Familiar() + ":" + ref.Tag()
-	if has, err := t.e.TagOf(ctx, name); err != nil || has == id {
-		return err
-	}
-	return t.e.Tag(ctx, id, name)
+	return nil
 }
 
 func (t *engineTarget) put(ctx context.Context, im *resolved) (fetched int64, err error) {
@@ -296,11 +298,7 @@ func (s *sending) write(ctx context.Context, w io.Writer, task *progress.Task) e
 			return err
 		}
 	}
-	var tags []string
-	if s.im.ref.Tag() != "" {
-		tags = []string{s.im.ref.Familiar() + ":" + s.im.ref.Tag()}
-	}
-	return errors.Join(archive.Image(s.im.img, tags), archive.Close(), out.Flush())
+	return errors.Join(archive.Image(s.im.img, tags(s.im.ref)), archive.Close(), out.Flush())
 }
 
 func (t *engineTarget) finish(context.Context) error { return nil }

@@ -50,6 +50,15 @@ type resolved struct {
 	img   *image.Image
 }
 
+// tags returns the tag that the reference names, in Docker's familiar form; none
+// if it names a digest alone.
+func tags(ref registry.Reference) []string {
+	if ref.Tag() == "" {
+		return nil
+	}
+	return []string{ref.Familiar() + ":" + ref.Tag()}
+}
+
 // run is the state that all images of a run share.
 type run struct {
 	Options

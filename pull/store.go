@@ -81,10 +81,7 @@ func (t *storeTarget) adopt(ctx context.Context, ref registry.Reference, found d
 
 // name records the names by which the image was asked for.
 func (t *storeTarget) name(ctx context.Context, ref registry.Reference, found digest.Digest, img *image.Image) error {
-	names := []string{ref.Familiar() + "@" + found.String()}
-	if ref.Tag() != "" {
-		names = append(names, ref.Familiar()+":"+ref.Tag())
-	}
+	names := append(tags(ref), ref.Familiar()+"@"+found.String())
 	return t.s.PutImage(ctx, img, ref.Familiar(), names)
 }
 

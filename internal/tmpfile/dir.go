@@ -1,8 +1,6 @@
 package tmpfile
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"io/fs"
 	"os"
@@ -22,14 +20,14 @@ type Dir struct {
 // NewDir makes a folder in parent whose name begins with prefix.
 func NewDir(parent, prefix string) (*Dir, error) {
 	for {
-		d := &Dir{Path: filepath.Join(parent, prefix+randomHex())}
-		if err := os.Mkdir(d.Path, 0o700); err != nil {
+		dir, err := os.MkdirTemp(parent, prefix+"*")
+		if err != nil {
 			return nil, err
 		}
-		var err error
-		if d.lock, err = lockDir(d.Path); err == nil {
+		d := &Dir{Path: dir}
+		if d.lock, err = lockDir(dir); err == nil {
 			// Somebody may have swept it before it was locked.
-			if _, err = os.Stat(d.Path); err == nil {
+			if _, err = os.Stat(dir); err == nil {
 				return d, nil
 			}
 			d.lock.Close()
@@ -86,10 +84,4 @@ func lockDir(dir string) (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
-}
-
-func randomHex() string {
-	b := make([]byte, 8)
-	_, _ = rand.Read(b) // never fails
-	return hex.EncodeToString(b)
 }
