@@ -3,9 +3,8 @@ package unpack
 import (
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -16,62 +15,6 @@ import (
 // maxLinks is how many symlinks the way to one directory may lead through, as
 // in the kernel.
 const maxLinks = 40
-
-// dir is an open directory inside the root. It holds its parent, so that ".."
-// is answered by what was opened and not by a string.
-type dir struct {
-	fd   int
-	up   *dir // nil for the root
-	name string
-	long int // bytes of path
-	refs int
-}
-
-// newDir is the directory called name in up, open as fd. It takes over the
-// caller's reference to up.
-func newDir(fd int, up *dir, name string) *dir {
-	return &dir{fd: fd, up: up, name: name, long: up.long + 1 + len(name), refs: 1}
-}
-
-// path is where d stands below the root, by the names of the directories
-// themselves: no symlink is in it, whatever path led here. It serves to tell
-// directories apart and to find them again with a tree that follows nothing.
-func (d *dir) path() string {
-	if d.up == nil {
-		return "."
-	}
-	b := make([]byte, d.long)
-	for end := d.long; d.up != nil; d = d.up {
-		start := end - len(d.name)
-		copy(b[start:end], d.name)
-		b[start-1] = '/'
-		end = start - 1
-	}
-	return string(b[1:])
-}
-
-// fits refuses a name whose path would be longer than the kernel takes. By way
-// of symlinks a layer could nest directories deeper than any path reaches, and
-// nobody could remove them again.
-func (d *dir) fits(name string) error {
-	if d.long+1+len(name) > unix.PathMax {
-		return fault.New(fault.Corrupt, "its path has more than the %d bytes that a path can have", unix.PathMax-1)
-	}
-	return nil
-}
-
-func (d *dir) keep() *dir { d.refs++; return d }
-
-// drop gives up one reference, and closes what nobody holds any more.
-func (d *dir) drop() {
-	for d != nil {
-		if d.refs--; d.refs > 0 {
-			return
-		}
-		unix.Close(d.fd)
-		d = d.up
-	}
-}
 
 // tree resolves the names of a tar inside a root directory. It keeps the
 // descriptors of the path that was asked for last: entries of one directory
@@ -86,9 +29,12 @@ type tree struct {
 	made func(parent *dir, name string, over bool) error
 	// replace removes what stands in the place of a directory that is needed.
 	replace func(parent *dir, name string) error
-	// real follows no symlinks: for paths of dir.path, which have none. It may
-	// only be set on a tree that has forgotten what it knew.
-	real bool
+	// unlock lets a user who is not root into directories that are closed to
+	// their owner, until they are closed again.
+	unlock bool
+
+	stamps map[uint64]*stamp // of the directories that are open and changed, by inode
+	err    error             // of a directory that could not be left as it should be
 }
 
 func openTree(root string) (*tree, error) {
@@ -96,9 +42,12 @@ func openTree(root string) (*tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", root, err)
 	}
-	return &tree{root: &dir{fd: fd, refs: 1}}, nil
+	t := &tree{stamps: make(map[uint64]*stamp)}
+	t.root = &dir{t: t, fd: fd, refs: 1}
+	return t, nil
 }
 
+// close closes all descriptors.
 func (t *tree) close() {
 	t.forget()
 	t.root.drop()
@@ -121,17 +70,11 @@ func (t *tree) truncate(n int) {
 // and good until the next call.
 func (t *tree) open(p string, create bool) (*dir, error) {
 	if p == "." {
+		t.forget()
 		return t.root, nil
 	}
-	n := t.common(p)
+	n, rest := t.common(p)
 	t.truncate(n)
-	rest := p
-	for range n {
-		_, rest, _ = strings.Cut(rest, "/")
-	}
-	if n > 0 && n == strings.Count(p, "/")+1 {
-		return t.dirs[n-1], nil
-	}
 	cur := t.root
 	if n > 0 {
 		cur = t.dirs[n-1]
@@ -139,10 +82,16 @@ func (t *tree) open(p string, create bool) (*dir, error) {
 	links := maxLinks
 	for rest != "" {
 		var name string
-		name, rest, _ = strings.Cut(rest, "/")
-		next, err := t.step(cur.keep(), name, create, &links)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path.Join(append(t.names, name)...), err)
+		var next *dir
+		if fd, ok := t.beneath(cur, rest); ok {
+			name, rest = rest, ""
+			next = newDir(fd, cur.keep(), name)
+		} else {
+			name, rest, _ = strings.Cut(rest, "/")
+			var err error
+			if next, err = t.step(cur.keep(), name, create, &links); err != nil {
+				return nil, fmt.Errorf("%s: %w", path.Join(append(t.names, name)...), err)
+			}
 		}
 		t.names, t.dirs = append(t.names, name), append(t.dirs, next)
 		cur = next
@@ -150,37 +99,66 @@ func (t *tree) open(p string, create bool) (*dir, error) {
 	return cur, nil
 }
 
-// common counts the leading components of p that are open.
-func (t *tree) common(p string) int {
-	n := 0
-	for n < len(t.names) {
-		name := t.names[n]
-		if !strings.HasPrefix(p, name) {
+// common counts the open directories that p leads through, and returns what of
+// p is below them.
+func (t *tree) common(p string) (n int, rest string) {
+	for n < len(t.names) && p != "" {
+		below, ok := strings.CutPrefix(p, t.names[n])
+		if !ok || below != "" && below[0] != '/' {
 			break
 		}
-		if len(p) == len(name) {
-			return n + 1
-		}
-		if p[len(name)] != '/' {
-			break
-		}
-		p = p[len(name)+1:]
 		n++
+		p = strings.TrimPrefix(below, "/")
 	}
-	return n
+	return n, p
+}
+
+// beneath opens all of p below d at once, where that can be done.
+func (t *tree) beneath(d *dir, p string) (fd int, ok bool) {
+	if t.unlock || d.fits(p) != nil {
+		return -1, false
+	}
+	return openBeneath(d.fd, p)
 }
 
 // enter opens the directory called name in d, which no symlink may stand in for.
 // If d is where the tree is, the tree goes on into it: most often the entries
 // that follow a directory are in it. The caller has a reference of its own.
 func (t *tree) enter(d *dir, name string) (*dir, error) {
+	sub, err := t.sub(d, name)
+	if err != nil {
+		return nil, err
+	}
+	if n := len(t.dirs); n > 0 && t.dirs[n-1] == d || n == 0 && t.root == d {
+		t.names, t.dirs = append(t.names, name), append(t.dirs, sub.keep())
+	}
+	return sub, nil
+}
+
+// sub opens the directory called name in d. The caller has the only reference.
+func (t *tree) sub(d *dir, name string) (*dir, error) {
 	fd, err := openDir(d.fd, name)
+	mode := still
+	if err == unix.EACCES && t.unlock { // not for a symlink, which openDir does not look behind
+		var st unix.Stat_t
+		if err := unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return nil, err
+		}
+		mode = int(st.Mode & 0o7777)
+		if err := unix.Fchmodat(d.fd, name, st.Mode&0o7777|0o700, 0); err != nil {
+			return nil, err
+		}
+		fd, err = openDir(d.fd, name)
+	}
 	if err != nil {
 		return nil, err
 	}
 	sub := newDir(fd, d.keep(), name)
-	if n := len(t.dirs); n > 0 && t.dirs[n-1] == d || n == 0 && t.root == d {
-		t.names, t.dirs = append(t.names, name), append(t.dirs, sub.keep())
+	if t.unlock {
+		if err := sub.note(mode); err != nil {
+			sub.drop()
+			return nil, err
+		}
 	}
 	return sub, nil
 }
@@ -188,23 +166,23 @@ func (t *tree) enter(d *dir, name string) (*dir, error) {
 // step goes from one directory to the one called name in it. It takes over the
 // caller's reference to from and gives one to what it returns.
 func (t *tree) step(from *dir, name string, create bool, links *int) (*dir, error) {
+	defer func() { from.drop() }()
 	if err := from.fits(name); err != nil {
-		from.drop()
 		return nil, err
 	}
 	for {
-		fd, err := openDir(from.fd, name)
+		next, err := t.sub(from, name)
 		switch {
 		case err == nil:
-			return newDir(fd, from, name), nil
+			return next, nil
 		case err == unix.ENOENT && create:
 			if err = t.mkdir(from, name, false); err == nil {
 				continue
 			}
-		case !t.real && (err == unix.ENOTDIR || err == unix.ELOOP):
+		case err == unix.ENOTDIR || err == unix.ELOOP:
 			target, lerr := readlinkat(from.fd, name)
 			if lerr == nil {
-				return t.follow(from, target, create, links)
+				return t.follow(from.keep(), target, create, links)
 			}
 			if lerr == unix.EINVAL && create { // no link, no directory: in the way
 				if err = t.replace(from, name); err == nil {
@@ -215,12 +193,14 @@ func (t *tree) step(from *dir, name string, create bool, links *int) (*dir, erro
 				}
 			}
 		}
-		from.drop()
 		return nil, err
 	}
 }
 
 func (t *tree) mkdir(in *dir, name string, over bool) error {
+	if err := in.touch(); err != nil {
+		return err
+	}
 	if err := unix.Mkdirat(in.fd, name, 0o755); err != nil {
 		return err
 	}
@@ -230,7 +210,8 @@ func (t *tree) mkdir(in *dir, name string, over bool) error {
 var errLoop = errors.New("too many symlinks")
 
 // follow goes on at the target of a symlink that stands in from. An absolute
-// target begins at the root, and ".." ends there.
+// target begins at the root, and ".." ends there. It takes over the caller's
+// reference to from.
 func (t *tree) follow(from *dir, target string, create bool, links *int) (*dir, error) {
 	if *links--; *links < 0 {
 		from.drop()
@@ -241,23 +222,27 @@ func (t *tree) follow(from *dir, target string, create bool, links *int) (*dir, 
 		cur = t.root.keep()
 		from.drop()
 	}
-	for name := range strings.SplitSeq(target, "/") {
-		switch name {
-		case "", ".":
-			continue
-		case "..":
-			if cur.up != nil {
-				up := cur.up.keep()
-				cur.drop()
-				cur = up
+	names := slices.DeleteFunc(strings.Split(target, "/"), func(name string) bool { return name == "" || name == "." })
+	for i := 0; i < len(names); i++ {
+		var err error
+		switch {
+		case names[i] == "..":
+			cur, err = cur.parent()
+		case i+1 < len(names) && names[i+1] == "..":
+			// Nothing is made for a way that only leads past it.
+			here := cur.keep()
+			if cur, err = t.step(cur, names[i], false, links); gone(err) {
+				cur, err = here, nil
+				i++
+			} else {
+				here.drop()
 			}
-			continue
+		default:
+			cur, err = t.step(cur, names[i], create, links)
 		}
-		next, err := t.step(cur, name, create, links)
 		if err != nil {
 			return nil, err
 		}
-		cur = next
 	}
 	return cur, nil
 }
@@ -274,47 +259,4 @@ func readlinkat(fd int, name string) (string, error) {
 		return "", err
 	}
 	return string(buf[:n]), nil
-}
-
-// Files opens files of an extracted layer by the names of its tar, inside the
-// layer's directory whatever symlinks say. It implements tar-split's
-// storage.FileGetter and is for one goroutine.
-type Files struct{ t *tree }
-
-// OpenFiles returns the Files of the directory root, to be closed after use.
-func OpenFiles(root string) (*Files, error) {
-	t, err := openTree(root)
-	if err != nil {
-		return nil, err
-	}
-	return &Files{t}, nil
-}
-
-// Get opens the regular file called name. As in Docker, which may have written
-// the name, ".." ends at the root.
-func (f *Files) Get(name string) (io.ReadCloser, error) {
-	parent, base := path.Split(strings.TrimLeft(path.Clean("/"+name), "/"))
-	d, err := f.t.open(path.Clean(parent), false)
-	if err != nil {
-		return nil, err
-	}
-	// Looked at before it is opened: opening a device can have effects.
-	var st unix.Stat_t
-	if err := unix.Fstatat(d.fd, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, fault.New(fault.Corrupt, "%s is no regular file", name)
-	}
-	fd, err := unix.Openat(d.fd, base, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return os.NewFile(uintptr(fd), name), nil
-}
-
-// Close closes the directories that are open. Files that were opened stay.
-func (f *Files) Close() error {
-	f.t.close()
-	return nil
 }

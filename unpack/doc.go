@@ -10,7 +10,7 @@
 // [Extract] creates, changes and removes nothing outside its root, whatever
 // the tar says: names, links and symlinks that came with the layer included.
 // Both need memory that does not grow with the layer, but for a few bytes an
-// entry, and both end soon after their context does. No program is run:
+// entry, and both end soon after their context does, with all goroutines. No program is run:
 // formats are decoded in this process.
 //
 // # How it works
@@ -25,10 +25,20 @@
 //
 // Extract walks the tar once. The headers' raw bytes go to tar-split on the way
 // (so that Docker can give the layer's very bytes again), the entries go to the
-// file system by *at calls on directory descriptors. Directories are resolved a
-// component at a time with O_NOFOLLOW, symlinks by this package itself, so that
-// no path can leave the root on any kernel. What is kept for the next entry is
-// descriptors, never strings (CVE-2025-47290).
+// file system by *at calls on directory descriptors. All that has to do with
+// names happens in the order of the tar, on the caller's goroutine. Contents and
+// metadata of files follow beside it, by descriptors, in batches; a name that is
+// replaced meanwhile does not matter to them.
+//
+// Directories are resolved with openat2(2) where nothing but directories is on
+// the way, and otherwise a component at a time with O_NOFOLLOW, symlinks by this
+// package itself, so that no path can leave the root on any kernel. What is kept
+// for the next entry is descriptors, never strings (CVE-2025-47290).
+//
+// Nothing is kept in memory of entries that are done with, but for 8 bytes each
+// that tell if Docker could store the layer: what a directory has to look like
+// is on disk as soon as it is left, and whiteouts and opaque directories are
+// looked up there.
 //
 // The layer rules are those of the OCI image-spec (layer.md); where that leaves
 // room they are what Docker's overlay2 driver does (moby's go-archive, diff.go

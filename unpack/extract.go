@@ -2,15 +2,12 @@ package unpack
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"maps"
+	"os"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/vbatts/tar-split/archive/tar"
 	"golang.org/x/sys/unix"
@@ -25,8 +22,8 @@ type ExtractOptions struct {
 	// TarSplit receives what Docker needs to make the very tar again: the JSON
 	// lines of github.com/vbatts/tar-split, not compressed. Nil: not recorded.
 	TarSplit io.Writer
-	// Rootless leaves out what only root may do (owners, devices) and counts
-	// it in Stats.
+	// Rootless leaves out what the kernel allows to root only (owners, devices,
+	// some attributes) and counts it in Stats. Otherwise that is an error.
 	Rootless bool
 }
 
@@ -39,59 +36,66 @@ type Stats struct {
 	NoXattr, NoOwner, NoDevice int
 }
 
+// maxEntries bounds the memory for the names that a layer has had.
+const maxEntries = 1 << 24
+
 // Extract unpacks the plain tar r, one layer, into the empty directory root, and
-// reads r to its end. It works on this one goroutine. Errors of kind
-// [fault.Corrupt] name the entry and the rule that it breaks. After an error
-// the directory holds a part of the layer and is to be thrown away.
+// reads r to its end. Errors of kind [fault.Corrupt] name the entry and the rule
+// that it breaks. After an error the directory holds a part of the layer and is
+// to be thrown away.
 //
 // Nobody else may change root meanwhile: it is expected to be in a place that
-// only this process writes to.
+// only this process writes to. Goroutines that Extract starts have ended when it
+// returns.
 func Extract(ctx context.Context, r io.Reader, root string, o ExtractOptions) (Stats, error) {
 	t, err := openTree(root)
 	if err != nil {
 		return Stats{}, err
 	}
+	defer t.close()
 	in := newFeed(ctx, r)
 	x := &extractor{
 		tree: t, opt: o,
 		in:    in,
 		tr:    tar.NewReader(in),
 		split: newSplitWriter(o.TarSplit),
-		buf:   make([]byte, 128<<10),
-		late:  make(map[string]lateDir),
+		fresh: probe(t.root.fd),
+		room:  space{fd: t.root.fd},
+		plain: o.Rootless && os.Geteuid() != 0,
 	}
+	x.out = newWriters(x.complete)
+	x.room.wait = x.out.wait
 	x.tr.RawAccounting = o.TarSplit != nil
-	t.made, t.replace = x.implied, x.clear
-	defer x.close()
+	t.made, t.replace, t.unlock = x.implied, x.clear, o.Rootless
 
-	if err := x.run(); err != nil {
-		return x.stats, x.blame(explain(err))
+	err = x.run()
+	// Files are whole, and directories as they should be, only after this.
+	if cerr := x.finish(); err == nil {
+		err = cerr
 	}
-	return x.stats, nil
+	stats := x.stats
+	stats.NoXattr, stats.NoOwner, stats.NoDevice = int(x.left.xattrs.Load()), int(x.left.owners.Load()), int(x.left.devices.Load())
+	if err != nil {
+		return stats, x.blame(x.room.explain(err))
+	}
+	return stats, nil
 }
 
-// extractor is the state of one Extract.
+// extractor is the state of one Extract. What it makes gets its name here, in
+// the order of the tar; contents and what comes after them are up to out.
 type extractor struct {
 	tree  *tree
 	in    *feed
 	tr    *tar.Reader
 	split *splitWriter
+	out   *writers
 	opt   ExtractOptions
-	buf   []byte
+	plain bool // a user who is root nowhere
+	fresh fresh
+	room  space
 	stats Stats
-
-	late     map[string]lateDir // by dir.path: what is set at the end
-	replaced bool               // something was removed again: the running size is not right
-	plnk     *dir               // AUFS' hidden hardlink targets, removed at the end
-	shadow   shadows
-	room     *int64 // left for sparse files; nil before the first
-}
-
-func (x *extractor) close() {
-	if x.plnk != nil {
-		x.plnk.drop()
-	}
-	x.tree.close()
+	left  left
+	plnk  *dir // AUFS' hidden hardlink targets, removed at the end
 }
 
 func (x *extractor) run() error {
@@ -106,39 +110,36 @@ func (x *extractor) run() error {
 		if err != nil {
 			return err
 		}
-		x.stats.Entries++
-		if err := x.entry(h); err != nil {
+		if x.stats.Entries++; x.stats.Entries > maxEntries {
+			return fault.New(fault.Corrupt, "the layer has more than %d entries", maxEntries)
+		}
+		err = x.entry(h)
+		if ferr := x.out.failure(); ferr != nil { // of a file that came before
+			return ferr
+		}
+		if err != nil {
 			return fmt.Errorf("entry %s: %w", quote(h.Name), err)
 		}
 	}
-	if err := x.split.end(x.tr.RawBytes(), x.in); err != nil {
-		return err
-	}
-	return x.finish()
+	return x.split.tail(x.tr.RawBytes(), x.in)
 }
 
-// finish does what can only be done when the layer is whole. The directories'
-// metadata comes last: what is before it may change times, and not root, may
-// not be allowed after it.
+// finish ends what goes on, well or not.
 func (x *extractor) finish() error {
-	x.tree.forget()
-	x.tree.real = true
-	if err := x.shadow.finish(x); err != nil {
-		return err
-	}
+	err := x.out.close()
 	if x.plnk != nil {
-		if err := removeAll(x.tree.root.fd, plnkDir); err != nil {
-			return err
-		}
-		x.replaced = true
-	}
-	if x.replaced {
-		var err error
-		if x.stats.Size, err = sizeOf(x.tree.root.fd); err != nil {
-			return fmt.Errorf("measure the layer: %w", err)
+		x.plnk.drop()
+		n, rerr := removeAll(x.tree.root.fd, plnkDir)
+		x.stats.Size -= n
+		if err == nil {
+			err = rerr
 		}
 	}
-	return x.finishDirs()
+	x.tree.forget()
+	if err == nil {
+		err = x.tree.err
+	}
+	return err
 }
 
 // quote writes the name of an entry for an error. Names can have a megabyte.
@@ -150,19 +151,6 @@ func quote(name string) string {
 	return strconv.Quote(name)
 }
 
-// explain adds to an error of the kernel whose fault it is, or what helps.
-func explain(err error) error {
-	switch {
-	case errors.Is(err, unix.ENAMETOOLONG):
-		return fault.Wrap(fault.Corrupt, err)
-	case errors.Is(err, unix.ENOSPC):
-		return fault.WithHint(err, "the file system is full or has no inodes left; see df and df -i")
-	case errors.Is(err, unix.EDQUOT):
-		return fault.WithHint(err, "the disk quota is used up")
-	}
-	return err
-}
-
 // entry unpacks one entry. The split writer sees every entry with its content,
 // whether something is made of it or not.
 func (x *extractor) entry(h *tar.Header) error {
@@ -171,7 +159,9 @@ func (x *extractor) entry(h *tar.Header) error {
 		return err
 	}
 	if sparse(h) {
-		if content, err = x.expand(h, content); err != nil {
+		// Its holes are read from nowhere, and so past the feed.
+		content = ctxReader{x.in.ctx, content}
+		if err := x.room.expand(h.Size); err != nil {
 			return err
 		}
 	}
@@ -179,7 +169,7 @@ func (x *extractor) entry(h *tar.Header) error {
 		return err
 	}
 	if x.split != nil && h.Size > 0 { // without, the tar reader skips the rest by itself
-		if _, err := io.CopyBuffer(onlyWriter{io.Discard}, content, x.buf); err != nil {
+		if _, err := io.CopyBuffer(onlyWriter{io.Discard}, content, x.in.scratch()); err != nil {
 			return x.tarError(err)
 		}
 	}
@@ -215,6 +205,9 @@ func (x *extractor) place(h *tar.Header, content io.Reader) error {
 	if err := d.fits(base); err != nil {
 		return err
 	}
+	if err := d.touch(); err != nil {
+		return err
+	}
 	switch {
 	case base == opaqueName:
 		return x.opaque(d)
@@ -228,47 +221,26 @@ func (x *extractor) place(h *tar.Header, content io.Reader) error {
 	return x.node(d, base, h, content)
 }
 
-// lateDir is a directory whose metadata cannot be complete before the layer is:
-// each file made in it changes its time, and not root, it must stay writable.
-type lateDir struct {
-	mode         uint32
-	atime, mtime time.Time
-}
-
-func (x *extractor) finishDirs() error {
-	// Those inside before those around them, which may be closed after it.
-	for _, name := range slices.Backward(slices.Sorted(maps.Keys(x.late))) {
-		l := x.late[name]
-		parent, base := path.Split(name)
-		d, err := x.tree.open(path.Clean(parent), false)
-		if err != nil {
-			if gone(err) {
-				continue // replaced by a later entry
-			}
+// aufs handles what AUFS kept for itself at the top of a layer. Of that only
+// the files of plnk matter: later entries are hardlinks to them. They are kept
+// until the end in a directory that no entry can name.
+func (x *extractor) aufs(h *tar.Header, top, base string, content io.Reader) error {
+	if top != plnkDir || h.Typeflag != tar.TypeReg || strings.HasPrefix(base, whiteoutPrefix) {
+		return nil
+	}
+	if x.plnk == nil {
+		// A symlink can have led here before.
+		if err := unix.Mkdirat(x.tree.root.fd, plnkDir, 0o700); err != nil && err != unix.EEXIST {
 			return err
 		}
-		fd, err := openDir(d.fd, base)
+		d, err := x.tree.sub(x.tree.root, plnkDir)
 		if err != nil {
-			if gone(err) {
-				continue
-			}
-			return fmt.Errorf("%s: %w", name, err)
+			return err
 		}
-		if l.mode&0o700 != 0o700 {
-			err = unix.Fchmod(fd, l.mode)
-		}
-		if err == nil {
-			err = futimes(fd, l.atime, l.mtime)
-		}
-		unix.Close(fd)
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
+		x.plnk = d
 	}
-	return nil
-}
-
-// gone tells the errors of a path that does not lead to a directory.
-func gone(err error) bool {
-	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
+	if err := x.plnk.touch(); err != nil {
+		return err
+	}
+	return x.node(x.plnk, base, h, content)
 }

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/vbatts/tar-split/archive/tar"
-	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
 )
@@ -27,6 +26,15 @@ type feed struct {
 	r    io.Reader
 	err  error // sticky
 	left int64 // what may be read before the next entry has to begin
+	buf  []byte
+}
+
+// scratch is room for bytes that nobody wants.
+func (f *feed) scratch() []byte {
+	if f.buf == nil {
+		f.buf = make([]byte, 32<<10)
+	}
+	return f.buf
 }
 
 func newFeed(ctx context.Context, r io.Reader) *feed {
@@ -89,7 +97,7 @@ func (x *extractor) blame(err error) error {
 	if !errors.Is(err, errNoTar) || x.in.err != nil {
 		return err
 	}
-	if _, rerr := io.CopyBuffer(onlyWriter{io.Discard}, x.in, x.buf); rerr != nil && (errors.Is(rerr, ErrDigest) || x.in.ctx.Err() != nil) {
+	if _, rerr := io.CopyBuffer(onlyWriter{io.Discard}, x.in, x.in.scratch()); rerr != nil && (errors.Is(rerr, ErrDigest) || x.in.ctx.Err() != nil) {
 		return fmt.Errorf("%w (%w)", rerr, err)
 	}
 	return err
@@ -107,26 +115,6 @@ func sparse(h *tar.Header) bool {
 		}
 	}
 	return false
-}
-
-// expand makes sure that the sparse entries together have no more bytes than the
-// file system had room for: one of 512 bytes can claim to be 8 EiB.
-func (x *extractor) expand(h *tar.Header, content io.Reader) (io.Reader, error) {
-	if x.room == nil {
-		var st unix.Statfs_t
-		if err := unix.Fstatfs(x.tree.root.fd, &st); err != nil {
-			return nil, fmt.Errorf("free space: %w", err)
-		}
-		free := int64(st.Bavail) * int64(st.Bsize) //nolint:unconvert // types differ between platforms
-		x.room = &free
-	}
-	if h.Size > *x.room {
-		return nil, fault.WithHint(
-			fault.New(fault.Corrupt, "a sparse file of %d bytes, and there is room for %d", h.Size, *x.room),
-			"make room at the destination, if the image is known to be this large")
-	}
-	*x.room -= h.Size
-	return ctxReader{x.in.ctx, content}, nil
 }
 
 // ctxReader ends with its context: the holes of a sparse file are read from

@@ -4,16 +4,51 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
-// asNobody is set in the environment of the test binary when it runs itself
-// again as another user.
-const asNobody = "UNPACK_TEST_ROOTLESS"
+// Set in the environment of the test binary when it runs itself again.
+const (
+	asNobody   = "UNPACK_TEST_ROOTLESS" // as another user
+	anotherWay = "UNPACK_TEST_WAY"      // on a kernel that looks older; one of ways
+)
 
 func TestMain(m *testing.M) {
 	if os.Geteuid() != 0 && os.Getenv(asNobody) == "" {
 		fmt.Fprintln(os.Stderr, "the tests of package unpack make devices, owners and mounts: run them as root")
 		os.Exit(1)
 	}
+	if way := os.Getenv(anotherWay); way != "" && os.Getenv(asNobody) == "" {
+		if err := ways[way](); err != nil {
+			fmt.Fprintf(os.Stderr, "%s: %v\n", way, err)
+			os.Exit(1)
+		}
+	}
 	os.Exit(m.Run())
+}
+
+// ways are what can keep openat2(2) from being used. This binary runs with the
+// kernel's, if it has one.
+var ways = map[string]func() error{
+	"by components":      func() error { noOpenat2.Store(true); return nil },
+	"filter with ENOSYS": func() error { return refuse(unix.SYS_OPENAT2, unix.ENOSYS) },
+	"filter with EPERM":  func() error { return refuse(unix.SYS_OPENAT2, unix.EPERM) },
+}
+
+// refuse has the kernel answer a system call of this process with an error.
+func refuse(call uint32, errno unix.Errno) error {
+	program := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}, // the call's number
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: call, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(errno)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	}
+	prog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
+	_, _, err := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&prog)))
+	if err != 0 {
+		return err
+	}
+	return nil
 }

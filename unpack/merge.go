@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,15 +24,16 @@ func (w *Deletions) Whiteout(_ int, dir, name string, _, _ int) error {
 	return nil
 }
 
-// Unwhiteout implements [Whiteouts]. There is nothing to take back: a directory
-// that is emptied has no ghosts.
-func (w *Deletions) Unwhiteout(int, string, string) error { return nil }
-
 // Opaque implements [Whiteouts].
 func (w *Deletions) Opaque(_ int, dir string) error {
 	w.opaques = append(w.opaques, dir)
 	return nil
 }
+
+// IsOpaque and Unwhiteout implement [Whiteouts]. Nothing has to be taken back: a
+// directory that is emptied has no ghosts.
+func (w *Deletions) IsOpaque(int) bool    { return false }
+func (w *Deletions) Unwhiteout(int) error { return nil }
 
 // Merge moves the layer that was extracted into the directory layer over the
 // tree at root, as overlayfs would show it: first what the layer deletes, then
@@ -64,14 +64,19 @@ func Merge(root, layer string, del *Deletions) error {
 				}
 				defer unix.Close(fd)
 			}
-			return empty(fd)
+			_, err := empty(fd)
+			return err
 		})
 		if err != nil {
 			return fmt.Errorf("empty %s: %w", p, err)
 		}
 	}
 	for _, p := range del.names {
-		if err := atReal(lower.root.fd, p, removeAll); err != nil {
+		err := atReal(lower.root.fd, p, func(parent int, base string) error {
+			_, err := removeAll(parent, base)
+			return err
+		})
+		if err != nil {
 			return fmt.Errorf("delete %s: %w", p, err)
 		}
 	}
@@ -109,19 +114,6 @@ func atReal(root int, p string, do func(parent int, base string) error) error {
 	}
 }
 
-func empty(fd int) error {
-	names, err := readDir(fd)
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if err := removeAll(fd, name); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // mergeDir moves the entries of the directory upper into the directory lower.
 func mergeDir(lower, upper int) error {
 	names, err := readDir(upper)
@@ -148,7 +140,7 @@ func mergeEntry(lower, upper int, name string) error {
 	case err == nil && isDir && wasDir:
 		return mergeInto(lower, upper, name, &st)
 	case err == nil:
-		if err := removeAll(lower, name); err != nil {
+		if _, err := removeAll(lower, name); err != nil {
 			return err
 		}
 	}
@@ -197,7 +189,7 @@ func mergeInto(lower, upper int, name string, st *unix.Stat_t) error {
 	if err := unix.Fchmod(l, st.Mode&0o7777); err != nil {
 		return err
 	}
-	return futimes(l, time.Unix(st.Atim.Unix()), time.Unix(st.Mtim.Unix()))
+	return futimes(l, &[2]unix.Timespec{st.Atim, st.Mtim})
 }
 
 // copyXattrs gives the directory to the attributes of from, and no others.

@@ -3,32 +3,160 @@ package unpack
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
+	"github.com/vbatts/tar-split/archive/tar"
 	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/fault"
 )
 
-const paxXattr = "SCHILY.xattr."
+const (
+	paxXattr   = "SCHILY.xattr."
+	defaultACL = "system.posix_acl_default"
+)
 
-// apply gives an open file or directory its metadata: owner first, since chown
-// clears setuid bits and capabilities, times last.
-func (x *extractor) apply(fd int, m meta) error {
-	if x.opt.Rootless {
-		if m.uid != 0 || m.gid != 0 {
-			x.stats.NoOwner++
+// meta is what an entry says of a file beside its content.
+type meta struct {
+	uid, gid int
+	mode     uint32 // permissions, setuid, setgid and sticky
+	times    [2]unix.Timespec
+	xattrs   []attribute
+
+	chown, chmod bool // it has to be told: a new file has another owner or mode
+}
+
+// attribute is an extended attribute.
+type attribute struct{ name, value string }
+
+// attributesOf finds the attributes that an entry is to have. An empty value takes a
+// record back (POSIX pax).
+func attributesOf(h *tar.Header) (list []attribute) {
+	for key, value := range h.PAXRecords {
+		if name, ok := strings.CutPrefix(key, paxXattr); ok && value != "" && !unwanted(name) {
+			list = append(list, attribute{name, value})
 		}
-	} else if err := unix.Fchown(fd, m.uid, m.gid); err != nil {
-		return fmt.Errorf("set the owner %d:%d: %w", m.uid, m.gid, err)
 	}
-	if err := x.xattrs(m, func(name string, value []byte) error { return unix.Fsetxattr(fd, name, value, 0) }); err != nil {
+	return list
+}
+
+func metaOf(h *tar.Header) (meta, error) {
+	const maxID = 1<<32 - 2 // -1 means "leave it" to chown
+	if h.Uid < 0 || int64(h.Uid) > maxID || h.Gid < 0 || int64(h.Gid) > maxID {
+		return meta{}, fault.New(fault.Corrupt, "the owner %d:%d is out of range", h.Uid, h.Gid)
+	}
+	mtime := bound(h.ModTime)
+	atime := mtime
+	if h.AccessTime.After(h.ModTime) {
+		atime = bound(h.AccessTime)
+	}
+	return meta{
+		uid: h.Uid, gid: h.Gid, mode: uint32(h.Mode & 0o7777), xattrs: attributesOf(h),
+		times: [2]unix.Timespec{unix.NsecToTimespec(atime.UnixNano()), unix.NsecToTimespec(mtime.UnixNano())},
+	}, nil
+}
+
+// bound replaces times that not every file system can hold by the epoch, as
+// Docker does.
+func bound(t time.Time) time.Time {
+	if t.Before(time.Unix(0, 0)) || t.After(time.Unix(0, 1<<63-1)) {
+		return time.Unix(0, 0)
+	}
+	return t
+}
+
+// left counts what could not be given to files.
+type left struct{ xattrs, owners, devices atomic.Int64 }
+
+// fresh is what a new file has by itself. What an entry wants and a new file has
+// need not be said to the kernel, which saves two calls of six for most files.
+type fresh struct {
+	uid, gid int
+	masked   uint32 // permissions that it cannot have, mostly the umask
+	known    bool   // or nothing is
+}
+
+// probe makes a file without a name in the directory root and looks at it.
+func probe(root int) (f fresh) {
+	if _, err := unix.Fgetxattr(root, defaultACL, nil); err != unix.ENODATA && err != unix.ENOTSUP {
+		return f
+	}
+	fd, err := unix.Openat(root, ".", unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, 0o777)
+	if err != nil {
+		return f
+	}
+	defer unix.Close(fd)
+	var dir, st unix.Stat_t
+	if unix.Fstat(root, &dir) != nil || unix.Fstat(fd, &st) != nil || dir.Mode&unix.S_ISGID != 0 {
+		return f
+	}
+	return fresh{uid: int(st.Uid), gid: int(st.Gid), masked: 0o777 &^ st.Mode, known: true}
+}
+
+// inherits tells if what is made in d gets its group.
+func (x *extractor) inherits(d *dir) bool { return d.stamp != nil && d.stamp.setgid }
+
+// mark finds out what has to be said of a new file in d, which was touched.
+func (x *extractor) mark(m *meta, d *dir) {
+	inherits := x.inherits(d)
+	m.chmod = !x.fresh.known || inherits || m.mode&^0o777 != 0 || m.mode&x.fresh.masked != 0
+	m.chown = !x.fresh.known || inherits || m.uid != x.fresh.uid || m.gid != x.fresh.gid
+	if x.plain && m.uid == 0 && m.gid == 0 {
+		m.chown = false // that root's files are the user's is what is expected
+	}
+	for _, a := range m.xattrs {
+		if a.name == defaultACL {
+			x.fresh.known = false // from now on, directories say what files get
+		}
+	}
+}
+
+// complete gives a file its metadata, as the last thing that is done to it.
+func (x *extractor) complete(fd int, m *meta) error {
+	if err := x.dress(fd, m); err != nil {
 		return err
 	}
-	if err := unix.Fchmod(fd, m.mode); err != nil {
-		return fmt.Errorf("set the mode %o: %w", m.mode, err)
-	}
-	if err := futimes(fd, m.atime, m.mtime); err != nil {
+	if err := futimes(fd, &m.times); err != nil {
 		return fmt.Errorf("set the times: %w", err)
+	}
+	return nil
+}
+
+// dress gives an open file or directory all but its times: the owner first,
+// since chown clears setuid bits and capabilities. It is for any goroutine.
+func (x *extractor) dress(fd int, m *meta) error {
+	if err := x.owner(m, func() error { return unix.Fchown(fd, m.uid, m.gid) }); err != nil {
+		return err
+	}
+	if err := x.setXattrs(m, func(name string, value []byte) error { return unix.Fsetxattr(fd, name, value, 0) }); err != nil {
+		return err
+	}
+	if m.chmod {
+		if err := unix.Fchmod(fd, m.mode); err != nil {
+			return fmt.Errorf("set the mode %o: %w", m.mode, err)
+		}
+	}
+	return nil
+}
+
+// owner changes the owner, if that is needed. In a user namespace there are
+// owners that it does not know (EINVAL).
+func (x *extractor) owner(m *meta, change func() error) error {
+	if !m.chown {
+		return nil
+	}
+	err := error(unix.EPERM)
+	if !x.plain {
+		err = change()
+	}
+	if x.opt.Rootless && (err == unix.EPERM || err == unix.EINVAL) {
+		x.left.owners.Add(1)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("set the owner %d:%d: %w", m.uid, m.gid, err)
 	}
 	return nil
 }
@@ -37,14 +165,11 @@ func (x *extractor) apply(fd int, m meta) error {
 // symlinks, devices, fifos. It was created a moment ago in a directory that
 // nobody else writes to, so that its name cannot mean something else by now.
 func (x *extractor) applyAt(d *dir, name string, m meta, chmod bool) error {
-	if x.opt.Rootless {
-		if m.uid != 0 || m.gid != 0 {
-			x.stats.NoOwner++
-		}
-	} else if err := unix.Fchownat(d.fd, name, m.uid, m.gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return fmt.Errorf("set the owner %d:%d: %w", m.uid, m.gid, err)
+	err := x.owner(&m, func() error { return unix.Fchownat(d.fd, name, m.uid, m.gid, unix.AT_SYMLINK_NOFOLLOW) })
+	if err != nil {
+		return err
 	}
-	err := x.xattrs(m, func(attr string, value []byte) error {
+	err = x.setXattrs(&m, func(attr string, value []byte) error {
 		return unix.Lsetxattr(fmt.Sprintf("/proc/self/fd/%d/%s", d.fd, name), attr, value, 0)
 	})
 	if err != nil {
@@ -55,30 +180,25 @@ func (x *extractor) applyAt(d *dir, name string, m meta, chmod bool) error {
 			return fmt.Errorf("set the mode %o: %w", m.mode, err)
 		}
 	}
-	ts := timespecs(m.atime, m.mtime)
-	if err := unix.UtimesNanoAt(d.fd, name, ts[:], unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	if err := unix.UtimesNanoAt(d.fd, name, m.times[:], unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return fmt.Errorf("set the times: %w", err)
 	}
 	return nil
 }
 
-// xattrs sets the extended attributes of an entry.
-func (x *extractor) xattrs(m meta, set func(name string, value []byte) error) error {
-	for key, value := range m.xattrs {
-		name, ok := strings.CutPrefix(key, paxXattr)
-		if !ok || value == "" || unwanted(name) { // an empty value takes a record back (POSIX pax)
-			continue
-		}
-		err := set(name, []byte(value))
+// setXattrs sets the extended attributes of an entry.
+func (x *extractor) setXattrs(m *meta, set func(name string, value []byte) error) error {
+	for _, a := range m.xattrs {
+		err := set(a.name, []byte(a.value))
 		switch {
 		case err == nil:
 		case err == unix.ENOTSUP,
-			err == unix.EPERM && (x.opt.Rootless || strings.HasPrefix(name, "user.")):
+			err == unix.EPERM && (x.opt.Rootless || strings.HasPrefix(a.name, "user.")):
 			// The file system has none, or the kernel allows none of this kind
 			// here (user.* on a symlink, say): the image works without.
-			x.stats.NoXattr++
+			x.left.xattrs.Add(1)
 		default:
-			return fmt.Errorf("set the extended attribute %s: %w", name, err)
+			return fmt.Errorf("set the extended attribute %s: %w", a.name, err)
 		}
 	}
 	return nil
@@ -92,18 +212,10 @@ func unwanted(name string) bool {
 		strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.")
 }
 
-func timespecs(atime, mtime time.Time) [2]unix.Timespec {
-	return [2]unix.Timespec{
-		unix.NsecToTimespec(atime.UnixNano()),
-		unix.NsecToTimespec(mtime.UnixNano()),
-	}
-}
-
 // futimes sets the times of an open file: utimensat(2) without a path, for which
 // x/sys has no wrapper.
-func futimes(fd int, atime, mtime time.Time) error {
-	ts := timespecs(atime, mtime)
-	_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(&ts)), 0, 0, 0)
+func futimes(fd int, times *[2]unix.Timespec) error {
+	_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(times)), 0, 0, 0)
 	if errno != 0 {
 		return errno
 	}

@@ -1,11 +1,12 @@
 package unpack
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path"
 	"strings"
-	"time"
 
 	"github.com/vbatts/tar-split/archive/tar"
 	"golang.org/x/sys/unix"
@@ -18,6 +19,10 @@ import (
 func (x *extractor) node(d *dir, base string, h *tar.Header, content io.Reader) error {
 	m, err := metaOf(h)
 	if err != nil {
+		return err
+	}
+	x.mark(&m, d)
+	if err := x.room.take(h.Size); err != nil {
 		return err
 	}
 	switch h.Typeflag {
@@ -45,62 +50,37 @@ func (x *extractor) node(d *dir, base string, h *tar.Header, content io.Reader) 
 func (x *extractor) file(d *dir, base string, m meta, h *tar.Header, content io.Reader) error {
 	var fd int
 	err := x.replacing(d, base, func() (err error) {
-		fd, err = unix.Openat(d.fd, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		fd, err = unix.Openat(d.fd, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, m.mode&0o777)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("create the file: %w", err)
 	}
-	if h.Size > 0 {
-		err = x.fill(fd, content)
-	}
-	if err == nil {
-		err = x.apply(fd, m)
-	}
-	// Close reports what a network file system or a quota has to say.
-	if cerr := unix.Close(fd); err == nil && cerr != nil {
-		err = fmt.Errorf("write the file: %w", cerr)
-	}
 	x.stats.Size += h.Size
-	return err
-}
-
-func (x *extractor) fill(fd int, content io.Reader) error {
-	for {
-		n, err := content.Read(x.buf)
-		for b := x.buf[:n]; len(b) > 0; {
-			w, err := unix.Write(fd, b)
-			if err == unix.EINTR {
-				continue
-			}
-			if err != nil {
-				return fmt.Errorf("write the file: %w", err)
-			}
-			b = b[w:]
-		}
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return x.tarError(err)
-		}
+	if err := x.out.write(fd, h.Name, m, h.Size, content); err != nil {
+		return x.tarError(err)
 	}
+	return nil
 }
 
 func (x *extractor) directory(d *dir, base string, m meta) error {
-	over := false
-	err := unix.Mkdirat(d.fd, base, 0o700)
+	over, old := false, false
+	mode := m.mode
+	if x.opt.Rootless {
+		mode |= 0o700 // until it is closed
+	}
+	err := unix.Mkdirat(d.fd, base, mode&0o777)
 	if err == unix.EEXIST {
 		var st unix.Stat_t
 		if err := unix.Fstatat(d.fd, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return err
 		}
-		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		if old = st.Mode&unix.S_IFMT == unix.S_IFDIR; old {
 			err = nil
 		} else {
 			over = true
 			if err = x.remove(d, base); err == nil {
-				err = unix.Mkdirat(d.fd, base, 0o700)
+				err = unix.Mkdirat(d.fd, base, mode&0o777)
 			}
 		}
 	}
@@ -112,23 +92,31 @@ func (x *extractor) directory(d *dir, base string, m meta) error {
 		return err
 	}
 	defer sub.drop()
+	if err := sub.touch(); err != nil {
+		return err
+	}
 	if over { // what stood here, most often a whiteout, must go on hiding what is below
 		if err := x.opaque(sub); err != nil {
 			return err
 		}
 	}
-	x.late[sub.path()] = lateDir{mode: m.mode, atime: m.atime, mtime: m.mtime}
-	m.mode |= 0o700
-	return x.apply(sub.fd, m)
+	sub.stamp.become(m, x.opt.Rootless)
+	if old || mode != m.mode { // it has an owner and a mode that are not those of a new one
+		m.mode, m.chmod = mode, true
+		m.chown = m.chown || old && !x.plain
+	}
+	return x.dress(sub.fd, &m)
 }
 
 // implied is told of a directory that an entry needed and no entry made.
 func (x *extractor) implied(parent *dir, name string, over bool) error {
+	if (!x.fresh.known || x.inherits(parent)) && !x.plain {
+		if err := unix.Fchownat(parent.fd, name, os.Geteuid(), os.Getegid(), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return err
+		}
+	}
 	if err := unix.Fchmodat(parent.fd, name, 0o755, 0); err != nil { // whatever the umask is
 		return err
-	}
-	if len(x.late) > 0 { // another directory may have stood here before
-		delete(x.late, path.Join(parent.path(), name))
 	}
 	if !over {
 		return nil
@@ -138,8 +126,10 @@ func (x *extractor) implied(parent *dir, name string, over bool) error {
 
 // clear removes a file that stands where a directory is needed.
 func (x *extractor) clear(parent *dir, name string) error {
-	x.replaced = true
-	return unix.Unlinkat(parent.fd, name, 0)
+	if err := parent.touch(); err != nil {
+		return err
+	}
+	return x.drop(parent, name)
 }
 
 // hardlink links to something that this layer brought before. As in Docker it
@@ -195,17 +185,18 @@ func (x *extractor) special(d *dir, base string, m meta, h *tar.Header) error {
 		if h.Devmajor < 0 || h.Devmajor >= 1<<12 || h.Devminor < 0 || h.Devminor >= 1<<20 {
 			return fault.New(fault.Corrupt, "the device number %d:%d is out of range", h.Devmajor, h.Devminor)
 		}
-		if x.opt.Rootless {
-			x.stats.NoDevice++
-			return nil
-		}
 		kind = unix.S_IFCHR
 		if h.Typeflag == tar.TypeBlock {
 			kind = unix.S_IFBLK
 		}
 		dev = int(unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor)))
 	}
-	if err := x.replacing(d, base, func() error { return unix.Mknodat(d.fd, base, kind|0o600, dev) }); err != nil {
+	err := x.replacing(d, base, func() error { return unix.Mknodat(d.fd, base, kind|0o600, dev) })
+	if err == unix.EPERM && x.opt.Rootless && h.Typeflag != tar.TypeFifo {
+		x.left.devices.Add(1)
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("create the device or fifo: %w", err)
 	}
 	return x.applyAt(d, base, m, true)
@@ -225,37 +216,19 @@ func (x *extractor) replacing(d *dir, base string, create func() error) error {
 
 // remove deletes what an earlier entry of the layer made.
 func (x *extractor) remove(d *dir, base string) error {
-	x.replaced = true
 	x.tree.forget() // the path that is open may lead through it
-	return removeAll(d.fd, base)
+	return x.drop(d, base)
 }
 
-// meta is what an entry says of a file beside its content.
-type meta struct {
-	uid, gid     int
-	mode         uint32 // permissions, setuid, setgid and sticky
-	atime, mtime time.Time
-	xattrs       map[string]string // PAX records, those that are xattrs among them
+// drop deletes a name, and counts what goes with it.
+func (x *extractor) drop(d *dir, name string) error {
+	x.out.wait() // sizes of files that are being written are not to be counted
+	n, err := removeAll(d.fd, name)
+	x.stats.Size -= n
+	return err
 }
 
-func metaOf(h *tar.Header) (meta, error) {
-	const maxID = 1<<32 - 2 // -1 means "leave it" to chown
-	if h.Uid < 0 || int64(h.Uid) > maxID || h.Gid < 0 || int64(h.Gid) > maxID {
-		return meta{}, fault.New(fault.Corrupt, "the owner %d:%d is out of range", h.Uid, h.Gid)
-	}
-	m := meta{uid: h.Uid, gid: h.Gid, mode: uint32(h.Mode & 0o7777), mtime: bound(h.ModTime), xattrs: h.PAXRecords}
-	m.atime = m.mtime
-	if h.AccessTime.After(h.ModTime) {
-		m.atime = bound(h.AccessTime)
-	}
-	return m, nil
-}
-
-// bound replaces times that not every file system can hold by the epoch, as
-// Docker does.
-func bound(t time.Time) time.Time {
-	if t.Before(time.Unix(0, 0)) || t.After(time.Unix(0, 1<<63-1)) {
-		return time.Unix(0, 0)
-	}
-	return t
+// gone tells the errors of a path that does not lead to a directory.
+func gone(err error) bool {
+	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
 }

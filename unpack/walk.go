@@ -50,71 +50,51 @@ func openOwn(fd int, name string) (int, error) {
 }
 
 // removeAll deletes name in the directory fd and all that is below it. It
-// follows no symlink, and something that is not there is no error.
-func removeAll(fd int, name string) error {
-	err := unix.Unlinkat(fd, name, 0)
-	if err == nil || err == unix.ENOENT {
-		return nil
-	}
-	if err != unix.EISDIR {
-		return fmt.Errorf("remove %s: %w", name, err)
+// follows no symlink, and something that is not there is no error. It returns
+// the bytes of files and symlinks of which the last name went.
+func removeAll(fd int, name string) (size int64, err error) {
+	var st unix.Stat_t
+	switch err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); {
+	case err == unix.ENOENT:
+		return 0, nil
+	case err != nil:
+		return 0, fmt.Errorf("remove %s: %w", name, err)
+	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
+		if err := unix.Unlinkat(fd, name, 0); err != nil && err != unix.ENOENT {
+			return 0, fmt.Errorf("remove %s: %w", name, err)
+		}
+		if st.Nlink > 1 {
+			return 0, nil
+		}
+		return st.Size, nil
 	}
 	sub, err := openOwn(fd, name)
 	if err != nil {
-		return fmt.Errorf("remove %s: %w", name, err)
+		return 0, fmt.Errorf("remove %s: %w", name, err)
 	}
 	defer unix.Close(sub)
-	names, err := readDir(sub)
+	size, err = empty(sub)
 	if err != nil {
-		return fmt.Errorf("remove %s: %w", name, err)
-	}
-	for _, n := range names {
-		if err := removeAll(sub, n); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
+		return size, fmt.Errorf("%s: %w", name, err)
 	}
 	if err := unix.Unlinkat(fd, name, unix.AT_REMOVEDIR); err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("remove %s: %w", name, err)
+		return size, fmt.Errorf("remove %s: %w", name, err)
 	}
-	return nil
+	return size, nil
 }
 
-// sizeOf adds up what is below the directory fd as Docker does for a layer's
-// size (moby's directory.Size): everything but directories, each inode once.
-func sizeOf(fd int) (int64, error) {
-	seen := make(map[uint64]bool)
-	var walk func(fd int) (int64, error)
-	walk = func(fd int) (total int64, err error) {
-		names, err := readDir(fd)
-		if err != nil {
-			return 0, err
-		}
-		for _, name := range names {
-			var st unix.Stat_t
-			if err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-				return 0, err
-			}
-			if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-				if st.Size > 0 && !seen[st.Ino] {
-					total += st.Size
-					if st.Nlink > 1 {
-						seen[st.Ino] = true
-					}
-				}
-				continue
-			}
-			sub, err := openDir(fd, name)
-			if err != nil {
-				return 0, err
-			}
-			n, err := walk(sub)
-			unix.Close(sub)
-			if err != nil {
-				return 0, err
-			}
-			total += n
-		}
-		return total, nil
+// empty deletes all that is in the directory fd, as removeAll does.
+func empty(fd int) (size int64, err error) {
+	names, err := readDir(fd)
+	if err != nil {
+		return 0, err
 	}
-	return walk(fd)
+	for _, name := range names {
+		n, err := removeAll(fd, name)
+		size += n
+		if err != nil {
+			return size, err
+		}
+	}
+	return size, nil
 }

@@ -2,9 +2,6 @@ package unpack
 
 import (
 	"fmt"
-	"io"
-	"path"
-	"strings"
 
 	"github.com/vbatts/tar-split/archive/tar"
 	"golang.org/x/sys/unix"
@@ -25,13 +22,14 @@ const (
 // the layer's root, and no symlink is in them.
 type Whiteouts interface {
 	// Whiteout deletes name, of the directory dir, which is open as fd, from the
-	// layers below. This layer has had nothing of that name so far.
+	// layers below. This layer has nothing of that name.
 	Whiteout(fd int, dir, name string, uid, gid int) error
-	// Unwhiteout takes a Whiteout back, unless something stands in its place by
-	// now.
-	Unwhiteout(fd int, dir, name string) error
 	// Opaque hides everything that the layers below have in dir, open as fd.
 	Opaque(fd int, dir string) error
+	// IsOpaque tells if a directory is known to be opaque, and Unwhiteout takes
+	// back the Whiteouts in it and below: there is nothing left that they hide.
+	IsOpaque(fd int) bool
+	Unwhiteout(fd int) error
 }
 
 // Overlay writes deletions as overlayfs reads them: a character device 0:0 for
@@ -63,15 +61,6 @@ func (o Overlay) Whiteout(fd int, _, name string, uid, gid int) error {
 	return unix.Fchownat(fd, name, uid, gid, unix.AT_SYMLINK_NOFOLLOW)
 }
 
-// Unwhiteout implements [Whiteouts].
-func (Overlay) Unwhiteout(fd int, _, name string) error {
-	var st unix.Stat_t
-	if err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err == nil && isWhiteout(&st) {
-		return unix.Unlinkat(fd, name, 0)
-	}
-	return nil
-}
-
 // isWhiteout recognizes overlayfs' whiteout on disk.
 func isWhiteout(st *unix.Stat_t) bool { return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0 }
 
@@ -84,35 +73,59 @@ func (o Overlay) Opaque(fd int, _ string) error {
 	return nil
 }
 
-// shadows remembers the whiteouts of a layer, since a directory can become
-// opaque after them.
-type shadows struct {
-	names  map[string][]string // directory → names whited out in it
-	opaque map[string]bool
+// IsOpaque implements [Whiteouts].
+func (o Overlay) IsOpaque(fd int) bool {
+	var value [1]byte
+	n, err := unix.Fgetxattr(fd, o.OpaqueXattr(), value[:])
+	return err == nil && n == 1 && value[0] == 'y'
 }
 
-// finish drops whiteouts inside of opaque directories, where there is nothing
-// left to hide and Docker would show a ghost of a name. The tree follows no
-// symlinks any more.
-func (s *shadows) finish(x *extractor) error {
-	for dir := range s.opaque {
-		if len(s.names[dir]) == 0 {
-			continue
-		}
-		d, err := x.tree.open(dir, false)
-		if err != nil {
-			if gone(err) {
-				continue
-			}
+// Unwhiteout implements [Whiteouts]. It goes into no directory that is opaque:
+// there it was before.
+func (o Overlay) Unwhiteout(fd int) error {
+	names, err := readDir(fd)
+	if err != nil {
+		return err
+	}
+	var own unix.Stat_t // its times are not to change
+	if err := unix.Fstat(fd, &own); err != nil {
+		return err
+	}
+	removed := false
+	for _, name := range names {
+		var st unix.Stat_t
+		if err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return err
 		}
-		for _, name := range s.names[dir] {
-			if err := x.opt.Whiteouts.Unwhiteout(d.fd, dir, name); err != nil {
-				return fmt.Errorf("%s: %w", path.Join(dir, name), err)
-			}
+		switch {
+		case isWhiteout(&st):
+			err, removed = unix.Unlinkat(fd, name, 0), true
+		case st.Mode&unix.S_IFMT == unix.S_IFDIR:
+			err = o.unwhiteoutIn(fd, name)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	return nil
+	if !removed {
+		return nil
+	}
+	return futimes(fd, &[2]unix.Timespec{own.Atim, own.Mtim})
+}
+
+func (o Overlay) unwhiteoutIn(fd int, name string) error {
+	sub, err := openDir(fd, name)
+	if err == unix.EACCES { // closed to a user who is not root: at worst, ghosts of names stay
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(sub)
+	if o.IsOpaque(sub) {
+		return nil
+	}
+	return o.Unwhiteout(sub)
 }
 
 func (x *extractor) whiteout(d *dir, name string, h *tar.Header) error {
@@ -134,51 +147,54 @@ func (x *extractor) whiteout(d *dir, name string, h *tar.Header) error {
 	if _, err := metaOf(h); err != nil {
 		return err
 	}
-	parent := d.path()
-	if x.shadow.names == nil {
-		x.shadow.names = make(map[string][]string)
+	if hidden, err := x.hidden(d); hidden || err != nil {
+		return err // Docker would show a ghost of a name
 	}
-	x.shadow.names[parent] = append(x.shadow.names[parent], name)
-	return x.opt.Whiteouts.Whiteout(d.fd, parent, name, h.Uid, h.Gid)
+	if err := x.room.take(0); err != nil {
+		return err
+	}
+	return x.opt.Whiteouts.Whiteout(d.fd, d.path(), name, h.Uid, h.Gid)
+}
+
+// hidden tells if d or a directory that it is in is opaque. The root's opaqueness
+// does not count: overlayfs takes no notice of it.
+func (x *extractor) hidden(d *dir) (bool, error) {
+	for at := d.keep(); ; {
+		if at.up == nil || x.opt.Whiteouts.IsOpaque(at.fd) {
+			opaque := at.up != nil
+			at.drop()
+			return opaque, nil
+		}
+		var err error
+		if at, err = at.parent(); err != nil {
+			return false, err
+		}
+	}
 }
 
 func (x *extractor) opaque(d *dir) error {
-	if x.shadow.opaque == nil {
-		x.shadow.opaque = make(map[string]bool)
+	hidden, err := x.hidden(d)
+	if err != nil {
+		return err
 	}
-	name := d.path()
-	x.shadow.opaque[name] = true
-	return x.opt.Whiteouts.Opaque(d.fd, name)
+	if err := x.opt.Whiteouts.Opaque(d.fd, d.path()); err != nil {
+		return err
+	}
+	if hidden || d.up == nil {
+		return nil
+	}
+	return x.opt.Whiteouts.Unwhiteout(d.fd)
 }
 
 // opaqueAt makes the directory called name in d opaque.
 func (x *extractor) opaqueAt(d *dir, name string) error {
-	fd, err := openDir(d.fd, name)
+	sub, err := x.tree.sub(d, name)
 	if err != nil {
 		return err
 	}
-	sub := newDir(fd, d.keep(), name)
 	defer sub.drop()
+	if err := sub.touch(); err != nil {
+		return err
+	}
 	return x.opaque(sub)
-}
-
-// aufs handles what AUFS kept for itself at the top of a layer. Of that only
-// the files of plnk matter: later entries are hardlinks to them. They are kept
-// until the end in a directory that no entry can name.
-func (x *extractor) aufs(h *tar.Header, top, base string, content io.Reader) error {
-	if top != plnkDir || h.Typeflag != tar.TypeReg || strings.HasPrefix(base, whiteoutPrefix) {
-		return nil
-	}
-	if x.plnk == nil {
-		// A symlink can have led here before.
-		if err := unix.Mkdirat(x.tree.root.fd, plnkDir, 0o700); err != nil && err != unix.EEXIST {
-			return err
-		}
-		fd, err := openDir(x.tree.root.fd, plnkDir)
-		if err != nil {
-			return err
-		}
-		x.plnk = newDir(fd, x.tree.root.keep(), plnkDir)
-	}
-	return x.node(x.plnk, base, h, content)
 }
