@@ -113,18 +113,18 @@ func writeLayer(ctx context.Context, dir string, l Layer) (b *blob, err error) {
 	buffered := bufio.NewWriterSize(out, 256<<10)
 	z := gzip.NewWriter(buffered)
 	plain := &sink{ctx: ctx, w: z, sum: sha256.New()}
-	w := newTarWriter(plain)
-	if err := w.layer(ctx, l); err != nil {
+	entries, err := WriteTar(ctx, plain, l)
+	if err != nil {
 		return nil, err
 	}
-	for _, end := range []func() error{w.tw.Close, z.Close, buffered.Flush} {
+	for _, end := range []func() error{z.Close, buffered.Flush} {
 		if err := end(); err != nil {
 			return nil, fmt.Errorf("write a layer: %w", err)
 		}
 	}
 	b = &blob{
 		digest: out.hash(), size: out.n,
-		diffID: plain.hash(), plain: plain.n, entries: w.entries,
+		diffID: plain.hash(), plain: plain.n, entries: entries,
 	}
 	b.path = filepath.Join(dir, b.digest.Hex)
 	if err := os.Chmod(f.Name(), 0o644); err != nil {
@@ -134,6 +134,19 @@ func writeLayer(ctx context.Context, dir string, l Layer) (b *blob, err error) {
 		return nil, err
 	}
 	return b, f.Close()
+}
+
+// WriteTar writes a layer as a plain tar, and returns how many entries it has.
+// No two of them have the same name.
+func WriteTar(ctx context.Context, to io.Writer, l Layer) (entries int, err error) {
+	w := newTarWriter(to)
+	if err := w.layer(ctx, l); err != nil {
+		return 0, err
+	}
+	if err := w.tw.Close(); err != nil {
+		return 0, fmt.Errorf("write a layer: %w", err)
+	}
+	return w.entries, nil
 }
 
 // sink passes bytes on, hashes and counts them. It holds a context since Write
