@@ -10,7 +10,7 @@ FUZZTIME   ?= 10m
 
 # What end-to-end tests need beside Go, as Debian calls it. The race detector
 # needs a C compiler.
-PACKAGES    = docker.io docker-registry pigz gcc libc6-dev e2fsprogs
+PACKAGES    = docker.io docker-registry pigz gcc libc6-dev e2fsprogs strace
 
 # End-to-end tests start daemons and mount things.
 ROOT       := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo --preserve-env=PATH,HOME,GOPATH,GOCACHE,GOPROXY,GOFLAGS,CI')
@@ -42,6 +42,7 @@ lint: ## gofmt, vet, staticcheck
 	$(GO) vet -tags e2e ./e2e/... ./daemon
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) run $(STATICCHECK) -tags e2e ./e2e/... ./daemon
+	cd e2e/bench/peers && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./...
 
 deps: ## install the Debian packages that tests need, where they are missing
 	@missing=; for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
@@ -50,7 +51,7 @@ deps: ## install the Debian packages that tests need, where they are missing
 		$(ROOT) apt-get update -q >/dev/null && $(ROOT) env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing >/dev/null; \
 	fi
 
-bench: build deps ## figures against docker pull, docker load and containerd (needs root and time; BENCH='-run store -n 5')
+bench: build deps ## figures against docker, containerd, tar and others (needs root and time; BENCH='-run store -n 5')
 	$(GO) build -o dist/bench ./e2e/bench
 	$(ROOT) dist/bench -fastpull ./fastpull $(BENCH)
 

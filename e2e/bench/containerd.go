@@ -12,7 +12,7 @@ import (
 
 // byContainerd pulls with ctr into a containerd of its own.
 func (b *bench) byContainerd(img *testImage) entrant {
-	return entrant{"ctr images pull", img, func(ctx context.Context, d *disk) (f figures, err error) {
+	return entrant{name: "ctr images pull", image: img, turn: func(ctx context.Context, d *disk) (f figures, err error) {
 		c, err := b.startContainerd(ctx, d)
 		if err != nil {
 			return f, err

@@ -12,7 +12,8 @@ import (
 // entrant is one who competes.
 type entrant struct {
 	name  string
-	image *testImage
+	image *testImage // or
+	tar   *testTar
 	turn  func(ctx context.Context, d *disk) (figures, error)
 }
 
@@ -38,30 +39,51 @@ var (
 // bench is a run of the program.
 type bench struct {
 	builds  []fastpull
-	against []string // names of otherPullers
+	untars  []fastpull // builds of untar
+	peers   string     // the program, when it was built
+	against []string   // names of others
 	cache   string
 	temp    string
 	source  *source
 	rounds  int
 	limit   time.Duration // for a turn
+	scale   float64       // of trees that are made up
+	tars    map[string]*testTar
 }
 
-// The other programs that can compete.
+// The others that can compete. Containerd is a program where images are pulled,
+// and a library where a tar is extracted.
 const (
-	docker = "docker"
-	ctr    = "containerd"
+	docker     = "docker"
+	ctr        = "containerd"
+	tarProgram = "tar"
+	goArchive  = "go-archive"
+	umoci      = "umoci"
 )
 
-// contestNames are all there are, in the order in which they are held.
-var contestNames = []string{"store/multi", "store/one", "load/multi", "again/multi", "memory"}
+var others = []string{docker, ctr, tarProgram, goArchive, umoci}
 
-// contests prepares those whose names match, and the images that they need.
-func (b *bench) contests(ctx context.Context, match *regexp.Regexp) ([]*contest, error) {
+// contestNames are all there are, in the order in which they are held.
+var contestNames = []string{
+	"store/multi", "store/one", "load/multi", "again/multi", "memory",
+	"files/share", "files/go", "files/libs", "files/python", "files/empty",
+}
+
+// ofFiles tells the contests that extract a plain tar, which pull nothing.
+func ofFiles(name string) bool { return filepath.Dir(name) == "files" }
+
+// matching are the names that match, of all contests or of those of files.
+func matching(match *regexp.Regexp, files bool) []string {
+	return slices.DeleteFunc(slices.Clone(contestNames), func(name string) bool {
+		return files && !ofFiles(name) || !match.MatchString(name)
+	})
+}
+
+// contests prepares those of these names, and the images and tars that they
+// need.
+func (b *bench) contests(ctx context.Context, names []string) ([]*contest, error) {
 	var list []*contest
-	for _, name := range contestNames {
-		if !match.MatchString(name) {
-			continue
-		}
+	for _, name := range names {
 		c := &contest{name: name, metric: wallTime}
 		kind := filepath.Base(name)
 		var err error
@@ -72,6 +94,11 @@ func (b *bench) contests(ctx context.Context, match *regexp.Regexp) ([]*contest,
 			err = b.loadContest(ctx, c, kind)
 		case "again":
 			err = b.forBuilds(ctx, c, b.again, kind)
+		case "files":
+			if kind == empty {
+				c.metric = peakSize
+			}
+			err = b.filesContest(ctx, c, kind)
 		default:
 			c.metric = peakSize
 			err = b.forBuilds(ctx, c, b.toStore, multi, double)
@@ -151,33 +178,56 @@ func (b *bench) hold(ctx context.Context, c *contest) error {
 
 // turn gives an entrant a new disk and a limited time.
 func (b *bench) turn(ctx context.Context, e entrant) (f figures, err error) {
+	err = b.onDisk(ctx, e.subject(), func(ctx context.Context, d *disk) (err error) {
+		f, err = e.turn(ctx, d)
+		return err
+	})
+	return f, err
+}
+
+// subject is what an entrant works on.
+type subject struct {
+	name, text string
+	size       int64 // plain
+	entries    int
+}
+
+func (e entrant) subject() subject {
+	if e.tar != nil {
+		return e.tar.subject()
+	}
+	return subject{e.image.Name, e.image.String(), e.image.Stats.Plain, e.image.Stats.Entries}
+}
+
+// onDisk does something on a new disk that has room for s, in a limited time.
+func (b *bench) onDisk(ctx context.Context, s subject, do func(context.Context, *disk) error) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, b.limit, fmt.Errorf("not done after %v", b.limit))
 	defer cancel()
-	if err := enoughMemory(e.image); err != nil {
-		return f, err
+	if err := enoughMemory(s); err != nil {
+		return err
 	}
-	d, err := newDisk(ctx, filepath.Join(b.temp, "disk"))
+	d, err := newDisk(ctx, filepath.Join(b.temp, "disk"), s.entries)
 	if err != nil {
-		return f, err
+		return err
 	}
 	defer func() {
 		if cerr := d.close(); err == nil {
 			err = cerr
 		}
 	}()
-	return e.turn(ctx, d)
+	return do(ctx, d)
 }
 
 // enoughMemory refuses to begin what the disk in memory has no room for: an
 // image may be there as plain tars and as files, and for a moment in the page
 // cache too.
-func enoughMemory(img *testImage) error {
+func enoughMemory(s subject) error {
 	free, err := availableMemory()
 	if err != nil {
 		return err
 	}
-	if need := 3 * img.Stats.Plain; free < need {
-		return fmt.Errorf("%d MiB of memory are free, and a disk in memory for %s takes up to %d MiB", free>>20, img.Name, need>>20)
+	if need := 3 * s.size; free < need {
+		return fmt.Errorf("%d MiB of memory are free, and a disk in memory for %s takes up to %d MiB", free>>20, s.name, need>>20)
 	}
 	return nil
 }

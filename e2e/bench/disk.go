@@ -15,16 +15,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// diskSize is the size of a disk in bytes. Only what is written takes memory.
-const diskSize = 12 << 30
+// A disk's size in bytes, of which only what is written takes memory, and how
+// many inodes it has at least: as many as mkfs gives to that size by itself.
+const (
+	diskSize   = 12 << 30
+	diskInodes = diskSize >> 14
+)
 
 // disk is a new ext4 in memory.
 type disk struct{ dir string } // where it is mounted
 
-// newDisk makes one and mounts it at dir, which it creates. Its file is a memfd
+// newDisk makes one with room for so many entries and mounts it at dir, which it
+// creates. Its file is a memfd
 // and the loop device clears itself, so that unmounting is all that has to be
 // done to get rid of it.
-func newDisk(ctx context.Context, dir string) (d *disk, err error) {
+func newDisk(ctx context.Context, dir string, entries int) (d *disk, err error) {
 	fail := func(doing string, err error) (*disk, error) {
 		return nil, fmt.Errorf("make a disk in memory: %s: %w", doing, err)
 	}
@@ -43,7 +48,8 @@ func newDisk(ctx context.Context, dir string) (d *disk, err error) {
 	}
 	defer loop.Close() // the mount holds it
 	mkfs := command{program: "mkfs.ext4", args: []string{
-		"-q", "-F", "-m", "0", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0", loop.Name(),
+		"-q", "-F", "-m", "0", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0",
+		"-N", strconv.Itoa(max(diskInodes, entries+entries/8)), loop.Name(),
 	}}
 	if _, _, err := mkfs.run(ctx); err != nil {
 		return fail("make the file system", err)

@@ -1,9 +1,12 @@
 // Command bench measures fastpull against what else pulls images: docker pull,
-// containerd, docker load, and other builds of fastpull. It needs root, and
-// Debian's packages docker.io, docker-registry, pigz and e2fsprogs.
+// containerd, docker load, and other builds of fastpull; and its extraction
+// against tar and what extracts layers elsewhere. It needs root, and Debian's
+// packages docker.io, docker-registry, pigz, e2fsprogs and strace.
 //
 //	go run ./e2e/bench -fastpull ./fastpull
 //	go run ./e2e/bench -fastpull ./old,./new -against none -run store
+//	go run ./e2e/bench -run files
+//	go run ./e2e/bench -run files/share -syscalls
 //
 // # What is measured
 //
@@ -11,9 +14,21 @@
 //	load/multi              into an Engine, against docker load of a local plain tar
 //	again/multi             a second pull of an image that the store has
 //	memory                  the peak of multi, and of an image twice its size
+//	files/share, go, libs   from a plain tar to files, against tar -x, containerd's
+//	                        archive.Apply, go-archive's UntarUncompressed and
+//	                        umoci's UnpackLayer
+//	files/python            the same with a tree of 100,000 small files
+//	files/empty             the peak with a million empty files, against tar -x
 //
-// The images are made of directories of this machine, once, and kept with the
-// registry in the cache folder; deleting it makes them anew.
+// The images and tars are made of directories of this machine, once, and kept
+// with the registry in the cache folder; deleting it makes them anew. The trees
+// of files/python and files/empty are made up, the same everywhere.
+//
+// In files/ fastpull is the program untar, which does what fastpull does for its
+// store with the plain bytes of a layer: it writes the files and tar-split, and
+// hashes the bytes for the diffID. The others write the files. With -syscalls
+// each runs under strace, which counts its calls; those that only wait (futex,
+// nanosleep) are more than without strace.
 //
 // # How
 //
@@ -23,7 +38,9 @@
 // own on it where it needs one. What is flushed to that disk after the work is
 // timed by itself. The registry's share is in the machine's CPU time. After each
 // turn the ID of the image that is there is compared with the registry's: a turn
-// that did something else is an error, not a figure.
+// that did something else is an error, not a figure. A tar is in the page cache
+// before a turn, and the number of files and their sizes are compared after it;
+// of fastpull's the tar is made again from its files and tar-split.
 //
 // Whatever happens, at the end no process, mount, loop device or file outside
 // the cache folder is left. The disk's file has no name and the loop device
@@ -33,6 +50,8 @@
 //
 // main.go has the flags, contest.go who competes and the rounds, turn.go one
 // turn's measuring. fastpull.go, engine.go and containerd.go are the entrants;
-// images.go, registry.go and accesslog.go the source; disk.go, server.go,
+// images.go, registry.go and accesslog.go the source. files.go has the
+// extractors, tars.go and tree.go their tars, syscalls.go what strace counts;
+// untar and the module peers are programs that tools.go builds. disk.go, server.go,
 // process.go and machine.go the ground. stats.go and report.go tell.
 package main

@@ -69,7 +69,7 @@ func (e *engine) id(ctx context.Context, img *testImage) (string, error) {
 
 // byDocker is a docker command that gets an image into a new Engine.
 func (b *bench) byDocker(name string, img *testImage, args ...string) entrant {
-	return entrant{name, img, func(ctx context.Context, d *disk) (f figures, err error) {
+	return entrant{name: name, image: img, turn: func(ctx context.Context, d *disk) (f figures, err error) {
 		e, err := b.startEngine(ctx, d)
 		if err != nil {
 			return f, err

@@ -60,7 +60,7 @@ func (p fastpull) stored(ctx context.Context, store string, img *testImage) (str
 
 // toStore is a pull into a new store.
 func (b *bench) toStore(p fastpull, img *testImage) entrant {
-	return entrant{p.name, img, func(ctx context.Context, d *disk) (figures, error) {
+	return entrant{name: p.name, image: img, turn: func(ctx context.Context, d *disk) (figures, error) {
 		return b.pullToStore(ctx, d, p, img)
 	}}
 }
@@ -82,7 +82,7 @@ func (b *bench) pullToStore(ctx context.Context, d *disk, p fastpull, img *testI
 
 // again is the second pull into a store.
 func (b *bench) again(p fastpull, img *testImage) entrant {
-	return entrant{p.name, img, func(ctx context.Context, d *disk) (f figures, err error) {
+	return entrant{name: p.name, image: img, turn: func(ctx context.Context, d *disk) (f figures, err error) {
 		if f, err = b.pullToStore(ctx, d, p, img); err != nil {
 			return f, err
 		}
@@ -95,7 +95,7 @@ func (b *bench) again(p fastpull, img *testImage) entrant {
 
 // toEngine loads into an empty Engine.
 func (b *bench) toEngine(p fastpull, img *testImage) entrant {
-	return entrant{p.name + " --load", img, func(ctx context.Context, d *disk) (f figures, err error) {
+	return entrant{name: p.name + " --load", image: img, turn: func(ctx context.Context, d *disk) (f figures, err error) {
 		e, err := b.startEngine(ctx, d)
 		if err != nil {
 			return f, err

@@ -37,8 +37,9 @@ type testImage struct {
 
 // content says which directories the images are made of.
 type content struct {
-	groups [][]string // those of the layers of multi
-	single []string   // those of the layer of one
+	groups [][]string          // those of the layers of multi
+	single []string            // those of the layer of one
+	trees  map[string][]string // those of plain tars
 }
 
 // defaultContent are directories that many machines have much in.
@@ -64,6 +65,7 @@ func defaultContent(ctx context.Context) (content, error) {
 			{libraries},
 		},
 		single: []string{"/usr/share", goroot, "/usr/lib/jvm", libraries},
+		trees:  map[string][]string{share: {"/usr/share"}, golang: {goroot}, libs: {libraries}},
 	}.existing(), nil
 }
 
@@ -77,6 +79,7 @@ func givenContent(list string) (content, error) {
 		c.groups = append(c.groups, []string{dir})
 		c.single = append(c.single, dir)
 	}
+	c.trees = map[string][]string{share: c.single, golang: c.single, libs: c.single}
 	return c, nil
 }
 
@@ -91,6 +94,10 @@ func (c content) existing() content {
 		if dirs = slices.DeleteFunc(slices.Clone(dirs), missing); len(dirs) > 0 {
 			e.groups = append(e.groups, dirs)
 		}
+	}
+	e.trees = make(map[string][]string)
+	for kind, dirs := range c.trees {
+		e.trees[kind] = slices.DeleteFunc(slices.Clone(dirs), missing)
 	}
 	return e
 }

@@ -28,9 +28,11 @@ func main() {
 
 // options are the flags.
 type options struct {
-	fastpull, match, against, cache, dirs, json string
-	rounds                                      int
-	limit                                       time.Duration
+	fastpull, untar, match, against, cache, dirs, json string
+	rounds                                             int
+	limit                                              time.Duration
+	scale                                              float64
+	syscalls                                           bool
 }
 
 // run is main without the process. Its result is the exit code.
@@ -39,11 +41,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.StringVar(&o.fastpull, "fastpull", "./fastpull", "measure this `program`; several with commas are compared with the first")
+	flags.StringVar(&o.untar, "untar", "", "extract tars with this build of e2e/bench/untar, a `program`; several with commas are compared with the first (default: build it)")
 	flags.StringVar(&o.match, "run", ".", "hold the contests that match this `regexp`: "+strings.Join(contestNames, ", "))
 	flags.IntVar(&o.rounds, "n", 3, "have `N` rounds")
-	flags.StringVar(&o.against, "against", docker+","+ctr, "compare with these, or with none")
-	flags.StringVar(&o.cache, "cache", "", "keep the images in `DIR` (default: fastpull-bench in the user's cache folder)")
-	flags.StringVar(&o.dirs, "dirs", "", "make the images of these directories, a layer each, in place of the big ones")
+	flags.StringVar(&o.against, "against", strings.Join(others, ","), "compare with those of this `list` that can do what a contest is about, or with none")
+	flags.StringVar(&o.cache, "cache", "", "keep images and tars in `DIR` (default: fastpull-bench in the user's cache folder)")
+	flags.StringVar(&o.dirs, "dirs", "", "make the images of these directories, a layer each, and the tars that are not made up of all of them, in place of the big ones")
+	flags.Float64Var(&o.scale, "scale", 1, "make `F` times as many files up for files/python and files/empty")
+	flags.BoolVar(&o.syscalls, "syscalls", false, "count system calls in place of time, in the contests files/ that match, once for each")
 	flags.StringVar(&o.json, "json", "", "write all figures to `FILE`")
 	flags.DurationVar(&o.limit, "timeout", 10*time.Minute, "give up a turn after this `time`")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
@@ -72,7 +77,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func (o options) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
-	b := &bench{rounds: o.rounds, limit: o.limit}
+	b := &bench{rounds: o.rounds, limit: o.limit, scale: o.scale}
 	match, err := regexp.Compile(o.match)
 	if err != nil {
 		return fault.New(fault.Usage, "-run: %w", err)
@@ -80,25 +85,43 @@ func (o options) run(ctx context.Context, stdout, stderr io.Writer) (err error) 
 	if o.rounds < 1 {
 		return fault.New(fault.Usage, "-n %d: there has to be a round", o.rounds)
 	}
-	if !slices.ContainsFunc(contestNames, match.MatchString) {
-		return fault.New(fault.Usage, "-run %s: there are %s", o.match, strings.Join(contestNames, ", "))
+	if o.scale <= 0 || o.scale > 100 {
+		return fault.New(fault.Usage, "-scale %v: it has to be more than 0 and at most 100", o.scale)
 	}
+	if o.syscalls && o.json != "" {
+		return fault.New(fault.Usage, "-syscalls prints a table, and has nothing for -json")
+	}
+	names := matching(match, o.syscalls)
+	if len(names) == 0 {
+		return fault.New(fault.Usage, "-run %s: there are %s", o.match, strings.Join(matching(regexp.MustCompile("."), o.syscalls), ", "))
+	}
+	pulls := slices.ContainsFunc(names, func(name string) bool { return !ofFiles(name) })
 	if b.against, err = parseAgainst(o.against); err != nil {
 		return err
 	}
 	if os.Geteuid() != 0 {
 		return fault.WithHint(fault.New(fault.Denied, "only root can make disks and start dockerd"), "sudo, or su -c")
 	}
-	if b.builds, err = builds(o.fastpull); err != nil {
-		return fault.WithHint(fault.Wrap(fault.NotFound, err), "build it: go build -o fastpull .")
+	if pulls {
+		if b.builds, err = builds(o.fastpull); err != nil {
+			return fault.WithHint(fault.Wrap(fault.NotFound, err), "build it: go build -o fastpull .")
+		}
+	}
+	if o.untar != "" {
+		if b.untars, err = builds(o.untar); err != nil {
+			return fault.WithHint(fault.Wrap(fault.NotFound, err), "build it: go build ./e2e/bench/untar")
+		}
 	}
 
-	release, err := b.open(ctx, o, func(format string, args ...any) { fmt.Fprintf(stderr, format+"\n", args...) })
+	release, err := b.open(ctx, o, pulls, func(format string, args ...any) { fmt.Fprintf(stderr, format+"\n", args...) })
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	contests, err := b.contests(ctx, match)
+	if o.syscalls {
+		return b.countCalls(ctx, names, stdout)
+	}
+	contests, err := b.contests(ctx, names)
 	for _, c := range contests {
 		if err == nil {
 			err = b.hold(ctx, c)
@@ -118,16 +141,16 @@ func parseAgainst(list string) ([]string, error) {
 	}
 	names := strings.Split(list, ",")
 	for _, name := range names {
-		if name != docker && name != ctr {
-			return nil, fault.New(fault.Usage, "-against %s: there are %s and %s, or none", name, docker, ctr)
+		if !slices.Contains(others, name) {
+			return nil, fault.New(fault.Usage, "-against %s: there are %s, or none", name, strings.Join(others, ", "))
 		}
 	}
 	return names, nil
 }
 
-// open prepares the folders and starts the registry. What release does is all
-// that has to be done at the end.
-func (b *bench) open(ctx context.Context, o options, say func(string, ...any)) (release func() error, err error) {
+// open prepares the folders, and starts the registry if there is something to
+// pull. What release does is all that has to be done at the end.
+func (b *bench) open(ctx context.Context, o options, pulls bool, say func(string, ...any)) (release func() error, err error) {
 	var undo []func() error
 	release = func() error {
 		var errs []error
@@ -170,6 +193,9 @@ func (b *bench) open(ctx context.Context, o options, say func(string, ...any)) (
 		return nil, err
 	}
 	undo = append(undo, func() error { return os.RemoveAll(b.source.temp) })
+	if !pulls {
+		return release, nil
+	}
 	if b.source.registry, err = startRegistry(ctx, filepath.Join(b.cache, "registry"), b.temp); err != nil {
 		return nil, fault.WithHint(err, "apt-get install docker-registry")
 	}

@@ -11,32 +11,44 @@ import (
 	"text/tabwriter"
 )
 
-// columns are the figures of a table.
-var columns = []struct {
+// column is a figure in a table.
+type column struct {
 	title  string
 	format string
 	of     func(figures) float64
-}{
+}
+
+// columns are those of every table.
+var columns = []column{
 	{"wall s", "%.2f", func(f figures) float64 { return f.Wall }},
 	{"machine CPU s", "%.2f", func(f figures) float64 { return f.Machine }},
 	{"own CPU s", "%.2f", func(f figures) float64 { return f.Own }},
 	{"peak MiB", "%.0f", func(f figures) float64 { return float64(f.Peak) / (1 << 20) }},
 	{"flush s", "%.2f", func(f figures) float64 { return f.Flush }},
+}
+
+// pullColumns are those of pulls besides.
+var pullColumns = []column{
 	{"manifests", "%.0f", func(f figures) float64 { return float64(f.Requests.Manifests) }},
 	{"blobs", "%.0f", func(f figures) float64 { return float64(f.Requests.Blobs) }},
 }
 
 // printTable prints what a contest came to: min, median and max of each figure.
 func (c *contest) printTable(w io.Writer) error {
-	var images []string
+	var subjects []string
 	for _, e := range c.entrants {
-		if line := e.image.Name + ": " + e.image.String(); !slices.Contains(images, line) {
-			images = append(images, line)
+		s := e.subject()
+		if line := s.name + ": " + s.text; !slices.Contains(subjects, line) {
+			subjects = append(subjects, line)
 		}
 	}
-	fmt.Fprintf(w, "\n%s, %s; rounds: %d\n%s\n", c.name, c.metric.name, len(c.rounds), strings.Join(images, "\n"))
+	fmt.Fprintf(w, "\n%s, %s; rounds: %d\n%s\n", c.name, c.metric.name, len(c.rounds), strings.Join(subjects, "\n"))
 	if len(c.rounds) == 0 {
 		return nil
+	}
+	columns := columns
+	if !ofFiles(c.name) {
+		columns = slices.Concat(columns, pullColumns)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprint(t, "  min / median / max")
@@ -87,7 +99,8 @@ type contestReport struct {
 
 type entrantReport struct {
 	Name   string     `json:"name"`
-	Image  *testImage `json:"image"`
+	Image  *testImage `json:"image,omitempty"`
+	Tar    *testTar   `json:"tar,omitempty"`
 	Metric *spread    `json:"spread,omitempty"` // of the contest's metric; seconds or bytes
 	Rounds []figures  `json:"rounds"`
 }
@@ -98,7 +111,7 @@ func writeJSON(file string, contests []*contest) error {
 	for _, c := range contests {
 		cr := contestReport{Name: c.name, Metric: c.metric.name, Ratios: c.ratios()}
 		for i, e := range c.entrants {
-			er := entrantReport{Name: e.name, Image: e.image}
+			er := entrantReport{Name: e.name, Image: e.image, Tar: e.tar}
 			for _, round := range c.rounds {
 				er.Rounds = append(er.Rounds, round[i])
 			}

@@ -177,10 +177,10 @@ func TestBuilds(t *testing.T) {
 }
 
 func TestEnoughMemory(t *testing.T) {
-	if err := enoughMemory(&testImage{}); err != nil {
+	if err := enoughMemory(subject{}); err != nil {
 		t.Error(err)
 	}
-	if err := enoughMemory(&testImage{Stats: sample.Stats{Plain: 1 << 50}}); err == nil {
+	if err := enoughMemory(subject{size: 1 << 50}); err == nil {
 		t.Error("an image of a petabyte fits")
 	}
 }
@@ -196,8 +196,11 @@ func TestWrongUse(t *testing.T) {
 		{[]string{"store"}, 2, `what is "store"?`},
 		{[]string{"-run", "("}, 2, "-run: error parsing"},
 		{[]string{"-run", "nothing"}, 2, "there are store/multi"},
+		{[]string{"-syscalls", "-run", "store"}, 2, "-run store: there are files/share, files/go"},
+		{[]string{"-syscalls", "-json", "x"}, 2, "nothing for -json"},
+		{[]string{"-scale", "0"}, 2, "-scale 0: it has to be"},
 		{[]string{"-n", "0"}, 2, "there has to be a round"},
-		{[]string{"-against", "podman"}, 2, "there are docker and containerd"},
+		{[]string{"-against", "podman"}, 2, "there are docker, containerd, tar, go-archive, umoci, or none"},
 	} {
 		var out bytes.Buffer
 		if code := run(t.Context(), c.args, &out, &out); code != c.code || !strings.Contains(out.String(), c.says) {

@@ -21,12 +21,21 @@ type figures struct {
 // work is what is measured in a turn. It tells what it has used.
 type work func(ctx context.Context) (usage, error)
 
-// measure does work on a disk and measures it.
+// measure does work on a disk and measures it, and what it asks the registry for.
 func (b *bench) measure(ctx context.Context, d *disk, do work) (f figures, err error) {
-	unix.Sync() // what others have written is not to be written in our time
 	if _, err := b.source.registry.traffic(ctx); err != nil {
 		return f, err
 	}
+	if f, err = timed(ctx, d, do); err != nil {
+		return f, err
+	}
+	f.Requests, err = b.source.registry.traffic(ctx)
+	return f, err
+}
+
+// timed does work on a disk and measures it.
+func timed(ctx context.Context, d *disk, do work) (f figures, err error) {
+	unix.Sync() // what others have written is not to be written in our time
 	before, err := machineCPU()
 	if err != nil {
 		return f, err
@@ -42,10 +51,7 @@ func (b *bench) measure(ctx context.Context, d *disk, do work) (f figures, err e
 		return f, err
 	}
 	f.Machine, f.Own, f.Peak = after-before, u.cpu, u.peak
-	if f.Flush, err = d.flush(); err != nil {
-		return f, err
-	}
-	f.Requests, err = b.source.registry.traffic(ctx)
+	f.Flush, err = d.flush()
 	return f, err
 }
 

@@ -1,0 +1,32 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"github.com/fastpull/fastpull/fault"
+)
+
+// Where the programs are that extract a plain tar. The peers are a module of
+// their own, in a folder beside untar.
+const untarPackage = "github.com/fastpull/fastpull/e2e/bench/untar"
+
+// build builds one of them, untar or peers, into the cache.
+func (b *bench) build(ctx context.Context, name string) (program string, err error) {
+	untar, _, err := command{program: "go", args: []string{"list", "-f", "{{.Dir}}", untarPackage}}.run(ctx)
+	if err != nil {
+		return "", fault.WithHint(fmt.Errorf("find the source of %s: %w", name, err), "run the benchmark in fastpull's source folder")
+	}
+	program = filepath.Join(b.cache, "bin", name)
+	b.source.say("building %s", name)
+	_, _, err = command{
+		program: "go",
+		args:    []string{"build", "-C", filepath.Join(filepath.Dir(untar), name), "-trimpath", "-buildvcs=false", "-o", program, "."},
+		env:     []string{"CGO_ENABLED=0"},
+	}.run(ctx)
+	if err != nil {
+		return "", fmt.Errorf("build %s: %w", name, err)
+	}
+	return program, nil
+}
