@@ -53,7 +53,7 @@ func FuzzExtract(f *testing.F) {
 	f.Fuzz(func(t *testing.T, script []byte) {
 		raw := makeTar(t, fuzzEntries(script)...)
 		outside, root := prison(t)
-		before, fds := beside(t, outside), openFiles(t)
+		before, fds := beside(t, outside, "root"), openFiles(t)
 		var del Deletions
 		var whole [3]bool
 		for i, o := range []ExtractOptions{
@@ -75,7 +75,7 @@ func FuzzExtract(f *testing.F) {
 				t.Errorf("Size is %d, the rule says %d", stats.Size, sizeByRule(t, dir))
 			}
 		}
-		sameTree(t, "outside", beside(t, outside), before)
+		sameTree(t, "outside", beside(t, outside, "root"), before)
 		if n := openFiles(t); n != fds {
 			t.Errorf("%d descriptors left", n-fds)
 		}
@@ -84,7 +84,7 @@ func FuzzExtract(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		sameTree(t, "outside, after Merge", beside(t, outside), before)
+		sameTree(t, "outside, after Merge", beside(t, outside, "root"), before)
 	})
 }
 

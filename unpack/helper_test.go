@@ -74,6 +74,9 @@ func (e entry) header() *tar.Header {
 	if e.kind == tar.TypeXGlobalHeader {
 		return &tar.Header{Name: e.name, Typeflag: e.kind, PAXRecords: map[string]string{"comment": "x"}}
 	}
+	if e.major < 0 || e.minor < 0 || e.major > 0o7777777 || e.minor > 0o7777777 {
+		h.Format = tar.FormatGNU // PAX has no words for such a device
+	}
 	for k, v := range e.pax {
 		if h.PAXRecords == nil {
 			h.PAXRecords = make(map[string]string)
@@ -296,4 +299,70 @@ func openFiles(t testing.TB) int {
 		t.Fatal(err)
 	}
 	return len(list)
+}
+
+// secret is what is in the files around a prison's root.
+const secret = "untouched"
+
+// prison makes a folder with a root to extract into, and beside it what no layer
+// may touch: the canary, and a folder whose name begins like the root's.
+func prison(t testing.TB) (outside, root string) {
+	t.Helper()
+	return prisonIn(t, t.TempDir())
+}
+
+func prisonIn(t testing.TB, outside string) (_, root string) {
+	t.Helper()
+	for _, dir := range []string{"root", "canary/dir", "root-evil"} {
+		if err := os.MkdirAll(filepath.Join(outside, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"canary/file", "canary/dir/file", "root-evil/file", "victim"} {
+		if err := os.WriteFile(filepath.Join(outside, name), []byte(secret), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(filepath.Join(outside, name), when, when); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return outside, filepath.Join(outside, "root")
+}
+
+// beside describes what is outside of the root, and the directory around it, but
+// for what is in the directories of the names given. Times are included: that of
+// the last change of an inode tells of what was done and undone, too.
+func beside(t testing.TB, outside string, but ...string) map[string]node {
+	t.Helper()
+	all := snapshot(t, outside)
+	all["."] = node{}
+	for name, n := range all {
+		top, _, _ := strings.Cut(name, "/")
+		if slices.Contains(but, top) {
+			delete(all, name)
+			continue
+		}
+		var st unix.Stat_t
+		if err := unix.Lstat(filepath.Join(outside, name), &st); err != nil {
+			t.Fatal(err)
+		}
+		n.what += fmt.Sprintf(" %o %d:%d links %d changed %d.%09d %d.%09d", st.Mode, st.Uid, st.Gid, st.Nlink,
+			st.Mtim.Sec, st.Mtim.Nsec, st.Ctim.Sec, st.Ctim.Nsec)
+		all[name] = n
+	}
+	return all
+}
+
+// unharmed does something that may change the directories called but, in
+// outside, and nothing else there, and that leaves no descriptor open.
+func unharmed(t testing.TB, outside, but string, do func() error) error {
+	t.Helper()
+	names := strings.Fields(but)
+	before, fds := beside(t, outside, names...), openFiles(t)
+	err := do()
+	sameTree(t, "outside", beside(t, outside, names...), before)
+	if n := openFiles(t); n != fds {
+		t.Errorf("%d descriptors are left open", n-fds)
+	}
+	return err
 }

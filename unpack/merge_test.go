@@ -26,7 +26,7 @@ func stack(t *testing.T, layers [][]entry) (shown, merged map[string]node) {
 		}
 		return p
 	}
-	root, mnt := in("m"), in("mnt")
+	root := in("m")
 	lowers := []string{in("e1"), in("e0")} // overlayfs wants two at least
 	for i, entries := range layers {
 		raw := makeTar(t, entries...)
@@ -52,6 +52,17 @@ func stack(t *testing.T, layers [][]entry) (shown, merged map[string]node) {
 			}
 		})
 	}
+	return overlayView(t, lowers...), snapshot(t, root)
+}
+
+// overlayView is what overlayfs shows of directories, the uppermost first.
+func overlayView(t *testing.T, lowers ...string) map[string]node {
+	t.Helper()
+	mnt := t.TempDir()
+	plain := strings.NewReplacer(`\`, `\\`, ":", `\:`, ",", `\,`) // a test's name is in its directory's
+	for i := range lowers {
+		lowers[i] = plain.Replace(lowers[i])
+	}
 	if err := unix.Mount("overlay", mnt, "overlay", unix.MS_RDONLY, "lowerdir="+strings.Join(lowers, ":")); err != nil {
 		t.Fatalf("mount overlay: %v", err)
 	}
@@ -60,7 +71,7 @@ func stack(t *testing.T, layers [][]entry) (shown, merged map[string]node) {
 			t.Error(err)
 		}
 	}()
-	return snapshot(t, mnt), snapshot(t, root)
+	return snapshot(t, mnt)
 }
 
 // randomLayer makes entries of few names, so that they meet.
@@ -197,7 +208,7 @@ func TestMergeOpaqueRoot(t *testing.T) {
 // it; nothing outside of the root is touched.
 func TestMergeTimesAndBounds(t *testing.T) {
 	outside, root := prison(t)
-	before := beside(t, outside)
+	before := beside(t, outside, "root")
 	old := time.Unix(1_000_000, 5)
 	at := func(e entry) entry { e.mtime = old; return e }
 	for i, entries := range [][]entry{
@@ -214,7 +225,7 @@ func TestMergeTimesAndBounds(t *testing.T) {
 			t.Fatalf("layer %d: %v", i, err)
 		}
 	}
-	sameTree(t, "outside", beside(t, outside), before)
+	sameTree(t, "outside", beside(t, outside, "root"), before)
 	if got := snapshot(t, root)["d"].mtime; !got.Equal(old) {
 		t.Errorf("the directory's time is %s", got)
 	}

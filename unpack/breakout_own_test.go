@@ -1,0 +1,122 @@
+package unpack
+
+import (
+	"archive/tar"
+	"strings"
+)
+
+// ownCases are those that this project thought of, and the CVEs of its peers that
+// no test of theirs shows.
+var ownCases = []hostile{
+	{name: "name with ..", guards: "a file in the parent of the root", layer: []entry{file("../victim", "x")}, refuse: "leads out"},
+	{name: "name with .. far up", guards: "the same, up to the host's root", layer: []entry{file(up+"etc/breakout", "x")}, refuse: "leads out"},
+	{name: "name with .. after a directory", guards: "a check of how a name begins, and of nothing more",
+		layer: []entry{folder("a"), file("a/../../victim", "x")}, refuse: "leads out"},
+	{name: "directory with ..", guards: "the mode of a directory beside the root", layer: []entry{mode(folder("../canary"), 0o777)}, refuse: "leads out"},
+	{name: "directory ..", guards: "the mode of the root's parent", layer: []entry{mode(folder(".."), 0o777)}, refuse: "leads out"},
+	{name: "whiteout of a name outside", guards: "deleting in the parent", layer: []entry{file("../.wh.victim", "")}, refuse: "leads out"},
+	{name: "opaque ..", guards: "emptying the parent", layer: []entry{file("../.wh..wh..opq", "")}, refuse: "leads out"},
+	{name: "AUFS' directory with ..", guards: "a name that is looked at by its first component only",
+		layer: []entry{file(".wh..wh.plnk/../../victim", "x")}, refuse: "leads out"},
+	{name: "file below the root's own name", guards: "a root that is replaced by a symlink's entry of the name ./.",
+		layer: []entry{symlink("./.", out), file("./victim", "x")},
+		want:  []string{`victim: file 0644 0:0 "x"`}},
+	{name: "absolute symlink as a parent", guards: "CVE-2026-17106: parents made through an absolute symlink",
+		layer: []entry{symlink("s", out), file("s/victim", "x"), folder("s/canary")},
+		want:  []string{"s: " + linkTo + "/OUT", "OUT/canary: " + dir755, `OUT/victim: file 0644 0:0 "x"`}},
+	{name: "symlink up as a parent", guards: "writing through a relative symlink", layer: []entry{symlink("s", ".."), file("s/victim", "x")},
+		want: []string{"s: " + linkTo + "..", `victim: file 0644 0:0 "x"`}},
+	{name: "symlink far up as a parent", guards: "the same, up to the host's root", layer: []entry{symlink("s", up+"elsewhere"), file("s/victim", "x")},
+		want: []string{"s: " + linkTo + up + "elsewhere", "elsewhere: " + dir755, `elsewhere/victim: file 0644 0:0 "x"`}},
+	{name: "symlink up below a directory", guards: "a target that is clean only if joined to the name as a string",
+		layer: []entry{folder("d"), symlink("d/s", "../../canary"), file("d/s/file", "x")},
+		want:  []string{"canary: " + dir755, `canary/file: file 0644 0:0 "x"`, "d: " + dir755, "d/s: " + linkTo + "../../canary"}},
+	{name: "symlink to a symlink up", guards: "a target checked before the symlinks in it are there",
+		layer: []entry{symlink("a", ".."), symlink("b", "a/.."), file("b/victim", "x")},
+		want:  []string{"a: " + linkTo + "..", "b: " + linkTo + "a/..", `victim: file 0644 0:0 "x"`}},
+	{name: "symlink entry for the root by dots", guards: "replacing the root itself", layer: []entry{symlink("a/..", out), file("victim", "x")},
+		want: []string{`victim: file 0644 0:0 "x"`}},
+	{name: "chmod through a symlink", guards: "CVE-2021-32760: a mode given by path",
+		layer: []entry{mode(symlink("s", out+"/victim"), 0o777), mode(file("./s/../t", ""), 0o777), mode(file("s", ""), 0o777)},
+		want:  []string{`s: file 0777 0:0 ""`, `t: file 0777 0:0 ""`}},
+	{name: "chmod through a hardlinked symlink", guards: "the same, by the symlink's other name",
+		layer: []entry{symlink("s", out+"/victim"), mode(hardlink("h", "s"), 0o777), mode(folder("h/x"), 0o777)},
+		want:  []string{"h: " + linkTo + "/OUT/victim links 2 =h", "s: " + linkTo + "/OUT/victim links 2 =h", "OUT/victim: " + dir755, "OUT/victim/x: dir 0777 0:0"}},
+	{name: "file over a symlink", guards: "opening what a symlink means", layer: []entry{symlink("s", out+"/victim"), file("s", "x")},
+		want: []string{`s: file 0644 0:0 "x"`}},
+	{name: "device over a symlink", guards: "the mode of a device, given by path",
+		layer: []entry{symlink("s", out+"/victim"), mode(device("s", tar.TypeChar, 1, 3), 0o777)},
+		want:  []string{"s: char 0777 0:0 1:3"}},
+	{name: "directory over a symlink", guards: "taking a symlink to a directory for the directory",
+		layer: []entry{symlink("s", out+"/canary"), mode(folder("s"), 0o777), file("s/file", "x")},
+		want:  []string{"s: dir 0777 0:0" + opaque, `s/file: file 0644 0:0 "x"`}},
+	{name: "a trailing slash after a symlink", guards: "CVE-2026-39822: the slash makes the kernel follow",
+		layer: []entry{symlink("s", out+"/canary/"), mode(folder("s/"), 0o777), owned(folder("s/./"), 9, 9)},
+		want:  []string{"s: dir 0755 9:9" + opaque}},
+	{name: "replaced directory, kept open", guards: "CVE-2025-47290: a path that was looked up before it was replaced",
+		layer: []entry{file("d/a", ""), symlink("d", out+"/canary"), file("d/file", "x")},
+		want:  []string{"d: " + linkTo + "/OUT/canary", "OUT/canary: " + dir755, `OUT/canary/file: file 0644 0:0 "x"`}},
+	{name: "implied parent through a symlink", guards: "making parents by path", layer: []entry{symlink("s", out+"/new"), file("s/a/b/c", "x")},
+		want: []string{"s: " + linkTo + "/OUT/new", "OUT/new: " + dir755, "OUT/new/a: " + dir755, "OUT/new/a/b: " + dir755, `OUT/new/a/b/c: file 0644 0:0 "x"`}},
+	{name: "dangling symlink as a parent", guards: "making a symlink's target outside", layer: []entry{symlink("s", "../new"), file("s/a", "x")},
+		want: []string{"new: " + dir755, `new/a: file 0644 0:0 "x"`, "s: " + linkTo + "../new"}},
+	{name: "hardlink out by an absolute name", guards: "CVE-2026-17106: reading and changing a file by a second name",
+		layer: []entry{hardlink("h", out+"/victim")}, refuse: "not in this layer"},
+	{name: "hardlink out by a symlink", guards: "the same, by way of a symlink", layer: []entry{symlink("s", ".."), hardlink("h", "s/victim")}, refuse: "not in this layer"},
+	{name: "hardlink to a symlink out, then written", guards: "writing to what a hardlinked symlink means",
+		layer: []entry{symlink("s", out+"/victim"), hardlink("h", "s"), file("h", "x")},
+		want:  []string{`h: file 0644 0:0 "x"`, "s: " + linkTo + "/OUT/victim"}},
+	{name: "hardlink in the place of a directory above it", guards: "a target that goes away while it is linked to",
+		layer: []entry{file("d/e/a", ""), hardlink("d", "d/e/a")}, refuse: "not in this layer"},
+	{name: "whiteout through a symlink", guards: "deleting by path",
+		layer: []entry{symlink("s", out), file("s/.wh.victim", ""), file("s/canary/.wh..wh..opq", "")},
+		want:  []string{"s: " + linkTo + "/OUT", "OUT/canary: " + dir755 + opaque, "OUT/victim: " + whiteout}},
+	{name: "whiteout of a symlink's name", guards: "deleting what a symlink means", layer: []entry{symlink("s", out+"/canary"), file(".wh.s", "")},
+		want: []string{"s: " + linkTo + "/OUT/canary"}},
+	{name: "whiteout by a device", guards: "overlayfs' own whiteouts, made by hand through a symlink",
+		layer: []entry{symlink("s", out), device("s/victim", tar.TypeChar, 0, 0), device("gone", tar.TypeChar, 0, 0)},
+		want:  []string{"gone: " + whiteout, "s: " + linkTo + "/OUT", "OUT/victim: " + whiteout}},
+	{name: "opaque directory that becomes a symlink", guards: "deletions that are made at the end, by path",
+		layer: []entry{file("d/.wh.file", ""), file("d/.wh..wh..opq", ""), symlink("d", out+"/canary")},
+		want:  []string{"d: " + linkTo + "/OUT/canary"}},
+	{name: "late times of a directory that becomes a symlink", guards: "modes and times that are set at the end, by path",
+		layer: []entry{mode(folder("d"), 0o100), mode(folder("d/dir"), 0o100), symlink("d", out+"/canary")},
+		want:  []string{"d: " + linkTo + "/OUT/canary"}},
+	{name: "AUFS' directory as a symlink", guards: "its files, written through the symlink",
+		layer: []entry{symlink(".wh..wh.plnk", out+"/canary"), file(".wh..wh.plnk/file", "x"), hardlink("h", ".wh..wh.plnk/file")},
+		want:  []string{`h: file 0644 0:0 "x"`}},
+	{name: "AUFS' directory by another name", guards: "getting at it while it is there",
+		layer: []entry{symlink("s", ".wh..wh.plnk"), file("s/a", ""), file(".wh..wh.plnk/1.2", "x")},
+		want:  []string{"s: " + linkTo + ".wh..wh.plnk"}},
+	{name: "a symlink in the place of AUFS' directory's file", guards: "writing through that",
+		layer: []entry{symlink(".wh..wh.plnk/1.2", out+"/victim"), file(".wh..wh.plnk/1.2", "x"), hardlink("h", ".wh..wh.plnk/1.2")},
+		want:  []string{`h: file 0644 0:0 "x"`}},
+	{name: "symlink out with metadata", guards: "owner, attributes and times, given to the target",
+		layer: []entry{xattr(owned(symlink("s", out+"/victim"), 7, 7), "trusted.x", "1")},
+		want:  []string{`s: symlink 0777 7:7 -> /OUT/victim trusted.x="1"`}},
+	{name: "replaced tree with symlinks in it", guards: "removing through symlinks",
+		layer: []entry{symlink("d/s", out+"/canary"), symlink("d/t/u", "../../.."), file("d", "x")},
+		want:  []string{`d: file 0644 0:0 "x"`}},
+	{name: "overlayfs' attributes", guards: "a redirect or an opaque directory of the image's own: it could reach into other images' layers",
+		layer: []entry{xattr(folder("d"), "trusted.overlay.redirect", "/../../other"), xattr(folder("e"), "trusted.overlay.opaque", "y"),
+			xattr(file("f", ""), "trusted.overlay.metacopy", ""), xattr(file("g", ""), "user.overlay.redirect", "/x")},
+		want: []string{"d: " + dir755, "e: " + dir755, "f: " + emptyFile, "g: " + emptyFile}},
+	{name: "opaque root beside whiteouts", guards: "deletions that come back, since overlayfs knows no opaque root",
+		below: [][]entry{{file("a", ""), file("d/b", ""), file("c", "")}}, layer: []entry{file(".wh.a", ""), file(".wh..wh..opq", ""), file("d/.wh.b", "")},
+		want: []string{"a: " + whiteout, "d: " + dir755, "d/b: " + whiteout}, merged: []string{"d: " + dir755}},
+	{name: "symlink loop as a parent", guards: "following for ever", layer: []entry{symlink("a", "b"), symlink("b", "a"), file("a/x", "")}, refuse: "too many symlinks"},
+	{name: "symlink to itself as a parent", guards: "the same with one", layer: []entry{symlink("a", "a/../a"), file("a/x", "")}, refuse: "too many symlinks"},
+	{name: "symlinks that double", guards: "2^30 steps to one name", layer: doubling(30), refuse: "too many symlinks"},
+}
+
+// doubling is a row of symlinks of which each leads through the one before three
+// times, and a file behind the last.
+func doubling(n int) []entry {
+	e, to := []entry{folder("l")}, "l"
+	for i := range n {
+		name := "l" + string(rune('A'+i))
+		e = append(e, symlink(name, to+"/../"+to+"/../"+to))
+		to = name
+	}
+	return append(e, file(to+"/"+strings.Repeat("x", 9), ""))
+}
