@@ -228,15 +228,8 @@ func (t *tree) follow(from *dir, target string, create bool, links *int) (*dir, 
 		switch {
 		case names[i] == "..":
 			cur, err = cur.parent()
-		case i+1 < len(names) && names[i+1] == "..":
-			// Nothing is made for a way that only leads past it.
-			here := cur.keep()
-			if cur, err = t.step(cur, names[i], false, links); gone(err) {
-				cur, err = here, nil
-				i++
-			} else {
-				here.drop()
-			}
+		case create && i+1 < len(names) && names[i+1] == ".." && !passable(cur.fd, names[i]):
+			i++ // nothing is made for a way that leads only past it
 		default:
 			cur, err = t.step(cur, names[i], create, links)
 		}
@@ -245,6 +238,13 @@ func (t *tree) follow(from *dir, target string, create bool, links *int) (*dir, 
 		}
 	}
 	return cur, nil
+}
+
+// passable tells if name, in fd, can be a part of a path.
+func passable(fd int, name string) bool {
+	var st unix.Stat_t
+	err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	return err == nil && (st.Mode&unix.S_IFMT == unix.S_IFDIR || st.Mode&unix.S_IFMT == unix.S_IFLNK)
 }
 
 // openDir opens the directory called name in fd, and no symlink to one.
