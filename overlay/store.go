@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -63,23 +64,36 @@ func (r *Reader) path(elem ...string) string {
 
 // Open opens the store at dir for writing, and creates it if it is not there. It
 // sweeps what processes that died have left, and refuses roots that must not be
-// written to.
+// written to and file systems that cannot hold a store. What it made is gone again
+// if it fails.
 func Open(dir string) (_ *Store, err error) {
 	dir, err = filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
 	s := &Store{Reader: Reader{dir: dir}, lists: make(chan struct{}, 1)}
+	var made []string
 	defer func() {
 		if err != nil {
 			s.Close()
+			// What somebody else has put to use meanwhile is not empty, and stays.
+			for _, name := range slices.Backward(made) {
+				_ = os.Remove(name)
+			}
 			err = fmt.Errorf("open the store %s: %w", dir, denied(err))
 		}
 	}()
+	ensure := func(name string, mode fs.FileMode) error {
+		created, err := ensureDir(name, mode)
+		if created {
+			made = append(made, name)
+		}
+		return err
+	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
 		return nil, err
 	}
-	if err := mkdir(dir, 0o710); err != nil {
+	if err := ensure(dir, 0o710); err != nil {
 		return nil, err
 	}
 	if err := refuse(dir); err != nil {
@@ -100,17 +114,20 @@ func Open(dir string) (_ *Store, err error) {
 		{"image/overlay2/distribution/diffid-by-digest", 0o755}, {"image/overlay2/distribution/diffid-by-digest/sha256", 0o755},
 		{"image/overlay2/distribution/v2metadata-by-diffid", 0o755}, {"image/overlay2/distribution/v2metadata-by-diffid/sha256", 0o755},
 	} {
-		if err := mkdir(s.path(d.name), d.mode); err != nil {
+		if err := ensure(s.path(d.name), d.mode); err != nil {
 			return nil, err
 		}
 	}
 	if err := s.oneFileSystem(); err != nil {
 		return nil, err
 	}
-	if s.locks, err = openLockFile(s.path("fastpull/lock")); err != nil {
+	if s.run, err = tmpfile.NewDir(s.path("fastpull/run"), ""); err != nil {
 		return nil, err
 	}
-	if s.run, err = tmpfile.NewDir(s.path("fastpull/run"), ""); err != nil {
+	if err := probe(s.run.Path, os.Geteuid() != 0); err != nil {
+		return nil, err
+	}
+	if s.locks, err = openLockFile(s.path("fastpull/lock")); err != nil {
 		return nil, err
 	}
 	if err := s.sweep(); err != nil {
@@ -158,22 +175,29 @@ func (s *Store) oneFileSystem() error {
 	return nil
 }
 
-// mkdir creates a directory with a mode that the umask has no part in.
+// mkdir creates a directory, unless it is there, with a mode that the umask has
+// no part in.
 func mkdir(name string, mode fs.FileMode) error {
-	err := os.Mkdir(name, mode)
+	_, err := ensureDir(name, mode)
+	return err
+}
+
+// ensureDir does as mkdir, and tells if it was not there.
+func ensureDir(name string, mode fs.FileMode) (created bool, err error) {
+	err = os.Mkdir(name, mode)
 	if errors.Is(err, fs.ErrExist) {
 		st, serr := os.Stat(name)
 		if serr == nil && st.IsDir() {
-			return nil
+			return false, nil
 		}
 		if serr == nil {
-			return fault.New(fault.Usage, "%s is not a directory", name)
+			return false, fault.New(fault.Usage, "%s is not a directory", name)
 		}
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
-	return os.Chmod(name, mode)
+	return true, os.Chmod(name, mode)
 }
 
 // writeFile writes a file as a whole or not at all, by way of this process' own
@@ -205,15 +229,13 @@ func randomID(n int) string {
 	return hex.EncodeToString(b)
 }
 
-// denied gives errors of missing rights their kind.
+// denied gives errors of missing rights their kind, and those of a disk that
+// takes no more a hint.
 func denied(err error) error {
-	switch {
-	case errors.Is(err, fs.ErrPermission):
+	if errors.Is(err, fs.ErrPermission) {
 		return fault.WithHint(fault.Wrap(fault.Denied, err), "run fastpull as root, or choose a directory of your own with --store")
-	case errors.Is(err, unix.EROFS):
-		return fault.WithHint(err, "the file system is mounted read-only")
 	}
-	return err
+	return fault.Disk(err)
 }
 
 // lockLists waits until nobody else, in this process or another, changes the

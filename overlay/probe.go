@@ -1,0 +1,106 @@
+package overlay
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/tmpfile"
+	"github.com/fastpull/fastpull/unpack"
+)
+
+// probe tries in the folder dir what layers and overlayfs ask of a file system,
+// and leaves nothing there. What a file system can do depends on how it was made
+// and mounted, and where it is nested in others: its name does not tell. user is
+// that of [unpack.Overlay].
+//
+// It costs some twenty system calls. Without it a pull would fail after the
+// download, in the first layer that deletes something, or worse: where directory
+// entries have no type, overlayfs shows whiteouts as files.
+func probe(dir string, user bool) (err error) {
+	at := filepath.Join(dir, "probe")
+	if err := os.Mkdir(at, 0o700); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, tmpfile.RemoveAll(at)) }()
+	d, err := os.Open(at)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	fd, form := int(d.Fd()), unpack.Overlay{User: user}
+
+	var lacks []string
+	for _, need := range []struct {
+		what string
+		try  func() error
+	}{
+		{"files", func() error { return writeNew(filepath.Join(at, "file"), 0o600, nil) }},
+		{"symlinks", func() error { return unix.Symlinkat("file", fd, "symlink") }},
+		{"hardlinks", func() error { return unix.Linkat(fd, "file", fd, "hardlink", 0) }},
+		{"whiteouts (device 0:0)", func() error {
+			err := form.Whiteout(fd, "", "whiteout", 0, 0)
+			if user && errors.Is(err, unix.EPERM) {
+				// So says the kernel and not the file system (mknod(2), before
+				// Linux 5.8): images that delete nothing can be pulled.
+				return nil
+			}
+			return err
+		}},
+		{"opaque directories (" + form.OpaqueXattr() + ")", func() error { return form.Opaque(fd, "") }},
+		{"file types in directories (d_type)", func() error { return typed(fd) }},
+	} {
+		switch err := need.try(); {
+		case err == nil:
+		case unsupported(err):
+			lacks = append(lacks, need.what)
+		default:
+			return fmt.Errorf("try %s: %w", need.what, err)
+		}
+	}
+	if len(lacks) > 0 {
+		return fault.WithHint(
+			fault.New(fault.Failed, "its file system lacks what a store needs: %s", strings.Join(lacks, ", ")),
+			"choose a directory with --store that is on ext4, btrfs, or xfs made with ftype=1 (mkfs.xfs -n ftype=1), and not inside another overlay")
+	}
+	return nil
+}
+
+// unsupported tells what file systems answer to what they do not have.
+func unsupported(err error) bool {
+	for _, errno := range []unix.Errno{unix.EOPNOTSUPP, unix.ENOSYS, unix.EPERM, unix.EINVAL} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
+}
+
+// typed returns ENOTSUP if a directory's entries, of which there are some, have no
+// type. os.ReadDir would not tell: it asks for the type where there is none.
+func typed(fd int) error {
+	// struct linux_dirent64 (getdents64(2)): the record's length, then the type,
+	// are behind two numbers of 8 bytes.
+	const lengthAt, typeAt, nameAt = 16, 18, 19
+	buf := make([]byte, 4<<10)
+	for {
+		n, err := unix.Getdents(fd, buf)
+		if err != nil || n <= 0 {
+			return err
+		}
+		for rec := buf[:n]; len(rec) > nameAt; {
+			length := binary.NativeEndian.Uint16(rec[lengthAt:])
+			// Some file systems know no better than this of "." and "..".
+			if rec[typeAt] == unix.DT_UNKNOWN && rec[nameAt] != '.' {
+				return unix.EOPNOTSUPP
+			}
+			rec = rec[length:]
+		}
+	}
+}
