@@ -55,8 +55,9 @@ func newArchiveTarget(r *run, name string) (*archiveTarget, error) {
 		return nil, fmt.Errorf("write %s: %w", name, err)
 	}
 	out := bufio.NewWriterSize(f, 256<<10)
+	where := newSpace(filepath.Dir(name), "make room there for the archive and the layers of one image beside it, or choose another place with -o")
 	return &archiveTarget{
-		r: r, name: name, file: f, out: out, w: bundle.NewWriter(out), spool: newSpooler(r, filepath.Dir(name)),
+		r: r, name: name, file: f, out: out, w: bundle.NewWriter(out), spool: newSpooler(r, where),
 		window: semaphore.NewWeighted(2), turn: semaphore.NewWeighted(1),
 		written: make(map[digest.Digest]bool),
 	}, nil
@@ -75,6 +76,11 @@ func (t *archiveTarget) put(ctx context.Context, im *resolved) (fetched int64, e
 	defer t.window.Release(1)
 	defer t.spool.hold(im.img.Layers)()
 	layers := t.missing(im.img)
+	forget, err := t.spool.space.expect(layers)
+	if err != nil {
+		return 0, err
+	}
+	defer forget()
 
 	g, gctx := errgroup.WithContext(ctx)
 	got := make([]*spooled, len(layers))
@@ -103,6 +109,13 @@ func (t *archiveTarget) put(ctx context.Context, im *resolved) (fetched int64, e
 		return fetched, context.Cause(ctx)
 	}
 	defer t.turn.Release(1)
+	var size int64
+	for i := range layers {
+		size += got[i].size
+	}
+	if err := t.spool.space.fits(size); err != nil {
+		return fetched, fmt.Errorf("%s: %w", t.name, err)
+	}
 	for i, l := range layers {
 		if err := t.w.Layer(l.DiffID, got[i].size, got[i].reader()); err != nil {
 			return fetched, fmt.Errorf("%s: %w", t.name, err)

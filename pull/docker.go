@@ -48,8 +48,10 @@ func newEngineTarget(ctx context.Context, r *run, e *daemon.Engine) (*engineTarg
 	if err != nil {
 		return nil, fmt.Errorf("ask the Engine for its layers: %w", err)
 	}
+	where := newSpace(r.TempDir, "layers are kept in "+r.TempDir+" on their way to the Engine: make room there, or choose another directory with --temp-dir")
+	where.passing = true
 	return &engineTarget{
-		r: r, e: e, spool: newSpooler(r, r.TempDir), chains: chains,
+		r: r, e: e, spool: newSpooler(r, where), chains: chains,
 		window: semaphore.NewWeighted(2), loading: semaphore.NewWeighted(1),
 	}, nil
 }
@@ -86,6 +88,12 @@ func (t *engineTarget) put(ctx context.Context, im *resolved) (fetched int64, er
 		return 0, context.Cause(ctx)
 	}
 	defer t.window.Release(1)
+	missing := t.missing(im.img)
+	forget, err := t.spool.space.expect(missing)
+	if err != nil {
+		return 0, err
+	}
+	defer forget()
 	defer t.spool.hold(im.img.Layers)()
 	ctx, cancel := context.WithCancelCause(ctx)
 	var fetching errgroup.Group
@@ -105,7 +113,6 @@ func (t *engineTarget) put(ctx context.Context, im *resolved) (fetched int64, er
 		}
 		return ready
 	}
-	missing := t.missing(im.img)
 	ready := fetch(missing)
 	if err := t.loading.Acquire(ctx, 1); err != nil {
 		return 0, context.Cause(ctx)

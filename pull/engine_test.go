@@ -253,7 +253,7 @@ func TestSpoolDrop(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sp := newSpooler(r, t.TempDir())
+	sp := newSpooler(r, newSpace(t.TempDir(), ""))
 	layers := im.img.Layers
 	one, two := sp.hold(layers), sp.hold(layers)
 	p, started, err := sp.get(t.Context(), ref, layers[0])

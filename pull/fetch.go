@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"sync/atomic"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
@@ -21,11 +19,11 @@ func (r *run) task(l image.Layer) *progress.Task {
 
 // fetch opens a layer in its registry and has use read the verified plain tar.
 // use must read to the end, and what it did is void if fetch returns an error.
-// room is how many bytes the destination can take. A blob that arrives damaged is
-// fetched once more; use is called again, and begins anew.
-func (r *run) fetch(ctx context.Context, ref registry.Reference, l image.Layer, task *progress.Task, room int64, use func(*unpack.Reader) error) (n int64, err error) {
+// What it reads goes where there is space. A blob that arrives damaged is fetched
+// once more; use is called again, and begins anew.
+func (r *run) fetch(ctx context.Context, ref registry.Reference, l image.Layer, task *progress.Task, where *space, use func(*unpack.Reader) error) (n int64, err error) {
 	for again := false; ; again = true {
-		got, err := r.fetchOnce(ctx, ref, l, task, room, use)
+		got, err := r.fetchOnce(ctx, ref, l, task, where, use)
 		n += got
 		if err == nil || again || ctx.Err() != nil || !errors.Is(err, unpack.ErrDigest) {
 			if err != nil {
@@ -38,20 +36,27 @@ func (r *run) fetch(ctx context.Context, ref registry.Reference, l image.Layer, 
 	}
 }
 
-func (r *run) fetchOnce(ctx context.Context, ref registry.Reference, l image.Layer, task *progress.Task, room int64, use func(*unpack.Reader) error) (int64, error) {
+func (r *run) fetchOnce(ctx context.Context, ref registry.Reference, l image.Layer, task *progress.Task, where *space, use func(*unpack.Reader) error) (int64, error) {
 	if err := r.slots.acquire(ctx, l.Blob.Size); err != nil {
 		return 0, err
 	}
 	defer r.slots.release()
 	task.Phase(progress.Downloading)
+	most, err := where.most()
+	if err != nil {
+		return 0, err
+	}
+	where.left(l, l.Blob.Size)
 	blob, err := r.Registry.Blob(ctx, ref, l.Blob)
 	if err != nil {
 		return 0, err
 	}
 	var n atomic.Int64
 	tar := unpack.NewReader(ctx, blob, unpack.Expect{Digest: l.Blob.Digest, Size: l.Blob.Size, DiffID: l.DiffID}, unpack.ReaderOptions{
-		MaxPlain: room,
+		MaxPlain: most,
+		Room:     where.write,
 		Fetched: func(got int64) {
+			where.came(l, got)
 			n.Add(got)
 			r.fetched.Add(got)
 			task.Add(got)
@@ -60,15 +65,6 @@ func (r *run) fetchOnce(ctx context.Context, ref registry.Reference, l image.Lay
 	})
 	err = use(tar)
 	return n.Load(), errors.Join(err, tar.Close())
-}
-
-// room returns the bytes that are free where dir is, for this user.
-func room(dir string) (int64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, fmt.Errorf("free space of %s: %w", dir, err)
-	}
-	return max(1, int64(st.Bavail)*int64(st.Bsize)), nil //nolint:unconvert // types differ between platforms
 }
 
 // leftOut counts what could not be kept of the images' files.

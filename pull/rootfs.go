@@ -27,6 +27,7 @@ import (
 // other in order: moving costs next to nothing.
 type rootfsTarget struct {
 	r       *run
+	space   *space
 	dir     string       // what is asked for
 	staging *tmpfile.Dir // a folder beside it, on the same file system
 }
@@ -59,7 +60,8 @@ func newRootfsTarget(r *run, dir string) (_ *rootfsTarget, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("make %s: %w", dir, err)
 	}
-	return &rootfsTarget{r: r, dir: dir, staging: staging}, nil
+	where := newSpace(parent, "make room there, or choose another place with --rootfs")
+	return &rootfsTarget{r: r, space: where, dir: dir, staging: staging}, nil
 }
 
 func (t *rootfsTarget) platform() ocispec.Platform { return image.Host() }
@@ -69,11 +71,12 @@ func (t *rootfsTarget) adopt(context.Context, registry.Reference, digest.Digest,
 }
 
 func (t *rootfsTarget) put(ctx context.Context, im *resolved) (fetched int64, err error) {
-	space, err := room(t.staging.Path)
+	layers := im.img.Layers
+	forget, err := t.space.expect(layers)
 	if err != nil {
 		return 0, err
 	}
-	layers := im.img.Layers
+	defer forget()
 	deletions := make([]unpack.Deletions, len(layers))
 	bytes := make([]int64, len(layers))
 	done := make([]chan struct{}, len(layers))
@@ -83,7 +86,7 @@ func (t *rootfsTarget) put(ctx context.Context, im *resolved) (fetched int64, er
 		g.Go(func() (err error) {
 			task := t.r.task(l)
 			var stats unpack.Stats
-			bytes[i], err = t.r.fetch(gctx, im.ref, l, task, space, func(tar *unpack.Reader) (err error) {
+			bytes[i], err = t.r.fetch(gctx, im.ref, l, task, t.space, func(tar *unpack.Reader) (err error) {
 				deletions[i] = unpack.Deletions{}
 				stats, err = t.extract(gctx, tar, i, &deletions[i])
 				return err

@@ -97,7 +97,7 @@ func Run(ctx context.Context, o Options) (_ *Summary, err error) {
 	err = r.images(ctx, cancel, t, sum.Images)
 	whole := slices.ContainsFunc(sum.Images, func(res Result) bool { return res.Status != Failed })
 	if whole && (err == nil || o.KeepGoing && ctx.Err() == nil) {
-		err = errors.Join(err, t.finish(ctx))
+		err = errors.Join(err, fault.Disk(t.finish(ctx)))
 	}
 	cancel(nil)
 	err = errors.Join(err, t.close())
@@ -181,7 +181,7 @@ func (r *run) image(ctx context.Context, t target, ref registry.Reference, look 
 		return res, nil
 	}
 	res.BytesFetched, err = t.put(ctx, im)
-	return res, err
+	return res, fault.Disk(err)
 }
 
 // resolve finds out what a reference names: an image that is to be fetched, or

@@ -3,6 +3,7 @@ package pull
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 
@@ -22,7 +23,7 @@ import (
 // as long as some image holds its layer.
 type spooler struct {
 	r     *run
-	dir   string
+	space *space          // of the folder
 	files group[*spooled] // by diffID
 
 	mu    sync.Mutex
@@ -39,8 +40,8 @@ type spooled struct {
 // reader reads the layer from its beginning. Several may at the same time.
 func (p *spooled) reader() io.Reader { return io.NewSectionReader(p.f, 0, p.size) }
 
-func newSpooler(r *run, dir string) *spooler {
-	s := &spooler{r: r, dir: dir, holds: make(map[digest.Digest]int)}
+func newSpooler(r *run, where *space) *spooler {
+	s := &spooler{r: r, space: where, holds: make(map[digest.Digest]int)}
 	s.files.drop = func(p *spooled) { p.f.Close() }
 	return s
 }
@@ -81,9 +82,9 @@ func (s *spooler) get(ctx context.Context, ref registry.Reference, l image.Layer
 }
 
 func (s *spooler) fetch(ctx context.Context, ref registry.Reference, l image.Layer, task *progress.Task) (_ *spooled, err error) {
-	f, err := tmpfile.New(s.dir, 0o600)
+	f, err := tmpfile.New(s.space.dir, 0o600)
 	if err != nil {
-		return nil, err
+		return nil, s.hint(fmt.Errorf("layer %s: %w", l.Blob.Digest, err))
 	}
 	p := &spooled{f: f}
 	defer func() {
@@ -91,11 +92,7 @@ func (s *spooler) fetch(ctx context.Context, ref registry.Reference, l image.Lay
 			f.Close()
 		}
 	}()
-	space, err := room(s.dir)
-	if err != nil {
-		return nil, err
-	}
-	p.fetched, err = s.r.fetch(ctx, ref, l, task, space, func(tar *unpack.Reader) error {
+	p.fetched, err = s.r.fetch(ctx, ref, l, task, s.space, func(tar *unpack.Reader) error {
 		if err := f.Truncate(0); err != nil {
 			return err
 		}
@@ -105,10 +102,17 @@ func (s *spooler) fetch(ctx context.Context, ref registry.Reference, l image.Lay
 		p.size, err = io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{tar}, make([]byte, 256<<10))
 		return err
 	})
-	if errors.Is(err, unix.ENOSPC) {
-		err = fault.WithHint(err, "make room in %s, where layers are kept on their way", s.dir)
+	return p, s.hint(err)
+}
+
+// hint says what helps against a folder that takes no more.
+func (s *spooler) hint(err error) error {
+	for _, errno := range []unix.Errno{unix.ENOSPC, unix.EDQUOT, unix.EROFS, unix.EACCES} {
+		if errors.Is(err, errno) {
+			return fault.WithHint(err, "%s", s.space.advice)
+		}
 	}
-	return p, err
+	return err
 }
 
 // close waits for what is under way, and removes all files.

@@ -11,6 +11,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
@@ -27,6 +28,7 @@ import (
 type storeTarget struct {
 	r        *run
 	s        *overlay.Store
+	space    *space
 	rootless bool
 	layers   group[*made] // by chainID
 
@@ -35,6 +37,10 @@ type storeTarget struct {
 	ready []*made                   // layers that wait for the rest of their image
 	eager bool                      // they are not to wait
 }
+
+// storeInodes is what the store needs for a layer, files or not: two folders with
+// diff, link, cache-id, diff, size and tar-split in them, and a symlink in l/.
+const storeInodes = 9
 
 // layerOf is a layer, and where it is to be had.
 type layerOf struct {
@@ -49,7 +55,9 @@ func newStoreTarget(r *run, dir string) (*storeTarget, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &storeTarget{r: r, s: s, rootless: os.Geteuid() != 0, first: make(map[digest.Digest]layerOf)}
+	where := newSpace(s.Dir(), "make room there, or choose another directory with --store")
+	where.inodes = storeInodes
+	t := &storeTarget{r: r, s: s, space: where, rootless: os.Geteuid() != 0, first: make(map[digest.Digest]layerOf)}
 	t.layers.drop = func(m *made) { _ = m.abort() }
 	return t, nil
 }
@@ -87,6 +95,11 @@ func (t *storeTarget) name(ctx context.Context, ref registry.Reference, found di
 
 func (t *storeTarget) put(ctx context.Context, im *resolved) (int64, error) {
 	layers := t.register(im)
+	forget, err := t.space.expect(t.missing(layers))
+	if err != nil {
+		return 0, err
+	}
+	defer forget()
 	all := make([]*made, len(layers))
 	g, gctx := errgroup.WithContext(ctx)
 	for i, l := range layers {
@@ -95,7 +108,7 @@ func (t *storeTarget) put(ctx context.Context, im *resolved) (int64, error) {
 			return err
 		})
 	}
-	err := g.Wait()
+	err = g.Wait()
 	var fetched int64
 	for _, m := range all {
 		if m != nil {
@@ -131,11 +144,30 @@ func (t *storeTarget) register(im *resolved) []layerOf {
 	return layers
 }
 
+// missing returns the layers of an image that are to be fetched for it.
+func (t *storeTarget) missing(layers []layerOf) (list []image.Layer) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, l := range layers {
+		if t.first[l.DiffID].ChainID != l.ChainID {
+			continue
+		}
+		if _, err := t.s.Layer(l.ChainID); err == nil {
+			continue
+		}
+		if _, same := t.s.Same(l.DiffID); !same {
+			list = append(list, l.Layer)
+		}
+	}
+	return list
+}
+
 // need waits until the layer is there, or ready to be committed.
 func (t *storeTarget) need(ctx context.Context, l layerOf) (*made, error) {
 	m, _, err := t.layers.do(ctx, t.r.ctx, l.ChainID, func(ctx context.Context) (*made, error) {
 		task := t.r.task(l.Layer)
 		m, err := t.make(ctx, l, task)
+		t.space.left(l.Layer, 0) // however it came
 		defer t.settle(false)
 		switch {
 		case errors.Is(err, overlay.ErrExists):
@@ -185,11 +217,7 @@ func (t *storeTarget) make(ctx context.Context, l layerOf, task *progress.Task) 
 		return nil, err
 	}
 	if !copied {
-		space, err := room(t.s.Dir())
-		if err != nil {
-			return nil, err
-		}
-		n, err := t.r.fetch(ctx, l.ref, l.Layer, task, space, func(tar *unpack.Reader) (err error) {
+		n, err := t.r.fetch(ctx, l.ref, l.Layer, task, t.space, func(tar *unpack.Reader) (err error) {
 			stats, err = t.extract(ctx, tar, st)
 			return err
 		})
@@ -260,7 +288,7 @@ func (t *storeTarget) copyTwin(ctx context.Context, l layerOf, twin *made, st *o
 	if err == nil {
 		return stats, true, nil
 	}
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		return stats, false, err
 	}
 	t.r.Progress.Note("layer %.19s of the store cannot be used again, fetching it: %v", l.DiffID, err)

@@ -35,6 +35,10 @@ type Expect struct {
 type ReaderOptions struct {
 	// MaxPlain ends a layer that expands to more bytes; 0 means no limit.
 	MaxPlain int64
+	// Room is asked before each n plain bytes that Read gives for the first time,
+	// by its caller's goroutine, if there is room for them: its error is Read's.
+	// What Read gave before has been dealt with by then. Nil is fine.
+	Room func(n int64) error
 	// Fetched is told of n more bytes of the blob that came in, from another
 	// goroutine than the caller's. Nil is fine.
 	Fetched func(n int64)
@@ -61,6 +65,7 @@ type Reader struct {
 	blob   func()          // closes the blob, once
 	once   sync.Once
 
+	room   func(n int64) error
 	plain  chan *chunk // from the decoder
 	cur    *chunk
 	off    int
@@ -78,6 +83,7 @@ func NewReader(ctx context.Context, blob io.ReadCloser, want Expect, o ReaderOpt
 	r := &Reader{
 		ctx: ctx, cancel: cancel,
 		blob:  sync.OnceFunc(func() { blob.Close() }),
+		room:  o.Room,
 		plain: make(chan *chunk, plainQueue),
 		done:  make(chan struct{}),
 	}
@@ -140,6 +146,13 @@ func (r *Reader) Read(p []byte) (int, error) {
 				r.err = io.EOF
 			}
 			return 0, r.err
+		}
+		if r.room != nil {
+			if err := r.room(int64(len(c.b))); err != nil {
+				c.release()
+				r.err = err
+				return 0, err
+			}
 		}
 		r.cur, r.off = c, 0
 	}
@@ -250,8 +263,8 @@ func (r *Reader) decode(ctx context.Context, src *source, limit int64, toHash ch
 		total += int64(n)
 		if limit > 0 && total > limit {
 			return fault.WithHint(
-				fault.New(fault.Failed, "the layer expands to more than %d bytes, which is all the room there is for it", limit),
-				"make room at the destination, if the image is known to be this large")
+				fault.New(fault.Failed, "the layer expands to more than %d bytes, the most that it may have", limit),
+				"choose a larger file system, if the image is known to be this large")
 		}
 		if n == 0 {
 			c.home <- c
