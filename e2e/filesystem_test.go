@@ -1,0 +1,120 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// newExt4 makes a small ext4 of some MiB with the options of mkfs.ext4, and mounts
+// it until the end of the test.
+func newExt4(t *testing.T, mib int64, options ...string) (dir string) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "ext4")
+	writeFile(t, file, "")
+	if err := os.Truncate(file, mib<<20); err != nil {
+		t.Fatal(err)
+	}
+	// Nothing is to be written to it later than the test looks.
+	mkfs := append([]string{"-q", "-F", "-b", "4096", "-E", "lazy_itable_init=0,lazy_journal_init=0"}, options...)
+	if out, err := exec.Command("mkfs.ext4", append(mkfs, file)...).CombinedOutput(); err != nil {
+		t.Fatalf("mkfs.ext4: %v\n%s", err, out)
+	}
+	dir = t.TempDir()
+	// A loop device that mount(8) made goes with the mount.
+	if out, err := exec.Command("mount", "-o", "loop", file, dir).CombinedOutput(); err != nil {
+		t.Fatalf("mount: %v\n%s", err, out)
+	}
+	t.Cleanup(func() { unmount(t, dir) })
+	return dir
+}
+
+// newMount mounts a file system that needs no device.
+func newMount(t *testing.T, kind, options string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := unix.Mount(kind, dir, kind, 0, options); err != nil {
+		t.Fatalf("mount a %s: %v", kind, err)
+	}
+	t.Cleanup(func() { unmount(t, dir) })
+	return dir
+}
+
+func unmount(t *testing.T, dir string) {
+	if err := unix.Unmount(dir, 0); err != nil {
+		t.Errorf("unmount %s: %v", dir, err)
+		_ = unix.Unmount(dir, unix.MNT_DETACH)
+	}
+}
+
+// usage is what is used of a file system, once all is written.
+type usage struct{ blocks, inodes uint64 }
+
+func usageOf(t *testing.T, dir string) usage {
+	t.Helper()
+	st := statfs(t, dir)
+	return usage{st.Blocks - st.Bfree, st.Files - st.Ffree}
+}
+
+func statfs(t *testing.T, dir string) (st unix.Statfs_t) {
+	t.Helper()
+	f, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Syncfs(int(f.Fd())); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Fstatfs(int(f.Fd()), &st); err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+// occupy leaves that many bytes free, for everybody but root.
+func occupy(t *testing.T, dir string, leave int64) {
+	t.Helper()
+	st := statfs(t, dir)
+	f, err := os.Create(filepath.Join(dir, "occupied"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Fallocate(int(f.Fd()), 0, 0, int64(st.Bavail)*st.Frsize-leave); err != nil {
+		t.Fatalf("fill %s: %v", dir, err)
+	}
+}
+
+// occupyInodes leaves that many inodes free.
+func occupyInodes(t *testing.T, dir string, leave uint64) {
+	t.Helper()
+	folder := filepath.Join(dir, "occupied")
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for n := statfs(t, dir).Ffree; n > leave; n-- {
+		writeFile(t, filepath.Join(folder, fmt.Sprint(n)), "")
+	}
+}
+
+// settle waits until nobody writes to the file system any more.
+func settle(t *testing.T, dir string) {
+	t.Helper()
+	last, since := usageOf(t, dir), time.Now()
+	if !eventually(20*time.Second, func() bool {
+		if now := usageOf(t, dir); now != last {
+			last, since = now, time.Now()
+		}
+		return time.Since(since) > 300*time.Millisecond
+	}) {
+		t.Fatalf("%s is written to all the time", dir)
+	}
+}
