@@ -1,0 +1,147 @@
+// Package privilege finds out what the kernel lets this process do with files:
+// all that root may, or less, and why less.
+//
+// The effective user ID does not tell. It is 0 for the root of a user namespace
+// too, and for that of a container that was started without some capabilities;
+// both may do less than the machine's root, and each something else.
+package privilege
+
+import (
+	"errors"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Level is who this process is to the kernel.
+type Level int
+
+const (
+	// Full is root of the machine, with all capabilities that [Capability] has.
+	Full Level = iota
+	// Reduced is root of the machine without some of them: a container's, most
+	// often, or one that a security module holds back.
+	Reduced
+	// Namespace is root of a user namespace.
+	Namespace
+	// User is everybody else.
+	User
+)
+
+// Capability is one that extracting or mounting an image takes.
+type Capability int
+
+// The capabilities that count, see capabilities(7).
+const (
+	Chown       Capability = unix.CAP_CHOWN        // any owner
+	DACOverride Capability = unix.CAP_DAC_OVERRIDE // whatever the modes of directories
+	Fowner      Capability = unix.CAP_FOWNER       // metadata of files that are another's by now
+	Setfcap     Capability = unix.CAP_SETFCAP      // security.capability
+	Mknod       Capability = unix.CAP_MKNOD        // devices
+	SysAdmin    Capability = unix.CAP_SYS_ADMIN    // trusted.*, and mounts
+)
+
+var names = map[Capability]string{
+	Chown: "CAP_CHOWN", DACOverride: "CAP_DAC_OVERRIDE", Fowner: "CAP_FOWNER",
+	Setfcap: "CAP_SETFCAP", Mknod: "CAP_MKNOD", SysAdmin: "CAP_SYS_ADMIN",
+}
+
+// String returns the capability's usual name.
+func (c Capability) String() string { return names[c] }
+
+// Process is what a process may do.
+type Process struct {
+	Level Level
+	// Trusted says that it may set attributes trusted.*, as which overlayfs and
+	// Docker keep opaque directories. It takes SysAdmin over the machine.
+	Trusted bool
+
+	effective uint64 // capabilities, a bit each
+}
+
+// Has tells if the process has the capability, over its user namespace.
+func (p Process) Has(c Capability) bool { return p.effective&(1<<c) != 0 }
+
+// ForOwners are what it takes to give a file away and then set its attributes,
+// mode and times, as an extraction does.
+var ForOwners = []Capability{Chown, Fowner, DACOverride}
+
+// Missing returns the first of the capabilities that the process has not.
+func (p Process) Missing(all ...Capability) (Capability, bool) {
+	for _, c := range all {
+		if !p.Has(c) {
+			return c, true
+		}
+	}
+	return 0, false
+}
+
+// Current looks at this process. It is cheap, and does not need /proc.
+func Current() Process {
+	p := Process{effective: effective()}
+	trial := trustedTrial()
+	first := initial(trial, p.Has(SysAdmin))
+	switch {
+	case trial == nil:
+		p.Trusted = true
+	case errors.Is(trial, unix.EPERM):
+	default: // nothing was learnt: the kernel has no attributes in memory, say
+		p.Trusted = first && p.Has(SysAdmin)
+	}
+	p.Level = p.level(os.Geteuid(), first)
+	return p
+}
+
+func (p Process) level(euid int, first bool) Level {
+	switch {
+	case euid != 0:
+		return User
+	case !first:
+		return Namespace
+	}
+	for c := range names {
+		if !p.Has(c) {
+			return Reduced
+		}
+	}
+	if !p.Trusted {
+		return Reduced
+	}
+	return Full
+}
+
+// effective returns the effective capabilities; all of them of a root whom the
+// kernel does not tell, none of another.
+func effective() uint64 {
+	var data [2]unix.CapUserData
+	err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data[0])
+	switch {
+	case err == nil:
+		return uint64(data[1].Effective)<<32 | uint64(data[0].Effective)
+	case os.Geteuid() == 0:
+		return ^uint64(0)
+	}
+	return 0
+}
+
+// trustedTrial sets an attribute trusted.* on a file in memory, which nobody
+// else sees: EPERM says that this process may not.
+func trustedTrial() error {
+	fd, err := unix.MemfdCreate("fastpull", unix.MFD_CLOEXEC)
+	if err != nil {
+		return unix.ENOTSUP // and not what a filter of system calls says
+	}
+	defer unix.Close(fd)
+	return unix.Fsetxattr(fd, "trusted.fastpull", []byte("y"), 0)
+}
+
+// initial tells if this is the machine's own user namespace, whose number has
+// been the same since Linux 3.8 (USER_NS_INIT_INO). Without /proc the trial
+// tells it, of a process with CAP_SYS_ADMIN: it works there and nowhere else.
+func initial(trial error, admin bool) bool {
+	if ns, err := os.Readlink("/proc/self/ns/user"); err == nil {
+		return strings.HasSuffix(ns, ":[4026531837]")
+	}
+	return !admin || !errors.Is(trial, unix.EPERM)
+}
