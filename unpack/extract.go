@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"path"
 	"strconv"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/privilege"
 )
 
 // ExtractOptions are the options of [Extract].
@@ -22,8 +22,8 @@ type ExtractOptions struct {
 	// TarSplit receives what Docker needs to make the very tar again: the JSON
 	// lines of github.com/vbatts/tar-split, not compressed. Nil: not recorded.
 	TarSplit io.Writer
-	// Rootless leaves out what the kernel allows to root only (owners, devices,
-	// some attributes) and counts it in Stats. Otherwise that is an error.
+	// Rootless leaves out what the kernel refuses (owners, devices, attributes)
+	// and counts it in Stats. Otherwise that is an error.
 	Rootless bool
 }
 
@@ -61,7 +61,9 @@ func Extract(ctx context.Context, r io.Reader, root string, o ExtractOptions) (S
 		split: newSplitWriter(o.TarSplit),
 		fresh: probe(t.root.fd),
 		room:  space{fd: t.root.fd},
-		plain: o.Rootless && os.Geteuid() != 0,
+	}
+	if o.Rootless {
+		_, x.keeps = privilege.Current().Missing(privilege.ForOwners...)
 	}
 	x.out = newWriters(x.complete)
 	x.room.wait = x.out.wait
@@ -90,12 +92,14 @@ type extractor struct {
 	split *splitWriter
 	out   *writers
 	opt   ExtractOptions
-	plain bool // a user who is root nowhere
+	keeps bool // no file is given to another owner
 	fresh fresh
 	room  space
 	stats Stats
 	left  left
-	plnk  *dir // AUFS' hidden hardlink targets, removed at the end
+	// absent has the devices that were left out, which hardlinks can name.
+	absent map[string]bool
+	plnk   *dir // AUFS' hidden hardlink targets, removed at the end
 }
 
 func (x *extractor) run() error {

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/fault"
 )
 
 // Deletions keeps the whiteouts of a layer in memory, for a layer that is to be
@@ -14,20 +16,30 @@ import (
 type Deletions struct {
 	names   []string // paths to delete
 	opaques []string // directories to empty
+	bytes   int      // of both
+}
+
+// maxDeletions bounds the memory for the paths that a layer deletes.
+const maxDeletions = 64 << 20
+
+func (w *Deletions) add(to *[]string, p string) error {
+	if w.bytes += len(p) + 16; w.bytes > maxDeletions {
+		return fault.New(fault.Corrupt, "the layer deletes more paths than fit into %d bytes", maxDeletions)
+	}
+	*to = append(*to, p)
+	return nil
 }
 
 var _ Whiteouts = (*Deletions)(nil)
 
 // Whiteout implements [Whiteouts].
 func (w *Deletions) Whiteout(_ int, dir, name string, _, _ int) error {
-	w.names = append(w.names, path.Join(dir, name))
-	return nil
+	return w.add(&w.names, path.Join(dir, name))
 }
 
 // Opaque implements [Whiteouts].
 func (w *Deletions) Opaque(_ int, dir string) error {
-	w.opaques = append(w.opaques, dir)
-	return nil
+	return w.add(&w.opaques, dir)
 }
 
 // IsOpaque and Unwhiteout implement [Whiteouts]. Nothing has to be taken back: a

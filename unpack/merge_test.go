@@ -233,3 +233,25 @@ func TestMergeTimesAndBounds(t *testing.T) {
 		t.Error("merged what is not there")
 	}
 }
+
+// A layer cannot fill the memory with names that it deletes.
+func TestDeletionsAreBounded(t *testing.T) {
+	var del Deletions
+	name := strings.Repeat("x", 4000)
+	n := 0
+	for ; n < 1<<20; n++ {
+		var err error
+		if n%2 == 0 {
+			err = del.Whiteout(-1, "dir", name, 0, 0)
+		} else {
+			err = del.Opaque(-1, name)
+		}
+		if err != nil {
+			refused(t, err, "deletes more paths")
+			break
+		}
+	}
+	if most := maxDeletions / 4000; n > most || n < most*9/10 {
+		t.Errorf("%d names were taken", n)
+	}
+}

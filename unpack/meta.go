@@ -103,7 +103,7 @@ func (x *extractor) mark(m *meta, d *dir) {
 	inherits := x.inherits(d)
 	m.chmod = !x.fresh.known || inherits || m.mode&^0o777 != 0 || m.mode&x.fresh.masked != 0
 	m.chown = !x.fresh.known || inherits || m.uid != x.fresh.uid || m.gid != x.fresh.gid
-	if x.plain && m.uid == 0 && m.gid == 0 {
+	if x.keeps && m.uid == 0 && m.gid == 0 {
 		m.chown = false // that root's files are the user's is what is expected
 	}
 	for _, a := range m.xattrs {
@@ -141,18 +141,21 @@ func (x *extractor) dress(fd int, m *meta) error {
 	return nil
 }
 
-// owner changes the owner, if that is needed. In a user namespace there are
-// owners that it does not know (EINVAL).
+// owner changes the owner, if that is needed. Without root's rights what is left
+// out is counted: all of them for who could not give a file its metadata when it
+// is another's, in a user namespace the ids that it does not have (EINVAL). A
+// program that would run as one user does not become one that runs as another.
 func (x *extractor) owner(m *meta, change func() error) error {
 	if !m.chown {
 		return nil
 	}
 	err := error(unix.EPERM)
-	if !x.plain {
+	if !x.keeps {
 		err = change()
 	}
 	if x.opt.Rootless && (err == unix.EPERM || err == unix.EINVAL) {
 		x.left.owners.Add(1)
+		m.mode &^= unix.S_ISUID | unix.S_ISGID
 		return nil
 	}
 	if err != nil {

@@ -103,14 +103,14 @@ func (x *extractor) directory(d *dir, base string, m meta) error {
 	sub.stamp.become(m, x.opt.Rootless)
 	if old || mode != m.mode { // it has an owner and a mode that are not those of a new one
 		m.mode, m.chmod = mode, true
-		m.chown = m.chown || old && !x.plain
+		m.chown = m.chown || old && !x.keeps
 	}
 	return x.dress(sub.fd, &m)
 }
 
 // implied is told of a directory that an entry needed and no entry made.
 func (x *extractor) implied(parent *dir, name string, over bool) error {
-	if (!x.fresh.known || x.inherits(parent)) && !x.plain {
+	if (!x.fresh.known || x.inherits(parent)) && !x.keeps {
 		if err := unix.Fchownat(parent.fd, name, os.Geteuid(), os.Getegid(), unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return err
 		}
@@ -152,6 +152,10 @@ func (x *extractor) hardlink(d *dir, base, target string) error {
 	if err == nil {
 		err = x.replacing(d, base, func() error { return unix.Linkat(td.fd, tbase, d.fd, base, 0) })
 	}
+	if gone(err) && x.absent[clean] {
+		x.left.devices.Add(1)
+		return nil
+	}
 	if gone(err) {
 		return fault.New(fault.Corrupt, "the hardlink's target %s is not in this layer", quote(target))
 	}
@@ -177,6 +181,9 @@ func linkable(fd int, name string) error {
 	return nil
 }
 
+// maxAbsent bounds the memory for devices that were left out. Images have dozens.
+const maxAbsent = 1 << 12
+
 func (x *extractor) special(d *dir, base string, m meta, h *tar.Header) error {
 	kind, dev := uint32(unix.S_IFIFO), 0
 	if h.Typeflag != tar.TypeFifo {
@@ -194,6 +201,12 @@ func (x *extractor) special(d *dir, base string, m meta, h *tar.Header) error {
 	err := x.replacing(d, base, func() error { return unix.Mknodat(d.fd, base, kind|0o600, dev) })
 	if err == unix.EPERM && x.opt.Rootless && h.Typeflag != tar.TypeFifo {
 		x.left.devices.Add(1)
+		if x.absent == nil {
+			x.absent = make(map[string]bool)
+		}
+		if len(x.absent) < maxAbsent {
+			x.absent[path.Join(d.path(), base)] = true
+		}
 		return nil
 	}
 	if err != nil {

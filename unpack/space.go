@@ -17,7 +17,8 @@ type space struct {
 	bytes int64  // left, as far as is known without looking again
 	quiet int    // entries until it is looked at again
 	block int64
-	noted bool // the file system counts inodes
+	total int64 // bytes that the file system has, free or not
+	noted bool  // the file system counts inodes
 	nodes int64
 	holes *int64 // room for sparse files, at the first of them
 }
@@ -64,7 +65,11 @@ func (s *space) expand(size int64) error {
 		s.holes = new(s.bytes)
 	}
 	if size > *s.holes {
-		return fault.WithHint(fault.New(fault.Corrupt, "a sparse file of %d bytes, and there is room for %d", size, *s.holes), hintSpace)
+		err := fmt.Errorf("a sparse file of %d bytes, and there is room for %d: %w", size, *s.holes, unix.ENOSPC)
+		if size > s.total {
+			return fault.Wrap(fault.Corrupt, err)
+		}
+		return fault.WithHint(err, hintSpace)
 	}
 	*s.holes -= size
 	return nil
@@ -87,7 +92,7 @@ func (s *space) look() error {
 		return fmt.Errorf("free space: %w", err)
 	}
 	s.block = max(1, int64(st.Bsize)) //nolint:unconvert // types differ between platforms
-	s.bytes = int64(st.Bavail) * s.block
+	s.bytes, s.total = int64(st.Bavail)*s.block, int64(st.Blocks)*s.block
 	s.noted, s.nodes = st.Files > 0, int64(st.Ffree)
 	s.quiet = lookAfter
 	return nil
@@ -111,10 +116,6 @@ func (s *space) explain(err error) error {
 			return fault.WithHint(fmt.Errorf("%w: the file system has no inodes left", err), hintNodes)
 		}
 		return fault.WithHint(fmt.Errorf("%w: %d bytes are free", err, s.bytes), hintSpace)
-	case errors.Is(err, unix.EDQUOT):
-		return fault.WithHint(err, "the disk quota is used up; quota shows it")
-	case errors.Is(err, unix.EROFS):
-		return fault.WithHint(err, "the file system is read-only, or became so after an error of its disk; dmesg may tell")
 	}
-	return err
+	return fault.Disk(err)
 }

@@ -25,8 +25,9 @@ func readDir(fd int) ([]string, error) {
 	return names, err
 }
 
-// openOwn opens the directory called name in fd to change what is in it. A user
-// who is not root may have to be let in first, and the mode changes for that.
+// openOwn opens the directory called name in fd to change what is in it. Who has
+// not all of root's rights may have to be let in first, and the mode changes for
+// that; who has them needs no other way.
 func openOwn(fd int, name string) (int, error) {
 	sub, err := openDir(fd, name)
 	if err == unix.EACCES { // not for a symlink, which openDir does not look behind
@@ -39,7 +40,7 @@ func openOwn(fd int, name string) (int, error) {
 		return -1, err
 	}
 	var st unix.Stat_t
-	if err = unix.Fstat(sub, &st); err == nil && st.Mode&0o700 != 0o700 && os.Geteuid() != 0 {
+	if err = unix.Fstat(sub, &st); err == nil && st.Mode&0o700 != 0o700 {
 		err = unix.Fchmod(sub, st.Mode&0o7777|0o700)
 	}
 	if err != nil {

@@ -1,6 +1,7 @@
 package unpack
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/vbatts/tar-split/archive/tar"
@@ -53,12 +54,21 @@ func (o Overlay) OpaqueXattr() string {
 // Whiteout implements [Whiteouts].
 func (o Overlay) Whiteout(fd int, _, name string, uid, gid int) error {
 	if err := unix.Mknodat(fd, name, unix.S_IFCHR, 0); err != nil {
-		return fmt.Errorf("create a whiteout: %w", err)
+		err = fmt.Errorf("create a whiteout: %w", err)
+		if errors.Is(err, unix.EPERM) {
+			return fault.WithHint(fault.Wrap(fault.Denied, err),
+				"it takes CAP_MKNOD before Linux 5.8, and a file system that has devices; --rootfs does without")
+		}
+		return err
 	}
 	if o.User || uid == 0 && gid == 0 {
 		return nil
 	}
-	return unix.Fchownat(fd, name, uid, gid, unix.AT_SYMLINK_NOFOLLOW)
+	err := unix.Fchownat(fd, name, uid, gid, unix.AT_SYMLINK_NOFOLLOW)
+	if err == unix.EPERM || err == unix.EINVAL { // not to this process; nobody ever sees a whiteout's owner
+		return nil
+	}
+	return err
 }
 
 // isWhiteout recognizes overlayfs' whiteout on disk.
