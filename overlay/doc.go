@@ -17,6 +17,10 @@
 // A root that a running dockerd uses is refused: the daemon keeps its lists in
 // memory, would not see what is added and overwrite it with its next change.
 //
+// A store has one owner, and one form of opaque directories: whom that would mix
+// up may not write to it. Without all of root's rights it is as good as what the
+// kernel allows, but Docker's root daemon does not see its opaque directories.
+//
 // # How it works
 //
 // Under the root there are Docker's folders, described in its own terms:
@@ -35,6 +39,7 @@
 //	fastpull/run/<id>/         what a running process is working on; the folder is
 //	                           locked for as long as the process lives
 //	fastpull/pending/<id>      layers that are about to move into overlay2/
+//	fastpull/opaque            the attribute that makes a directory opaque in this store
 //
 // The format was read in moby (daemon/graphdriver/overlay2, layer/filestore.go,
 // image/fs.go, reference/store.go, distribution/metadata), versions 19.03 to 29.

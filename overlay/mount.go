@@ -3,7 +3,6 @@ package overlay
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/privilege"
 )
 
 // Mount shows an image at target, read-only: an overlay of its layers. The
@@ -48,12 +48,23 @@ func (r *Reader) Mount(img *image.Image, target string) error {
 			return err
 		}
 	}
-	if err := mountIn(r.path("overlay2"), target, "lowerdir="+strings.Join(lower, ":")); err != nil {
-		err = fmt.Errorf("mount %s at %s: %w", img.ID, target, err)
-		if errors.Is(err, fs.ErrPermission) {
-			return fault.WithHint(fault.Wrap(fault.Denied, err), "only root may mount")
-		}
+	form, err := r.form()
+	if err != nil {
 		return err
+	}
+	p := privilege.Current()
+	if p.Level == privilege.Namespace && !form.User {
+		// The kernel would mount it, and show again what the layers delete.
+		return fault.WithHint(
+			fault.New(fault.Denied, "mount %s: the layers of %s have the attribute %s, which does not hold in a user namespace", img.ID, r.dir, form.OpaqueXattr()),
+			"mount it as the machine's root, or pull into a store that is made in the namespace")
+	}
+	options := "lowerdir=" + strings.Join(lower, ":")
+	if form.User {
+		options = "userxattr," + options
+	}
+	if err := mountIn(r.path("overlay2"), target, options); err != nil {
+		return mountError(fmt.Errorf("mount %s at %s: %w", img.ID, target, err), p, form.User, kernel())
 	}
 	return nil
 }
@@ -119,7 +130,7 @@ func Unmount(target string) error {
 		case errors.Is(err, unix.EBUSY):
 			return fault.WithHint(err, "a program has files open in it, or its working directory there")
 		case errors.Is(err, unix.EPERM):
-			return fault.WithHint(fault.Wrap(fault.Denied, err), "only root may unmount")
+			return fault.WithHint(fault.Wrap(fault.Denied, err), "only root may unmount, of the user namespace that it was mounted in")
 		case errors.Is(err, unix.EINVAL):
 			return fault.New(fault.NotFound, "unmount %s: no image is mounted there", target)
 		}

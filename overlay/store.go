@@ -15,7 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/privilege"
 	"github.com/fastpull/fastpull/internal/tmpfile"
+	"github.com/fastpull/fastpull/unpack"
 )
 
 // Store is a store that is open for writing. It is safe for concurrent use, but
@@ -24,6 +26,9 @@ type Store struct {
 	Reader
 	locks *lockFile
 	run   *tmpfile.Dir // what this process works on
+
+	opaque  unpack.Overlay // how layers keep what they delete
+	decided bool           // by this process
 
 	// lists is held by the goroutine that changes which layers, images and names
 	// there are: the lock between processes does not tell goroutines apart.
@@ -128,6 +133,9 @@ func Open(dir string) (_ *Store, err error) {
 		return nil, err
 	}
 	if s.locks, err = openLockFile(s.path("fastpull/lock")); err != nil {
+		return nil, err
+	}
+	if err := s.settle(privilege.Current()); err != nil {
 		return nil, err
 	}
 	if err := s.sweep(); err != nil {

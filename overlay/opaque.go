@@ -1,0 +1,126 @@
+package overlay
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/privilege"
+	"github.com/fastpull/fastpull/unpack"
+)
+
+// overlayfs knows an opaque directory by an extended attribute, of which there
+// are two: trusted.overlay.opaque, which the machine's root alone may set, and
+// user.overlay.opaque, for everybody, which holds in mounts with the option
+// userxattr (Linux 5.11). One mount looks for one of the two and ignores the
+// other, so that what a layer deleted would be seen again. Hence a store has one
+// of them for all of its layers, for ever: who makes the store decides by what
+// he may do, and the file fastpull/opaque keeps it for those who come after.
+
+// opaqueFile has the name of the attribute in it.
+const opaqueFile = "fastpull/opaque"
+
+// errUndecided says that a store has no layers and no word on its attribute.
+var errUndecided = errors.New("the store is empty")
+
+// form returns how the store keeps opaque directories, or errUndecided.
+func (r *Reader) form() (unpack.Overlay, error) {
+	data, err := os.ReadFile(r.path(opaqueFile))
+	if err == nil {
+		for _, o := range []unpack.Overlay{{User: false}, {User: true}} {
+			if strings.TrimSpace(string(data)) == o.OpaqueXattr() {
+				return o, nil
+			}
+		}
+		return unpack.Overlay{}, fault.New(fault.Corrupt, "%s: %.40q is no attribute of overlayfs", r.path(opaqueFile), data)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return unpack.Overlay{}, err
+	}
+	layers, err := os.ReadDir(r.path("image/overlay2/layerdb/sha256"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return unpack.Overlay{}, err
+	}
+	if len(layers) == 0 {
+		return unpack.Overlay{}, errUndecided
+	}
+	return r.dockers()
+}
+
+// dockers returns the form of a root that only Docker has written to: a daemon
+// that is not the machine's root can have the user's attribute only.
+func (r *Reader) dockers() (unpack.Overlay, error) {
+	uid, err := r.owner()
+	if err != nil {
+		return unpack.Overlay{}, err
+	}
+	return unpack.Overlay{User: uid != 0 || privilege.Current().Level == privilege.Namespace}, nil
+}
+
+// owner returns who made the store, as this user namespace calls him.
+func (r *Reader) owner() (uid int, err error) {
+	var st unix.Stat_t
+	name := r.path("image/overlay2/layerdb")
+	if err := unix.Stat(name, &st); err != nil {
+		return 0, &os.PathError{Op: "stat", Path: name, Err: err}
+	}
+	return int(st.Uid), nil
+}
+
+// Whiteouts returns how the layers of this store keep what they delete.
+func (s *Store) Whiteouts() unpack.Overlay { return s.opaque }
+
+// Decided tells if it was this [Open] that settled what Whiteouts returns.
+func (s *Store) Decided() bool { return s.decided }
+
+// settle makes sure that what this process writes fits to what is there, and
+// in a new store decides what that is to be.
+//
+// Root could write to everybody's store. The layers that it adds would be closed
+// to their owner, and in a store of another user namespace have wrong owners.
+func (s *Store) settle(p privilege.Process) error {
+	uid, err := s.owner()
+	if err != nil {
+		return err
+	}
+	if me := os.Geteuid(); uid != me {
+		return fault.WithHint(
+			fault.New(fault.Denied, "it belongs to the user %d, and fastpull runs as %d", uid, me),
+			"run fastpull as the owner, in the user namespace that the store was made in, or name another directory with --store")
+	}
+	s.opaque, err = s.form()
+	if err == errUndecided {
+		return s.decide(p)
+	}
+	if err == nil && !s.opaque.User && !p.Trusted {
+		return fault.WithHint(
+			fault.New(fault.Denied, "its layers have the attribute %s, which only the machine's root with CAP_SYS_ADMIN may set", s.opaque.OpaqueXattr()),
+			"name another directory with --store, or pull as the one who made this")
+	}
+	return err
+}
+
+// decide writes down the form of a new store. Of several processes that meet in
+// it the first one decides.
+func (s *Store) decide(p privilege.Process) error {
+	want := unpack.Overlay{User: !p.Trusted}
+	tmp := filepath.Join(s.run.Path, randomID(8))
+	if err := writeNew(tmp, 0o644, []byte(want.OpaqueXattr()+"\n")); err != nil {
+		return err
+	}
+	defer os.Remove(tmp) // with the folder that it is in, at the latest
+	switch err := os.Link(tmp, s.path(opaqueFile)); {
+	case err == nil:
+		s.opaque, s.decided = want, true
+		return nil
+	case errors.Is(err, fs.ErrExist):
+		return s.settle(p)
+	default:
+		return err
+	}
+}
