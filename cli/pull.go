@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
@@ -243,8 +244,9 @@ func parseList(name string, in io.Reader) ([]string, error) {
 }
 
 // defaultStore is where images go when no Engine answers and nothing was said.
+// Root of a user namespace, who may not write to /var/lib, is one of the users.
 func defaultStore() string {
-	if os.Geteuid() == 0 {
+	if os.Geteuid() == 0 && unix.Access("/var/lib", unix.W_OK) != unix.EACCES {
 		return "/var/lib/fastpull"
 	}
 	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {

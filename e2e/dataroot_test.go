@@ -226,7 +226,7 @@ func canonicalJSON(path string) string {
 
 // ownFiles are the names that fastpull leaves for good in its own folder of a
 // store. The folders there stay too, but empty.
-var ownFiles = []string{"lock"}
+var ownFiles = []string{"lock", "opaque"}
 
 // expectClean fails the test if a run has left anything in fastpull's own
 // folder of the store, or something is mounted there.

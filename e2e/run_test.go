@@ -30,6 +30,9 @@ type user struct {
 	env  []string
 
 	stdin string // what fastpull reads there
+
+	by  []string             // a program that goes before fastpull and takes rights from it
+	sys *syscall.SysProcAttr // who fastpull is
 }
 
 // newUser returns a user without credentials or a Docker Engine; env is added
@@ -80,9 +83,7 @@ func (u *user) start(t *testing.T, args ...string) *running {
 	ctx, cancel := context.WithTimeout(t.Context(), runDeadline)
 	t.Cleanup(cancel)
 	r := &running{user: u, cancel: cancel, begun: time.Now()}
-	r.cmd = exec.CommandContext(ctx, programs.fastpull, args...)
-	r.cmd.Env = u.env
-	r.cmd.Dir = u.home
+	r.cmd = u.command(ctx, programs.fastpull, args...)
 	r.cmd.Stdin = strings.NewReader(u.stdin)
 	r.cmd.Stdout, r.cmd.Stderr = &r.out, &r.err
 	r.cmd.WaitDelay = time.Second
@@ -90,6 +91,14 @@ func (u *user) start(t *testing.T, args ...string) *running {
 		t.Fatalf("start fastpull: %v", err)
 	}
 	return r
+}
+
+// command is a program in the user's surroundings.
+func (u *user) command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	argv := slices.Concat(u.by, []string{name}, args)
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Env, cmd.Dir, cmd.SysProcAttr = u.env, u.home, u.sys
+	return cmd
 }
 
 // signal sends sig and starts the clock of the result anew.

@@ -129,13 +129,14 @@ func Open(dir string) (_ *Store, err error) {
 	if s.run, err = tmpfile.NewDir(s.path("fastpull/run"), ""); err != nil {
 		return nil, err
 	}
-	if err := probe(s.run.Path, os.Geteuid() != 0); err != nil {
+	me := privilege.Current()
+	if err := probe(s.run.Path, !me.Trusted); err != nil {
 		return nil, err
 	}
 	if s.locks, err = openLockFile(s.path("fastpull/lock")); err != nil {
 		return nil, err
 	}
-	if err := s.settle(privilege.Current()); err != nil {
+	if err := s.settle(me); err != nil {
 		return nil, err
 	}
 	if err := s.sweep(); err != nil {

@@ -66,24 +66,3 @@ func (r *run) fetchOnce(ctx context.Context, ref registry.Reference, l image.Lay
 	err = use(tar)
 	return n.Load(), errors.Join(err, tar.Close())
 }
-
-// leftOut counts what could not be kept of the images' files.
-type leftOut struct{ xattrs, owners, devices atomic.Int64 }
-
-func (l *leftOut) add(s unpack.Stats) {
-	l.xattrs.Add(int64(s.NoXattr))
-	l.owners.Add(int64(s.NoOwner))
-	l.devices.Add(int64(s.NoDevice))
-}
-
-func (l *leftOut) warn(p *progress.Display) {
-	if n := l.xattrs.Load(); n > 0 {
-		p.Warn("%d extended attributes were left out: the file system or the kernel does not take them", n)
-	}
-	if n := l.owners.Load(); n > 0 {
-		p.Warn("%d files belong to you and not to their owners, since fastpull is not running as root", n)
-	}
-	if n := l.devices.Load(); n > 0 {
-		p.Warn("%d devices were left out, since fastpull is not running as root", n)
-	}
-}

@@ -135,7 +135,7 @@ func (t *rootfsTarget) extract(ctx context.Context, tar *unpack.Reader, i int, d
 	if err := os.Mkdir(t.layer(i), 0o700); err != nil {
 		return unpack.Stats{}, err
 	}
-	return unpack.Extract(ctx, tar, t.layer(i), unpack.ExtractOptions{Whiteouts: del, Rootless: os.Geteuid() != 0})
+	return unpack.Extract(ctx, tar, t.layer(i), unpack.ExtractOptions{Whiteouts: del, Rootless: t.r.rootless()})
 }
 
 // root makes what becomes the directory, with the mode that Docker gives a root.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/privilege"
 	"github.com/fastpull/fastpull/registry"
 )
 
@@ -67,6 +68,7 @@ type run struct {
 	fetched atomic.Int64
 	sent    atomic.Int64
 	left    leftOut
+	rights  privilege.Process
 }
 
 // Run pulls all references of o. The error is that of the images that failed, or
@@ -84,7 +86,7 @@ func Run(ctx context.Context, o Options) (_ *Summary, err error) {
 			o.TempDir = dir
 		}
 	}
-	r := &run{Options: o, ctx: ctx, slots: newSlots(o.Layers)}
+	r := &run{Options: o, ctx: ctx, slots: newSlots(o.Layers), rights: privilege.Current()}
 	t, dest, err := r.open(ctx)
 	if err != nil {
 		return &Summary{Images: []Result{}}, err
@@ -101,7 +103,7 @@ func Run(ctx context.Context, o Options) (_ *Summary, err error) {
 	}
 	cancel(nil)
 	err = errors.Join(err, t.close())
-	r.left.warn(o.Progress)
+	r.left.warn(o.Progress, r.rights)
 	sum.BytesFetched, sum.BytesSent = r.fetched.Load(), r.sent.Load()
 	sum.Seconds = time.Since(start).Seconds()
 	return sum, err

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"os"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -26,11 +25,10 @@ import (
 // are then committed, parents first: of an image that fails nothing is left. Only
 // where another process pulls the same layers is what is whole committed at once.
 type storeTarget struct {
-	r        *run
-	s        *overlay.Store
-	space    *space
-	rootless bool
-	layers   group[*made] // by chainID
+	r      *run
+	s      *overlay.Store
+	space  *space
+	layers group[*made] // by chainID
 
 	mu    sync.Mutex
 	first map[digest.Digest]layerOf // diffID → the layer of the run that fetches it
@@ -57,8 +55,11 @@ func newStoreTarget(r *run, dir string) (*storeTarget, error) {
 	}
 	where := newSpace(s.Dir(), "make room there, or choose another directory with --store")
 	where.inodes = storeInodes
-	t := &storeTarget{r: r, s: s, space: where, rootless: os.Geteuid() != 0, first: make(map[digest.Digest]layerOf)}
+	t := &storeTarget{r: r, s: s, space: where, first: make(map[digest.Digest]layerOf)}
 	t.layers.drop = func(m *made) { _ = m.abort() }
+	if form := s.Whiteouts(); form.User && s.Decided() {
+		r.Progress.Note("the store is made with %s, as not the machine's root: fastpull and a rootless dockerd can mount it, root's dockerd cannot use it", form.OpaqueXattr())
+	}
 	return t, nil
 }
 
@@ -244,9 +245,9 @@ func (t *storeTarget) extract(ctx context.Context, tar io.Reader, st *overlay.St
 		return unpack.Stats{}, err
 	}
 	return unpack.Extract(ctx, tar, st.Dir(), unpack.ExtractOptions{
-		Whiteouts: unpack.Overlay{User: t.rootless},
+		Whiteouts: t.s.Whiteouts(),
 		TarSplit:  st.TarSplit(),
-		Rootless:  t.rootless,
+		Rootless:  t.r.rootless(),
 	})
 }
 

@@ -1,0 +1,75 @@
+package pull
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"github.com/fastpull/fastpull/internal/privilege"
+	"github.com/fastpull/fastpull/progress"
+	"github.com/fastpull/fastpull/unpack"
+)
+
+// rootless tells if files are to be made as far as the kernel allows it. For
+// root with all rights a refusal is an error.
+func (r *run) rootless() bool { return r.rights.Level != privilege.Full }
+
+// leftOut counts what could not be kept of the images' files.
+type leftOut struct{ xattrs, owners, devices atomic.Int64 }
+
+func (l *leftOut) add(s unpack.Stats) {
+	l.xattrs.Add(int64(s.NoXattr))
+	l.owners.Add(int64(s.NoOwner))
+	l.devices.Add(int64(s.NoDevice))
+}
+
+// warn says it, and why, once for the whole run.
+func (l *leftOut) warn(p *progress.Display, rights privilege.Process) {
+	if n := l.xattrs.Load(); n > 0 {
+		p.Warn("%s left out: the file system or the kernel does not take them", were(n, "extended attribute"))
+	}
+	if n := l.owners.Load(); n > 0 {
+		keeper := "you"
+		if rights.Level != privilege.User {
+			keeper = "root"
+		}
+		verb := "belong"
+		if n == 1 {
+			verb = "belongs"
+		}
+		p.Warn("%s %s to %s and not to the image's owner, since %s", count(n, "file"), verb, keeper,
+			refused(rights, "this user namespace does not have that user or group", privilege.ForOwners...))
+	}
+	if n := l.devices.Load(); n > 0 {
+		p.Warn("%s left out, since %s", were(n, "device"),
+			refused(rights, "a user namespace cannot make any", privilege.Mknod))
+	}
+}
+
+// refused says why the kernel refuses what takes the capabilities; namespace is
+// why it does so to root of a user namespace.
+func refused(rights privilege.Process, namespace string, all ...privilege.Capability) string {
+	if rights.Level == privilege.User {
+		return "fastpull is not running as root"
+	}
+	if c, missing := rights.Missing(all...); missing {
+		return fmt.Sprintf("fastpull is running without %s", c)
+	}
+	if rights.Level == privilege.Namespace {
+		return namespace
+	}
+	return "the kernel or the file system refuses that"
+}
+
+func count(n int64, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+func were(n int64, what string) string {
+	if n == 1 {
+		return count(n, what) + " was"
+	}
+	return count(n, what) + " were"
+}
