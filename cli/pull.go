@@ -34,6 +34,7 @@ type pullFlags struct {
 	progress              string
 	json                  bool
 	tempDir               string
+	noSync                bool
 	plainHTTP, skipVerify bool
 	ca                    []string
 }
@@ -57,6 +58,7 @@ func newPull(s Streams) *cobra.Command {
 	fl.BoolVar(&f.keepGoing, "keep-going", false, "pull the other images when one fails; the exit code still tells")
 	fl.StringVar(&f.platform, "platform", "", "choose `OS/ARCH[/VARIANT]` of a multi-platform image\n(default: the Engine's, or this machine's)")
 	fl.IntVar(&f.jobs, "jobs", 0, "work on `N` layers at a time (default: cores + 1, at least 4)")
+	fl.BoolVar(&f.noSync, "no-sync", false, "do not wait until everything is on the disk: after a power failure\nimages can be damaged, as Docker's can")
 	fl.StringVar(&f.tempDir, "temp-dir", "", "keep layers on their way to the Engine in `DIR` (default: $TMPDIR or /var/tmp)")
 	fl.BoolVar(&f.plainHTTP, "plain-http", false, "talk plain HTTP to all registries")
 	fl.BoolVar(&f.skipVerify, "insecure-skip-tls-verify", false, "accept any TLS certificate")
@@ -79,7 +81,7 @@ func (f *pullFlags) run(cmd *cobra.Command, s Streams, names []string) (err erro
 	if err != nil {
 		return err
 	}
-	o := pull.Options{KeepGoing: f.keepGoing, Layers: f.jobs, TempDir: f.tempDir}
+	o := pull.Options{KeepGoing: f.keepGoing, Layers: f.jobs, TempDir: f.tempDir, NoSync: f.noSync}
 	if o.Kind, o.Path, err = f.destination(); err != nil {
 		return err
 	}

@@ -143,6 +143,11 @@ func (t *archiveTarget) finish(ctx context.Context) error {
 	if err := errors.Join(t.w.Close(), t.out.Flush()); err != nil {
 		return fmt.Errorf("write %s: %w", t.name, err)
 	}
+	if !t.r.NoSync {
+		if err := t.file.Sync(); err != nil {
+			return err
+		}
+	}
 	return t.file.Publish(t.name)
 }
 

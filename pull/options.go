@@ -47,6 +47,9 @@ type Options struct {
 	// TempDir is where layers wait for the Engine, as plain tars without a
 	// name. "" is $TMPDIR, or /var/tmp.
 	TempDir string
+	// NoSync lets Run return while files are still on their way to the disk. After
+	// a power failure images can be damaged then.
+	NoSync bool
 	// Progress shows what is going on; nil shows nothing.
 	Progress *progress.Display
 	// Chosen is told the destination before work begins. Nil is fine.

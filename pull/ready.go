@@ -25,6 +25,13 @@ type made struct {
 	err  error           // of the commit
 }
 
+// waits tells if the layer is ready, and not in the store yet.
+func (m *made) waits() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.st != nil
+}
+
 // commit makes the layer visible, if it is not. Its parent has to be. What blob
 // it came from is recorded before: a layer that is there is not fetched again, and
 // nobody could say it later.
@@ -86,6 +93,9 @@ func (t *storeTarget) settle(met bool) {
 				if _, err := t.s.Layer(m.Parent); err != nil {
 					return false
 				}
+			}
+			if m.waits() && t.r.flush(t.r.ctx, t.s.Dir()) != nil {
+				return true // its images will say why
 			}
 			// An error is kept for the images that need the layer.
 			again = m.commit(t.r.ctx, t.s) == nil || again

@@ -135,7 +135,7 @@ func (t *rootfsTarget) extract(ctx context.Context, tar *unpack.Reader, i int, d
 	if err := os.Mkdir(t.layer(i), 0o700); err != nil {
 		return unpack.Stats{}, err
 	}
-	return unpack.Extract(ctx, tar, t.layer(i), unpack.ExtractOptions{Whiteouts: del, Rootless: t.r.rootless()})
+	return unpack.Extract(ctx, tar, t.layer(i), unpack.ExtractOptions{Whiteouts: del, WriteBack: !t.r.NoSync, Rootless: t.r.rootless()})
 }
 
 // root makes what becomes the directory, with the mode that Docker gives a root.
@@ -152,12 +152,16 @@ func (t *rootfsTarget) layer(i int) string      { return t.path(strconv.Itoa(i))
 // finish puts the directory in its place. rename(2) replaces an empty directory
 // in one step; os.Rename does not let it.
 func (t *rootfsTarget) finish(ctx context.Context) error {
+	// Whole under its name, or not there: after a power failure too.
+	if err := t.r.flush(ctx, t.staging.Path); err != nil {
+		return err
+	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	switch err := unix.Rename(t.path("root"), t.dir); err {
 	case nil:
-		return nil
+		return t.r.settleDown(ctx, t.dir)
 	case unix.EBUSY: // a mount from the same file system
 		return errMount(t.dir)
 	default:

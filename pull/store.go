@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -29,6 +31,8 @@ type storeTarget struct {
 	s      *overlay.Store
 	space  *space
 	layers group[*made] // by chainID
+
+	changed atomic.Bool // an image was put
 
 	mu    sync.Mutex
 	first map[digest.Digest]layerOf // diffID → the layer of the run that fetches it
@@ -119,6 +123,12 @@ func (t *storeTarget) put(ctx context.Context, im *resolved) (int64, error) {
 	if err != nil {
 		return fetched, err
 	}
+	// What is visible has to be whole after a power failure too.
+	if slices.ContainsFunc(all, (*made).waits) {
+		if err := t.r.flush(ctx, t.s.Dir()); err != nil {
+			return fetched, err
+		}
+	}
 	for i, l := range layers {
 		if err := all[i].commit(ctx, t.s); err != nil {
 			return fetched, err
@@ -127,6 +137,7 @@ func (t *storeTarget) put(ctx context.Context, im *resolved) (int64, error) {
 			return fetched, err
 		}
 	}
+	t.changed.Store(true)
 	return fetched, t.name(ctx, im.ref, im.found, im.img)
 }
 
@@ -247,6 +258,7 @@ func (t *storeTarget) extract(ctx context.Context, tar io.Reader, st *overlay.St
 	return unpack.Extract(ctx, tar, st.Dir(), unpack.ExtractOptions{
 		Whiteouts: t.s.Whiteouts(),
 		TarSplit:  st.TarSplit(),
+		WriteBack: !t.r.NoSync,
 		Rootless:  t.r.rootless(),
 	})
 }
@@ -296,7 +308,14 @@ func (t *storeTarget) copyTwin(ctx context.Context, l layerOf, twin *made, st *o
 	return stats, false, nil
 }
 
-func (t *storeTarget) finish(context.Context) error { return nil }
+// finish makes sure that the images are there after a power failure: their layers
+// are, since before they were committed.
+func (t *storeTarget) finish(ctx context.Context) error {
+	if !t.changed.Load() {
+		return nil
+	}
+	return t.r.settleDown(ctx, t.s.Dir())
+}
 
 func (t *storeTarget) close() error {
 	t.layers.wait()

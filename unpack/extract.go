@@ -25,6 +25,9 @@ type ExtractOptions struct {
 	// Rootless leaves out what the kernel refuses (owners, devices, attributes)
 	// and counts it in Stats. Otherwise that is an error.
 	Rootless bool
+	// WriteBack has the kernel begin to write large files to the disk at once, for
+	// a caller who will wait for all of them in the end.
+	WriteBack bool
 }
 
 // Stats is what [Extract] did.
@@ -65,7 +68,7 @@ func Extract(ctx context.Context, r io.Reader, root string, o ExtractOptions) (S
 	if o.Rootless {
 		_, x.keeps = privilege.Current().Missing(privilege.ForOwners...)
 	}
-	x.out = newWriters(x.complete)
+	x.out = newWriters(x.complete, o.WriteBack)
 	x.room.wait = x.out.wait
 	x.tr.RawAccounting = o.TarSplit != nil
 	t.made, t.replace, t.unlock = x.implied, x.clear, o.Rootless

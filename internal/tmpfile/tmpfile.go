@@ -58,11 +58,9 @@ func umask() uint32 {
 }
 
 // Publish gives the file its name, in the same directory as it was made in, in
-// place of what has the name now. The data is on disk before.
+// place of what has the name now. For a file that is to be whole after a power
+// failure the caller calls Sync before.
 func (f *File) Publish(name string) error {
-	if err := f.Sync(); err != nil {
-		return err
-	}
 	tmp := f.name
 	if tmp == "" {
 		err := f.link(name)
