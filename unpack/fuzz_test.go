@@ -1,9 +1,11 @@
 package unpack
 
 import (
+	"archive/tar"
 	"bytes"
 	"compress/gzip"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -11,6 +13,9 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/vbatts/tar-split/tar/asm"
+	"github.com/vbatts/tar-split/tar/storage"
+	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
 )
@@ -86,6 +91,100 @@ func FuzzExtract(f *testing.F) {
 		}
 		sameTree(t, "outside, after Merge", beside(t, outside, "root"), before)
 	})
+}
+
+// FuzzTar extracts any bytes, taken for a tar, on a small disk of its own: they
+// may claim to be large. A tar that is taken can be made again from what was
+// recorded.
+func FuzzTar(f *testing.F) {
+	for _, raw := range zoo(f) {
+		if len(raw) < 20<<10 {
+			f.Add(raw)
+		}
+	}
+	f.Add(makeTar(f, symlink("s", "../canary"), file("s/file", "x"), file("../victim", "x"), hardlink("h", "s/file")))
+	f.Add(join(oldSparse("s", 1<<62), trailer))
+	disk := detached(f, "size=64m,nr_inodes=20000")
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		outside, root := prisonIn(t, filepath.Join(disk, "outside"))
+		before, fds := beside(t, outside, "root"), openFiles(t)
+		var split bytes.Buffer
+		for i, o := range []ExtractOptions{
+			{Whiteouts: Overlay{}}, {Whiteouts: Overlay{}, TarSplit: &split}, {Whiteouts: new(Deletions), Rootless: true},
+		} {
+			dir := filepath.Join(root, string(rune('0'+i)))
+			if err := os.Mkdir(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			stats, err := extractRaw(t, raw, dir, o)
+			if err != nil && fault.KindOf(err) != fault.Corrupt && !errors.Is(err, unix.ENOSPC) && !strings.Contains(err.Error(), "twice") {
+				t.Fatalf("%v", err)
+			}
+			if err != nil {
+				continue
+			}
+			if stats.Size != sizeByRule(t, dir) {
+				t.Errorf("Size is %d, the rule says %d", stats.Size, sizeByRule(t, dir))
+			}
+			if o.TarSplit != nil && !maybeOther(raw) {
+				madeAgain(t, dir, split.Bytes(), raw)
+			}
+		}
+		sameTree(t, "outside", beside(t, outside, "root"), before)
+		if n := openFiles(t); n != fds {
+			t.Errorf("%d descriptors left", n-fds)
+		}
+		if err := os.RemoveAll(outside); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// maybeOther tells of which tars tar-split makes another one, in Docker as here:
+// of sparse files, and of padding that is cut off.
+func maybeOther(raw []byte) bool {
+	if len(raw)%512 != 0 {
+		return true
+	}
+	for at := 156; at < len(raw); at += 512 {
+		if raw[at] == tar.TypeGNUSparse {
+			return true
+		}
+	}
+	return bytes.Contains(raw, []byte("GNU.sparse."))
+}
+
+// madeAgain makes the tar again from the files and what was recorded of it. There
+// are tars of which tar-split cannot: that is an error, and never another tar.
+func madeAgain(t *testing.T, root string, split, raw []byte) {
+	t.Helper()
+	files, err := OpenFiles(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer files.Close()
+	var again bytes.Buffer
+	err = asm.WriteOutputTarStream(files, storage.NewJSONUnpacker(bytes.NewReader(split)), &again)
+	if err == nil && !bytes.Equal(again.Bytes(), raw) {
+		t.Errorf("the tar of %d bytes became one of %d", len(raw), again.Len())
+	}
+}
+
+// detached makes a tmpfs that has no place in the tree of files: it is gone when
+// this process is, however it ends.
+func detached(f *testing.F, options string) string {
+	f.Helper()
+	dir := f.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
+		f.Fatalf("mount a tmpfs: %v", err)
+	}
+	fd, err := unix.Open(dir, unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	err = errors.Join(err, unix.Unmount(dir, unix.MNT_DETACH))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { unix.Close(fd) })
+	return fmt.Sprintf("/proc/self/fd/%d", fd)
 }
 
 // FuzzReader gives any bytes for a blob. What Go's own gzip takes must come out,
