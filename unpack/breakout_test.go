@@ -180,7 +180,8 @@ func (tc hostile) merge(t *testing.T) {
 			}
 		}
 		got := snapshot(t, root)
-		if len(xattrsOf(t, lowers[0])) == 0 { // overlayfs has no opaque root, the image-spec has
+		// overlayfs has no opaque root, the image-spec has. To look once is enough.
+		if len(xattrsOf(t, lowers[0])) == 0 && os.Getenv(anotherWay) == "" {
 			sameTree(t, fmt.Sprintf("merged over %d", i), got, overlayView(t, lowers...))
 		}
 		if i == 2 {
