@@ -50,8 +50,13 @@ func newDecoder(src io.Reader) (io.ReadCloser, error) {
 	case bytes.HasPrefix(head, magicBzip2):
 		return io.NopCloser(bzip2.NewReader(in)), nil
 	}
-	return io.NopCloser(in), nil
+	return plain{in}, nil
 }
+
+// plain is the decoder of what is not compressed.
+type plain struct{ *bufio.Reader }
+
+func (plain) Close() error { return nil }
 
 // isSkippable recognizes a zstd stream that begins with a skippable frame
 // (RFC 8878, 3.1.2), as some of the seekable formats do.

@@ -134,6 +134,9 @@ func (x *extractor) run() error {
 // finish ends what goes on, well or not.
 func (x *extractor) finish() error {
 	err := x.out.close()
+	if serr := x.split.finish(); err == nil {
+		err = serr
+	}
 	if x.plnk != nil {
 		x.plnk.drop()
 		n, rerr := removeAll(x.tree.root.fd, plnkDir)

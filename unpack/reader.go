@@ -90,6 +90,7 @@ func NewReader(ctx context.Context, blob io.ReadCloser, want Expect, o ReaderOpt
 	stop := context.AfterFunc(ctx, r.blob)
 
 	var fetchErr, decodeErr, hashErr error
+	var same bool // set before toHash is closed
 	compressed := make(chan *chunk, blobQueue)
 	toHash := make(chan *chunk, plainQueue)
 	r.wg.Go(func() {
@@ -100,12 +101,16 @@ func NewReader(ctx context.Context, blob io.ReadCloser, want Expect, o ReaderOpt
 		defer close(r.plain)
 		defer close(toHash)
 		src := &source{ctx: ctx, in: compressed}
-		decodeErr = r.decode(ctx, src, o.MaxPlain, toHash)
+		same, decodeErr = r.decode(ctx, src, want, o.MaxPlain, toHash)
 		// A decoder that gave up leaves bytes behind. They still have to be
 		// hashed, since a wrong digest is the better explanation.
 		src.drain()
 	})
-	r.wg.Go(func() { hashErr = verifyDiffID(toHash, want.DiffID) })
+	r.wg.Go(func() {
+		if err := verifyDiffID(toHash, want.DiffID); !same {
+			hashErr = err
+		}
+	})
 
 	go func() {
 		r.wg.Wait()
@@ -244,25 +249,29 @@ func checkBlob(h hash.Hash, n int64, want Expect) error {
 	return nil
 }
 
-// decode runs the decoder over src and hands every buffer to both readers.
-func (r *Reader) decode(ctx context.Context, src *source, limit int64, toHash chan<- *chunk) error {
+// decode runs the decoder over src and hands every buffer to both readers. same
+// says that the plain bytes are the blob's, and are hashed as such.
+func (r *Reader) decode(ctx context.Context, src *source, want Expect, limit int64, toHash chan<- *chunk) (same bool, err error) {
 	dec, err := newDecoder(src)
 	if err != nil {
-		return src.explain(err)
+		return false, src.explain(err)
 	}
 	defer dec.Close()
+	if _, ok := dec.(plain); ok && want.DiffID == want.Digest {
+		same = true
+	}
 	// Every chunk can be in one of the queues, with one of the readers, or here.
 	free := pool(plainQueue + 3)
 	var total int64
 	for {
 		c, err := take(ctx, free, plainChunk)
 		if err != nil {
-			return err
+			return same, err
 		}
 		n, err := readSome(dec, c.b)
 		total += int64(n)
 		if limit > 0 && total > limit {
-			return fault.WithHint(
+			return same, fault.WithHint(
 				fault.New(fault.Failed, "the layer expands to more than %d bytes, the most that it may have", limit),
 				"choose a larger file system, if the image is known to be this large")
 		}
@@ -270,19 +279,22 @@ func (r *Reader) decode(ctx context.Context, src *source, limit int64, toHash ch
 			c.home <- c
 		} else {
 			c.b = c.b[:n]
-			c.refs.Store(2)
-			if err := give(ctx, toHash, c); err != nil {
-				return err
+			c.refs.Store(1)
+			if !same {
+				c.refs.Store(2)
+				if err := give(ctx, toHash, c); err != nil {
+					return same, err
+				}
 			}
 			if err := give(ctx, r.plain, c); err != nil {
-				return err
+				return same, err
 			}
 		}
 		if err == io.EOF {
-			return nil
+			return same, nil
 		}
 		if err != nil {
-			return src.explain(err)
+			return same, src.explain(err)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package unpack
 
 import (
-	"bufio"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
@@ -26,7 +25,7 @@ import (
 //
 // A nil splitWriter does nothing but give the content.
 type splitWriter struct {
-	out  *bufio.Writer
+	out  *behind
 	line []byte // reused
 	pos  int
 
@@ -46,7 +45,7 @@ func newSplitWriter(w io.Writer) *splitWriter {
 		return nil
 	}
 	return &splitWriter{
-		out:  bufio.NewWriterSize(w, 32<<10),
+		out:  newBehind(w),
 		seen: make(map[uint64]struct{}),
 		seed: maphash.MakeSeed(),
 	}
@@ -111,7 +110,7 @@ func (w *splitWriter) close(tr *tar.Reader) error {
 
 // end ends the line of a file, and records what follows it.
 func (w *splitWriter) end(sum []byte, tr *tar.Reader) error {
-	if err := w.finish(sum); err != nil {
+	if err := w.write(sum); err != nil {
 		return err
 	}
 	return w.segment(tr.RawBytes())
@@ -123,7 +122,7 @@ func (w *splitWriter) segment(b []byte) error {
 		return nil
 	}
 	w.begin(storage.SegmentType)
-	return w.finish(b)
+	return w.write(b)
 }
 
 // A line is a storage.Entry in JSON, as encoding/json writes it.
@@ -131,7 +130,7 @@ func (w *splitWriter) begin(t storage.Type) {
 	w.line = strconv.AppendInt(append(w.line[:0], `{"type":`...), int64(t), 10)
 }
 
-func (w *splitWriter) finish(payload []byte) error {
+func (w *splitWriter) write(payload []byte) error {
 	w.line = append(w.line, `,"payload":`...)
 	if payload == nil {
 		w.line = append(w.line, "null"...)
@@ -175,10 +174,18 @@ func (w *splitWriter) tail(trailer []byte, r io.Reader) error {
 		case nil:
 			continue
 		case io.EOF, io.ErrUnexpectedEOF:
-			return w.out.Flush()
+			return nil
 		}
 		return err
 	}
+}
+
+// finish returns when all lines are written. Nothing may follow.
+func (w *splitWriter) finish() error {
+	if w == nil {
+		return nil
+	}
+	return w.out.close()
 }
 
 // onlyWriter hides io.Discard's ReadFrom, which would use a small buffer.

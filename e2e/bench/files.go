@@ -29,7 +29,7 @@ type extractor struct {
 	name string
 	// command extracts file into an empty directory; split is the name of a
 	// file beside it that does not exist yet.
-	command func(file, dir, split string) command
+	command func(t *testTar, dir, split string) command
 	// check looks, beyond the number of files and their sizes, at what is there.
 	// Nil is nothing more.
 	check func(ctx context.Context, t *testTar, out, dir, split string) error
@@ -77,8 +77,8 @@ func (b *bench) extractors(ctx context.Context, kind string) ([]extractor, error
 func byUntar(p fastpull) extractor {
 	return extractor{
 		name: p.name,
-		command: func(file, dir, split string) command {
-			return command{program: p.program, args: []string{"-tar", file, "-to", dir, "-split", split}}
+		command: func(t *testTar, dir, split string) command {
+			return command{program: p.program, args: []string{"-tar", t.path, "-digest", t.DiffID, "-to", dir, "-split", split}}
 		},
 		check: checkUntar,
 	}
@@ -86,16 +86,16 @@ func byUntar(p fastpull) extractor {
 
 // byTar is tar -x as root uses it.
 func byTar(program string) extractor {
-	return extractor{name: "tar -x", command: func(file, dir, _ string) command {
-		return command{program: program, args: []string{"-x", "-f", file, "-C", dir}}
+	return extractor{name: "tar -x", command: func(t *testTar, dir, _ string) command {
+		return command{program: program, args: []string{"-x", "-f", t.path, "-C", dir}}
 	}}
 }
 
 // byPeer is a library, in the program peers.
 func byPeer(program, library string) extractor {
 	name := map[string]string{ctr: "containerd archive.Apply", goArchive: "go-archive UntarUncompressed", umoci: "umoci UnpackLayer"}[library]
-	return extractor{name: name, command: func(file, dir, _ string) command {
-		return command{program: program, args: []string{"-with", library, "-tar", file, "-to", dir}}
+	return extractor{name: name, command: func(t *testTar, dir, _ string) command {
+		return command{program: program, args: []string{"-with", library, "-tar", t.path, "-to", dir}}
 	}}
 }
 
@@ -171,7 +171,7 @@ func (x extractor) run(ctx context.Context, d *disk, t *testTar, do func(context
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
-	out, err := do(ctx, x.command(t.path, dir, split))
+	out, err := do(ctx, x.command(t, dir, split))
 	if err != nil {
 		return err
 	}
