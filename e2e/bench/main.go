@@ -150,9 +150,9 @@ func parseAgainst(list string) ([]string, error) {
 
 // open prepares the folders, and starts the registry if there is something to
 // pull. What release does is all that has to be done at the end.
-func (b *bench) open(ctx context.Context, o options, pulls bool, say func(string, ...any)) (release func() error, err error) {
+func (b *bench) open(ctx context.Context, o options, pulls bool, say func(string, ...any)) (_ func() error, err error) {
 	var undo []func() error
-	release = func() error {
+	undoAll := func() error {
 		var errs []error
 		for _, f := range slices.Backward(undo) {
 			errs = append(errs, f())
@@ -161,7 +161,7 @@ func (b *bench) open(ctx context.Context, o options, pulls bool, say func(string
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, release())
+			err = errors.Join(err, undoAll())
 		}
 	}()
 	b.source = &source{say: say}
@@ -194,13 +194,13 @@ func (b *bench) open(ctx context.Context, o options, pulls bool, say func(string
 	}
 	undo = append(undo, func() error { return os.RemoveAll(b.source.temp) })
 	if !pulls {
-		return release, nil
+		return undoAll, nil
 	}
 	if b.source.registry, err = startRegistry(ctx, filepath.Join(b.cache, "registry"), b.temp); err != nil {
 		return nil, fault.WithHint(err, "apt-get install docker-registry")
 	}
 	undo = append(undo, func() error { b.source.registry.stop(); return nil })
-	return release, nil
+	return undoAll, nil
 }
 
 // lockCache opens the cache folder for this process alone: two that measure at
