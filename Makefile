@@ -10,7 +10,8 @@ FUZZTIME   ?= 10m
 
 # What end-to-end tests need beside Go, as Debian calls it. The race detector
 # needs a C compiler.
-PACKAGES    = docker.io docker-registry pigz gcc libc6-dev e2fsprogs strace
+PACKAGES    = docker.io docker-registry pigz gcc libc6-dev e2fsprogs strace debootstrap \
+              debian-archive-keyring umoci
 
 # End-to-end tests start daemons and mount things.
 ROOT       := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo --preserve-env=PATH,HOME,GOPATH,GOCACHE,GOPROXY,GOFLAGS,CI')
@@ -34,7 +35,7 @@ unit: ## unit tests, with the race detector (some need root)
 	$(ROOT) env CGO_ENABLED=1 $(GO) test -race ./...
 
 e2e: ## the program against a real registry and a real dockerd (needs root)
-	$(ROOT) $(GO) test -tags e2e -timeout 10m -count=1 ./e2e/... ./daemon
+	$(ROOT) $(GO) test -tags e2e -timeout 20m -count=1 ./e2e/... ./daemon
 
 lint: ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { echo 'not gofmt:'; gofmt -l .; exit 1; }
