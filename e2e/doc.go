@@ -2,8 +2,8 @@
 // docker-registry, Docker Engines that each test starts for itself, and the
 // kernel's overlay file system. It holds no code of fastpull.
 //
-// The tests have the build tag e2e, and need root, Debian's packages docker.io
-// and docker-registry, and GNU tar:
+// The tests have the build tag e2e, and need root, Debian's packages docker.io,
+// docker-registry, debootstrap and umoci, e2fsprogs, and GNU tar:
 //
 //	go test -tags e2e ./e2e/...
 //
@@ -18,7 +18,11 @@
 //
 // How to read it: main_test.go builds the programs, run_test.go runs fastpull;
 // registry, dockerd, proxy and unpigz are the servers; layer, image and samples
-// make images; tree and dataroot compare what came out. The other files are
-// the cases, named after what they show. FASTPULL_BIN names a program to test
+// make images; tree and dataroot compare what came out; debian and python grow
+// the trees of TestRealTrees; grammar makes the layers of TestDifferential up,
+// and known, with facts, says why others differ in them. The other files are the
+// cases, named after what they show. FASTPULL_BIN names a program to test
 // in place of building one; FASTPULL_RACE=1 builds it with the race detector.
+// FASTPULL_LAYERS and FASTPULL_SEED make TestDifferential a longer or another
+// one; its layers are told by the seed and their number.
 package e2e

@@ -1,0 +1,135 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"archive/tar"
+	"path"
+	"regexp"
+	"strings"
+)
+
+// A row is one way in which fastpull differs from another on purpose, or the
+// other has a bug. A row that no layer of a run needs is out of date.
+type row struct {
+	name string // the case
+	why  string
+	is   func(f *facts, d difference) bool
+}
+
+const opaqueAttr = "xattr trusted.overlay.opaque"
+
+// dockersTable is about the files of one layer: got is fastpull's tree, want
+// dockerd's.
+var dockersTable = []row{
+	{"whiteout, then directory", "dockerd lets what the lower layers have in it show through", func(f *facts, d difference) bool {
+		return d.attr == opaqueAttr && d.want == "" && f.whited[d.path]
+	}},
+	{"whiteout, then opaque", "an empty directory that hides what is below; dockerd's attribute goes to the whiteout, which stays one", func(f *facts, d difference) bool {
+		return f.whited[d.path] && f.opaque[d.path] && (d.attr == "type" && d.want == "character device" || d.attr == "device" || d.attr == "mode")
+	}},
+	{"directory replaced by a symlink", "its time is nobody's; dockerd gives it to what the symlink leads to", func(f *facts, d difference) bool {
+		return d.attr == "mtime" && f.moved[d.path]
+	}},
+	{"whiteout in an opaque directory", "there is nothing left to hide; dockerd keeps a ghost of the name", func(f *facts, d difference) bool {
+		parent := path.Dir(d.path)
+		return d.attr == "" && d.got == "" && d.want == "character device" && f.whited[d.path] &&
+			(f.opaque[parent] || f.got[parent][opaqueAttr] != "")
+	}},
+	{"trusted.overlay attribute in the tar", "a layer could reach into others; dockerd applies it", func(f *facts, d difference) bool {
+		return strings.HasPrefix(d.attr, "xattr trusted.overlay.") && d.got == "" && f.overlay[d.path]
+	}},
+	{"character device 0:0 in the tar", "overlayfs takes it for a whiteout, so it is one, with a whiteout's mode and time", func(f *facts, d difference) bool {
+		return (d.attr == "mode" || d.attr == "mtime") && f.devices00[d.path]
+	}},
+	{"hardlink with metadata of its own", "it is the file's; dockerd applies what the last name's header says", (*facts).hardlinkApplied},
+	{"AUFS' own names", "no files of the image; dockerd keeps them, or makes whiteouts of them", aufsOwn},
+	{"missing parent in a set-group-ID directory", "0755 as anywhere; dockerd leaves the bit that the kernel lets it inherit", func(f *facts, d difference) bool {
+		return d.attr == "mode" && d.got == "0755" && d.want == "2755" && !f.dirs[d.path]
+	}},
+	{"symlink from before 1970", "1970, as all files; dockerd does so with all but symlinks", func(f *facts, d difference) bool {
+		return d.attr == "mtime" && f.got[d.path]["type"] == "symlink" && strings.HasPrefix(d.got, "1970-01-01T00:00:00Z") && d.want < d.got
+	}},
+}
+
+// refusal is a layer or image that one refuses and the other takes.
+type refusal struct {
+	name string // the case
+	why  string
+	who  string // refuses
+	says *regexp.Regexp
+}
+
+var refusals = []refusal{
+	{"file, then its whiteout", "a whiteout speaks of lower layers, so the file stays", "dockerd",
+		regexp.MustCompile(`failed to mknod\(.*file exists`)},
+	{"file where a later entry needs a directory", "it is replaced", "dockerd",
+		regexp.MustCompile(`(mkdir .*: file exists|: not a directory)`)},
+	{"through a symlink to what is not there", "the missing directory is made", "dockerd",
+		regexp.MustCompile(`open .*: no such file or directory`)},
+	{"directory, then another kind under the same name", "the last entry holds", "dockerd",
+		regexp.MustCompile(`chtimes .*: no such file or directory`)},
+	{"out of the layer", "dockerd takes it as a name inside", "fastpull",
+		regexp.MustCompile(`leads out of the layer`)},
+	{"hardlink to a whiteout", "a whiteout is no file", "fastpull",
+		regexp.MustCompile(`hardlink's target .* is not in this layer`)},
+	{"user attribute of a symlink", "the kernel has none; the image works without", "umoci",
+		regexp.MustCompile(`restore xattr metadata: .*: operation not permitted`)},
+	{"file where a later layer needs a directory", "it is replaced", "umoci",
+		regexp.MustCompile(`mkdir parent: .*: not a directory`)},
+}
+
+func aufsOwn(f *facts, d difference) bool {
+	return f.aufs && (d.attr == "" && d.got == "" && strings.HasPrefix(d.path, ".wh.") ||
+		(d.attr == "links" || d.attr == "same file as") && strings.HasPrefix(f.want[d.path]["same file as"], ".wh."))
+}
+
+// mountsTable is about the files of an image of several layers: got is what
+// fastpull --rootfs makes, want is the kernel's overlay of fastpull's store.
+var mountsTable = []row{
+	{"opaque root", "it hides all lower layers, by the spec and for umoci; overlayfs does not look for the attribute there", func(f *facts, d difference) bool {
+		// What is not hidden hides, in its turn, nothing: only files more.
+		return f.opaque["."] && (d.attr == "" && d.got == "" || d.attr == "same file as")
+	}},
+}
+
+// umocisTable is about the same files: got is fastpull's tree, want umoci's.
+var umocisTable = []row{
+	{"entry for the root", "the root belongs to the destination, as with dockerd; umoci applies it", func(f *facts, d difference) bool {
+		return d.path == "." && f.root && d.attr != "type"
+	}},
+	{"missing parent", "0755 and root's, as in dockerd's layer; umoci leaves what a lower layer made it", func(f *facts, d difference) bool {
+		return f.implied[d.path] && f.got[d.path]["type"] == "directory" && d.attr != "" && d.attr != "type"
+	}},
+	{"missing parent of a whiteout", "there, as in dockerd's layer, in place of a lower layer's file too; umoci only deletes", func(f *facts, d difference) bool {
+		return f.implied[d.path] && (d.attr == "" || d.attr == "type") && d.got == "directory" && d.want != "symlink"
+	}},
+	{"time of a directory", "the layer's; umoci's changes with what later entries do in it", func(f *facts, d difference) bool {
+		return d.attr == "mtime" && f.dirs[d.path] && d.want == "not from the image"
+	}},
+	{"time before 1970", "1970, as with dockerd", func(f *facts, d difference) bool {
+		return d.attr == "mtime" && strings.HasPrefix(d.got, "1970-01-01T00:00:00Z") && d.want < d.got
+	}},
+	{"symlink to x/../y", "x is made if it is missing, as the kernel would want it; umoci cancels it out", func(f *facts, d difference) bool {
+		return d.attr == "" && d.got == "directory" && f.detours[d.path]
+	}},
+	{"character device 0:0 in an image", "a whiteout; umoci makes the device", func(f *facts, d difference) bool {
+		return d.attr == "" && d.want == "character device" && f.devices00[d.path]
+	}},
+	{"AUFS' own names in an image", "no files of the image; umoci keeps them", aufsOwn},
+	// The last, since it is about whatever such an image has.
+	{"symlink of a lower layer, then a file through it", "a real directory, as in dockerd's layer, which knows no other; umoci follows the symlink", func(f *facts, _ difference) bool {
+		return f.throughLink()
+	}},
+}
+
+// rareLayers are cases of the tables that a usual run may be without.
+var rareLayers = [][]entry{
+	{whiteout("d"), dir("d", 0o755), file("d/new", 0o644, "new")},
+	{whiteout("d"), opaque("d")},
+	{dir("a", 0o755), dir("d/a", 0o755).at(oldTime), symlink("d", ".")},
+	{dir("d/a", 0o755), symlink("d", "none")},
+	{device(tar.TypeChar, "null", 0o666, 0, 0), hardlink("zero", file("null", 0o666, ""))},
+	{symlink("s", "a").xattr("user.note", "on a symlink")},
+	{dir("d", 0o755).xattr("trusted.overlay.opaque", "y"), device(tar.TypeChar, "null", 0o666, 0, 0)},
+}
