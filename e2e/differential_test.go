@@ -97,7 +97,7 @@ func (r *differential) layers(first, end int) {
 		s := &sample{number: i, layer: randomLayer(r.t, r.seed, i), refused: map[string]string{}}
 		s.image = makeImage(r.t, imageSpec{layers: []layer{s.layer}, label: fmt.Sprint(i)})
 		s.ref = r.reg.push(r.t, fmt.Sprintf("random:%d", i), s.image)
-		if err := r.d.importLayer(r.t.Context(), s.plain); err != nil {
+		if err := r.d.importLayer(r.t, s.plain); err != nil {
 			s.refused["dockerd"] = err.Error()
 		}
 		batch, refs = append(batch, s), append(refs, s.ref)

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -25,20 +26,21 @@ type facts struct {
 	devices00 map[string]bool // are character devices 0:0 in the tar
 	opaque    map[string]bool // are made opaque
 	overlay   map[string]bool // carry an attribute of overlayfs in the tar
-	retold    map[string]bool // hardlinks whose header is not that of their target
-	detours   map[string]bool // are x in a symlink to x/../y
+	retold    map[string]bool // hardlinks and their targets: whether the headers differ
 	aufs      bool            // has something of AUFS' own
 	moved     map[string]bool // are directories of an entry whose name leads through a symlink
-	root      bool            // has an entry for the root
+	through   bool            // has an entry below a symlink of a lower layer
 }
 
 // factsOf reads the tars of the layers. The symlinks on a name's way are looked
 // up in root, in which the layers have been unpacked.
 func factsOf(root string, layers ...layer) *facts {
 	f := &facts{dirs: map[string]bool{}, implied: map[string]bool{}, whited: map[string]bool{}, devices00: map[string]bool{},
-		opaque: map[string]bool{}, overlay: map[string]bool{}, retold: map[string]bool{}, detours: map[string]bool{}, moved: map[string]bool{}}
+		opaque: map[string]bool{}, overlay: map[string]bool{}, retold: map[string]bool{}, moved: map[string]bool{}}
+	lowerLinks := map[string]bool{}
 	for _, l := range layers {
 		headers := map[string]*tar.Header{}
+		links := map[string]bool{}
 		for r := tar.NewReader(bytes.NewReader(l.plain)); ; {
 			h, err := r.Next()
 			if err == io.EOF {
@@ -48,7 +50,14 @@ func factsOf(root string, layers ...layer) *facts {
 				panic(err) // makeLayer has written it
 			}
 			f.add(root, h, headers)
+			for _, name := range []string{resolve(root, h.Name), strings.TrimPrefix(path.Clean("/"+h.Name), "/")} {
+				if h.Typeflag == tar.TypeSymlink {
+					links[name] = true
+				}
+				f.through = f.through || goesThrough(lowerLinks, name)
+			}
 		}
+		maps.Copy(lowerLinks, links)
 		for name := range headers {
 			for name = path.Dir(name); name != "."; name = path.Dir(name) {
 				if h := headers[name]; h == nil || h.Typeflag != tar.TypeDir {
@@ -65,8 +74,6 @@ func (f *facts) add(root string, h *tar.Header, headers map[string]*tar.Header) 
 	parent, base := path.Dir(name), path.Base(name)
 	headers[name] = h
 	switch {
-	case name == ".":
-		f.root = true
 	case base == ".wh..wh..opq":
 		f.opaque[parent] = true
 	case strings.HasPrefix(base, ".wh..wh.") || strings.HasPrefix(name, ".wh..wh."):
@@ -78,12 +85,11 @@ func (f *facts) add(root string, h *tar.Header, headers map[string]*tar.Header) 
 	case h.Typeflag == tar.TypeDir:
 		f.dirs[name] = true
 		f.moved[name] = f.moved[name] || name != strings.TrimPrefix(path.Clean("/"+h.Name), "/")
-	case h.Typeflag == tar.TypeSymlink:
-		if there, _, back := strings.Cut(h.Linkname, "/../"); back {
-			f.detours[path.Join(parent, there)] = true
-		}
 	case h.Typeflag == tar.TypeLink:
-		f.retold[name] = !sameMeta(h, headers[resolve(root, h.Linkname)])
+		target := resolve(root, h.Linkname)
+		differs := !sameMeta(h, headers[target])
+		// The target too, whatever becomes of this name.
+		f.retold[name], f.retold[target] = differs, differs || f.retold[target]
 	}
 	for key := range h.PAXRecords {
 		if strings.HasPrefix(key, "SCHILY.xattr.trusted.overlay.") {
@@ -127,10 +133,22 @@ func (f *facts) sameFile(tree map[string]node, a, b string) bool {
 	return id != "" && id == tree[b]["same file as"]
 }
 
-// throughLink tells whether a missing parent of one layer is a symlink of another.
-func (f *facts) throughLink() bool {
-	for parent := range f.implied {
-		if f.got[parent]["type"] == "directory" && f.want[parent]["type"] == "symlink" {
+// belowOpaque tells whether one of the directories above name is opaque.
+func (f *facts) belowOpaque(name string) bool {
+	for dir := path.Dir(name); ; dir = path.Dir(dir) {
+		if f.opaque[dir] || f.got[dir][opaqueAttr] != "" {
+			return true
+		}
+		if dir == "." {
+			return false
+		}
+	}
+}
+
+// goesThrough tells whether the name is below a symlink of a lower layer.
+func goesThrough(lowerLinks map[string]bool, name string) bool {
+	for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
+		if lowerLinks[dir] {
 			return true
 		}
 	}
