@@ -61,6 +61,9 @@ func newRootfsTarget(r *run, dir string) (_ *rootfsTarget, err error) {
 		return nil, fmt.Errorf("make %s: %w", dir, err)
 	}
 	where := newSpace(parent, "make room there, or choose another place with --rootfs")
+	if err := r.disk.watch(staging.Path); err != nil {
+		return nil, errors.Join(err, staging.Remove())
+	}
 	return &rootfsTarget{r: r, space: where, dir: dir, staging: staging}, nil
 }
 
@@ -111,7 +114,7 @@ func (t *rootfsTarget) put(ctx context.Context, im *resolved) (fetched int64, er
 			case <-gctx.Done():
 				return context.Cause(gctx)
 			}
-			if err := unpack.Merge(t.path("root"), t.layer(i), &deletions[i]); err != nil {
+			if err := unpack.Merge(gctx, t.path("root"), t.layer(i), &deletions[i]); err != nil {
 				return fmt.Errorf("apply layer %s: %w", l.Blob.Digest, err)
 			}
 			if err := tmpfile.RemoveAll(t.layer(i)); err != nil {

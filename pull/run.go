@@ -68,6 +68,7 @@ type run struct {
 	fetched atomic.Int64
 	sent    atomic.Int64
 	left    leftOut
+	disk    disk // that the images go to
 	rights  privilege.Process
 }
 
@@ -87,6 +88,7 @@ func Run(ctx context.Context, o Options) (_ *Summary, err error) {
 		}
 	}
 	r := &run{Options: o, ctx: ctx, slots: newSlots(o.Layers), rights: privilege.Current()}
+	defer r.disk.close()
 	t, dest, err := r.open(ctx)
 	if err != nil {
 		return &Summary{Images: []Result{}}, err

@@ -57,6 +57,9 @@ func newStoreTarget(r *run, dir string) (*storeTarget, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.disk.watch(s.Dir()); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	where := newSpace(s.Dir(), "make room there, or choose another directory with --store")
 	where.inodes = storeInodes
 	t := &storeTarget{r: r, s: s, space: where, first: make(map[digest.Digest]layerOf)}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,15 +24,8 @@ func (r *run) flush(ctx context.Context, dir string) error {
 	if r.NoSync {
 		return nil
 	}
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
 	done := make(chan error, 1)
-	go func() {
-		defer f.Close()
-		done <- unix.Syncfs(int(f.Fd()))
-	}()
+	go func() { done <- r.disk.sync() }()
 	long := time.NewTimer(patientFor)
 	defer long.Stop()
 	for {
@@ -47,6 +41,45 @@ func (r *run) flush(ctx context.Context, dir string) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// disk is the file system that a run writes to. The kernel tells of a write that
+// was lost once for each descriptor, and not at all to one that was opened after
+// somebody was told: so it is one descriptor, and what it said holds. Before
+// Linux 5.8 syncfs tells nothing of that kind.
+type disk struct {
+	f   *os.File
+	mu  sync.Mutex
+	err error
+}
+
+// watch has to be called before anything is written, and close at the end. A
+// flush that is under way keeps the descriptor until it is through.
+func (d *disk) watch(dir string) (err error) {
+	d.f, err = os.Open(dir)
+	return err
+}
+
+func (d *disk) close() {
+	if d.f != nil {
+		d.f.Close()
+	}
+}
+
+func (d *disk) sync() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.err != nil {
+		return d.err
+	}
+	conn, err := d.f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if err := conn.Control(func(fd uintptr) { d.err = unix.Syncfs(int(fd)) }); err != nil {
+		return err
+	}
+	return d.err
 }
 
 // settleDown flushes once more, what is in its place by now. A run that is

@@ -99,7 +99,8 @@ func (d *dir) drop() {
 type stamp struct {
 	ino    uint64
 	times  [2]unix.Timespec // access and modification
-	setgid bool             // what is made in it gets its group
+	gid    int              // what is made in it gets its group …
+	setgid bool             // … if it says so, or the mount does (grpid)
 	locked bool             // it gets mode back
 	mode   uint32
 	refs   int
@@ -128,7 +129,7 @@ func (d *dir) note(was int) error {
 	}
 	s := d.t.stamps[st.Ino]
 	if s == nil {
-		s = &stamp{ino: st.Ino, times: [2]unix.Timespec{st.Atim, st.Mtim}, setgid: st.Mode&unix.S_ISGID != 0}
+		s = &stamp{ino: st.Ino, times: [2]unix.Timespec{st.Atim, st.Mtim}, gid: int(st.Gid), setgid: st.Mode&unix.S_ISGID != 0}
 		if was == still && d.t.unlock && st.Mode&0o700 != 0o700 {
 			was = int(st.Mode & 0o7777)
 			if err := unix.Fchmod(d.fd, st.Mode&0o7777|0o700); err != nil {
@@ -166,7 +167,7 @@ func (t *tree) settle(d *dir) error {
 // become has the directory look as an entry says. A user who is not root gets in
 // until it is closed.
 func (s *stamp) become(m meta, unlock bool) {
-	s.times = m.times
+	s.times, s.gid = m.times, m.gid
 	s.setgid = m.mode&unix.S_ISGID != 0
 	if s.locked = unlock && m.mode&0o700 != 0o700; s.locked {
 		s.mode = m.mode

@@ -80,18 +80,25 @@ func (t *tree) open(p string, create bool) (*dir, error) {
 		cur = t.dirs[n-1]
 	}
 	links := maxLinks
+	whole := true // the rest may be opened at once: tried again only behind a symlink
 	for rest != "" {
 		var name string
 		var next *dir
-		if fd, ok := t.beneath(cur, rest); ok {
+		fd, ok := -1, false
+		if whole {
+			fd, ok = t.beneath(cur, rest)
+		}
+		if ok {
 			name, rest = rest, ""
 			next = newDir(fd, cur.keep(), name)
 		} else {
+			before := links
 			name, rest, _ = strings.Cut(rest, "/")
 			var err error
 			if next, err = t.step(cur.keep(), name, create, &links); err != nil {
 				return nil, fmt.Errorf("%s: %w", path.Join(append(t.names, name)...), err)
 			}
+			whole = links != before
 		}
 		t.names, t.dirs = append(t.names, name), append(t.dirs, next)
 		cur = next
@@ -213,7 +220,10 @@ var errLoop = errors.New("too many symlinks")
 // target begins at the root, and ".." ends there. It takes over the caller's
 // reference to from.
 func (t *tree) follow(from *dir, target string, create bool, links *int) (*dir, error) {
-	if *links--; *links < 0 {
+	names := slices.DeleteFunc(strings.Split(target, "/"), func(name string) bool { return name == "" || name == "." })
+	// A long target counts as several: 40 of 2000 names each would be walked for
+	// every entry.
+	if *links -= 1 + len(names)/64; *links < 0 {
 		from.drop()
 		return nil, fault.Wrap(fault.Corrupt, errLoop)
 	}
@@ -222,7 +232,6 @@ func (t *tree) follow(from *dir, target string, create bool, links *int) (*dir, 
 		cur = t.root.keep()
 		from.drop()
 	}
-	names := slices.DeleteFunc(strings.Split(target, "/"), func(name string) bool { return name == "" || name == "." })
 	for i := 0; i < len(names); i++ {
 		var err error
 		switch {

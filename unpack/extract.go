@@ -206,6 +206,11 @@ func (x *extractor) place(h *tar.Header, content io.Reader) error {
 	if len(name) >= unix.PathMax {
 		return fault.New(fault.Corrupt, "the name has %d bytes, more than a path can have", len(name))
 	}
+	// The name is a part of a PAX header, which can have a megabyte, and parts of
+	// the name are kept with the directories that are open.
+	name = strings.Clone(name)
+	parent, base = path.Split(name)
+	parent = path.Clean(parent)
 	d, err := x.tree.open(parent, true)
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 const (
 	paxXattr   = "SCHILY.xattr."
 	defaultACL = "system.posix_acl_default"
+	accessACL  = "system.posix_acl_access"
 )
 
 // meta is what an entry says of a file beside its content.
@@ -36,7 +37,7 @@ type attribute struct{ name, value string }
 func attributesOf(h *tar.Header) (list []attribute) {
 	for key, value := range h.PAXRecords {
 		if name, ok := strings.CutPrefix(key, paxXattr); ok && value != "" && !unwanted(name) {
-			list = append(list, attribute{name, value})
+			list = append(list, attribute{strings.Clone(name), strings.Clone(value)}) // not all of the header
 		}
 	}
 	return list
@@ -95,8 +96,11 @@ func probe(root int) (f fresh) {
 	return fresh{uid: int(st.Uid), gid: int(st.Gid), masked: 0o777 &^ st.Mode, known: true}
 }
 
-// inherits tells if what is made in d gets its group.
-func (x *extractor) inherits(d *dir) bool { return d.stamp != nil && d.stamp.setgid }
+// inherits tells if what is made in d may get its group. A mount with the option
+// grpid gives every directory's, which shows only where it is another one.
+func (x *extractor) inherits(d *dir) bool {
+	return d.stamp != nil && (d.stamp.setgid || d.stamp.gid != x.fresh.gid)
+}
 
 // mark finds out what has to be said of a new file in d, which was touched.
 func (x *extractor) mark(m *meta, d *dir) {
@@ -107,6 +111,7 @@ func (x *extractor) mark(m *meta, d *dir) {
 		m.chown = false // that root's files are the user's is what is expected
 	}
 	for _, a := range m.xattrs {
+		m.chmod = m.chmod || a.name == accessACL // its mask becomes the group's bits
 		if a.name == defaultACL {
 			x.fresh.known = false // from now on, directories say what files get
 		}
@@ -200,6 +205,9 @@ func (x *extractor) setXattrs(m *meta, set func(name string, value []byte) error
 			// The file system has none, or the kernel allows none of this kind
 			// here (user.* on a symlink, say): the image works without.
 			x.left.xattrs.Add(1)
+		case err == unix.ENOSPC:
+			return fault.WithHint(fmt.Errorf("set the extended attribute %s of %d bytes: %w", a.name, len(a.value), err),
+				"the disk may be full; ext4 has room for 4 KiB of attributes of a file, xfs and btrfs for more")
 		default:
 			return fmt.Errorf("set the extended attribute %s: %w", a.name, err)
 		}

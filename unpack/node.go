@@ -22,7 +22,12 @@ func (x *extractor) node(d *dir, base string, h *tar.Header, content io.Reader) 
 		return err
 	}
 	x.mark(&m, d)
-	if err := x.room.take(h.Size); err != nil {
+	size := h.Size
+	switch h.Typeflag {
+	case tar.TypeDir, tar.TypeLink, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
+		size = 0 // whatever the header says: no content follows
+	}
+	if err := x.room.take(size); err != nil {
 		return err
 	}
 	switch h.Typeflag {
@@ -49,15 +54,19 @@ func (x *extractor) node(d *dir, base string, h *tar.Header, content io.Reader) 
 
 func (x *extractor) file(d *dir, base string, m meta, h *tar.Header, content io.Reader) error {
 	var fd int
+	mode := m.mode & 0o777
+	if x.opt.Rootless && len(m.xattrs) > 0 && mode&0o200 == 0 {
+		mode, m.chmod = mode|0o200, true // user.* takes the right to write to the file
+	}
 	err := x.replacing(d, base, func() (err error) {
-		fd, err = unix.Openat(d.fd, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, m.mode&0o777)
+		fd, err = unix.Openat(d.fd, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("create the file: %w", err)
 	}
 	x.stats.Size += h.Size
-	if err := x.out.write(fd, h.Name, m, h.Size, content); err != nil {
+	if err := x.out.write(fd, strings.Clone(h.Name[:min(len(h.Name), unix.PathMax)]), m, h.Size, content); err != nil {
 		return x.tarError(err)
 	}
 	return nil
@@ -100,12 +109,17 @@ func (x *extractor) directory(d *dir, base string, m meta) error {
 			return err
 		}
 	}
-	sub.stamp.become(m, x.opt.Rootless)
+	want := m.mode
 	if old || mode != m.mode { // it has an owner and a mode that are not those of a new one
 		m.mode, m.chmod = mode, true
 		m.chown = m.chown || old && !x.keeps
 	}
-	return x.dress(sub.fd, &m)
+	if err := x.dress(sub.fd, &m); err != nil {
+		return err
+	}
+	m.mode &= want // without what went with an owner that was left out
+	sub.stamp.become(m, x.opt.Rootless)
+	return nil
 }
 
 // implied is told of a directory that an entry needed and no entry made.

@@ -3,6 +3,7 @@ package unpack
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"golang.org/x/sys/unix"
 
@@ -30,7 +31,7 @@ const lookAfter = 256
 // take takes room for an entry of size bytes.
 func (s *space) take(size int64) error {
 	s.quiet--
-	short := s.bytes < size+s.block || s.nodes <= 0
+	short := s.bytes < size+s.block || s.noted && s.nodes <= 0
 	if short && size > 0 {
 		s.wait()
 	}
@@ -91,11 +92,28 @@ func (s *space) look() error {
 	if err := unix.Fstatfs(s.fd, &st); err != nil {
 		return fmt.Errorf("free space: %w", err)
 	}
-	s.block = max(1, int64(st.Bsize)) //nolint:unconvert // types differ between platforms
-	s.bytes, s.total = int64(st.Bavail)*s.block, int64(st.Blocks)*s.block
-	s.noted, s.nodes = st.Files > 0, int64(st.Ffree)
-	s.quiet = lookAfter
+	s.count(&st)
 	return nil
+}
+
+// unknownRoom is what a file system has that does not say (ramfs, a tmpfs without
+// a limit, some of FUSE): the kernel will tell when it is full.
+const unknownRoom = 1 << 40
+
+// count reads what a file system says of itself. Blocks are of Frsize bytes, and
+// some have all ones for what has no limit (bcachefs' inodes).
+func (s *space) count(st *unix.Statfs_t) {
+	s.block = max(1, int64(st.Frsize)) //nolint:unconvert // types differ between platforms
+	if st.Frsize == 0 {
+		s.block = max(1, int64(st.Bsize)) //nolint:unconvert // the same
+	}
+	most := uint64(math.MaxInt64 / s.block)
+	s.bytes, s.total = int64(min(st.Bavail, most))*s.block, int64(min(st.Blocks, most))*s.block
+	if st.Blocks == 0 {
+		s.bytes, s.total = unknownRoom, unknownRoom
+	}
+	s.noted, s.nodes = st.Files > 0, int64(min(st.Ffree, math.MaxInt64))
+	s.quiet = lookAfter
 }
 
 const (

@@ -142,7 +142,7 @@ func (w *writers) add(f *output, n int, off int64) {
 	b.used += n
 	if off == 0 {
 		for _, a := range f.meta.xattrs {
-			b.attrs += len(a.value)
+			b.attrs += len(a.name) + len(a.value)
 		}
 	}
 }
