@@ -170,7 +170,7 @@ func (tc hostile) merge(t *testing.T) {
 				return err
 			})
 			if err == nil {
-				err = unharmed(t, outside, "layer root", func() error { return Merge(root, layer, &del) })
+				err = unharmed(t, outside, "layer root", func() error { return Merge(t.Context(), root, layer, &del) })
 			}
 			if err != nil {
 				t.Fatalf("over %d, layer %d: %v", i, j, err)

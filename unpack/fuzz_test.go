@@ -85,7 +85,7 @@ func FuzzExtract(f *testing.F) {
 			t.Errorf("%d descriptors left", n-fds)
 		}
 		if whole[0] && whole[2] { // the second may have a path twice
-			if err := Merge(filepath.Join(root, "0"), filepath.Join(root, "2"), &del); err != nil {
+			if err := Merge(t.Context(), filepath.Join(root, "0"), filepath.Join(root, "2"), &del); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -105,8 +105,11 @@ func FuzzTar(f *testing.F) {
 	f.Add(makeTar(f, symlink("s", "../canary"), file("s/file", "x"), file("../victim", "x"), hardlink("h", "s/file")))
 	f.Add(join(oldSparse("s", 1<<62), trailer))
 	disk := detached(f, "size=64m,nr_inodes=20000")
+	n := 0
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		outside, root := prisonIn(t, filepath.Join(disk, "outside"))
+		n++
+		outside, root := prisonIn(t, filepath.Join(disk, fmt.Sprint("outside", n)))
+		defer os.RemoveAll(outside)
 		before, fds := beside(t, outside, "root"), openFiles(t)
 		var split bytes.Buffer
 		for i, o := range []ExtractOptions{
@@ -133,9 +136,6 @@ func FuzzTar(f *testing.F) {
 		sameTree(t, "outside", beside(t, outside, "root"), before)
 		if n := openFiles(t); n != fds {
 			t.Errorf("%d descriptors left", n-fds)
-		}
-		if err := os.RemoveAll(outside); err != nil {
-			t.Fatal(err)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package unpack
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path"
@@ -52,9 +53,11 @@ func (w *Deletions) Unwhiteout(int) error { return nil }
 // what it brings. Both must be on the same file system. The layer's directory
 // is empty afterwards, but for directories.
 //
+// It ends soon after ctx does, with a part of the layer moved.
+//
 // Nothing is followed: every directory is opened in its parent with O_NOFOLLOW,
 // so that a symlink of a lower layer is replaced and never walked through.
-func Merge(root, layer string, del *Deletions) error {
+func Merge(ctx context.Context, root, layer string, del *Deletions) error {
 	lower, err := openTree(root)
 	if err != nil {
 		return err
@@ -67,6 +70,9 @@ func Merge(root, layer string, del *Deletions) error {
 	defer upper.close()
 
 	for _, p := range del.opaques {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		err := atReal(lower.root.fd, p, func(parent int, base string) error {
 			fd := parent
 			if base != "." {
@@ -84,6 +90,9 @@ func Merge(root, layer string, del *Deletions) error {
 		}
 	}
 	for _, p := range del.names {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		err := atReal(lower.root.fd, p, func(parent int, base string) error {
 			_, err := removeAll(parent, base)
 			return err
@@ -92,7 +101,7 @@ func Merge(root, layer string, del *Deletions) error {
 			return fmt.Errorf("delete %s: %w", p, err)
 		}
 	}
-	return mergeDir(lower.root.fd, upper.root.fd)
+	return mergeDir(ctx, lower.root.fd, upper.root.fd)
 }
 
 // atReal calls do with the directory that holds p, reached without symlinks, and
@@ -127,20 +136,23 @@ func atReal(root int, p string, do func(parent int, base string) error) error {
 }
 
 // mergeDir moves the entries of the directory upper into the directory lower.
-func mergeDir(lower, upper int) error {
+func mergeDir(ctx context.Context, lower, upper int) error {
 	names, err := readDir(upper)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		if err := mergeEntry(lower, upper, name); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := mergeEntry(ctx, lower, upper, name); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return nil
 }
 
-func mergeEntry(lower, upper int, name string) error {
+func mergeEntry(ctx context.Context, lower, upper int, name string) error {
 	var st, old unix.Stat_t
 	if err := unix.Fstatat(upper, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
@@ -150,7 +162,7 @@ func mergeEntry(lower, upper int, name string) error {
 	case err != nil && !errors.Is(err, unix.ENOENT):
 		return err
 	case err == nil && isDir && wasDir:
-		return mergeInto(lower, upper, name, &st)
+		return mergeInto(ctx, lower, upper, name, &st)
 	case err == nil:
 		if _, err := removeAll(lower, name); err != nil {
 			return err
@@ -172,7 +184,7 @@ func mergeEntry(lower, upper int, name string) error {
 }
 
 // mergeInto merges a directory that both have. The upper one's metadata holds.
-func mergeInto(lower, upper int, name string, st *unix.Stat_t) error {
+func mergeInto(ctx context.Context, lower, upper int, name string, st *unix.Stat_t) error {
 	l, err := openOwn(lower, name)
 	if err != nil {
 		return err
@@ -183,7 +195,7 @@ func mergeInto(lower, upper int, name string, st *unix.Stat_t) error {
 		return err
 	}
 	defer unix.Close(u)
-	if err := mergeDir(l, u); err != nil {
+	if err := mergeDir(ctx, l, u); err != nil {
 		return err
 	}
 	var old unix.Stat_t

@@ -40,7 +40,7 @@ func stack(t *testing.T, layers [][]entry) (shown, merged map[string]node) {
 			t.Fatal(err)
 		}
 		fds := openFiles(t)
-		if err := Merge(root, p, &del); err != nil {
+		if err := Merge(t.Context(), root, p, &del); err != nil {
 			t.Fatal(err)
 		}
 		if n := openFiles(t); n != fds {
@@ -198,7 +198,7 @@ func TestMergeOpaqueRoot(t *testing.T) {
 	if _, err := extractRaw(t, makeTar(t, file(".wh..wh..opq", ""), file("new", "")), layer, ExtractOptions{Whiteouts: &del}); err != nil {
 		t.Fatal(err)
 	}
-	if err := Merge(root, layer, &del); err != nil {
+	if err := Merge(t.Context(), root, layer, &del); err != nil {
 		t.Fatal(err)
 	}
 	looksLike(t, root, `new: file 0644 0:0 ""`)
@@ -221,7 +221,7 @@ func TestMergeTimesAndBounds(t *testing.T) {
 			t.Fatal(err)
 		}
 		// A layer's directory and the root are on one file system.
-		if err := Merge(root, layer, &del); err != nil {
+		if err := Merge(t.Context(), root, layer, &del); err != nil {
 			t.Fatalf("layer %d: %v", i, err)
 		}
 	}
@@ -229,7 +229,7 @@ func TestMergeTimesAndBounds(t *testing.T) {
 	if got := snapshot(t, root)["d"].mtime; !got.Equal(old) {
 		t.Errorf("the directory's time is %s", got)
 	}
-	if err := Merge(root, filepath.Join(outside, "none"), &Deletions{}); err == nil {
+	if err := Merge(t.Context(), root, filepath.Join(outside, "none"), &Deletions{}); err == nil {
 		t.Error("merged what is not there")
 	}
 }
