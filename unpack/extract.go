@@ -197,11 +197,8 @@ func (x *extractor) place(h *tar.Header, content io.Reader) error {
 	case name == ".." || strings.HasPrefix(name, "../"):
 		return fault.New(fault.Corrupt, "the name leads out of the layer")
 	}
-	parent, base := path.Split(name)
-	parent = path.Clean(parent)
-
 	if top, _, _ := strings.Cut(name, "/"); strings.HasPrefix(top, metaPrefix) && name != opaqueName {
-		return x.aufs(h, top, base, content)
+		return x.aufs(h, top, path.Base(name), content)
 	}
 	if len(name) >= unix.PathMax {
 		return fault.New(fault.Corrupt, "the name has %d bytes, more than a path can have", len(name))
@@ -209,9 +206,8 @@ func (x *extractor) place(h *tar.Header, content io.Reader) error {
 	// The name is a part of a PAX header, which can have a megabyte, and parts of
 	// the name are kept with the directories that are open.
 	name = strings.Clone(name)
-	parent, base = path.Split(name)
-	parent = path.Clean(parent)
-	d, err := x.tree.open(parent, true)
+	parent, base := path.Split(name)
+	d, err := x.tree.open(path.Clean(parent), true)
 	if err != nil {
 		return err
 	}
