@@ -205,6 +205,8 @@ func (x *extractor) setXattrs(m *meta, set func(name string, value []byte) error
 			// The file system has none, or the kernel allows none of this kind
 			// here (user.* on a symlink, say): the image works without.
 			x.left.xattrs.Add(1)
+		case err == unix.EINVAL, err == unix.ERANGE, err == unix.E2BIG:
+			return fault.New(fault.Corrupt, "set the extended attribute %s: %w", quote(a.name), err)
 		case err == unix.ENOSPC:
 			return fault.WithHint(fmt.Errorf("set the extended attribute %s of %d bytes: %w", a.name, len(a.value), err),
 				"the disk may be full; ext4 has room for 4 KiB of attributes of a file, xfs and btrfs for more")

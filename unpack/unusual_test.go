@@ -118,6 +118,18 @@ func TestLargeAttribute(t *testing.T) {
 	}
 }
 
+// What no file system takes for an attribute is the layer's fault.
+func TestBadAttributes(t *testing.T) {
+	for _, e := range []entry{
+		xattr(file("f", ""), "user.", "x"),
+		xattr(file("f", ""), "user."+strings.Repeat("x", 300), "x"),
+		xattr(file("f", ""), "security.capability", "no such"),
+	} {
+		_, err := extractRaw(t, makeTar(t, e), t.TempDir(), ExtractOptions{Whiteouts: Overlay{}})
+		refused(t, err, "extended attribute")
+	}
+}
+
 // The size that a header has for what has no content is not needed on the disk.
 func TestSizeWithoutContent(t *testing.T) {
 	dir := limited(t, "size=1m")
