@@ -109,6 +109,10 @@ func (r rights) see(tree map[string]node) map[string]node {
 		var uid, gid int
 		fmt.Sscanf(n["owner"], "%d:%d", &uid, &gid)
 		if !r.has(uid, gid) {
+			if mode := []byte(n["mode"]); len(mode) == 4 && (uid != 0 || gid != 0) {
+				mode[0] &^= 6 // setuid and setgid go with the owner
+				mine["mode"] = string(mode)
+			}
 			uid, gid = 0, 0
 		}
 		mine["owner"] = fmt.Sprintf("%d:%d", uid+r.host, gid+r.host)
