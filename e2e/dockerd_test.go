@@ -47,7 +47,9 @@ func startDockerd(t *testing.T, o dockerdOptions) *dockerd {
 	cmd := exec.Command("dockerd", "--config-file", config, "--data-root", d.root,
 		"--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"),
 		"-H", "unix://"+d.sock, "--storage-driver", "overlay2", "--iptables=false", "--bridge=none")
-	cmd.Env = append(os.Environ(), o.env...)
+	// Its containerd leaves a record of its goroutines behind when it is slow to start.
+	cmd.Env = append(os.Environ(), "TMPDIR="+dir)
+	cmd.Env = append(cmd.Env, o.env...)
 	if o.pathFirst != "" {
 		cmd.Env = append(cmd.Env, "PATH="+o.pathFirst+":"+os.Getenv("PATH"))
 	}

@@ -29,7 +29,7 @@ func TestRealTrees(t *testing.T) {
 		{"go", func(t *testing.T, dir string) string {
 			root := goRoot(t)
 			return makeTar(t, dir, root, fitting(t, root), "--format=gnu")
-		}, 5_000},
+		}, 1_000},
 		{"share", func(t *testing.T, dir string) string {
 			return makeTar(t, dir, "/usr/share", fitting(t, "/usr/share"), "--format=gnu", "--numeric-owner")
 		}, 1_000},

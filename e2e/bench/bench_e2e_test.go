@@ -162,7 +162,11 @@ func shortTemp(t *testing.T) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := os.Remove(dir); err != nil { // it has to be empty
+		left, err := os.ReadDir(dir)
+		if err != nil || len(left) > 0 {
+			t.Errorf("left in %s: %v, %v", dir, left, err)
+		}
+		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}
 	})

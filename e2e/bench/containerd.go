@@ -68,7 +68,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 		return nil, err
 	}
 	cmd := exec.Command(daemon, "--config", config)
-	cmd.Env = append(os.Environ(), debianPath)
+	cmd.Env = append(os.Environ(), debianPath, "TMPDIR="+dir)
 	if c.server, err = startServer(cmd, nil); err != nil {
 		return nil, err
 	}

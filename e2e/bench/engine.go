@@ -45,7 +45,8 @@ func (b *bench) startEngine(ctx context.Context, d *disk) (e *engine, err error)
 	cmd := exec.Command(daemon, "--config-file", filepath.Join(dir, "daemon.json"), "--data-root", d.path("docker"),
 		"--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"), "-H", e.host,
 		"--storage-driver", "overlay2", "--iptables=false", "--bridge=none")
-	cmd.Env = append(os.Environ(), debianPath)
+	// Its containerd leaves a record of its goroutines behind when it is slow to start.
+	cmd.Env = append(os.Environ(), debianPath, "TMPDIR="+dir)
 	if e.server, err = startServer(cmd, nil); err != nil {
 		return nil, err
 	}
