@@ -89,6 +89,9 @@ type blobReader struct {
 	cancel context.CancelFunc
 
 	mu       sync.Mutex // held by Read throughout, so taken after cancel
+	hosts    []*host    // where the blob is to be had, in order
+	at       int        // the one of hosts that is asked
+	came     bool       // bytes, from that one since it was last asked
 	patience *patience
 	resp     *http.Response // nil between an interruption and the next try
 	broken   error          // what the interruption was
@@ -131,6 +134,7 @@ func (r *blobReader) read(p []byte) (int, error) {
 		n, err := r.resp.Body.Read(p[:min(int64(len(p)), r.desc.Size-r.pos)])
 		r.pos += int64(n)
 		if n > 0 {
+			r.came = true
 			r.patience.progress()
 		}
 		if err != nil && r.pos < r.desc.Size {
@@ -163,14 +167,28 @@ func (r *blobReader) wrongSize(what string) error {
 }
 
 // reopen asks for the rest of the blob until it comes or patience ends. Broken
-// is why the last transfer ended, nil for the first.
+// is why the last transfer ended, nil for the first. A host that brought
+// nothing, or something wrong, is given up for the next one.
 func (r *blobReader) reopen(broken error) error {
+	if r.hosts == nil {
+		hosts, err := r.client.endpoints(r.ctx, r.ref, false)
+		if err != nil {
+			return err
+		}
+		r.hosts = hosts
+	}
 	for err := broken; ; {
+		if err != nil && r.at < len(r.hosts)-1 && !(r.came && worthRetrying(err)) && r.ctx.Err() == nil {
+			r.hosts[r.at].failed(err)
+			r.at++
+			err = nil
+		}
 		if err != nil {
 			if err = r.patience.again(r.ctx, err); err != nil {
 				return err
 			}
 		}
+		r.came = false
 		if err = r.open(); err == nil {
 			return nil
 		}
@@ -183,17 +201,13 @@ var errBadRange = errors.New("the registry gets ranges wrong")
 
 // open asks once. The range is a closed one, as some servers refuse the other.
 func (r *blobReader) open() error {
-	h, err := r.client.host(r.ctx, r.ref.Host())
-	if err != nil {
-		return err
-	}
-	size := r.desc.Size
+	h, size := r.hosts[r.at], r.desc.Size
 	ranged := r.pos > 0 && !h.noRanges.Load()
 	header := http.Header{}
 	if ranged {
 		header.Set("Range", fmt.Sprintf("bytes=%d-%d", r.pos, size-1))
 	}
-	resp, err := r.client.get(r.ctx, r.ref, "/blobs/"+r.desc.Digest.String(), header)
+	resp, err := r.client.get(r.ctx, h, r.ref, "/blobs/"+r.desc.Digest.String(), header)
 	var status *statusError
 	if ranged && errors.As(err, &status) && status.code == http.StatusRequestedRangeNotSatisfiable {
 		h.noRanges.Store(true)

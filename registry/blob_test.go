@@ -165,11 +165,11 @@ func fetch(ctx context.Context, c *Client, ref Reference, d ocispec.Descriptor) 
 }
 
 func slotsOf(t *testing.T, c *Client, s *script) chan struct{} {
-	h, err := c.host(t.Context(), s.ref(t, "").Host())
+	hosts, err := c.endpoints(t.Context(), s.ref(t, ""), false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return h.slots
+	return hosts[0].slots
 }
 
 func TestBlobReader(t *testing.T) {

@@ -9,32 +9,53 @@ import (
 	"strings"
 )
 
+// defaultCertsDir is where hints send a user.
 const defaultCertsDir = "/etc/docker/certs.d"
 
-// tlsConfig is the configuration for one registry, made of the options and of
-// its folders in certs.d, read by the rules of moby's ReadCertsDirectory.
-func (c *Client) tlsConfig(host string, insecure bool) (*tls.Config, error) {
+// defaultHostsDirs are the folders of containerd and Docker.
+var defaultHostsDirs = []string{"/etc/containerd/certs.d", defaultCertsDir}
+
+// hostsDirs returns the folders to look into, and whether they are those by
+// default: then it is no error if they are not there or may not be read.
+func (c *Client) hostsDirs() (dirs []string, lenient bool) {
+	if len(c.opt.HostsDirs) > 0 {
+		return c.opt.HostsDirs, false
+	}
+	return defaultHostsDirs, true
+}
+
+// tlsConfig is the configuration for one server, made of the options, of its
+// folders in certs.d, read by the rules of moby's ReadCertsDirectory, and of
+// hosts.toml.
+func (c *Client) tlsConfig(h hostConf, insecure bool) (*tls.Config, error) {
 	conf := &tls.Config{
 		MinVersion:         tls.VersionTLS12,
-		InsecureSkipVerify: insecure || c.opt.SkipTLSVerify,
+		InsecureSkipVerify: insecure || c.opt.SkipTLSVerify || h.skipVerify,
 		RootCAs:            c.roots,
 	}
-	dirs, fallback := c.opt.CertsDirs, false
-	if len(dirs) == 0 {
-		dirs, fallback = []string{defaultCertsDir}, true
-	}
+	dirs, lenient := c.hostsDirs()
 	for _, dir := range dirs {
-		dir = filepath.Join(dir, host)
+		dir = filepath.Join(dir, h.name)
 		entries, err := os.ReadDir(dir)
-		if os.IsNotExist(err) || fallback && err != nil && absent(err) {
+		if os.IsNotExist(err) || lenient && err != nil && absent(err) {
 			continue
 		} else if err != nil {
-			return nil, fileError("certificates of "+host, err)
+			return nil, fileError("certificates of "+h.name, err)
 		}
 		for _, e := range entries {
 			if err := addFile(conf, dir, e.Name()); err != nil {
 				return nil, err
 			}
+		}
+	}
+	for _, file := range h.ca {
+		if err := addAuthority(conf, file); err != nil {
+			return nil, err
+		}
+	}
+	for _, pair := range h.client {
+		if err := addClient(conf, pair[0], pair[1]); err != nil {
+			return nil, err
 		}
 	}
 	return conf, nil
@@ -44,23 +65,32 @@ func addFile(conf *tls.Config, dir, file string) error {
 	path := filepath.Join(dir, file)
 	switch filepath.Ext(file) {
 	case ".crt":
-		if conf.RootCAs == nil {
-			conf.RootCAs = systemRoots()
-		} else {
-			conf.RootCAs = conf.RootCAs.Clone()
-		}
-		return addRoots(conf.RootCAs, path)
+		return addAuthority(conf, path)
 	case ".cert":
-		pair, err := tls.LoadX509KeyPair(path, strings.TrimSuffix(path, ".cert")+".key")
-		if err != nil {
-			return fileError("client certificate "+path+" and its .key", err)
-		}
-		conf.Certificates = append(conf.Certificates, pair)
+		return addClient(conf, path, strings.TrimSuffix(path, ".cert")+".key")
 	case ".key":
 		if _, err := os.Stat(strings.TrimSuffix(path, ".key") + ".cert"); err != nil {
 			return fileError("client certificate for key "+path, err)
 		}
 	}
+	return nil
+}
+
+func addAuthority(conf *tls.Config, file string) error {
+	if conf.RootCAs == nil {
+		conf.RootCAs = systemRoots()
+	} else {
+		conf.RootCAs = conf.RootCAs.Clone()
+	}
+	return addRoots(conf.RootCAs, file)
+}
+
+func addClient(conf *tls.Config, cert, key string) error {
+	pair, err := tls.LoadX509KeyPair(cert, key)
+	if err != nil {
+		return fileError("client certificate "+cert+" and its key "+key, err)
+	}
+	conf.Certificates = append(conf.Certificates, pair)
 	return nil
 }
 

@@ -26,15 +26,18 @@ type Options struct {
 	// CAFiles are PEM files with certificates of authorities to trust beside
 	// those of the system.
 	CAFiles []string
-	// CertsDirs are folders in which a folder HOST or HOST:PORT holds *.crt
-	// (authorities) and pairs of *.cert and *.key (client certificates) for
-	// that registry. Default: /etc/docker/certs.d, if it is there.
-	CertsDirs []string
-	// DaemonJSON is Docker's configuration, of which "insecure-registries" is
-	// used. Default: /etc/docker/daemon.json, if it is there.
+	// HostsDirs are folders in which a folder HOST or HOST:PORT is about that
+	// registry: containerd's hosts.toml (mirrors), and *.crt (authorities) and
+	// pairs of *.cert and *.key (client certificates) as Docker has them.
+	// Default: /etc/containerd/certs.d and /etc/docker/certs.d, if they are
+	// there.
+	HostsDirs []string
+	// DaemonJSON is Docker's configuration, of which "insecure-registries" and
+	// "registry-mirrors" are used. Default: /etc/docker/daemon.json, if it is
+	// there.
 	DaemonJSON string
-	// Keychain finds credentials. Default: authn.DefaultKeychain, which reads
-	// Docker's and Podman's configuration.
+	// Keychain finds credentials. Default: those of Docker's and Podman's
+	// configuration, see [NewKeychain].
 	Keychain authn.Keychain
 	// UserAgent is sent with every request. Default: "fastpull".
 	UserAgent string
@@ -53,14 +56,13 @@ type Options struct {
 
 // Client fetches from registries. It is safe for concurrent use.
 type Client struct {
-	opt      Options
-	roots    *x509.CertPool // nil: those of the system
-	insecure insecureHosts
-	dial     func(ctx context.Context, network, addr string) (net.Conn, error)
-	backoff  time.Duration // before the first retry
+	opt     Options
+	roots   *x509.CertPool // nil: those of the system
+	docker  dockerConf
+	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
+	backoff time.Duration // before the first retry
 
-	hosts    flight[string, *host]
-	sessions flight[string, *session]
+	servers flight[string, *servers] // by registry
 }
 
 // New returns a client. It reads the files that o names, and fails if one of
@@ -73,7 +75,7 @@ func New(o Options) (*Client, error) {
 		backoff: firstBackoff,
 	}
 	if c.opt.Keychain == nil {
-		c.opt.Keychain = authn.DefaultKeychain
+		c.opt.Keychain = NewKeychain()
 	}
 	c.opt.UserAgent = cmp.Or(o.UserAgent, "fastpull")
 	c.opt.ManifestLimit = cmp.Or(max(o.ManifestLimit, 0), 4<<20)
@@ -81,9 +83,9 @@ func New(o Options) (*Client, error) {
 	c.opt.Retries = max(cmp.Or(o.Retries, 5), 0)
 	c.opt.Connections = cmp.Or(max(o.Connections, 0), 16)
 
-	for _, dir := range o.CertsDirs {
+	for _, dir := range o.HostsDirs {
 		if _, err := os.ReadDir(dir); err != nil {
-			return nil, fileError("folder of certificates", err)
+			return nil, fileError("folder of mirrors and certificates", err)
 		}
 	}
 	if len(o.CAFiles) > 0 {
@@ -95,15 +97,17 @@ func New(o Options) (*Client, error) {
 		}
 	}
 	var err error
-	c.insecure, err = readDaemonJSON(o.DaemonJSON)
+	c.docker, err = readDaemonJSON(o.DaemonJSON)
 	return c, err
 }
 
 // Close drops the connections that are not in use. Readers that are still open
 // are not disturbed.
 func (c *Client) Close() {
-	for _, h := range c.hosts.values() {
-		h.transport.CloseIdleConnections()
+	for _, s := range c.servers.values() {
+		for _, h := range s.hosts {
+			h.transport.CloseIdleConnections()
+		}
 	}
 }
 

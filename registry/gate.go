@@ -20,7 +20,8 @@ var errOtherScheme = errors.New("not the scheme being tried")
 //     https for every private address, when https is merely slow.
 //   - The ping is answered with the challenge that a request just got, if
 //     there is one: it says more than a ping would, which some registries
-//     answer with 200 although they want a token.
+//     answer with 200 although they want a token. A host that is not to be
+//     pinged has asked for nothing until it does so.
 //   - A 401 for a request of ours does not reach the Wrapper as a challenge:
 //     it would make each of many requests in flight fetch a token of its own.
 //     Client.get renews the session instead.
@@ -50,6 +51,9 @@ func (g *gate) RoundTrip(req *http.Request) (*http.Response, error) {
 				Body:       http.NoBody,
 				Request:    req,
 			}, nil
+		}
+		if g.host.unpinged() {
+			return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: http.NoBody, Request: req}, nil
 		}
 	}
 	resp, err := g.host.RoundTrip(req)

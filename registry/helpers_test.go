@@ -44,8 +44,8 @@ func newClient(t *testing.T, o Options) *Client {
 	if o.DaemonJSON == "" {
 		o.DaemonJSON = write(t, "daemon.json", "")
 	}
-	if o.CertsDirs == nil {
-		o.CertsDirs = []string{t.TempDir()}
+	if o.HostsDirs == nil {
+		o.HostsDirs = []string{t.TempDir()}
 	}
 	if o.Keychain == nil {
 		o.Keychain = keychain{auth: authn.Anonymous}

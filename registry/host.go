@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -19,60 +20,73 @@ const (
 	http2PingPeriod = 15 * time.Second
 )
 
-// host is a registry host, with everything that its repositories share.
+// host is a server that a registry is asked at, the registry's own or a mirror,
+// with everything that repositories share there.
 type host struct {
-	name      string
+	hostConf
+	mirror    bool   // it is not the registry's own
+	ns        string // the registry, which a host of another name is told; else ""
 	transport *http.Transport
 	slots     chan struct{} // one for each request that may be in flight
 	userAgent string
 	stall     time.Duration
+	sessions  flight[string, *session] // by repository
 
 	mu      sync.Mutex
-	schemes []string // those to try, in order; the one that works once known
+	schemes []string  // those to try, in order; the one that works once known
+	resting time.Time // until when others are asked first
 
 	// noRanges is set once the host got a range wrong: from then on its blobs
 	// are asked for whole.
 	noRanges atomic.Bool
 }
 
-// host returns the host of a reference, made at its first use. As in Docker,
-// its TLS configuration also holds for where its redirects lead.
-func (c *Client) host(ctx context.Context, name string) (*host, error) {
-	return c.hosts.do(ctx, name, func(ctx context.Context) (*host, error) {
-		insecure := c.insecure.match(ctx, name)
-		tlsConf, err := c.tlsConfig(name, insecure)
-		if err != nil {
-			return nil, permanent(err)
+// newHost makes what conf says. As in Docker, its TLS configuration also holds
+// for where its redirects lead.
+func (c *Client) newHost(ctx context.Context, conf hostConf) (*host, error) {
+	insecure := c.docker.match(ctx, conf.name)
+	tlsConf, err := c.tlsConfig(conf, insecure)
+	if err != nil {
+		return nil, permanent(err)
+	}
+	dial := c.dial
+	if conf.dialTimeout > 0 {
+		dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			ctx, cancel := context.WithTimeout(ctx, conf.dialTimeout)
+			defer cancel()
+			return c.dial(ctx, network, addr)
 		}
-		h := &host{
-			name:      name,
-			schemes:   []string{"https"},
-			slots:     make(chan struct{}, c.opt.Connections),
-			userAgent: c.opt.UserAgent,
-			stall:     c.opt.StallTimeout,
-			transport: &http.Transport{
-				Proxy:                 http.ProxyFromEnvironment,
-				DialContext:           c.dial,
-				TLSClientConfig:       tlsConf,
-				TLSHandshakeTimeout:   tlsTimeout,
-				ResponseHeaderTimeout: headerTimeout,
-				IdleConnTimeout:       90 * time.Second,
-				MaxIdleConnsPerHost:   c.opt.Connections,
-				DisableCompression:    true,     // a blob is its bytes
-				ReadBufferSize:        64 << 10, // fewer system calls for each megabyte
-				ForceAttemptHTTP2:     true,     // a TLS configuration of one's own turns it off
-				// A connection that died is not left in the pool for the next try.
-				HTTP2: &http.HTTP2Config{SendPingTimeout: http2PingPeriod, PingTimeout: http2PingPeriod},
-			},
-		}
-		switch {
-		case c.opt.PlainHTTP:
-			h.schemes = []string{"http"}
-		case insecure:
-			h.schemes = []string{"https", "http"}
-		}
-		return h, nil
-	})
+	}
+	h := &host{
+		hostConf:  conf,
+		schemes:   []string{"https"},
+		slots:     make(chan struct{}, c.opt.Connections),
+		userAgent: c.opt.UserAgent,
+		stall:     c.opt.StallTimeout,
+		transport: &http.Transport{
+			Proxy:                 http.ProxyFromEnvironment,
+			DialContext:           dial,
+			TLSClientConfig:       tlsConf,
+			TLSHandshakeTimeout:   tlsTimeout,
+			ResponseHeaderTimeout: headerTimeout,
+			IdleConnTimeout:       90 * time.Second,
+			MaxIdleConnsPerHost:   c.opt.Connections,
+			DisableCompression:    true,     // a blob is its bytes
+			ReadBufferSize:        64 << 10, // fewer system calls for each megabyte
+			ForceAttemptHTTP2:     true,     // a TLS configuration of one's own turns it off
+			// A connection that died is not left in the pool for the next try.
+			HTTP2: &http.HTTP2Config{SendPingTimeout: http2PingPeriod, PingTimeout: http2PingPeriod},
+		},
+	}
+	switch {
+	case conf.scheme != "":
+		h.schemes = []string{conf.scheme}
+	case c.opt.PlainHTTP:
+		h.schemes = []string{"http"}
+	case insecure:
+		h.schemes = []string{"https", "http"}
+	}
+	return h, nil
 }
 
 // candidates returns the schemes to try, in order.
@@ -105,6 +119,14 @@ func (h *host) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	release := sync.OnceFunc(func() { <-h.slots })
 
+	if req.URL.Host == h.name {
+		for key, values := range h.header {
+			// What a login came to goes before what is configured.
+			if key != "Authorization" || req.Header.Get(key) == "" {
+				req.Header[key] = values
+			}
+		}
+	}
 	req.Header.Set("User-Agent", h.userAgent)
 	req.Header.Set("Accept-Encoding", "identity")
 	ctx, cancel := context.WithCancelCause(req.Context())

@@ -39,6 +39,8 @@ type Manifest struct {
 	// Digest is the digest of Bytes.
 	Digest digest.Digest
 	Bytes  []byte
+	// From is the host that had it: the registry, or a mirror of it.
+	From string
 }
 
 // Manifest fetches the manifest that ref names: by digest if it has one, else
@@ -85,7 +87,11 @@ func (c *Client) ManifestOf(ctx context.Context, ref Reference, d ocispec.Descri
 func (c *Client) manifest(ctx context.Context, ref Reference, id string, want ocispec.Descriptor, e errand) (Manifest, error) {
 	p := c.patience()
 	for {
-		m, err := c.manifestOnce(ctx, ref, id, want)
+		var m Manifest
+		err := c.each(ctx, ref, want.Digest == "", func(h *host) (err error) {
+			m, err = c.manifestAt(ctx, h, ref, id, want)
+			return err
+		})
 		if err == nil {
 			return m, nil
 		}
@@ -95,8 +101,8 @@ func (c *Client) manifest(ctx context.Context, ref Reference, id string, want oc
 	}
 }
 
-func (c *Client) manifestOnce(ctx context.Context, ref Reference, id string, want ocispec.Descriptor) (Manifest, error) {
-	resp, err := c.get(ctx, ref, "/manifests/"+id, http.Header{"Accept": {acceptManifests}})
+func (c *Client) manifestAt(ctx context.Context, h *host, ref Reference, id string, want ocispec.Descriptor) (Manifest, error) {
+	resp, err := c.get(ctx, h, ref, "/manifests/"+id, http.Header{"Accept": {acceptManifests}})
 	if err != nil {
 		return Manifest{}, err
 	}
@@ -113,7 +119,7 @@ func (c *Client) manifestOnce(ctx context.Context, ref Reference, id string, wan
 	if want.Digest != "" {
 		algorithm = want.Digest.Algorithm()
 	}
-	m := Manifest{Bytes: body, Digest: algorithm.FromBytes(body)}
+	m := Manifest{Bytes: body, Digest: algorithm.FromBytes(body), From: h.name}
 	var self struct {
 		MediaType string `json:"mediaType"`
 	}

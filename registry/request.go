@@ -8,27 +8,13 @@ import (
 	"net/url"
 )
 
-// get asks once for a path below the repository of ref, and returns the answer
-// if it is 200 or 206. A session that has run out is renewed on the way; all
-// other trying again is up to the caller. The body has to be closed; reading
-// it fails when nothing comes for Options.StallTimeout.
-func (c *Client) get(ctx context.Context, ref Reference, path string, header http.Header) (*http.Response, error) {
-	s, err := c.session(ctx, ref)
+// get asks a host once for a path below the repository of ref, and returns the
+// answer if it is 200 or 206. The body has to be closed; reading it fails when
+// nothing comes for Options.StallTimeout.
+func (c *Client) get(ctx context.Context, h *host, ref Reference, path string, header http.Header) (*http.Response, error) {
+	resp, s, err := c.exchange(ctx, http.MethodGet, h, ref, path, header)
 	if err != nil {
 		return nil, err
-	}
-	resp, challenge, err := c.send(ctx, s, ref, path, header)
-	if err != nil {
-		return nil, err
-	}
-	if len(challenge) > 0 {
-		resp.Body.Close()
-		if s, err = c.renew(ctx, ref, s, challenge); err != nil {
-			return nil, err
-		}
-		if resp, _, err = c.send(ctx, s, ref, path, header); err != nil {
-			return nil, err
-		}
 	}
 	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusPartialContent {
 		return resp, nil
@@ -37,20 +23,54 @@ func (c *Client) get(ctx context.Context, ref Reference, path string, header htt
 	return nil, newStatusError(resp, s)
 }
 
-// send does one exchange. The challenge is that of a 401 from the registry.
-func (c *Client) send(ctx context.Context, s *session, ref Reference, path string, header http.Header) (*http.Response, []string, error) {
+// exchange asks once, and returns whatever the answer is, and the session by
+// which it came. A session that has run out is renewed on the way; all other
+// trying again is up to the caller.
+func (c *Client) exchange(ctx context.Context, method string, h *host, ref Reference, path string, header http.Header) (*http.Response, *session, error) {
+	s, err := c.session(ctx, h, ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	resp, challenge, err := c.send(ctx, method, s, ref, path, header)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(challenge) > 0 {
+		resp.Body.Close()
+		if s, err = c.renew(ctx, ref, s, challenge); err != nil {
+			return nil, nil, err
+		}
+		if resp, _, err = c.send(ctx, method, s, ref, path, header); err != nil {
+			return nil, nil, err
+		}
+	}
+	return resp, s, nil
+}
+
+// send does one exchange. The challenge is that of a 401 from the host. Only a
+// GET follows redirects: where a HEAD is sent to there need not be a HEAD.
+func (c *Client) send(ctx context.Context, method string, s *session, ref Reference, path string, header http.Header) (*http.Response, []string, error) {
 	var own ask
-	req, err := http.NewRequestWithContext(context.WithValue(ctx, askKey{}, &own), http.MethodGet,
-		"https://"+ref.Host()+"/v2/"+ref.Repository()+path, nil) // the session knows the scheme
+	address := "https://" + s.host.name + s.host.base + "/" + ref.Repository() + path // the session knows the scheme
+	if s.host.ns != "" {
+		address += "?ns=" + url.QueryEscape(s.host.ns)
+	}
+	req, err := http.NewRequestWithContext(context.WithValue(ctx, askKey{}, &own), method, address, nil)
 	if err != nil {
 		return nil, nil, permanent(err)
 	}
 	for key, values := range header {
 		req.Header[key] = values
 	}
-	resp, err := s.http.Do(req)
+	client := s.http
+	if method == http.MethodHead {
+		still := *client
+		still.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		client = &still
+	}
+	resp, err := client.Do(req)
 	if err != nil {
-		return nil, nil, withoutURL(err, ref.Host())
+		return nil, nil, withoutURL(err, s.host.name)
 	}
 	return resp, own.challenge, nil
 }

@@ -37,29 +37,40 @@ type credentials struct {
 	err   error // why they could not be read; auth is anonymous then
 }
 
-// session returns the session for the repository of ref, made at first use.
-func (c *Client) session(ctx context.Context, ref Reference) (*session, error) {
-	h, err := c.host(ctx, ref.Host())
-	if err != nil {
-		return nil, err
-	}
-	return c.sessions.do(ctx, ref.repo.Name(), func(ctx context.Context) (*session, error) {
-		return c.handshake(ctx, h, ref.repo, nil)
+// session returns the session for the repository of ref at a host, made at
+// first use.
+func (c *Client) session(ctx context.Context, h *host, ref Reference) (*session, error) {
+	return h.sessions.do(ctx, ref.Repository(), func(ctx context.Context) (*session, error) {
+		return c.handshake(ctx, h, ref, nil)
 	})
 }
 
-// renew replaces a session that the registry no longer takes, as challenge (its
+// renew replaces a session that the host no longer takes, as challenge (its
 // WWW-Authenticate headers) says. Of several callers that hold the same stale
 // session one does it, and the others get its result.
 func (c *Client) renew(ctx context.Context, ref Reference, stale *session, challenge []string) (*session, error) {
-	c.sessions.forget(ref.repo.Name(), stale)
-	return c.sessions.do(ctx, ref.repo.Name(), func(ctx context.Context) (*session, error) {
-		return c.handshake(ctx, stale.host, ref.repo, challenge)
+	h := stale.host
+	h.sessions.forget(ref.Repository(), stale)
+	return h.sessions.do(ctx, ref.Repository(), func(ctx context.Context) (*session, error) {
+		return c.handshake(ctx, h, ref, challenge)
 	})
 }
 
-func (c *Client) handshake(ctx context.Context, h *host, repo name.Repository, challenge []string) (*session, error) {
-	creds := c.credentials(ctx, repo)
+func (c *Client) handshake(ctx context.Context, h *host, ref Reference, challenge []string) (*session, error) {
+	// Credentials are those of the host, not of the registry that a mirror
+	// stands for.
+	reg, err := name.NewRegistry(h.credentialsOf())
+	if err != nil {
+		return nil, permanent(err)
+	}
+	creds := credentials{auth: authn.Anonymous}
+	if !h.unpinged() || len(challenge) > 0 {
+		creds = c.credentials(ctx, reg.Repo(ref.Repository()))
+	}
+	if reg, err = name.NewRegistry(h.name); err != nil {
+		return nil, permanent(err)
+	}
+	repo := reg.Repo(ref.Repository())
 	outer := ctx
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
@@ -103,6 +114,9 @@ func connect(ctx context.Context, h *host, scheme string, repo name.Repository, 
 	}
 	scopes := []string{repo.Scope(transport.PullScope)}
 	if m := scopePattern.FindStringSubmatch(strings.Join(challenge, ", ")); m != nil && !slices.Contains(scopes, m[1]) {
+		if h.unpinged() {
+			scopes = nil // what the repository is called there only the host knows
+		}
 		// First, as some token servers look no further.
 		scopes = slices.Insert(scopes, 0, m[1])
 	}

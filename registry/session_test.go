@@ -115,7 +115,11 @@ func TestTokenRunsOutForMany(t *testing.T) {
 	if _, err := c.Manifest(t.Context(), k.ref(t, "")); err != nil {
 		t.Fatal(err)
 	}
-	stale, err := c.session(t.Context(), k.ref(t, ""))
+	hosts, err := c.endpoints(t.Context(), k.ref(t, ""), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale, err := c.session(t.Context(), hosts[0], k.ref(t, ""))
 	if err != nil {
 		t.Fatal(err)
 	}

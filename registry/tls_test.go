@@ -67,8 +67,8 @@ func TestTLS(t *testing.T) {
 	}{
 		{"nothing", Options{}, example, "--ca FILE"},
 		{"CAFiles", Options{CAFiles: []string{write(t, "ca.pem", ca)}}, example, ""},
-		{"CertsDirs", Options{CertsDirs: []string{t.TempDir(), dir}}, example, ""},
-		{"CertsDirs of another host", Options{CertsDirs: []string{dir}}, "example.com", "certs.d/example.com/ca.crt"},
+		{"HostsDirs", Options{HostsDirs: []string{t.TempDir(), dir}}, example, ""},
+		{"HostsDirs of another host", Options{HostsDirs: []string{dir}}, "example.com", "certs.d/example.com/ca.crt"},
 		{"SkipTLSVerify", Options{SkipTLSVerify: true}, example, ""},
 		{"insecure by name", Options{DaemonJSON: write(t, "d", `{"insecure-registries":["EXAMPLE.com:5000"]}`)}, example, ""},
 		{"insecure with another port", Options{DaemonJSON: write(t, "d", `{"insecure-registries":["example.com:5001"]}`)}, example, "--insecure-skip-tls-verify"},
@@ -167,7 +167,7 @@ func TestClientCertificate(t *testing.T) {
 		}
 	}
 	get := func() error {
-		_, err := at(newClient(t, Options{CertsDirs: []string{dir}}), server).Manifest(t.Context(), parse(t, example+"/app"))
+		_, err := at(newClient(t, Options{HostsDirs: []string{dir}}), server).Manifest(t.Context(), parse(t, example+"/app"))
 		return err
 	}
 	if err := get(); err != nil {
@@ -324,7 +324,7 @@ func TestNewErrors(t *testing.T) {
 	}{
 		{"CA", Options{CAFiles: []string{missing}}, fault.NotFound, missing},
 		{"bad CA", Options{CAFiles: []string{write(t, "bad.pem", "junk")}}, fault.Failed, "bad.pem"},
-		{"certs", Options{CertsDirs: []string{missing}}, fault.NotFound, missing},
+		{"certs", Options{HostsDirs: []string{missing}}, fault.NotFound, missing},
 		{"daemon.json", Options{DaemonJSON: missing}, fault.NotFound, missing},
 		{"bad daemon.json", Options{DaemonJSON: write(t, "bad.json", "{")}, fault.Failed, "bad.json"},
 		{"bad entry", Options{DaemonJSON: write(t, "bad.json", `{"insecure-registries":["a/b"]}`)}, fault.Failed, `"a/b"`},

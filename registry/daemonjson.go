@@ -13,16 +13,17 @@ import (
 
 const defaultDaemonJSON = "/etc/docker/daemon.json"
 
-// insecureHosts is "insecure-registries" of a daemon.json.
-type insecureHosts struct {
-	names map[string]bool
-	nets  []netip.Prefix
+// dockerConf is what a daemon.json says of registries.
+type dockerConf struct {
+	names   map[string]bool // insecure-registries
+	nets    []netip.Prefix
+	mirrors []hostConf // registry-mirrors, which are for Docker Hub
 }
 
 // readDaemonJSON reads the file, or the default one if it is there and may be
 // read: that of a machine's administrator can be for root alone.
-func readDaemonJSON(file string) (insecureHosts, error) {
-	in := insecureHosts{names: map[string]bool{}}
+func readDaemonJSON(file string) (dockerConf, error) {
+	in := dockerConf{names: map[string]bool{}}
 	data, err := os.ReadFile(cmp.Or(file, defaultDaemonJSON))
 	if err != nil {
 		if file == "" && absent(err) {
@@ -33,6 +34,7 @@ func readDaemonJSON(file string) (insecureHosts, error) {
 	file = cmp.Or(file, defaultDaemonJSON)
 	var conf struct {
 		Insecure []string `json:"insecure-registries"`
+		Mirrors  []string `json:"registry-mirrors"`
 	}
 	// Docker takes an empty file for an empty configuration.
 	if len(strings.TrimSpace(string(data))) > 0 {
@@ -51,13 +53,16 @@ func readDaemonJSON(file string) (insecureHosts, error) {
 		}
 		in.names[strings.ToLower(entry)] = true
 	}
+	if in.mirrors, err = readMirrors(conf.Mirrors); err != nil {
+		return in, fmt.Errorf("read Docker's configuration %s: %w", file, err)
+	}
 	return in, nil
 }
 
 // match reports whether a host is loopback or listed, by name or by an
 // address. A name is resolved only if there are networks to compare with, and
 // one that does not resolve (behind a proxy it need not) is not listed.
-func (in insecureHosts) match(ctx context.Context, hostport string) bool {
+func (in dockerConf) match(ctx context.Context, hostport string) bool {
 	if in.names[strings.ToLower(hostport)] {
 		return true
 	}

@@ -1,0 +1,162 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+)
+
+// restTime is how long a mirror that could not be reached is asked after all
+// others: one that swallows packets takes dialTimeout each time.
+const restTime = 30 * time.Second
+
+// servers is where the images of a registry are to be had, in the order in
+// which they are asked.
+type servers struct{ hosts []*host }
+
+// endpoints returns the hosts to ask for what is in the repository of ref, in
+// order: mirrors as they are configured, the registry itself, and then the
+// mirrors that could not be reached a moment ago. To find out what a tag names
+// only those are asked that may say so.
+func (c *Client) endpoints(ctx context.Context, ref Reference, resolve bool) ([]*host, error) {
+	all, err := c.servers.do(ctx, ref.Host(), func(ctx context.Context) (*servers, error) {
+		return c.findServers(ctx, ref.Host())
+	})
+	if err != nil {
+		return nil, err
+	}
+	var hosts, resting []*host
+	now := time.Now()
+	for _, h := range all.hosts {
+		switch {
+		case !h.pull || resolve && !h.resolve:
+		case h.rests(now):
+			resting = append(resting, h)
+		default:
+			hosts = append(hosts, h)
+		}
+	}
+	if hosts = append(hosts, resting...); len(hosts) == 0 {
+		return nil, permanent(fmt.Errorf("hosts.toml of %s names no host with the capabilities pull and resolve", namespace(ref.Host())))
+	}
+	return hosts, nil
+}
+
+// findServers reads what is configured for a registry: hosts.toml, or else
+// Docker's mirrors.
+func (c *Client) findServers(ctx context.Context, registry string) (*servers, error) {
+	dirs, lenient := c.hostsDirs()
+	confs, err := readHosts(dirs, lenient, registry)
+	if err != nil {
+		return nil, permanent(err)
+	}
+	if len(confs) == 0 {
+		origin := hostConf{name: registry, base: "/v2", pull: true, resolve: true}
+		if registry == name.DefaultRegistry {
+			confs = slices.Clone(c.docker.mirrors)
+		}
+		confs = append(confs, origin)
+	}
+	s := &servers{}
+	for i, conf := range confs {
+		h, err := c.newHost(ctx, conf)
+		if err != nil {
+			return nil, err
+		}
+		h.mirror = i < len(confs)-1
+		if conf.credentialsOf() != registry {
+			h.ns = namespace(registry)
+		}
+		s.hosts = append(s.hosts, h)
+	}
+	return s, nil
+}
+
+// each has one host after the other asked, until one has what is wanted. The
+// error is that of the registry itself, which knows best, with what mirrors
+// said unless that was only that they do not have it.
+func (c *Client) each(ctx context.Context, ref Reference, resolve bool, ask func(*host) error) error {
+	hosts, err := c.endpoints(ctx, ref, resolve)
+	if err != nil {
+		return err
+	}
+	failure := &mirrorsError{}
+	for _, h := range hosts {
+		err := ask(h)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		h.failed(err)
+		failure.add(h, err)
+	}
+	if len(failure.mirrors) == 0 {
+		return failure.error
+	}
+	return failure
+}
+
+// failed notes that a mirror could not be reached.
+func (h *host) failed(err error) {
+	var op *net.OpError
+	if !h.mirror || !errors.As(err, &op) || op.Op != "dial" {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.resting = time.Now().Add(restTime)
+}
+
+func (h *host) rests(now time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return now.Before(h.resting)
+}
+
+// unpinged tells if a host is not asked for the root of the API. One that hands
+// requests on to several registries does not know for which that would be; it
+// tells that it wants a login when it is asked for something.
+func (h *host) unpinged() bool { return h.ns != "" || h.bare }
+
+// credentialsOf is the registry whose credentials a host may be given.
+func (h hostConf) credentialsOf() string {
+	if h.name == "registry-1.docker.io" {
+		return name.DefaultRegistry
+	}
+	return h.name
+}
+
+// mirrorsError is the error of the registry itself, or of the last mirror
+// where that is not to be asked, with those of mirrors.
+type mirrorsError struct {
+	error
+	origin  bool
+	mirrors []string
+}
+
+func (e *mirrorsError) add(h *host, err error) {
+	switch {
+	case !h.mirror:
+		e.error, e.origin = err, true
+		return
+	case !e.origin:
+		e.error = err
+	}
+	var status *statusError
+	if errors.As(err, &status) && status.code == http.StatusNotFound {
+		return
+	}
+	e.mirrors = append(e.mirrors, fmt.Sprintf("mirror %s: %v", h.name, err))
+}
+
+func (e *mirrorsError) Error() string {
+	return fmt.Sprintf("%v (%s)", e.error, strings.Join(e.mirrors, "; "))
+}
+
+func (e *mirrorsError) Unwrap() error { return e.error }

@@ -1,0 +1,122 @@
+package registry
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/docker/cli/cli/config"
+	"github.com/docker/cli/cli/config/configfile"
+	"github.com/docker/cli/cli/config/types"
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+)
+
+// files finds credentials in several files of Docker's format.
+type files []source
+
+// source is one of them.
+type source struct {
+	path  string
+	asked bool // for by name: then it has to be there
+}
+
+var _ authn.Keychain = files(nil)
+
+// NewKeychain returns a keychain that looks where Docker and Podman leave
+// credentials: in $REGISTRY_AUTH_FILE, in Docker's config.json with the helpers
+// that it names, and in Podman's auth.json. The first that has some for a
+// registry counts.
+func NewKeychain() authn.Keychain {
+	var list files
+	if path := os.Getenv("REGISTRY_AUTH_FILE"); path != "" {
+		list = append(list, source{path, true})
+	}
+	list = append(list, source{path: dockerConfigFile()})
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		list = append(list, source{path: filepath.Join(dir, "containers/auth.json")})
+	}
+	if dir, err := os.UserConfigDir(); err == nil {
+		list = append(list, source{path: filepath.Join(dir, "containers/auth.json")})
+	}
+	return list
+}
+
+// dockerConfigFile is where docker login leaves credentials.
+func dockerConfigFile() string {
+	home, _ := os.UserHomeDir()
+	return filepath.Join(cmp.Or(os.Getenv("DOCKER_CONFIG"), filepath.Join(home, ".docker")), config.ConfigFileName)
+}
+
+// Resolve implements [authn.Keychain]. An error of one source is told only if
+// no other has the credentials.
+func (f files) Resolve(target authn.Resource) (authn.Authenticator, error) {
+	var failure error
+	for _, s := range f {
+		cf, err := s.load()
+		var found types.AuthConfig
+		if err == nil && cf != nil {
+			found, err = lookUp(cf, target)
+		}
+		found.ServerAddress = "" // is always set
+		if err == nil && found != (types.AuthConfig{}) {
+			return authn.FromConfig(authn.AuthConfig{
+				Username: found.Username, Password: found.Password, Auth: found.Auth,
+				IdentityToken: found.IdentityToken, RegistryToken: found.RegistryToken,
+			}), nil
+		}
+		failure = cmp.Or(failure, err)
+	}
+	if failure != nil {
+		return nil, failure
+	}
+	return authn.Anonymous, nil
+}
+
+// load reads the file; it returns nil if there is none.
+func (s source) load() (*configfile.ConfigFile, error) {
+	file, err := os.Open(s.path)
+	if errors.Is(err, fs.ErrNotExist) && !s.asked {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	cf, err := config.LoadFromReader(file)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", s.path, err)
+	}
+	return cf, nil
+}
+
+// lookUp finds the credentials for a repository in a file: first, as Podman
+// does, those for the repository or a part of its path, then those for its
+// registry, which is what a helper may be asked for.
+func lookUp(cf *configfile.ConfigFile, target authn.Resource) (types.AuthConfig, error) {
+	registry := target.RegistryStr()
+	hub := registry == name.DefaultRegistry
+	for key := target.String(); strings.Contains(key, "/"); key = key[:strings.LastIndexByte(key, '/')] {
+		keys := []string{key}
+		if hub {
+			keys = append(keys, "docker.io"+strings.TrimPrefix(key, registry))
+		}
+		for _, key := range keys {
+			if found, ok := cf.AuthConfigs[key]; ok {
+				return found, nil
+			}
+		}
+	}
+	if !hub {
+		return cf.GetAuthConfig(registry)
+	}
+	found, err := cf.GetAuthConfig(authn.DefaultAuthKey)
+	if err == nil && found.Username == "" && found.IdentityToken == "" && found.RegistryToken == "" {
+		found = cf.AuthConfigs["docker.io"] // as Podman has it
+	}
+	return found, err
+}
