@@ -35,8 +35,8 @@ type pullFlags struct {
 	json                  bool
 	tempDir               string
 	noSync                bool
-	plainHTTP, skipVerify bool
-	ca                    []string
+	dryRun                bool
+	connect               connectFlags
 }
 
 func newPull(s Streams) *cobra.Command {
@@ -60,9 +60,8 @@ func newPull(s Streams) *cobra.Command {
 	fl.IntVar(&f.jobs, "jobs", 0, "work on `N` layers at a time (default: cores + 1, at least 4)")
 	fl.BoolVar(&f.noSync, "no-sync", false, "do not wait until everything is on the disk: after a power failure\nimages can be damaged, as Docker's can")
 	fl.StringVar(&f.tempDir, "temp-dir", "", "keep layers on their way to the Engine in `DIR` (default: $TMPDIR or /var/tmp)")
-	fl.BoolVar(&f.plainHTTP, "plain-http", false, "talk plain HTTP to all registries")
-	fl.BoolVar(&f.skipVerify, "insecure-skip-tls-verify", false, "accept any TLS certificate")
-	fl.StringArrayVar(&f.ca, "ca", nil, "trust the certificates of `FILE` (PEM) too; may be given several times")
+	fl.BoolVar(&f.dryRun, "dry-run", false, "say what would be fetched, from where, and fetch nothing")
+	f.connect.add(fl)
 	fl.StringVar(&f.progress, "progress", "auto", "show progress as auto, tty, plain, json or quiet")
 	fl.BoolVar(&f.json, "json", false, "print a summary as JSON instead of a line an image")
 	return cmd
@@ -102,11 +101,7 @@ func (f *pullFlags) run(cmd *cobra.Command, s Streams, names []string) (err erro
 	if o.References, err = f.references(cmd.Context(), s.In, names); err != nil {
 		return err
 	}
-	o.Registry, err = registry.New(registry.Options{
-		PlainHTTP: f.plainHTTP, SkipTLSVerify: f.skipVerify, CAFiles: f.ca,
-		UserAgent: "fastpull/" + versionString(),
-	})
-	if err != nil {
+	if o.Registry, err = registry.New(f.connect.options()); err != nil {
 		return err
 	}
 	defer o.Registry.Close()
@@ -211,23 +206,7 @@ func readList(ctx context.Context, name string, stdin io.Reader) ([]string, erro
 		defer f.Close()
 		return parseList(name, f)
 	}
-	// A read from a terminal or a pipe cannot be interrupted: after an interrupt
-	// it is left alone, and ends with the program.
-	type list struct {
-		names []string
-		err   error
-	}
-	read := make(chan list, 1)
-	go func() {
-		names, err := parseList("from standard input", stdin)
-		read <- list{names, err}
-	}()
-	select {
-	case l := <-read:
-		return l.names, l.err
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
+	return await(ctx, func() ([]string, error) { return parseList("from standard input", stdin) })
 }
 
 func parseList(name string, in io.Reader) ([]string, error) {

@@ -9,7 +9,10 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -44,14 +47,17 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the command as a user would. In the scripts,
 // $REG is a registry with the images base:1 (one layer), app:1 (base's and one
-// more) and arm:1 (base's, for another processor); "exits N" runs a command and
-// wants that exit code.
+// more) and arm:1 (base's, for another processor), $PRIVATE is the same for user
+// ali with the password "open sesame"; "exits N" runs a command and wants that
+// exit code.
 func TestScripts(t *testing.T) {
 	host := startRegistry(t)
+	private := startPrivate(t, host)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("REG", host)
+			env.Setenv("PRIVATE", private)
 			env.Setenv("DOCKER_HOST", "unix://"+env.WorkDir+"/no-engine.sock")
 			env.Setenv("DOCKER_CONFIG", env.WorkDir)
 			env.Setenv("ESC", "\x1b")
@@ -96,6 +102,22 @@ func startRegistry(t *testing.T) (host string) {
 	}
 	push(t, host+"/other:1", other, base)
 	return host
+}
+
+// startPrivate puts a password before a registry.
+func startPrivate(t *testing.T, host string) string {
+	t.Helper()
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: host})
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if user, password, _ := r.BasicAuth(); user != "ali" || password != "open sesame" {
+			w.Header().Set("WWW-Authenticate", `Basic realm="private"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(srv.Close)
+	return strings.TrimPrefix(srv.URL, "http://")
 }
 
 func layerOf(t *testing.T, name, content string) v1.Layer {

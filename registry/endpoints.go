@@ -26,9 +26,7 @@ type servers struct{ hosts []*host }
 // mirrors that could not be reached a moment ago. To find out what a tag names
 // only those are asked that may say so.
 func (c *Client) endpoints(ctx context.Context, ref Reference, resolve bool) ([]*host, error) {
-	all, err := c.servers.do(ctx, ref.Host(), func(ctx context.Context) (*servers, error) {
-		return c.findServers(ctx, ref.Host())
-	})
+	all, err := c.serversOf(ctx, ref.Host())
 	if err != nil {
 		return nil, err
 	}
@@ -47,6 +45,13 @@ func (c *Client) endpoints(ctx context.Context, ref Reference, resolve bool) ([]
 		return nil, permanent(fmt.Errorf("hosts.toml of %s names no host with the capabilities pull and resolve", namespace(ref.Host())))
 	}
 	return hosts, nil
+}
+
+// serversOf returns all that is configured for a registry, its own host last.
+func (c *Client) serversOf(ctx context.Context, registry string) (*servers, error) {
+	return c.servers.do(ctx, registry, func(ctx context.Context) (*servers, error) {
+		return c.findServers(ctx, registry)
+	})
 }
 
 // findServers reads what is configured for a registry: hosts.toml, or else

@@ -142,9 +142,9 @@ func (e errand) explain(err error) error {
 }
 
 func (e errand) explainStatus(status *statusError, err error) error {
-	host, login := e.ref.Host(), "docker login "+e.ref.Host()
+	host, login := e.ref.Host(), fmt.Sprintf("docker login %[1]s or fastpull login %[1]s", e.ref.Host())
 	if e.ref.Host() == name.DefaultRegistry {
-		host, login = "Docker Hub", "docker login"
+		host, login = hub, "docker login or fastpull login"
 	}
 	switch status.code {
 	case http.StatusNotFound:

@@ -31,7 +31,8 @@ func (c *Client) exchange(ctx context.Context, method string, h *host, ref Refer
 	if err != nil {
 		return nil, nil, err
 	}
-	resp, challenge, err := c.send(ctx, method, s, ref, path, header)
+	path = h.base + "/" + ref.Repository() + path
+	resp, challenge, err := c.send(ctx, method, s, path, header)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -40,7 +41,7 @@ func (c *Client) exchange(ctx context.Context, method string, h *host, ref Refer
 		if s, err = c.renew(ctx, ref, s, challenge); err != nil {
 			return nil, nil, err
 		}
-		if resp, _, err = c.send(ctx, method, s, ref, path, header); err != nil {
+		if resp, _, err = c.send(ctx, method, s, path, header); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -49,9 +50,9 @@ func (c *Client) exchange(ctx context.Context, method string, h *host, ref Refer
 
 // send does one exchange. The challenge is that of a 401 from the host. Only a
 // GET follows redirects: where a HEAD is sent to there need not be a HEAD.
-func (c *Client) send(ctx context.Context, method string, s *session, ref Reference, path string, header http.Header) (*http.Response, []string, error) {
+func (c *Client) send(ctx context.Context, method string, s *session, path string, header http.Header) (*http.Response, []string, error) {
 	var own ask
-	address := "https://" + s.host.name + s.host.base + "/" + ref.Repository() + path // the session knows the scheme
+	address := "https://" + s.host.name + path // the session knows the scheme
 	if s.host.ns != "" {
 		address += "?ns=" + url.QueryEscape(s.host.ns)
 	}

@@ -71,13 +71,27 @@ func (c *Client) handshake(ctx context.Context, h *host, ref Reference, challeng
 		return nil, permanent(err)
 	}
 	repo := reg.Repo(ref.Repository())
+	scopes := []string{repo.Scope(transport.PullScope)}
+	if m := scopePattern.FindStringSubmatch(strings.Join(challenge, ", ")); m != nil && !slices.Contains(scopes, m[1]) {
+		if h.unpinged() {
+			scopes = nil // what the repository is called there only the host knows
+		}
+		// First, as some token servers look no further.
+		scopes = slices.Insert(scopes, 0, m[1])
+	}
+	return negotiate(ctx, h, reg, creds, challenge, scopes)
+}
+
+// negotiate finds out by which scheme a host is to be spoken to, and does the
+// handshake.
+func negotiate(ctx context.Context, h *host, reg name.Registry, creds credentials, challenge, scopes []string) (*session, error) {
 	outer := ctx
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
 
 	var failures []error
 	for _, scheme := range h.candidates() {
-		s, err := connect(ctx, h, scheme, repo, creds, challenge)
+		s, err := connect(ctx, h, scheme, reg, creds, challenge, scopes)
 		if err == nil {
 			h.settle(scheme)
 			return s, nil
@@ -104,21 +118,12 @@ func (c *Client) handshake(ctx context.Context, h *host, ref Reference, challeng
 
 // connect pings the host by one scheme, and exchanges credentials for a token
 // if it asks for that.
-func connect(ctx context.Context, h *host, scheme string, repo name.Repository, creds credentials, challenge []string) (*session, error) {
-	reg := repo.Registry
+func connect(ctx context.Context, h *host, scheme string, reg name.Registry, creds credentials, challenge, scopes []string) (*session, error) {
 	if scheme == "http" {
 		var err error
 		if reg, err = name.NewRegistry(reg.RegistryStr(), name.Insecure); err != nil {
 			return nil, permanent(err)
 		}
-	}
-	scopes := []string{repo.Scope(transport.PullScope)}
-	if m := scopePattern.FindStringSubmatch(strings.Join(challenge, ", ")); m != nil && !slices.Contains(scopes, m[1]) {
-		if h.unpinged() {
-			scopes = nil // what the repository is called there only the host knows
-		}
-		// First, as some token servers look no further.
-		scopes = slices.Insert(scopes, 0, m[1])
 	}
 	g := &gate{host: h, scheme: scheme, challenge: challenge}
 	rt, err := transport.NewWithContext(ctx, reg, creds.auth, g, scopes)

@@ -1,0 +1,128 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/fastpull/fastpull/fault"
+)
+
+// hub is what people call the default registry.
+const hub = "Docker Hub"
+
+// Account is a user of a registry.
+type Account struct {
+	host string
+	User string
+}
+
+// ParseAccount reads a registry as it is written for docker login: host or
+// host:port, a scheme before it being passed over; "" and docker.io are Docker
+// Hub. The error is of kind [fault.Usage].
+func ParseAccount(registry, user string) (Account, error) {
+	s := registry
+	for _, scheme := range []string{"https://", "http://"} {
+		s = strings.TrimPrefix(s, scheme)
+	}
+	s = strings.TrimSuffix(s, "/")
+	switch s {
+	case "", "docker.io", "registry-1.docker.io", name.DefaultRegistry, name.DefaultRegistry + "/v1":
+		return Account{name.DefaultRegistry, user}, nil
+	}
+	if strings.Contains(s, "/") {
+		return Account{}, fault.New(fault.Usage, "registry %q: only its host and port are named, not a repository", registry)
+	}
+	if !hostPattern.MatchString(s) {
+		return Account{}, fault.New(fault.Usage, "registry %q: this is not a host", registry)
+	}
+	return Account{s, user}, nil
+}
+
+// String returns the registry as people call it.
+func (a Account) String() string {
+	if a.host == name.DefaultRegistry {
+		return hub
+	}
+	return a.host
+}
+
+// key is what the registry is called where Docker keeps credentials.
+func (a Account) key() string {
+	if a.host == name.DefaultRegistry {
+		return authn.DefaultAuthKey
+	}
+	return a.host
+}
+
+// Login asks the registry if it takes the password of a. Mirrors are not
+// asked. The error is of kind [fault.Denied] if it does not. A registry that
+// asks nobody for a password takes any.
+func (c *Client) Login(ctx context.Context, a Account, password string) error {
+	reg, err := name.NewRegistry(a.host)
+	if err != nil {
+		return fault.Wrap(fault.Usage, err)
+	}
+	ref := Reference{repo: reg.Repo("login"), tag: name.DefaultTag} // for its host
+	e := errand{ref: ref, doing: "log in to " + a.String()}
+	creds := credentials{auth: &authn.Basic{Username: a.User, Password: password}, found: true}
+	for p := c.patience(); ; {
+		err := c.tryLogin(ctx, a, creds)
+		if err == nil {
+			return nil
+		}
+		if err = p.again(ctx, err); err == nil {
+			continue
+		}
+		var status *statusError
+		if errors.As(err, &status) && (status.code == http.StatusUnauthorized || status.code == http.StatusForbidden) {
+			return fault.WithHint(fault.New(fault.Denied, "%s: it does not take this user and password: %w", e.doing, err),
+				"check both; some registries want an access token in place of the password")
+		}
+		return e.explain(err)
+	}
+}
+
+// tryLogin does once what a login is at a registry: the handshake, without any
+// repository in mind, and a request for the root of the API.
+func (c *Client) tryLogin(ctx context.Context, a Account, creds credentials) error {
+	all, err := c.serversOf(ctx, a.host)
+	if err != nil {
+		return err
+	}
+	h := all.hosts[len(all.hosts)-1]
+	reg, err := name.NewRegistry(h.name)
+	if err != nil {
+		return permanent(err)
+	}
+	var challenge []string
+	for {
+		give := creds
+		if h.unpinged() && challenge == nil {
+			give.auth = authn.Anonymous // until it is known what it wants them for
+		}
+		s, err := negotiate(ctx, h, reg, give, challenge, nil)
+		if err != nil {
+			return err
+		}
+		resp, asked, err := c.send(ctx, http.MethodGet, s, h.base+"/", nil)
+		if err != nil {
+			return err
+		}
+		err = newStatusError(resp, s)
+		resp.Body.Close()
+		if resp.StatusCode == http.StatusOK {
+			return nil
+		}
+		// A host that was not pinged has said only now what it wants.
+		if !h.unpinged() || challenge != nil || len(asked) == 0 {
+			return fmt.Errorf("ask for %s/: %w", h.base, err)
+		}
+		challenge = asked
+	}
+}
