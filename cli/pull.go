@@ -80,7 +80,7 @@ func (f *pullFlags) run(cmd *cobra.Command, s Streams, names []string) (err erro
 	if err != nil {
 		return err
 	}
-	o := pull.Options{KeepGoing: f.keepGoing, Layers: f.jobs, TempDir: f.tempDir, NoSync: f.noSync}
+	o := pull.Options{KeepGoing: f.keepGoing, Layers: f.jobs, TempDir: f.tempDir, NoSync: f.noSync, DryRun: f.dryRun}
 	if o.Kind, o.Path, err = f.destination(); err != nil {
 		return err
 	}
@@ -118,6 +118,9 @@ func (f *pullFlags) run(cmd *cobra.Command, s Streams, names []string) (err erro
 	display.Close()
 	if f.json {
 		return errors.Join(err, printJSON(s.Out, sum))
+	}
+	if f.dryRun {
+		return errors.Join(err, printPlan(s.Out, sum))
 	}
 	for _, r := range sum.Images {
 		if r.Status != pull.Failed && r.Reference != "" {

@@ -143,9 +143,14 @@ func (t *engineTarget) put(ctx context.Context, im *resolved) (fetched int64, er
 func (t *engineTarget) missing(img *image.Image) []image.Layer {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return distinct(above(t.chains, img))
+}
+
+// above returns an image's layers from the first that is not among the chains.
+func above(chains map[digest.Digest]bool, img *image.Image) []image.Layer {
 	for i, l := range img.Layers {
-		if !t.chains[l.ChainID] {
-			return distinct(img.Layers[i:])
+		if !chains[l.ChainID] {
+			return img.Layers[i:]
 		}
 	}
 	return nil

@@ -12,6 +12,9 @@ import (
 
 // open starts the destination.
 func (r *run) open(ctx context.Context) (target, Destination, error) {
+	if r.DryRun {
+		return r.openPlan(ctx)
+	}
 	switch r.Kind {
 	case Engine:
 		return r.openEngine(ctx, "")
@@ -30,12 +33,17 @@ func (r *run) open(ctx context.Context) (target, Destination, error) {
 		}
 		return t, Destination{Kind: RootFS, Name: "directory " + t.dir}, nil
 	}
-	t, dest, err := r.openEngine(ctx, "it answers, and no other place was named")
+	return auto(func(why string) (target, Destination, error) { return r.openEngine(ctx, why) }, r.openStore)
+}
+
+// auto opens the Engine where one answers, and else the store.
+func auto(engine, store func(why string) (target, Destination, error)) (target, Destination, error) {
+	t, dest, err := engine("it answers, and no other place was named")
 	if errors.Is(err, daemon.ErrUnavailable) {
 		if os.Getenv("DOCKER_HOST") != "" {
 			return nil, dest, fault.WithHint(err, "DOCKER_HOST names this Engine; without one, use --store DIR, -o FILE or --rootfs DIR")
 		}
-		return r.openStore(err.Error())
+		return store(err.Error())
 	}
 	return t, dest, err
 }

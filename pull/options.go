@@ -39,6 +39,9 @@ type Options struct {
 	// environment says.
 	Host string
 
+	// DryRun only finds out what would be fetched, and from where. The
+	// destination stays as it is, or is not made.
+	DryRun bool
 	// KeepGoing does the other images when one fails.
 	KeepGoing bool
 	// Layers is how many layers are worked on at a time. 0 is one more than
@@ -70,9 +73,10 @@ type Status string
 
 // What can become of an image.
 const (
-	Pulled Status = "pulled"
-	Exists Status = "exists" // the destination had all of it
-	Failed Status = "failed"
+	Pulled  Status = "pulled"
+	Exists  Status = "exists" // the destination had all of it
+	Failed  Status = "failed"
+	Planned Status = "planned" // of a dry run: it would be pulled
 )
 
 // Result is what became of one image.
@@ -81,11 +85,15 @@ type Result struct {
 	Digest       digest.Digest `json:"digest,omitempty"`   // of what the reference names: a manifest or an index
 	ImageID      digest.Digest `json:"imageID,omitempty"`  // of the config
 	Platform     string        `json:"platform,omitempty"` // os/arch[/variant]
+	From         string        `json:"from,omitempty"`     // the host that knew what the reference names
 	Status       Status        `json:"status"`
 	Error        string        `json:"error,omitempty"`
 	Layers       int           `json:"layers"`
 	BytesFetched int64         `json:"bytesFetched"` // of its layers, by this image first
 	Seconds      float64       `json:"seconds"`
+
+	// Plan is what a dry run found out of the layers.
+	Plan []PlannedLayer `json:"plan,omitempty"`
 
 	Err  error         `json:"-"`
 	Took time.Duration `json:"-"`
@@ -97,5 +105,7 @@ type Summary struct {
 	Images       []Result `json:"images"`
 	BytesFetched int64    `json:"bytesFetched"` // from registries, blobs
 	BytesSent    int64    `json:"bytesSent"`    // to the Engine
-	Seconds      float64  `json:"seconds"`
+	// BytesToFetch is what a dry run would have fetched, blobs.
+	BytesToFetch *int64  `json:"bytesToFetch,omitempty"`
+	Seconds      float64 `json:"seconds"`
 }

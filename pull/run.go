@@ -49,6 +49,8 @@ type resolved struct {
 	ref   registry.Reference
 	found digest.Digest // of what ref names, a manifest or an index
 	img   *image.Image
+	from  string         // the host that knew found
+	plan  []PlannedLayer // of a dry run
 }
 
 // tags returns the tag that the reference names, in Docker's familiar form; none
@@ -108,6 +110,9 @@ func Run(ctx context.Context, o Options) (_ *Summary, err error) {
 	r.left.warn(o.Progress, r.rights)
 	sum.BytesFetched, sum.BytesSent = r.fetched.Load(), r.sent.Load()
 	sum.Seconds = time.Since(start).Seconds()
+	if o.DryRun {
+		sum.BytesToFetch = new(toFetch(sum.Images))
+	}
 	return sum, err
 }
 
@@ -171,7 +176,7 @@ func (r *run) image(ctx context.Context, t target, ref registry.Reference, look 
 	<-look
 	res := Result{Status: Exists}
 	if im != nil {
-		res.Digest = im.found
+		res.Digest, res.From = im.found, im.from
 	}
 	if err != nil {
 		return res, err
@@ -179,12 +184,16 @@ func (r *run) image(ctx context.Context, t target, ref registry.Reference, look 
 	img := have
 	if img == nil {
 		img, res.Status = im.img, Pulled
+		if r.DryRun {
+			res.Status = Planned
+		}
 	}
 	res.ImageID, res.Platform, res.Layers = img.ID, image.FormatPlatform(img.Platform), len(img.Layers)
 	if have != nil {
 		return res, nil
 	}
 	res.BytesFetched, err = t.put(ctx, im)
+	res.Plan = im.plan
 	return res, fault.Disk(err)
 }
 
@@ -199,7 +208,7 @@ func (r *run) resolve(ctx context.Context, t target, ref registry.Reference) (im
 	if err != nil {
 		return nil, nil, err
 	}
-	im = &resolved{ref: ref, found: got.Digest}
+	im = &resolved{ref: ref, found: got.Digest, from: got.From}
 	m, err := image.ParseManifest(got.MediaType, got.Bytes)
 	if err != nil {
 		return im, nil, err

@@ -132,7 +132,7 @@ func TestUnverifiedBlob(t *testing.T) {
 	img := *im.img
 	img.Layers = append([]image.Layer{}, im.img.Layers...)
 	img.Layers[0].Blob.Digest = liar
-	if _, err := target.put(t.Context(), &resolved{im.ref, im.found, &img}); err != nil {
+	if _, err := target.put(t.Context(), &resolved{ref: im.ref, found: im.found, img: &img}); err != nil {
 		t.Fatal(err)
 	}
 	if known(liar) {

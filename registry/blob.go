@@ -171,7 +171,7 @@ func (r *blobReader) wrongSize(what string) error {
 // nothing, or something wrong, is given up for the next one.
 func (r *blobReader) reopen(broken error) error {
 	if r.hosts == nil {
-		hosts, err := r.client.endpoints(r.ctx, r.ref, false)
+		hosts, err := r.client.endpoints(r.ctx, r.ref)
 		if err != nil {
 			return err
 		}
@@ -207,7 +207,7 @@ func (r *blobReader) open() error {
 	if ranged {
 		header.Set("Range", fmt.Sprintf("bytes=%d-%d", r.pos, size-1))
 	}
-	resp, err := r.client.get(r.ctx, h, r.ref, "/blobs/"+r.desc.Digest.String(), header)
+	resp, err := r.client.getAt(r.ctx, h, r.ref, "/blobs/"+r.desc.Digest.String(), header)
 	var status *statusError
 	if ranged && errors.As(err, &status) && status.code == http.StatusRequestedRangeNotSatisfiable {
 		h.noRanges.Store(true)

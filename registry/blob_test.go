@@ -165,7 +165,7 @@ func fetch(ctx context.Context, c *Client, ref Reference, d ocispec.Descriptor) 
 }
 
 func slotsOf(t *testing.T, c *Client, s *script) chan struct{} {
-	hosts, err := c.endpoints(t.Context(), s.ref(t, ""), false)
+	hosts, err := c.endpoints(t.Context(), s.ref(t, ""))
 	if err != nil {
 		t.Fatal(err)
 	}

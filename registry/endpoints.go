@@ -21,11 +21,16 @@ const restTime = 30 * time.Second
 // which they are asked.
 type servers struct{ hosts []*host }
 
-// endpoints returns the hosts to ask for what is in the repository of ref, in
-// order: mirrors as they are configured, the registry itself, and then the
-// mirrors that could not be reached a moment ago. To find out what a tag names
-// only those are asked that may say so.
-func (c *Client) endpoints(ctx context.Context, ref Reference, resolve bool) ([]*host, error) {
+// endpoints returns the hosts to ask for what is in the repository of ref and
+// has a digest, in order: mirrors as they are configured, the registry itself,
+// and then the mirrors that could not be reached a moment ago.
+func (c *Client) endpoints(ctx context.Context, ref Reference) ([]*host, error) {
+	return c.usable(ctx, ref, false)
+}
+
+// usable returns the hosts to ask, in order; of them, in order to resolve a tag,
+// those that may say what it is.
+func (c *Client) usable(ctx context.Context, ref Reference, resolve bool) ([]*host, error) {
 	all, err := c.serversOf(ctx, ref.Host())
 	if err != nil {
 		return nil, err
@@ -88,7 +93,7 @@ func (c *Client) findServers(ctx context.Context, registry string) (*servers, er
 // error is that of the registry itself, which knows best, with what mirrors
 // said unless that was only that they do not have it.
 func (c *Client) each(ctx context.Context, ref Reference, resolve bool, ask func(*host) error) error {
-	hosts, err := c.endpoints(ctx, ref, resolve)
+	hosts, err := c.usable(ctx, ref, resolve)
 	if err != nil {
 		return err
 	}

@@ -117,7 +117,7 @@ func TestMirrorRests(t *testing.T) {
 	if n := dials.Load(); n != 1 {
 		t.Errorf("%d connections to the mirror were tried", n)
 	}
-	hosts, err := c.endpoints(t.Context(), origin.ref(t, ""), true)
+	hosts, err := c.endpoints(t.Context(), origin.ref(t, ""))
 	if err != nil || len(hosts) != 2 || hosts[0].mirror || !hosts[1].mirror {
 		t.Errorf("hosts %+v, %v", hosts, err)
 	}
@@ -274,7 +274,7 @@ func TestDockersMirrors(t *testing.T) {
 	if got := mirror.requests()[0].URL.String(); got != "/v2/library/ubuntu/manifests/latest?ns=docker.io" {
 		t.Errorf("asked for %s", got)
 	}
-	hosts, err := c.endpoints(t.Context(), parse(t, "reg.io/ubuntu"), true)
+	hosts, err := c.endpoints(t.Context(), parse(t, "reg.io/ubuntu"))
 	if err != nil || len(hosts) != 1 {
 		t.Errorf("another registry has %d hosts, %v", len(hosts), err)
 	}

@@ -24,7 +24,7 @@ var errOtherScheme = errors.New("not the scheme being tried")
 //     pinged has asked for nothing until it does so.
 //   - A 401 for a request of ours does not reach the Wrapper as a challenge:
 //     it would make each of many requests in flight fetch a token of its own.
-//     Client.get renews the session instead.
+//     Client.exchange renews the session instead.
 //   - What went wrong is kept as it was, without the words around it.
 type gate struct {
 	host      *host

@@ -102,7 +102,7 @@ func (c *Client) manifest(ctx context.Context, ref Reference, id string, want oc
 }
 
 func (c *Client) manifestAt(ctx context.Context, h *host, ref Reference, id string, want ocispec.Descriptor) (Manifest, error) {
-	resp, err := c.get(ctx, h, ref, "/manifests/"+id, http.Header{"Accept": {acceptManifests}})
+	resp, err := c.getAt(ctx, h, ref, "/manifests/"+id, http.Header{"Accept": {acceptManifests}})
 	if err != nil {
 		return Manifest{}, err
 	}

@@ -8,10 +8,10 @@ import (
 	"net/url"
 )
 
-// get asks a host once for a path below the repository of ref, and returns the
+// getAt asks a host once for a path below the repository of ref, and returns the
 // answer if it is 200 or 206. The body has to be closed; reading it fails when
 // nothing comes for Options.StallTimeout.
-func (c *Client) get(ctx context.Context, h *host, ref Reference, path string, header http.Header) (*http.Response, error) {
+func (c *Client) getAt(ctx context.Context, h *host, ref Reference, path string, header http.Header) (*http.Response, error) {
 	resp, s, err := c.exchange(ctx, http.MethodGet, h, ref, path, header)
 	if err != nil {
 		return nil, err

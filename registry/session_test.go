@@ -115,7 +115,7 @@ func TestTokenRunsOutForMany(t *testing.T) {
 	if _, err := c.Manifest(t.Context(), k.ref(t, "")); err != nil {
 		t.Fatal(err)
 	}
-	hosts, err := c.endpoints(t.Context(), k.ref(t, ""), false)
+	hosts, err := c.endpoints(t.Context(), k.ref(t, ""))
 	if err != nil {
 		t.Fatal(err)
 	}
