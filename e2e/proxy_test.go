@@ -25,6 +25,7 @@ import (
 // blob bytes have gone out, until it is opened.
 type gate struct {
 	addr string
+	srv  *httptest.Server
 
 	mu      sync.Mutex
 	limit   int64
@@ -49,8 +50,14 @@ func startGate(t *testing.T, r *registry) *gate {
 	}))
 	t.Cleanup(srv.Close)
 	t.Cleanup(g.open)
-	g.addr = srv.Listener.Addr().String()
+	g.addr, g.srv = srv.Listener.Addr().String(), srv
 	return g
+}
+
+// die ends the gate, in the midst of whatever it is sending.
+func (g *gate) die() {
+	g.srv.Listener.Close()
+	g.srv.CloseClientConnections()
 }
 
 // arm lets limit more bytes through, and holds what comes after.

@@ -31,6 +31,7 @@ const (
 type registryOptions struct {
 	password bool       // ask for registryUser and registryPassword
 	tls      *authority // speak TLS with a certificate of this authority
+	of       *registry  // pull through from this one
 }
 
 // registry is a running docker-registry.
@@ -62,6 +63,9 @@ http:
 		r.client.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: o.tls.pool}}
 		cert, key := o.tls.issue(t)
 		config += fmt.Sprintf("  tls: {certificate: %q, key: %q}\n", cert, key)
+	}
+	if o.of != nil {
+		config += fmt.Sprintf("proxy: {remoteurl: %q}\n", o.of.scheme+"://"+o.of.addr)
 	}
 	if o.password {
 		r.auth = &authn.Basic{Username: registryUser, Password: registryPassword}

@@ -13,16 +13,19 @@
 //   - Nothing waits for ever. Each step of a request has a time limit, a body
 //     is given up when no byte came for a while, failures in a row are counted,
 //     and every wait ends with its context.
-//   - Credentials go to the registry they are for and to the token server that
-//     it names, never to a host that a download is redirected to. What began
-//     with https does not go on with http.
+//   - Credentials go to the host they are for and to the token server that it
+//     names, never to a host that a download is redirected to, and those of a
+//     registry never to a mirror of it. What began with https does not go on
+//     with http.
 //   - A digest is checked before it becomes part of an address.
 //
 // # How it works
 //
-// For each registry host there is one [http.Transport] with the TLS
-// configuration that Docker would use for it, and for each repository one
-// session: the ping and the token exchange of go-containerregistry
+// A registry is a list of hosts (endpoints.go): the mirrors that containerd's
+// hosts.toml (hosts.go) or Docker's daemon.json (daemonjson.go) name, and its
+// own. One after the other is asked; a blob changes hosts in the middle. For
+// each host there is one [http.Transport] with the TLS configuration that
+// Docker would use for it, and for each repository there one session: the ping and the token exchange of go-containerregistry
 // (transport.Wrapper), made once however many requests wait for it, and again
 // when the registry asks for it in mid-pull (session.go). On top of that are
 // plain GETs (request.go), the rules for trying again (retry.go), and the two
@@ -34,12 +37,14 @@
 // loopback (127.0.0.0/8, ::1, localhost) or is listed in "insecure-registries"
 // of Docker's daemon.json is not asked for a certificate to trust, and is
 // tried by http when there is no https at all. Other private addresses get no
-// such favour. Options.PlainHTTP makes it http for all hosts.
+// such favour. Options.PlainHTTP makes it http for all hosts, except those that
+// a configuration names with their scheme.
 //
 // # Sources
 //
 // The OCI distribution specification 1.1; the token protocol as described in
 // distribution/distribution docs/content/spec/auth; moby daemon/pkg/registry
-// (config.go, registry.go) for insecure registries and certs.d; RFC 9110 for
-// ranges and Retry-After.
+// (config.go, registry.go) for insecure registries and certs.d; containerd
+// docs/hosts.md for hosts.toml and ?ns=; containers-auth.json(5) for Podman's
+// credentials; RFC 9110 for ranges and Retry-After.
 package registry
