@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"github.com/fastpull/fastpull/fault"
@@ -49,33 +50,42 @@ func terminal(in io.Reader) *os.File {
 // askUser asks for a name at a terminal.
 func askUser(ctx context.Context, tty *os.File, s Streams) (string, error) {
 	fmt.Fprint(s.Err, "Username: ")
-	name, err := await(ctx, func() (string, error) {
-		line, err := bufio.NewReader(tty).ReadString('\n')
-		if err == io.EOF && line != "" {
-			err = nil
-		}
-		return strings.TrimSpace(line), err
-	})
+	name, err := await(ctx, func() (string, error) { return readLine(tty) })
+	name = strings.TrimSpace(name)
 	if err == nil && name == "" {
 		err = fault.New(fault.Usage, "a user name is needed")
 	}
 	return name, err
 }
 
-// askPassword asks for a password at a terminal, which does not show it. After
-// an interrupt the terminal is as it was.
-func askPassword(ctx context.Context, tty *os.File, s Streams) (string, error) {
-	before, err := term.GetState(int(tty.Fd()))
+// askPassword asks for a password at a terminal, which does not show it. The
+// terminal is as it was afterwards, also after an interrupt.
+func askPassword(ctx context.Context, tty *os.File, s Streams) (_ string, err error) {
+	fd := int(tty.Fd())
+	before, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("ask for the password: %w", err)
 	}
+	quiet := *before
+	quiet.Lflag = quiet.Lflag&^unix.ECHO | unix.ICANON | unix.ISIG
+	quiet.Iflag |= unix.ICRNL
+	if err := unix.IoctlSetTermios(fd, unix.TCSETS, &quiet); err != nil {
+		return "", fmt.Errorf("ask for the password: %w", err)
+	}
+	defer func() { err = errors.Join(err, unix.IoctlSetTermios(fd, unix.TCSETS, before)) }()
 	fmt.Fprint(s.Err, "Password: ")
-	password, err := await(ctx, func() ([]byte, error) { return term.ReadPassword(int(tty.Fd())) })
+	password, err := await(ctx, func() (string, error) { return readLine(tty) })
 	fmt.Fprintln(s.Err) // the one that was typed is not shown either
-	if ctx.Err() != nil {
-		return "", errors.Join(err, term.Restore(int(tty.Fd()), before))
+	return password, err
+}
+
+// readLine reads a line without its end. A terminal gives no more at a time.
+func readLine(tty *os.File) (string, error) {
+	line, err := bufio.NewReader(tty).ReadString('\n')
+	if err == io.EOF && line != "" {
+		err = nil
 	}
-	return string(password), err
+	return strings.TrimSuffix(line, "\n"), err
 }
 
 // readPassword reads all of standard input, without the end of its line.

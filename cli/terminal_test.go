@@ -1,11 +1,13 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"testing"
 	"time"
 
@@ -87,8 +89,15 @@ func TestAskPassword(t *testing.T) {
 	if !echoes(t, tty) {
 		t.Error("after an interrupt the terminal shows nothing of what is typed")
 	}
-	// The read that was left alone ends with its terminal.
+	// The read that was left alone ends with the next line; the terminal must
+	// not be closed before.
 	if _, err := io.WriteString(user, "\n"); err != nil {
 		t.Fatal(err)
+	}
+	stacks := make([]byte, 1<<20)
+	for end := time.Now().Add(10 * time.Second); bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("cli.readLine")); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the read from the terminal does not end")
+		}
 	}
 }
