@@ -73,7 +73,7 @@ func chunked(body string) http.HandlerFunc {
 	}
 }
 
-func partial(contentRange, body string) http.HandlerFunc {
+func partialContent(contentRange, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Range", contentRange)
 		w.WriteHeader(http.StatusPartialContent)
@@ -110,9 +110,9 @@ func TestBlob(t *testing.T) {
 			r.Header.Del("Range")
 			upTo(500, reset)(w, r)
 		}, serve}, "- 1000 1000", 0, ""},
-		{"short range", []http.HandlerFunc{upTo(1000, reset), partial(fmt.Sprintf("bytes 1000-1999/%d", size), noise[1000:2000]), serve}, "- 1000 2000", 0, ""},
-		{"range of unknown total", []http.HandlerFunc{upTo(1000, reset), partial(fmt.Sprintf("bytes 1000-%d/*", size-1), noise[1000:])}, "- 1000", 0, ""},
-		{"wrong range", []http.HandlerFunc{upTo(1000, reset), partial(fmt.Sprintf("bytes 0-%d/%d", size-1, size), noise), serve}, "- 1000 -", 0, ""},
+		{"short range", []http.HandlerFunc{upTo(1000, reset), partialContent(fmt.Sprintf("bytes 1000-1999/%d", size), noise[1000:2000]), serve}, "- 1000 2000", 0, ""},
+		{"range of unknown total", []http.HandlerFunc{upTo(1000, reset), partialContent(fmt.Sprintf("bytes 1000-%d/*", size-1), noise[1000:])}, "- 1000", 0, ""},
+		{"wrong range", []http.HandlerFunc{upTo(1000, reset), partialContent(fmt.Sprintf("bytes 0-%d/%d", size-1, size), noise), serve}, "- 1000 -", 0, ""},
 		{"416", []http.HandlerFunc{upTo(1000, reset), status(416), serve}, "- 1000 -", 0, ""},
 		{"no progress", []http.HandlerFunc{upTo(1000, reset), status(500)}, "- 1000 1000 1000", fault.Failed, "500 Internal Server Error"},
 		{"gone", []http.HandlerFunc{upTo(1000, reset), status(404)}, "- 1000", fault.NotFound, "no such blob"},
@@ -121,7 +121,7 @@ func TestBlob(t *testing.T) {
 		{"one more", []http.HandlerFunc{chunked(noise + "x")}, "-", fault.Corrupt, "more bytes"},
 		{"longer", []http.HandlerFunc{content("", noise+"x")}, "-", fault.Corrupt, "more bytes"},
 		{"shorter", []http.HandlerFunc{short}, "-", fault.Corrupt, "fewer bytes"},
-		{"206 for everything", []http.HandlerFunc{partial(fmt.Sprintf("bytes 0-%d/%d", size-1, size), noise)}, "- - - -", fault.Failed, "ranges wrong"},
+		{"206 for everything", []http.HandlerFunc{partialContent(fmt.Sprintf("bytes 0-%d/%d", size-1, size), noise)}, "- - - -", fault.Failed, "ranges wrong"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newScript(t, tc.steps...)
@@ -315,7 +315,7 @@ func TestRangeFits(t *testing.T) {
 		{"items 10-99/100", 90, false},
 		{"", 90, false},
 	} {
-		if got := rangeFits(tc.header, tc.length, 10, 100); got != tc.want {
+		if got := rangeFits(tc.header, tc.length, 10, 100, 100); got != tc.want {
 			t.Errorf("%q, length %d: %v", tc.header, tc.length, got)
 		}
 	}

@@ -52,15 +52,20 @@ type Options struct {
 	// Connections is how many requests may be in flight for a registry at the
 	// same time; those that its redirects lead to count as well. Default: 16.
 	Connections int
+	// ChunkSize is how much of a large blob is asked for at a time, where several
+	// connections share in it. Default: 8 MiB.
+	ChunkSize int64
 }
 
 // Client fetches from registries. It is safe for concurrent use.
 type Client struct {
-	opt     Options
-	roots   *x509.CertPool // nil: those of the system
-	docker  dockerConf
-	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
-	backoff time.Duration // before the first retry
+	opt         Options
+	roots       *x509.CertPool // nil: those of the system
+	docker      dockerConf
+	dial        func(ctx context.Context, network, addr string) (net.Conn, error)
+	backoff     time.Duration // before the first retry
+	followGrace time.Duration // for who has a partial blob and does nothing, beside two stalls
+	extra       chan struct{} // one for each connection beside the first of a blob
 
 	servers flight[string, *servers] // by registry
 }
@@ -70,9 +75,10 @@ type Client struct {
 // only a bad one is an error.
 func New(o Options) (*Client, error) {
 	c := &Client{
-		opt:     o,
-		dial:    (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext,
-		backoff: firstBackoff,
+		opt:         o,
+		dial:        (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext,
+		backoff:     firstBackoff,
+		followGrace: maxBackoff,
 	}
 	if c.opt.Keychain == nil {
 		c.opt.Keychain = NewKeychain()
@@ -82,6 +88,10 @@ func New(o Options) (*Client, error) {
 	c.opt.StallTimeout = cmp.Or(max(o.StallTimeout, 0), 30*time.Second)
 	c.opt.Retries = max(cmp.Or(o.Retries, 5), 0)
 	c.opt.Connections = cmp.Or(max(o.Connections, 0), 16)
+
+	c.opt.ChunkSize = max(cmp.Or(max(o.ChunkSize, 0), 8<<20), minChunk)
+	// The rest is for what has not begun, which must not wait for large blobs.
+	c.extra = make(chan struct{}, c.opt.Connections*3/4)
 
 	for _, dir := range o.HostsDirs {
 		if _, err := os.ReadDir(dir); err != nil {
@@ -127,3 +137,6 @@ func fileError(what string, err error) error {
 	}
 	return err
 }
+
+// perBlob is how many connections a blob may have.
+func (c *Client) perBlob() int { return max(1, c.opt.Connections/2) }

@@ -39,6 +39,9 @@ type host struct {
 	// noRanges is set once the host got a range wrong: from then on its blobs
 	// are asked for whole.
 	noRanges atomic.Bool
+	// ranges is set while the host answers requests for ranges with ranges: only
+	// then a blob is asked for by several at a time.
+	ranges atomic.Bool
 }
 
 // newHost makes what conf says. As in Docker, its TLS configuration also holds

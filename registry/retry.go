@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -33,6 +34,9 @@ type patience struct {
 	backoff time.Duration
 	fails   int
 	reached bool // the host has answered once
+
+	others *atomic.Int64 // bytes that came by all connections of a blob; may be nil
+	seen   int64         // of them, at the last failure
 }
 
 func (c *Client) patience() *patience {
@@ -40,7 +44,7 @@ func (c *Client) patience() *patience {
 }
 
 // progress forgives the failures so far.
-func (p *patience) progress() {
+func (p *patience) progress(n int) {
 	p.fails, p.reached = 0, true
 }
 
@@ -49,6 +53,11 @@ func (p *patience) progress() {
 func (p *patience) again(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
+	}
+	if p.others != nil {
+		if now := p.others.Load(); now > p.seen {
+			p.fails, p.seen = 0, now
+		}
 	}
 	var answer *statusError
 	if errors.As(err, &answer) {

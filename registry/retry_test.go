@@ -57,7 +57,7 @@ func TestPatience(t *testing.T) {
 			if waited := time.Since(start); tries != tc.tries || waited < tc.min || waited > tc.max {
 				t.Errorf("%s: %d tries in %v", tc.name, tries, waited)
 			}
-			p.progress()
+			p.progress(1)
 			if again := p.again(t.Context(), tc.err); (again == nil) != (tc.tries > 0) {
 				t.Errorf("%s: after progress: %v", tc.name, again)
 			}

@@ -1,0 +1,199 @@
+package partial
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// File is a blob that is being kept. It is safe for concurrent use, as long as
+// each of its writers has a part of the blob for itself.
+type File struct {
+	name  string
+	size  int64
+	found int64 // bytes that were whole when it was opened
+
+	mu    sync.Mutex
+	f     *os.File
+	info  fs.FileInfo // which file that is, also when it is closed
+	rec   *record
+	owned bool
+	gone  bool
+}
+
+// Size returns the size of the blob.
+func (f *File) Size() int64 { return f.size }
+
+// Found returns how many bytes were whole when the file was opened.
+func (f *File) Found() int64 { return f.found }
+
+// Left returns how many bytes are not whole.
+func (f *File) Left() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.rec.left
+}
+
+// Whole returns the end of what is whole from pos on; it is pos if nothing is.
+func (f *File) Whole(pos int64) int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.rec.run(pos, true)
+}
+
+// Missing returns the first range at or after pos that is not whole. It is empty,
+// at the size of the blob, if there is none.
+func (f *File) Missing(pos int64) (start, end int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	start = f.rec.run(pos, true)
+	return start, f.rec.run(start, false)
+}
+
+// ReadAt reads what is whole.
+func (f *File) ReadAt(p []byte, off int64) (int, error) {
+	f.mu.Lock()
+	file := f.f
+	f.mu.Unlock()
+	n, err := file.ReadAt(p[:min(int64(len(p)), f.size-off)], off)
+	if err == io.EOF { // somebody has cut it short
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// Own tries to get the right to write, and tells whether this File has it. Who
+// had it before may have got further, or have removed the file: then it is a new
+// one, and nothing is whole.
+func (f *File) Own() (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.owned {
+		return true, nil
+	}
+	for {
+		err := unix.Flock(int(f.f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == unix.EWOULDBLOCK {
+			return false, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("lock %s: %w", f.name, err)
+		}
+		if f.read(); f.rec.left == 0 || f.current() {
+			break
+		}
+		f.f.Close()
+		if f.f, f.info, err = openFile(f.name); err != nil {
+			return false, err
+		}
+	}
+	if f.rec.left == f.size {
+		if err := f.begin(); err != nil {
+			return false, err
+		}
+	}
+	f.owned = true
+	return true, nil
+}
+
+// current tells whether the file still has its name.
+func (f *File) current() bool {
+	named, err := os.Lstat(f.name)
+	return err == nil && os.SameFile(f.info, named)
+}
+
+// begin makes the file one of which nothing is whole.
+func (f *File) begin() error {
+	at := recordAt(f.size)
+	err := f.f.Truncate(0)
+	if err == nil {
+		err = f.f.Truncate(at + headerSize + int64(len(f.rec.bits)))
+	}
+	if err == nil {
+		_, err = f.f.WriteAt(header(f.size), at)
+	}
+	return err
+}
+
+// Refresh looks at what whoever owns the file has done, and tells whether there
+// is more than before.
+func (f *File) Refresh() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	before := f.rec.left
+	f.read()
+	return f.rec.left < before
+}
+
+// read reads the record. One that cannot be read says nothing.
+func (f *File) read() {
+	disk := make([]byte, headerSize+len(f.rec.bits))
+	n, _ := f.f.ReadAt(disk, recordAt(f.size))
+	f.rec.load(disk[:n])
+}
+
+// Writer writes a part of a blob from the front. Only the owner of the file may.
+type Writer struct {
+	f     *File
+	pos   int64
+	whole int64 // the first block that is not recorded
+}
+
+// Writer returns one that begins at pos, the beginning of a block.
+func (f *File) Writer(pos int64) *Writer { return &Writer{f: f, pos: pos, whole: pos / Block} }
+
+// Write writes p, and records the blocks that are whole by that.
+func (w *Writer) Write(p []byte) (int, error) {
+	n, err := w.f.f.WriteAt(p, w.pos)
+	w.pos += int64(n)
+	if err == nil {
+		err = w.record()
+	}
+	return n, err
+}
+
+func (w *Writer) record() error {
+	end := w.pos / Block
+	if w.pos == w.f.size {
+		end = blocks(w.f.size)
+	}
+	if end == w.whole {
+		return nil
+	}
+	f := w.f
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	from, to := f.rec.set(w.whole, end)
+	w.whole = end
+	_, err := f.f.WriteAt(f.rec.bits[from:to], recordAt(f.size)+headerSize+from)
+	return err
+}
+
+// Remove removes the file from its folder. Whoever has it open may read on.
+func (f *File) Remove() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.gone || !f.current() {
+		return nil
+	}
+	f.gone = true
+	if err := os.Remove(f.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Close ends the use of the file. What is whole stays for the next one.
+func (f *File) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	_ = os.Chtimes(f.name, now, now) // see Sweep
+	return f.f.Close()
+}

@@ -1,0 +1,128 @@
+package partial
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+)
+
+// Forgotten is how long nobody has to have asked for a partial blob for it to be
+// swept.
+const Forgotten = 7 * 24 * time.Hour
+
+// maxSize is more than any blob should have that is kept: 1 TiB, whose record has
+// 8 MiB.
+const maxSize = 1 << 40
+
+// Folder is where partial blobs are kept.
+type Folder struct{ dir string }
+
+// In returns the folder dir, which is made when it is needed.
+func In(dir string) *Folder { return &Folder{dir: dir} }
+
+// Dir returns the path of the folder.
+func (d *Folder) Dir() string { return d.dir }
+
+// Open opens what there is of a blob, or begins it. The digest must be a valid
+// one.
+func (d *Folder) Open(blob digest.Digest, size int64) (*File, error) {
+	if size < 1 || size > maxSize {
+		return nil, fmt.Errorf("keep blob %s: its size is %d", blob, size)
+	}
+	if err := os.MkdirAll(d.dir, 0o700); err != nil {
+		return nil, err
+	}
+	f := &File{name: filepath.Join(d.dir, blob.String()), size: size, rec: newRecord(size)}
+	var err error
+	if f.f, f.info, err = openFile(f.name); err != nil {
+		return nil, err
+	}
+	f.read()
+	f.found = f.size - f.rec.left
+	now := time.Now()
+	_ = os.Chtimes(f.name, now, now) // somebody asked for it
+	return f, nil
+}
+
+// openFile opens or creates a file. It follows no symlink and takes nothing but
+// files, whoever else may write to the folder.
+func openFile(name string) (*os.File, fs.FileInfo, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, nil, err
+	}
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = &fs.PathError{Op: "open", Path: name, Err: errors.New("it is not a file")}
+	}
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return f, st, nil
+}
+
+// Sweep removes the blobs that nobody has asked for since the given time and
+// nobody works on, and returns how many there were and how much room they took.
+// A folder that is not there has none.
+func (d *Folder) Sweep(since time.Time) (files int, freed int64, err error) {
+	entries, err := os.ReadDir(d.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, 0, nil
+	}
+	if err != nil {
+		return 0, 0, err
+	}
+	var failures []error
+	for _, e := range entries {
+		if _, err := digest.Parse(e.Name()); err != nil || !e.Type().IsRegular() {
+			continue // not of this package's making
+		}
+		n, err := sweepFile(filepath.Join(d.dir, e.Name()), since)
+		if err != nil {
+			failures = append(failures, err)
+			continue
+		}
+		if n >= 0 {
+			files++
+			freed += n
+		}
+	}
+	return files, freed, errors.Join(failures...)
+}
+
+// sweepFile removes one file and returns the room that it took, or -1 if it is to
+// stay.
+func sweepFile(name string, since time.Time) (int64, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return -1, nil
+	}
+	if err != nil {
+		return -1, err
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if err == unix.EWOULDBLOCK {
+			return -1, nil
+		}
+		return -1, fmt.Errorf("lock %s: %w", name, err)
+	}
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return -1, fmt.Errorf("stat %s: %w", name, err)
+	}
+	if time.Unix(st.Mtim.Unix()).After(since) {
+		return -1, nil
+	}
+	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return -1, err
+	}
+	return st.Blocks * 512, nil
+}

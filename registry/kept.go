@@ -1,0 +1,249 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/fastpull/fastpull/internal/partial"
+)
+
+const (
+	// keepFrom is the size from which a blob is worth a file.
+	keepFrom = 1 << 20
+	// followEvery is how often a process looks what another one has fetched.
+	followEvery = 20 * time.Millisecond
+)
+
+// Kept is a blob that is kept on disk while it comes, so that whoever is
+// interrupted, killed even, goes on where he was. It is read from its front as it
+// fills. Use is as with the reader of [Client.Blob].
+type Kept struct {
+	transfer
+	ctx    context.Context
+	cancel context.CancelFunc
+	more   chan struct{}      // has something when there is more of the file
+	done   chan struct{}      // closed when nothing more comes into the file
+	stop   context.CancelFunc // ends the filling alone
+	failed error              // why it ended, set before
+
+	mu     sync.Mutex // held by Read throughout, so taken after cancel
+	pos    int64
+	direct *part // what brings the rest when the file cannot
+	err    error // the end of the reader, io.EOF included
+	closed bool
+}
+
+// Keep is [Client.Blob] by way of a file in the folder, which several processes
+// may do at the same time: one fetches, and the others read what it has got, and
+// go on when it dies. Waiting, which may be nil, is called once if that is so.
+//
+// The file stays until [Kept.Discard]. A blob that is small, or for which there
+// can be no file, is nevertheless read, by one connection.
+func (c *Client) Keep(ctx context.Context, ref Reference, d ocispec.Descriptor, in *partial.Folder, waiting func()) (*Kept, error) {
+	e, err := blobErrand(ref, d)
+	if err != nil {
+		return nil, err
+	}
+	k := &Kept{
+		transfer: transfer{errand: e, client: c, desc: d, sources: new(sources)},
+		more:     make(chan struct{}, 1),
+		done:     make(chan struct{}),
+	}
+	k.ctx, k.cancel = context.WithCancel(ctx)
+	if in != nil && d.Size >= keepFrom {
+		k.file, err = in.Open(d.Digest, d.Size)
+	}
+	if k.file == nil || err != nil {
+		close(k.done)
+		return k, k.straight()
+	}
+	k.moved = func() {
+		select {
+		case k.more <- struct{}{}:
+		default:
+		}
+	}
+	filling, stop := context.WithCancel(k.ctx)
+	k.stop = stop
+	go func() {
+		defer stop()
+		k.failed = k.fill(filling, waiting)
+		close(k.done)
+	}()
+	return k, nil
+}
+
+// straight begins without a file.
+func (k *Kept) straight() error {
+	k.leave()
+	if err := k.direct.reopen(k.ctx, nil); err != nil {
+		k.cancel()
+		return k.explain(err)
+	}
+	return nil
+}
+
+// errSilent is the end of waiting for another process.
+var errSilent = errors.New("another process has the blob and does nothing")
+
+// fill returns when the file is whole, whoever has done it.
+func (k *Kept) fill(ctx context.Context, waiting func()) error {
+	tick := time.NewTicker(followEvery)
+	defer tick.Stop()
+	// The other one is given the time that it gives the registry, and some more.
+	patient := 2*k.client.opt.StallTimeout + k.client.followGrace
+	for last := time.Now(); k.file.Left() > 0; {
+		mine, err := k.file.Own()
+		if err != nil {
+			return fmt.Errorf("%w: %w", errKeep, err)
+		}
+		if mine {
+			k.moved()
+			if k.file.Left() == 0 {
+				break
+			}
+			return k.run(ctx)
+		}
+		if waiting != nil {
+			waiting()
+			waiting = nil
+		}
+		if k.file.Refresh() {
+			last = time.Now()
+			k.moved()
+		} else if time.Since(last) > patient {
+			return errSilent
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// Read implements [io.Reader].
+func (k *Kept) Read(p []byte) (int, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.err != nil {
+		return 0, k.err
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	n, err := k.read(p)
+	k.pos += int64(n)
+	if err != nil {
+		if err != io.EOF {
+			err = k.explain(err)
+		}
+		k.err = err
+		k.cancel()
+		if k.direct != nil {
+			k.direct.drop()
+		}
+	}
+	return n, err
+}
+
+func (k *Kept) read(p []byte) (int, error) {
+	ended := false
+	for k.direct == nil {
+		if k.pos == k.desc.Size {
+			return 0, io.EOF
+		}
+		if n := k.file.Whole(k.pos) - k.pos; n > 0 {
+			n, err := k.file.ReadAt(p[:min(int64(len(p)), n)], k.pos)
+			if err == nil || n > 0 {
+				return n, nil
+			}
+			k.abandon() // a bad disk is no reason to fail
+			break
+		}
+		if ended {
+			// The disk is full, say, or belongs to another. It goes without.
+			if !errors.Is(k.failed, errKeep) && k.failed != errSilent {
+				return 0, k.failed
+			}
+			if errors.Is(k.failed, errKeep) {
+				k.abandon()
+			} else {
+				k.leave()
+			}
+			break
+		}
+		select {
+		case <-k.more:
+		case <-k.done:
+			ended = true // and what came last is there now
+		case <-k.ctx.Done():
+			return 0, k.ctx.Err()
+		}
+	}
+	n, err := k.direct.read(k.ctx, p)
+	k.fetched.Add(int64(n))
+	return n, err
+}
+
+// abandon removes the file, and leaves it.
+func (k *Kept) abandon() {
+	k.stop()
+	<-k.done
+	_ = k.file.Remove()
+	k.leave()
+}
+
+// leave makes the rest come by one connection, past the file.
+func (k *Kept) leave() {
+	k.direct = k.client.part(k.errand, k.desc, k.sources)
+	k.direct.pos = k.pos
+}
+
+// Fetched returns how many bytes have come from the registry, to this process and
+// for this reader.
+func (k *Kept) Fetched() int64 { return k.fetched.Load() }
+
+// Close ends the transfer. What came of it stays on disk. It does not fail.
+func (k *Kept) Close() error {
+	k.cancel() // ends a Read in progress, which has the lock
+	<-k.done
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed {
+		return nil
+	}
+	k.closed = true
+	if k.direct != nil {
+		k.direct.drop()
+	}
+	k.err = fmt.Errorf("%s: %w", k.doing, fs.ErrClosed)
+	if k.file != nil {
+		return k.file.Close()
+	}
+	return nil
+}
+
+// Discard removes the file of the blob, which may be closed: it is not needed any
+// more.
+func (k *Kept) Discard() error {
+	if k.file == nil {
+		return nil
+	}
+	return k.file.Remove()
+}
+
+// Distrust is for a blob that came damaged: its file goes, and the hosts that it
+// came from are not asked for ranges again.
+func (k *Kept) Distrust() error {
+	k.sources.distrust()
+	return k.Discard()
+}

@@ -1,0 +1,237 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/fastpull/fastpull/internal/partial"
+)
+
+const (
+	// minChunk is the least that is worth a request of its own.
+	minChunk = 1 << 20
+	// extraPause is for how long a blob does with one connection after another one
+	// has failed, which may have been one too many for the host.
+	extraPause = 2 * time.Second
+)
+
+// transfer fills a partial file. One connection, the first, takes what is missing
+// from the front and is patient. Where the blob is large and the host gives
+// ranges, others take chunks further on; they are not: what one of them fails at
+// is left to the first, who gets there.
+type transfer struct {
+	errand
+	client  *Client
+	desc    ocispec.Descriptor
+	sources *sources
+	file    *partial.File
+	moved   func() // called when there is more of the file
+
+	fetched atomic.Int64 // bytes that came
+
+	mu    sync.Mutex
+	parts []*claim
+	extra int       // connections beside the first
+	pause time.Time // until when there are to be none
+}
+
+// claim is a part that a connection has taken over. Its bounds are those at the
+// beginning, the end moving up when the host sends more than was asked for.
+type claim struct{ start, end int64 }
+
+// errKeep is in the error of a partial file that cannot be written.
+var errKeep = errors.New("keep the blob")
+
+// run returns when the file is whole.
+func (t *transfer) run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var extras sync.WaitGroup
+	defer extras.Wait()
+	defer cancel(nil)
+	patience := t.client.patience()
+	patience.others = &t.fetched
+	for {
+		c, ranged := t.take(nil)
+		if c == nil {
+			// What is left are others' parts, which may come back.
+			extras.Wait()
+			if t.file.Left() == 0 {
+				return nil
+			}
+			continue
+		}
+		t.helpers(ctx, &extras, cancel)
+		if err := t.bring(ctx, c, ranged, patience, func() { t.helpers(ctx, &extras, cancel) }); err != nil {
+			if cause := context.Cause(ctx); cause != nil {
+				return cause // of a helper, maybe
+			}
+			return err
+		}
+	}
+}
+
+// helpers starts connections beside the first, as many as there is work for and
+// the client allows.
+func (t *transfer) helpers(ctx context.Context, extras *sync.WaitGroup, cancel context.CancelCauseFunc) {
+	for t.wantsHelp(ctx) {
+		extras.Go(func() {
+			defer func() {
+				t.mu.Lock()
+				t.extra--
+				t.mu.Unlock()
+				<-t.client.extra
+			}()
+			for {
+				c, ranged := t.take(ctx)
+				if c == nil {
+					return
+				}
+				err := t.bring(ctx, c, ranged, nil, nil)
+				if errors.Is(err, errKeep) {
+					cancel(err)
+				}
+				if err != nil {
+					t.mu.Lock()
+					t.pause = time.Now().Add(extraPause)
+					t.mu.Unlock()
+					return
+				}
+			}
+		})
+	}
+}
+
+// wantsHelp tells if there is to be one more connection, and counts it.
+func (t *transfer) wantsHelp(ctx context.Context) bool {
+	h, err := t.sources.current(ctx, t.client, t.ref)
+	if err != nil || ctx.Err() != nil || !h.parallel() || t.file.Left() < 2*minChunk {
+		return false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if start, _ := t.next(); start == t.desc.Size || t.extra+1 >= t.client.perBlob() || time.Now().Before(t.pause) {
+		return false
+	}
+	select {
+	case t.client.extra <- struct{}{}:
+		t.extra++
+		return true
+	default:
+		return false
+	}
+}
+
+// parallel tells if the host may be asked for several ranges at a time.
+func (h *host) parallel() bool { return h.ranges.Load() && !h.noRanges.Load() }
+
+// next returns the first range that is missing and that nobody brings. t.mu is
+// held.
+func (t *transfer) next() (start, end int64) {
+	for start = 0; ; {
+		start, end = t.file.Missing(start)
+		i := slices.IndexFunc(t.parts, func(c *claim) bool { return c.start <= start && start < c.end })
+		if start == t.desc.Size || i < 0 {
+			break
+		}
+		start = t.parts[i].end
+	}
+	for _, c := range t.parts {
+		if c.start > start {
+			end = min(end, c.start)
+		}
+	}
+	return start, end
+}
+
+// take claims what is to be fetched next, nil if there is nothing. A chunk is
+// smaller than Options.ChunkSize towards the end, so that the last ones end at
+// about the same time. A helper, which gives its ctx, takes only chunks.
+func (t *transfer) take(helper context.Context) (c *claim, ranged bool) {
+	chunked := t.client.perBlob() > 1 && t.desc.Size >= 2*minChunk
+	if helper != nil {
+		h, err := t.sources.current(helper, t.client, t.ref)
+		if chunked = err == nil && helper.Err() == nil && h.parallel(); !chunked {
+			return nil, false
+		}
+	} else if s := t.sources.known(); s != nil && s.noRanges.Load() {
+		chunked = false
+	}
+	left := t.file.Left()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	start, end := t.next()
+	if start == end {
+		return nil, false
+	}
+	if chunked {
+		size := min(t.client.opt.ChunkSize, max(left/int64(2*(t.extra+1)), minChunk))
+		if t.extra == 0 && helper == nil {
+			size = t.client.opt.ChunkSize
+		}
+		size = max(size/partial.Block, 1) * partial.Block
+		if end-start >= size+minChunk/2 { // and no crumbs
+			end = start + size
+		}
+	}
+	c = &claim{start, end}
+	t.parts = append(t.parts, c)
+	return c, chunked
+}
+
+// bring fetches what c claims into the file. Without patience it is tried once.
+// opened is called when bytes begin to come.
+func (t *transfer) bring(ctx context.Context, c *claim, ranged bool, p *patience, opened func()) error {
+	defer func() {
+		t.mu.Lock()
+		t.parts = slices.DeleteFunc(t.parts, func(other *claim) bool { return other == c })
+		t.mu.Unlock()
+	}()
+	r := t.client.part(t.errand, t.desc, t.sources)
+	defer r.drop()
+	r.pos, r.end, r.ranged, r.patience = c.start, c.end, ranged, p
+	if p == nil {
+		r.patience, r.helper = &patience{}, true
+	}
+	r.whole = func() { r.end = t.extend(c) }
+	w := t.file.Writer(c.start)
+	buf := make([]byte, 128<<10)
+	for {
+		n, err := r.read(ctx, buf)
+		if n > 0 {
+			if opened != nil {
+				opened()
+				opened = nil
+			}
+			t.fetched.Add(int64(n))
+			if _, err := w.Write(buf[:n]); err != nil {
+				return fmt.Errorf("%w: %w", errKeep, err)
+			}
+			t.moved()
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// extend lets a part go on to the end of the blob, as the host sends all of it
+// anyway, unless others bring the rest.
+func (t *transfer) extend(c *claim) int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !slices.ContainsFunc(t.parts, func(other *claim) bool { return other.start > c.start }) {
+		c.end = t.desc.Size
+	}
+	return c.end
+}
