@@ -65,6 +65,8 @@ func newArchiveTarget(r *run, name string) (*archiveTarget, error) {
 
 func (t *archiveTarget) platform() ocispec.Platform { return image.Host() }
 
+func (t *archiveTarget) lasts() bool { return false }
+
 func (t *archiveTarget) adopt(context.Context, registry.Reference, digest.Digest, *image.Image, ocispec.Platform) (*image.Image, error) {
 	return nil, nil // an archive is always written as a whole
 }

@@ -58,6 +58,8 @@ func newEngineTarget(ctx context.Context, r *run, e *daemon.Engine) (*engineTarg
 
 func (t *engineTarget) platform() ocispec.Platform { return t.e.Platform() }
 
+func (t *engineTarget) lasts() bool { return true }
+
 func (t *engineTarget) adopt(ctx context.Context, ref registry.Reference, _ digest.Digest, img *image.Image, _ ocispec.Platform) (*image.Image, error) {
 	if img == nil {
 		return nil, nil // an Engine does not know the digests of what it loads

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 
+	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
@@ -47,22 +47,28 @@ func (r *run) fetchOnce(ctx context.Context, ref registry.Reference, l image.Lay
 		return 0, err
 	}
 	where.left(l, l.Blob.Size)
-	blob, err := r.Registry.Blob(ctx, ref, l.Blob)
+	blob, err := r.keep(ctx, ref, l, where)
 	if err != nil {
 		return 0, err
 	}
-	var n atomic.Int64
 	tar := unpack.NewReader(ctx, blob, unpack.Expect{Digest: l.Blob.Digest, Size: l.Blob.Size, DiffID: l.DiffID}, unpack.ReaderOptions{
 		MaxPlain: most,
 		Room:     where.write,
 		Fetched: func(got int64) {
 			where.came(l, got)
-			n.Add(got)
-			r.fetched.Add(got)
 			task.Add(got)
 		},
 		Arrived: func() { task.Phase(progress.Extracting) },
 	})
-	err = use(tar)
-	return n.Load(), errors.Join(err, tar.Close())
+	err = errors.Join(use(tar), tar.Close())
+	r.fetched.Add(blob.Fetched())
+	switch {
+	case err == nil:
+		r.keeper.hold(l.Blob.Digest, blob)
+	case errors.Is(err, unpack.ErrDigest):
+		_ = blob.Distrust() // if it stays, it is not whole, or of no use to the next one either
+	case fault.KindOf(err) == fault.Corrupt:
+		_ = blob.Discard()
+	}
+	return blob.Fetched(), err
 }

@@ -76,5 +76,5 @@ func (r *run) openStore(why string) (target, Destination, error) {
 	if err != nil {
 		return nil, Destination{}, err
 	}
-	return t, Destination{Kind: Store, Name: "store " + t.s.Dir(), Note: why}, nil
+	return t, Destination{Kind: Store, Name: "store " + t.s.Dir(), Note: why, path: t.s.Dir()}, nil
 }

@@ -50,6 +50,11 @@ type Options struct {
 	// TempDir is where layers wait for the Engine, as plain tars without a
 	// name. "" is $TMPDIR, or /var/tmp.
 	TempDir string
+	// CacheDir is where blobs on their way are kept, for whoever goes on with them,
+	// if the destination is not a store, which has a place for that. "" keeps none.
+	CacheDir string
+	// NoResume keeps no blobs anywhere.
+	NoResume bool
 	// NoSync lets Run return while files are still on their way to the disk. After
 	// a power failure images can be damaged then.
 	NoSync bool
@@ -66,6 +71,8 @@ type Destination struct {
 	Kind Kind
 	Name string // for people
 	Note string // why it was chosen, "" if it was asked for
+
+	path string // of a store
 }
 
 // Status is what became of an image.

@@ -141,6 +141,7 @@ func (t *planTarget) claim(diffID digest.Digest) bool {
 }
 
 func (t *planTarget) finish(context.Context) error { return nil }
+func (t *planTarget) lasts() bool                  { return false }
 
 // nothing is a destination that is made anew.
 type nothing struct{}

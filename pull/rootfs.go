@@ -69,6 +69,8 @@ func newRootfsTarget(r *run, dir string) (_ *rootfsTarget, err error) {
 
 func (t *rootfsTarget) platform() ocispec.Platform { return image.Host() }
 
+func (t *rootfsTarget) lasts() bool { return false }
+
 func (t *rootfsTarget) adopt(context.Context, registry.Reference, digest.Digest, *image.Image, ocispec.Platform) (*image.Image, error) {
 	return nil, nil
 }

@@ -38,6 +38,8 @@ type target interface {
 	adopt(ctx context.Context, ref registry.Reference, found digest.Digest, img *image.Image, want ocispec.Platform) (*image.Image, error)
 	// put brings a whole image, and returns the bytes that were fetched for it.
 	put(ctx context.Context, im *resolved) (fetched int64, err error)
+	// lasts tells if an image that was put is there for good, before finish.
+	lasts() bool
 	// finish makes visible what waits for the end of the run.
 	finish(ctx context.Context) error
 	// close ends everything, and removes what is not finished.
@@ -71,6 +73,7 @@ type run struct {
 	sent    atomic.Int64
 	left    leftOut
 	disk    disk // that the images go to
+	keeper  keeper
 	rights  privilege.Process
 }
 
@@ -95,6 +98,11 @@ func Run(ctx context.Context, o Options) (_ *Summary, err error) {
 	if err != nil {
 		return &Summary{Images: []Result{}}, err
 	}
+	if dest.Kind == Store {
+		r.keepIn(PartialDir(dest.path))
+	} else {
+		r.keepIn(o.CacheDir)
+	}
 	if o.Chosen != nil {
 		o.Chosen(dest)
 	}
@@ -103,7 +111,11 @@ func Run(ctx context.Context, o Options) (_ *Summary, err error) {
 	err = r.images(ctx, cancel, t, sum.Images)
 	whole := slices.ContainsFunc(sum.Images, func(res Result) bool { return res.Status != Failed })
 	if whole && (err == nil || o.KeepGoing && ctx.Err() == nil) {
-		err = errors.Join(err, fault.Disk(t.finish(ctx)))
+		ferr := fault.Disk(t.finish(ctx))
+		if ferr == nil {
+			r.keeper.releaseAll()
+		}
+		err = errors.Join(err, ferr)
 	}
 	cancel(nil)
 	err = errors.Join(err, t.close())
@@ -194,6 +206,9 @@ func (r *run) image(ctx context.Context, t target, ref registry.Reference, look 
 	}
 	res.BytesFetched, err = t.put(ctx, im)
 	res.Plan = im.plan
+	if err == nil && t.lasts() {
+		r.keeper.release(img)
+	}
 	return res, fault.Disk(err)
 }
 

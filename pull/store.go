@@ -72,6 +72,8 @@ func newStoreTarget(r *run, dir string) (*storeTarget, error) {
 
 func (t *storeTarget) platform() ocispec.Platform { return image.Host() }
 
+func (t *storeTarget) lasts() bool { return true }
+
 func (t *storeTarget) adopt(ctx context.Context, ref registry.Reference, found digest.Digest, known *image.Image, want ocispec.Platform) (*image.Image, error) {
 	var id digest.Digest
 	if known != nil {

@@ -24,7 +24,6 @@ type part struct {
 	patience *patience
 
 	pos, end int64  // what is yet to come
-	ranged   bool   // a range is asked for even where the whole would do
 	helper   bool   // others of the same blob have the patience, and choose the host
 	whole    func() // told when the whole blob comes, whatever was asked for
 
@@ -117,7 +116,7 @@ func (r *part) open(ctx context.Context) error {
 	}
 	r.at = h
 	size := r.desc.Size
-	ranged := (r.pos > 0 || r.end < size || r.ranged) && !h.noRanges.Load()
+	ranged := (r.pos > 0 || r.end < size) && !h.noRanges.Load()
 	header := http.Header{}
 	if ranged {
 		header.Set("Range", fmt.Sprintf("bytes=%d-%d", r.pos, r.end-1))

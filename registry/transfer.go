@@ -59,7 +59,7 @@ func (t *transfer) run(ctx context.Context) error {
 	patience := t.client.patience()
 	patience.others = &t.fetched
 	for {
-		c, ranged := t.take(nil)
+		c := t.take(nil)
 		if c == nil {
 			// What is left are others' parts, which may come back.
 			extras.Wait()
@@ -69,7 +69,7 @@ func (t *transfer) run(ctx context.Context) error {
 			continue
 		}
 		t.helpers(ctx, &extras, cancel)
-		if err := t.bring(ctx, c, ranged, patience, func() { t.helpers(ctx, &extras, cancel) }); err != nil {
+		if err := t.bring(ctx, c, patience, func() { t.helpers(ctx, &extras, cancel) }); err != nil {
 			if cause := context.Cause(ctx); cause != nil {
 				return cause // of a helper, maybe
 			}
@@ -90,11 +90,11 @@ func (t *transfer) helpers(ctx context.Context, extras *sync.WaitGroup, cancel c
 				<-t.client.extra
 			}()
 			for {
-				c, ranged := t.take(ctx)
+				c := t.take(ctx)
 				if c == nil {
 					return
 				}
-				err := t.bring(ctx, c, ranged, nil, nil)
+				err := t.bring(ctx, c, nil, nil)
 				if errors.Is(err, errKeep) {
 					cancel(err)
 				}
@@ -154,12 +154,12 @@ func (t *transfer) next() (start, end int64) {
 // take claims what is to be fetched next, nil if there is nothing. A chunk is
 // smaller than Options.ChunkSize towards the end, so that the last ones end at
 // about the same time. A helper, which gives its ctx, takes only chunks.
-func (t *transfer) take(helper context.Context) (c *claim, ranged bool) {
+func (t *transfer) take(helper context.Context) *claim {
 	chunked := t.client.perBlob() > 1 && t.desc.Size >= 2*minChunk
 	if helper != nil {
 		h, err := t.sources.current(helper, t.client, t.ref)
 		if chunked = err == nil && helper.Err() == nil && h.parallel(); !chunked {
-			return nil, false
+			return nil
 		}
 	} else if s := t.sources.known(); s != nil && s.noRanges.Load() {
 		chunked = false
@@ -169,7 +169,7 @@ func (t *transfer) take(helper context.Context) (c *claim, ranged bool) {
 	defer t.mu.Unlock()
 	start, end := t.next()
 	if start == end {
-		return nil, false
+		return nil
 	}
 	if chunked {
 		size := min(t.client.opt.ChunkSize, max(left/int64(2*(t.extra+1)), minChunk))
@@ -181,14 +181,14 @@ func (t *transfer) take(helper context.Context) (c *claim, ranged bool) {
 			end = start + size
 		}
 	}
-	c = &claim{start, end}
+	c := &claim{start, end}
 	t.parts = append(t.parts, c)
-	return c, chunked
+	return c
 }
 
 // bring fetches what c claims into the file. Without patience it is tried once.
 // opened is called when bytes begin to come.
-func (t *transfer) bring(ctx context.Context, c *claim, ranged bool, p *patience, opened func()) error {
+func (t *transfer) bring(ctx context.Context, c *claim, p *patience, opened func()) error {
 	defer func() {
 		t.mu.Lock()
 		t.parts = slices.DeleteFunc(t.parts, func(other *claim) bool { return other == c })
@@ -196,7 +196,7 @@ func (t *transfer) bring(ctx context.Context, c *claim, ranged bool, p *patience
 	}()
 	r := t.client.part(t.errand, t.desc, t.sources)
 	defer r.drop()
-	r.pos, r.end, r.ranged, r.patience = c.start, c.end, ranged, p
+	r.pos, r.end, r.patience = c.start, c.end, p
 	if p == nil {
 		r.patience, r.helper = &patience{}, true
 	}
