@@ -37,6 +37,7 @@ type pullFlags struct {
 	noSync                bool
 	dryRun                bool
 	connect               connectFlags
+	limits                limitFlags
 }
 
 func newPull(s Streams) *cobra.Command {
@@ -62,6 +63,7 @@ func newPull(s Streams) *cobra.Command {
 	fl.StringVar(&f.tempDir, "temp-dir", "", "keep layers on their way to the Engine in `DIR` (default: $TMPDIR or /var/tmp)")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "say what would be fetched, from where, and fetch nothing")
 	f.connect.add(fl)
+	f.limits.add(fl)
 	fl.StringVar(&f.progress, "progress", "auto", "show progress as auto, tty, plain, json or quiet")
 	fl.BoolVar(&f.json, "json", false, "print a summary as JSON instead of a line an image")
 	return cmd
@@ -101,7 +103,12 @@ func (f *pullFlags) run(cmd *cobra.Command, s Streams, names []string) (err erro
 	if o.References, err = f.references(cmd.Context(), s.In, names); err != nil {
 		return err
 	}
-	if o.Registry, err = registry.New(f.connect.options()); err != nil {
+	hosts := f.connect.options()
+	if err := f.limits.set(&hosts); err != nil {
+		return err
+	}
+	o.NoResume, o.CacheDir = f.limits.noResume, defaultCache()
+	if o.Registry, err = registry.New(hosts); err != nil {
 		return err
 	}
 	defer o.Registry.Close()

@@ -60,6 +60,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("PRIVATE", private)
 			env.Setenv("DOCKER_HOST", "unix://"+env.WorkDir+"/no-engine.sock")
 			env.Setenv("DOCKER_CONFIG", env.WorkDir)
+			env.Setenv("XDG_CACHE_HOME", env.WorkDir+"/cache")
 			env.Setenv("ESC", "\x1b")
 			return nil
 		},

@@ -43,6 +43,7 @@ func newUser(t *testing.T, env ...string) *user {
 	u.env = append([]string{
 		"HOME=" + u.home,
 		"TMPDIR=" + u.tmp,
+		"XDG_CACHE_HOME=" + filepath.Join(u.home, ".cache"),
 		"PATH=" + u.trap.dir,
 		"DOCKER_HOST=unix://" + filepath.Join(u.home, "no-docker.sock"),
 	}, env...)

@@ -55,6 +55,13 @@ type Options struct {
 	// ChunkSize is how much of a large blob is asked for at a time, where several
 	// connections share in it. Default: 8 MiB.
 	ChunkSize int64
+	// MinRate is how many bytes a second must come, measured over StallTimeout and
+	// over all connections, each with its share: one that brings less is given up
+	// as one that brings nothing is. Default: 4096; negative: any rate will do.
+	MinRate int64
+	// LimitRate is how many bytes a second may come, over all connections.
+	// Default: 0, as many as can.
+	LimitRate int64
 }
 
 // Client fetches from registries. It is safe for concurrent use.
@@ -64,6 +71,8 @@ type Client struct {
 	docker      dockerConf
 	dial        func(ctx context.Context, network, addr string) (net.Conn, error)
 	backoff     time.Duration // before the first retry
+	pace        *pace
+	limiter     *limiter
 	followGrace time.Duration // for who has a partial blob and does nothing, beside two stalls
 	extra       chan struct{} // one for each connection beside the first of a blob
 
@@ -90,6 +99,11 @@ func New(o Options) (*Client, error) {
 	c.opt.Connections = cmp.Or(max(o.Connections, 0), 16)
 
 	c.opt.ChunkSize = max(cmp.Or(max(o.ChunkSize, 0), 8<<20), minChunk)
+	c.limiter = newLimiter(o.LimitRate)
+	c.pace = &pace{stall: c.opt.StallTimeout, rate: max(cmp.Or(o.MinRate, 4096), 0)}
+	if c.limiter != nil { // what is not wanted cannot be lacking
+		c.pace.rate = min(c.pace.rate, o.LimitRate/2)
+	}
 	// The rest is for what has not begun, which must not wait for large blobs.
 	c.extra = make(chan struct{}, c.opt.Connections*3/4)
 

@@ -29,7 +29,8 @@ type host struct {
 	transport *http.Transport
 	slots     chan struct{} // one for each request that may be in flight
 	userAgent string
-	stall     time.Duration
+	pace      *pace
+	limiter   *limiter
 	sessions  flight[string, *session] // by repository
 
 	mu      sync.Mutex
@@ -65,7 +66,8 @@ func (c *Client) newHost(ctx context.Context, conf hostConf) (*host, error) {
 		schemes:   []string{"https"},
 		slots:     make(chan struct{}, c.opt.Connections),
 		userAgent: c.opt.UserAgent,
-		stall:     c.opt.StallTimeout,
+		pace:      c.pace,
+		limiter:   c.limiter,
 		transport: &http.Transport{
 			Proxy:                 http.ProxyFromEnvironment,
 			DialContext:           dial,
@@ -145,7 +147,7 @@ func (h *host) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	resp.Request = req
-	resp.Body = watch(ctx, cancel, resp.Body, h.stall, release)
+	resp.Body = h.limiter.limit(ctx, watch(ctx, cancel, resp.Body, h.pace, release))
 	return resp, nil
 }
 

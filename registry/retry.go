@@ -25,6 +25,10 @@ const (
 	// quickRetries is for what is rarely healed by waiting, a wrong port or a
 	// misspelt host, as long as nobody has answered there.
 	quickRetries = 2
+	// slowRetries is for a host that trickles. Each time has taken long.
+	slowRetries = 3
+	// slowForgiven is how many bytes have to come for that to be forgotten.
+	slowForgiven = 4 << 20
 )
 
 // patience decides whether something that failed is tried again, and waits in
@@ -34,6 +38,8 @@ type patience struct {
 	backoff time.Duration
 	fails   int
 	reached bool // the host has answered once
+	slow    int  // connections that trickled
+	since   int  // bytes that came after the last one of them
 
 	others *atomic.Int64 // bytes that came by all connections of a blob; may be nil
 	seen   int64         // of them, at the last failure
@@ -46,6 +52,9 @@ func (c *Client) patience() *patience {
 // progress forgives the failures so far.
 func (p *patience) progress(n int) {
 	p.fails, p.reached = 0, true
+	if p.since += n; p.since >= slowForgiven {
+		p.slow = 0
+	}
 }
 
 // again waits and returns nil if what failed with err is to be tried again;
@@ -62,6 +71,14 @@ func (p *patience) again(ctx context.Context, err error) error {
 	var answer *statusError
 	if errors.As(err, &answer) {
 		p.reached = true
+	}
+
+	var slow *slowError
+	if errors.As(err, &slow) {
+		p.since = 0
+		if p.slow++; p.slow > min(p.retries, slowRetries) {
+			return fmt.Errorf("%w (tried %d times)", err, p.slow)
+		}
 	}
 
 	limit := p.retries
