@@ -21,7 +21,8 @@
 // make images; tree and dataroot compare what came out; debian and python grow
 // the trees of TestRealTrees; grammar makes the layers of TestDifferential up,
 // and known, with facts, says why others differ in them. The other files are the
-// cases, named after what they show. FASTPULL_BIN names a program to test
+// cases, named after what they show; those of faults also make the table of
+// docs/faults.md (-faults.update). FASTPULL_BIN names a program to test
 // in place of building one; FASTPULL_RACE=1 builds it with the race detector.
 // FASTPULL_LAYERS and FASTPULL_SEED make TestDifferential a longer or another
 // one; its layers are told by the seed and their number.
