@@ -143,6 +143,12 @@ func (tc faultCase) run(t *testing.T, reg *registry, im image, h2 bool, good str
 	if len(p.Faults()) < len(tc.rules) {
 		problem("of %d faults only these were met: %q", len(tc.rules), p.Faults())
 	}
+	if tc.refuse {
+		const others = 2 // the config and the other layer
+		if n := p.Requests(faulty.Blob) - others; n <= len(p.Faults()) || strings.Contains(res.stderr, "damaged") {
+			problem("took a faulty answer for good: %d requests for the layer, faults %q\n%s", n, p.Faults(), res.stderr)
+		}
+	}
 	// Buffers between a body without an end and who leaves it hold some megabytes.
 	size := int64(len(big.packed))
 	limit := size + size/10 + tc.thrown.bytes
