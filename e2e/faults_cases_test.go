@@ -63,6 +63,8 @@ func faultCases() []faultCase {
 		{name: "connection reset before the first byte, always", rules: rules(blob(1, always, faulty.Reset(0))), code: 1, says: []string{"layer", "tried"}},
 		{name: "answer broken off (HTTP/2: a stream error)", rules: rules(blob(1, 1, faulty.Abort(midway))), thrown: nothing},
 		{name: "connection refused for a second, in mid-blob", rules: rules(blob(1, 1, faulty.RefuseAfter(midway, time.Second))), thrown: nothing},
+		{name: "connection refused for a second, at a blob", rules: rules(blob(1, 1, faulty.Refuse(time.Second))), thrown: nothing,
+			today: "exit code 1 after three tries, as if nobody had ever answered there"},
 		{name: "connection refused for 100 ms, at the manifest", rules: rules(faulty.Rule{On: faulty.Manifest, Do: faulty.Refuse(100 * time.Millisecond)}), thrown: nothing},
 
 		// Time.

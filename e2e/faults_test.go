@@ -81,7 +81,8 @@ func faultyPull(t *testing.T, p *faulty.Proxy, o faulty.Options, rootfs string, 
 func TestFaults(t *testing.T) {
 	begun := time.Now()
 	reg := startRegistry(t, registryOptions{})
-	im := makeImage(t, imageSpec{layers: []layer{smallLayer(t, "word", "small"), noiseLayer(t, faultySize, 1)}})
+	// One layer: a port that is closed would hit others at a moment of chance.
+	im := makeImage(t, imageSpec{layers: []layer{noiseLayer(t, faultySize, 1)}})
 	good := filepath.Join(t.TempDir(), "rootfs")
 	fastpull(t, "--rootfs", good, reg.push(t, "img:tag", im)).expect(t, 0)
 
@@ -109,7 +110,7 @@ func TestFaults(t *testing.T) {
 // run returns what is not as it should be.
 func (tc faultCase) run(t *testing.T, reg *registry, im image, h2 bool, good string, begun time.Time) (problems []string) {
 	t.Helper()
-	big := im.layers[1]
+	big := im.layers[0]
 	rules := slices.Clone(tc.rules)
 	for i, r := range rules {
 		switch {
@@ -144,7 +145,7 @@ func (tc faultCase) run(t *testing.T, reg *registry, im image, h2 bool, good str
 		problem("of %d faults only these were met: %q", len(tc.rules), p.Faults())
 	}
 	if tc.refuse {
-		const others = 2 // the config and the other layer
+		const others = 1 // the config
 		if n := p.Requests(faulty.Blob) - others; n <= len(p.Faults()) || strings.Contains(res.stderr, "damaged") {
 			problem("took a faulty answer for good: %d requests for the layer, faults %q\n%s", n, p.Faults(), res.stderr)
 		}

@@ -136,16 +136,23 @@ func (x *exchange) copy(body io.Reader) (n int64) {
 	}
 }
 
+// write sends p and counts it, beforehand, so that a client never has more than
+// was counted.
 func (x *exchange) write(p []byte) {
-	n, err := x.w.Write(p)
-	if x.digest != "" {
-		x.p.mu.Lock()
-		x.p.counts.sent[x.digest] += int64(n)
-		x.p.mu.Unlock()
-	}
-	if err != nil {
+	x.count(len(p))
+	if n, err := x.w.Write(p); err != nil {
+		x.count(n - len(p))
 		x.abort()
 	}
+}
+
+func (x *exchange) count(n int) {
+	if x.digest == "" {
+		return
+	}
+	x.p.mu.Lock()
+	defer x.p.mu.Unlock()
+	x.p.counts.sent[x.digest] += int64(n)
 }
 
 func (x *exchange) flush() {
