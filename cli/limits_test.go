@@ -8,7 +8,7 @@ func TestSize(t *testing.T) {
 		back string
 	}{
 		"0": {0, "0"}, "1": {1, "1"}, "1024": {1024, "1KiB"}, "1k": {1000, "1000"}, "1 MB": {1e6, "1000000"},
-		"1.5MiB": {1536 << 10, "1536KiB"}, "8MiB": {8 << 20, "8MiB"}, "2G": {2e9, "2000000000"}, "1GiB": {1 << 30, "1GiB"}, "7B": {7, "7"},
+		"1.5MiB": {1536 << 10, "1536KiB"}, "8MiB": {8 << 20, "8MiB"}, "2G": {2e9, "1953125KiB"}, "1GiB": {1 << 30, "1GiB"}, "7B": {7, "7"},
 	} {
 		var s size
 		if err := s.Set(text); err != nil || s != want.n || s.String() != want.back {
