@@ -28,7 +28,7 @@ func (f *limitFlags) add(fl *pflag.FlagSet) {
 	f.chunk, f.minRate = 8<<20, 4<<10
 	fl.IntVar(&f.connections, "connections", 16, "keep up to `N` requests going with a registry, half of them for one blob")
 	fl.Var(&f.chunk, "chunk-size", "ask for large blobs `SIZE` at a time, from 1MiB, where several connections\nshare in one (units: k, M, G; KiB, MiB, GiB)")
-	fl.IntVar(&f.retries, "retries", 5, "give up after `N` tries again without a byte in between")
+	fl.IntVar(&f.retries, "retries", 7, "give up after `N` tries again without a byte in between")
 	fl.DurationVar(&f.stall, "stall-timeout", 30*time.Second, "begin anew with a connection that has brought nothing for `TIME`")
 	fl.Var(&f.minRate, "min-rate", "... or less than `SIZE` a second in that time, of all connections; 0: any")
 	fl.Var(&f.rate, "limit-rate", "fetch no more than `SIZE` a second, over all connections; 0: as fast as can be")

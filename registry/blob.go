@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -37,7 +38,11 @@ func (c *Client) Blob(ctx context.Context, ref Reference, d ocispec.Descriptor) 
 	if err != nil {
 		return nil, err
 	}
-	r := &blobReader{part: c.part(e, d, new(sources))}
+	return c.open(ctx, e, d, &sources{blob: d.Digest})
+}
+
+func (c *Client) open(ctx context.Context, e errand, d ocispec.Descriptor, s *sources) (*blobReader, error) {
+	r := &blobReader{part: c.part(e, d, s)}
 	r.ctx, r.cancel = context.WithCancel(ctx)
 	if err := r.reopen(r.ctx, nil); err != nil {
 		r.cancel()
@@ -62,13 +67,31 @@ func blobErrand(ref Reference, d ocispec.Descriptor) (errand, error) {
 }
 
 // ReadBlob fetches a small blob, such as an image's configuration, whole, and
-// verifies its size and digest. One of more than limit bytes is not fetched.
+// verifies its size and digest. One of more than limit bytes is not fetched; one
+// that comes damaged is fetched once more, from another host if there is one.
 // Errors are those of [Client.Blob], a wrong digest being [fault.Corrupt].
 func (c *Client) ReadBlob(ctx context.Context, ref Reference, d ocispec.Descriptor, limit int64) ([]byte, error) {
 	if d.Size > limit {
 		return nil, fault.New(fault.Corrupt, "fetch blob %s of %s: %d bytes are more than the limit of %d", cut(d.Digest.String(), 150), ref.Familiar(), d.Size, limit)
 	}
-	r, err := c.Blob(ctx, ref, d)
+	e, err := blobErrand(ref, d)
+	if err != nil {
+		return nil, err
+	}
+	data, err := c.readBlob(ctx, e, d)
+	if errors.Is(err, errDamaged) {
+		data, err = c.readBlob(ctx, e, d)
+	}
+	return data, err
+}
+
+// errDamaged is in the error of something that came whole and is not what its
+// digest says. It may have happened on the way.
+var errDamaged = errors.New("what came is damaged")
+
+func (c *Client) readBlob(ctx context.Context, e errand, d ocispec.Descriptor) ([]byte, error) {
+	s := &sources{blob: d.Digest}
+	r, err := c.open(ctx, e, d, s)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +101,8 @@ func (c *Client) ReadBlob(ctx context.Context, ref Reference, d ocispec.Descript
 		return nil, err
 	}
 	if got := d.Digest.Algorithm().FromBytes(data); got != d.Digest {
-		return nil, fault.New(fault.Corrupt, "fetch blob %s of %s: what came has the digest %s", d.Digest, ref.Familiar(), got)
+		s.distrust()
+		return nil, fault.New(fault.Corrupt, "%s: %w: it has the digest %s", e.doing, errDamaged, got)
 	}
 	return data, nil
 }

@@ -45,7 +45,8 @@ type Options struct {
 	// and asked for again. Default: 30 s.
 	StallTimeout time.Duration
 	// Retries is how many failures in a row, without a byte in between, are
-	// followed by another try. Default: 5; negative: none.
+	// followed by another try, after ever longer pauses. Default: 7, which lasts
+	// some 15 s; negative: none.
 	Retries int
 	// ManifestLimit is the largest manifest taken, in bytes. Default: 4 MiB.
 	ManifestLimit int64
@@ -95,7 +96,7 @@ func New(o Options) (*Client, error) {
 	c.opt.UserAgent = cmp.Or(o.UserAgent, "fastpull")
 	c.opt.ManifestLimit = cmp.Or(max(o.ManifestLimit, 0), 4<<20)
 	c.opt.StallTimeout = cmp.Or(max(o.StallTimeout, 0), 30*time.Second)
-	c.opt.Retries = max(cmp.Or(o.Retries, 5), 0)
+	c.opt.Retries = max(cmp.Or(o.Retries, 7), 0)
 	c.opt.Connections = cmp.Or(max(o.Connections, 0), 16)
 
 	c.opt.ChunkSize = max(cmp.Or(max(o.ChunkSize, 0), 8<<20), minChunk)

@@ -45,6 +45,13 @@ func (e *statusError) Error() string {
 	return s
 }
 
+// expired reports whether it may be that a signed address, to which the registry
+// had sent us, was no longer valid. The registry gives a new one.
+func (e *statusError) expired() bool {
+	return e.host != "" && !e.handshake &&
+		(e.code == http.StatusBadRequest || e.code == http.StatusUnauthorized || e.code == http.StatusForbidden)
+}
+
 // add appends one error of the registry's list, made fit to be printed.
 func (e *statusError) add(code, message string) {
 	words := strings.TrimSuffix(strings.TrimSpace(code+": "+message), ":")

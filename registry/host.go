@@ -10,12 +10,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 )
 
 const (
 	dialTimeout     = 10 * time.Second
 	tlsTimeout      = 10 * time.Second
-	headerTimeout   = 30 * time.Second
 	maxRedirects    = 10
 	http2PingPeriod = 15 * time.Second
 )
@@ -43,6 +44,14 @@ type host struct {
 	// ranges is set while the host answers requests for ranges with ranges: only
 	// then a blob is asked for by several at a time.
 	ranges atomic.Bool
+	// answered is set once the host has answered anything.
+	answered atomic.Bool
+	damaged  sync.Map // digests of the blobs that came damaged from here
+}
+
+func (h *host) damages(blob digest.Digest) bool {
+	_, yes := h.damaged.Load(blob)
+	return yes
 }
 
 // newHost makes what conf says. As in Docker, its TLS configuration also holds
@@ -73,7 +82,7 @@ func (c *Client) newHost(ctx context.Context, conf hostConf) (*host, error) {
 			DialContext:           dial,
 			TLSClientConfig:       tlsConf,
 			TLSHandshakeTimeout:   tlsTimeout,
-			ResponseHeaderTimeout: headerTimeout,
+			ResponseHeaderTimeout: c.opt.StallTimeout,
 			IdleConnTimeout:       90 * time.Second,
 			MaxIdleConnsPerHost:   c.opt.Connections,
 			DisableCompression:    true,     // a blob is its bytes
@@ -146,6 +155,7 @@ func (h *host) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
+	h.answered.Store(true)
 	resp.Request = req
 	resp.Body = h.limiter.limit(ctx, watch(ctx, cancel, resp.Body, h.pace, release))
 	return resp, nil

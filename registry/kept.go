@@ -52,7 +52,7 @@ func (c *Client) Keep(ctx context.Context, ref Reference, d ocispec.Descriptor, 
 		return nil, err
 	}
 	k := &Kept{
-		transfer: transfer{errand: e, client: c, desc: d, sources: new(sources)},
+		transfer: transfer{errand: e, client: c, desc: d, sources: &sources{blob: d.Digest}},
 		more:     make(chan struct{}, 1),
 		done:     make(chan struct{}),
 	}

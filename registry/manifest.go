@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -86,7 +87,7 @@ func (c *Client) ManifestOf(ctx context.Context, ref Reference, d ocispec.Descri
 // are not known.
 func (c *Client) manifest(ctx context.Context, ref Reference, id string, want ocispec.Descriptor, e errand) (Manifest, error) {
 	p := c.patience()
-	for {
+	for again := false; ; {
 		var m Manifest
 		err := c.each(ctx, ref, want.Digest == "", func(h *host) (err error) {
 			m, err = c.manifestAt(ctx, h, ref, id, want)
@@ -94,6 +95,10 @@ func (c *Client) manifest(ctx context.Context, ref Reference, id string, want oc
 		})
 		if err == nil {
 			return m, nil
+		}
+		if errors.Is(err, errDamaged) && !again {
+			again = true
+			continue
 		}
 		if err = p.again(ctx, err); err != nil {
 			return Manifest{}, e.explain(err)
@@ -141,11 +146,11 @@ func (c *Client) manifestAt(ctx context.Context, h *host, ref Reference, id stri
 		return Manifest{}, fault.New(fault.Corrupt, "%d bytes came, the descriptor says %d", len(body), want.Size)
 	}
 	if want.Digest != "" && m.Digest != want.Digest {
-		return Manifest{}, fault.New(fault.Corrupt, "what came has the digest %s, asked for was %s", m.Digest, want.Digest)
+		return Manifest{}, fault.New(fault.Corrupt, "%w: it has the digest %s, asked for was %s", errDamaged, m.Digest, want.Digest)
 	}
 	told := digest.Digest(resp.Header.Get("Docker-Content-Digest"))
 	if want.Digest == "" && checkDigest(told) == nil && told.Algorithm() == algorithm && told != m.Digest {
-		return Manifest{}, fault.New(fault.Corrupt, "what came has the digest %s, the registry says %s", m.Digest, told)
+		return Manifest{}, fault.New(fault.Corrupt, "%w: it has the digest %s, the registry says %s", errDamaged, m.Digest, told)
 	}
 	if notJSON != nil {
 		return Manifest{}, fault.New(fault.Corrupt, "what came is no manifest but %q: %w", cut(contentType, 100), notJSON)

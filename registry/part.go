@@ -89,10 +89,13 @@ func (r *part) wrongSize(what string) error {
 // or something wrong, is given up for the next one if there is one.
 func (r *part) reopen(ctx context.Context, broken error) error {
 	for err := broken; ; {
-		if err != nil && ctx.Err() == nil && !r.helper && !(r.came && worthRetrying(err)) && r.sources.leave(r.at) {
+		if err != nil && ctx.Err() == nil && !r.helper && !(r.came && worthRetrying(err)) && r.sources.leave(r.at, err) {
 			err = nil
 		}
 		if err != nil {
+			if r.at != nil && r.at.answered.Load() {
+				r.patience.reached = true
+			}
 			if err = r.patience.again(ctx, err); err != nil {
 				return err
 			}
@@ -147,7 +150,10 @@ func (r *part) open(ctx context.Context) error {
 		return r.wrongSize("fewer")
 	}
 	if ranged {
-		h.ranges.Store(false)
+		h.noRanges.Store(true)
+		if r.helper { // the first will see to it
+			return fmt.Errorf("%w: 200 for bytes %d-%d of %d", errBadRange, r.pos, r.end-1, size)
+		}
 	}
 	if r.whole != nil {
 		r.whole()

@@ -22,8 +22,9 @@ const (
 	firstBackoff  = 200 * time.Millisecond
 	maxBackoff    = 10 * time.Second
 	maxRetryAfter = 60 * time.Second
-	// quickRetries is for what is rarely healed by waiting, a wrong port or a
-	// misspelt host, as long as nobody has answered there.
+	// quickRetries is for what is rarely healed by waiting: a wrong port or a
+	// misspelt host, as long as nobody has answered there, and a redirect that
+	// leads to a refusal.
 	quickRetries = 2
 	// slowRetries is for a host that trickles. Each time has taken long.
 	slowRetries = 3
@@ -85,7 +86,7 @@ func (p *patience) again(ctx context.Context, err error) error {
 	switch {
 	case !worthRetrying(err):
 		return err
-	case unreachable(err) && !p.reached:
+	case unreachable(err) && !p.reached, answer != nil && answer.expired():
 		limit = min(limit, quickRetries)
 	}
 	if p.fails >= limit {
@@ -131,7 +132,7 @@ func worthRetrying(err error) bool {
 	if errors.As(err, &status) {
 		return status.code == http.StatusRequestTimeout ||
 			status.code == http.StatusTooManyRequests ||
-			status.code >= 500
+			status.code >= 500 || status.expired()
 	}
 	return !isPermanent(err) && fault.KindOf(err) == fault.Failed &&
 		!errors.Is(err, http.ErrSchemeMismatch) && !untrusted(err)

@@ -1,13 +1,19 @@
 package registry
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"sync"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // sources is where a blob is to be had. All connections that bring parts of it
 // go to the same host, the first one that has not failed.
 type sources struct {
+	blob digest.Digest
+
 	mu    sync.Mutex
 	hosts []*host
 	at    int
@@ -22,9 +28,25 @@ func (s *sources) current(ctx context.Context, c *Client, ref Reference) (*host,
 		if err != nil {
 			return nil, err
 		}
-		s.hosts = hosts
+		s.hosts = trusted(hosts, s.blob)
 	}
 	return s.hosts[s.at], nil
+}
+
+// trusted puts hosts from which the blob came damaged last, and then the
+// registry before its mirrors.
+func trusted(hosts []*host, blob digest.Digest) []*host {
+	rank := func(h *host) int {
+		switch {
+		case !h.damages(blob):
+			return 0
+		case !h.mirror:
+			return 1
+		}
+		return 2
+	}
+	slices.SortStableFunc(hosts, func(a, b *host) int { return cmp.Compare(rank(a), rank(b)) })
+	return hosts
 }
 
 // known returns the host to ask, or nil as long as nobody has asked for it.
@@ -37,8 +59,9 @@ func (s *sources) known() *host {
 	return s.hosts[s.at]
 }
 
-// leave gives up h for the next one, and tells if there is one to be asked now.
-func (s *sources) leave(h *host) bool {
+// leave gives up h, which has failed with err, for the next one, and tells if
+// there is one to be asked now.
+func (s *sources) leave(h *host, err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.hosts) == 0 || h == nil {
@@ -50,18 +73,20 @@ func (s *sources) leave(h *host) bool {
 	if s.at == len(s.hosts)-1 {
 		return false
 	}
+	h.failed(err)
 	s.at++
 	return true
 }
 
-// distrust notes, of all hosts that were asked, that their ranges are not what
-// they seem.
+// distrust notes, of all hosts that were asked, that the blob came damaged, and
+// that ranges may be to blame.
 func (s *sources) distrust() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range s.hosts {
 		if i <= s.at {
 			s.hosts[i].noRanges.Store(true)
+			s.hosts[i].damaged.Store(s.blob, true)
 		}
 	}
 }
