@@ -10,6 +10,7 @@ import (
 
 const (
 	faultySize = 1536 << 10 // of the layer that things go wrong with, about
+	sharedSize = 6 << 20    // of one that several connections share in
 	midway     = faultySize / 3
 )
 
@@ -25,8 +26,6 @@ type faultCase struct {
 	thrown thrown        // in a pull that succeeds
 	refuse bool          // the last faulty answer is not taken: it shows before any digest does
 	atMost time.Duration // it takes; 0 is half a minute
-	needs  string        // the flag that makes it end soon
-	today  string        // what happens as yet, if it is something else
 }
 
 // thrown is what cannot be used of what came, beside the blob itself.
@@ -39,6 +38,8 @@ var (
 	nothing = thrown{"nothing", 0}
 	before  = thrown{"what came before it", midway}
 	theBlob = thrown{"the blob, once", faultySize}
+	// Buffers between a body without an end and who leaves it hold some megabytes.
+	buffered = thrown{"what was on the way", 16 << 20}
 )
 
 // configPath, as the path of a rule, stands for the image's config.
@@ -63,17 +64,16 @@ func faultCases() []faultCase {
 		{name: "connection reset before the first byte, always", rules: rules(blob(1, always, faulty.Reset(0))), code: 1, says: []string{"layer", "tried"}},
 		{name: "answer broken off (HTTP/2: a stream error)", rules: rules(blob(1, 1, faulty.Abort(midway))), thrown: nothing},
 		{name: "connection refused for a second, in mid-blob", rules: rules(blob(1, 1, faulty.RefuseAfter(midway, time.Second))), thrown: nothing},
-		{name: "connection refused for a second, at a blob", rules: rules(blob(1, 1, faulty.Refuse(time.Second))), thrown: nothing,
-			today: "exit code 1 after three tries, as if nobody had ever answered there"},
+		{name: "connection refused for a second, at a blob", rules: rules(blob(1, 1, faulty.Refuse(time.Second))), thrown: nothing},
 		{name: "connection refused for 100 ms, at the manifest", rules: rules(faulty.Rule{On: faulty.Manifest, Do: faulty.Refuse(100 * time.Millisecond)}), thrown: nothing},
 
 		// Time.
 		{name: "no more bytes in mid-blob", rules: rules(blob(1, 1, faulty.Stall(midway))), thrown: nothing, atMost: 75 * time.Second},
-		{name: "no more bytes, always", rules: rules(blob(1, always, faulty.Stall(0))), code: 1, says: []string{"no byte came"}, needs: "--stall-timeout"},
-		{name: "1 kB/s in mid-blob", rules: rules(blob(1, 1, faulty.Trickle(midway, 1000))), thrown: nothing, needs: "--min-rate"},
-		{name: "1 kB/s, always", rules: rules(blob(1, always, faulty.Trickle(0, 1000))), code: 1, says: []string{"layer"}, needs: "--min-rate"},
+		{name: "no more bytes, always", rules: rules(blob(1, always, faulty.Stall(0))), code: 1, says: []string{"no byte came"}},
+		{name: "1 kB/s in mid-blob", rules: rules(blob(1, 1, faulty.Trickle(midway, 1000))), thrown: nothing},
+		{name: "1 kB/s, always", rules: rules(blob(1, always, faulty.Trickle(0, 1000))), code: 1, says: []string{"layer"}},
 		{name: "headers of a blob that never come, once", rules: rules(blob(1, 1, faulty.Silence())), thrown: nothing, atMost: 75 * time.Second},
-		{name: "headers of a blob that never come, always", rules: rules(blob(1, always, faulty.Silence())), code: 1, says: []string{"layer"}, needs: "--stall-timeout"},
+		{name: "headers of a blob that never come, always", rules: rules(blob(1, always, faulty.Silence())), code: 1, says: []string{"layer"}},
 		{name: "headers of the manifest that never come, once", rules: rules(faulty.Rule{On: faulty.Manifest, Do: faulty.Silence()}), thrown: nothing, atMost: 75 * time.Second},
 
 		// Lengths.
@@ -81,7 +81,7 @@ func faultCases() []faultCase {
 		{name: "cut off, without a Content-Length", rules: rules(blob(1, 1, faulty.ShortUnmeasured(midway))), thrown: nothing},
 		{name: "cut off, with a Content-Length to match", rules: rules(blob(1, always, faulty.Short(midway))), code: 5, says: []string{"fewer bytes"}},
 		{name: "rest cut off, with a Content-Length to match", rules: rules(reset, ranged(1, faulty.Short(1000))), thrown: theBlob},
-		{name: "a body that does not end", rules: rules(blob(1, always, faulty.Endless())), code: 5, says: []string{"more bytes"}},
+		{name: "a body that does not end", rules: rules(blob(1, always, faulty.Endless())), thrown: buffered},
 		{name: "a manifest that does not end", rules: rules(faulty.Rule{On: faulty.Manifest, Times: always, Do: faulty.Endless()}), code: 5, says: []string{"manifest", "limit"}},
 
 		// Ranges.
@@ -112,18 +112,15 @@ func faultCases() []faultCase {
 		{name: "token that expires at once, always", token: true, rules: rules(blob(1, always, faulty.RevokeTokens())), code: 4, says: []string{"401"}},
 		{name: "redirect, reset in mid-blob", redirect: true, rules: rules(faulty.Rule{On: faulty.Target, Do: faulty.Reset(midway)}), thrown: nothing},
 		{name: "redirect that has expired in mid-blob", redirect: true, rules: rules(faulty.Rule{On: faulty.Target, Do: faulty.Reset(midway)}, ranged(1, faulty.ExpireTargets())), thrown: nothing},
-		{name: "redirect that has expired on the way", redirect: true, rules: rules(faulty.Rule{On: faulty.Target, Do: faulty.ExpireTargets()}), thrown: nothing,
-			today: "exit code 4: the registry is not asked again"},
+		{name: "redirect that has expired on the way", redirect: true, rules: rules(faulty.Rule{On: faulty.Target, Do: faulty.ExpireTargets()}), thrown: nothing},
 		{name: "redirect that has expired, always", redirect: true, rules: rules(faulty.Rule{On: faulty.Target, Times: always, Do: faulty.ExpireTargets()}), code: 4, says: []string{"403"}},
 
 		// Content.
 		{name: "a byte flipped in the layer, once", rules: rules(blob(1, 1, faulty.Flip(midway))), thrown: theBlob},
 		{name: "a byte flipped in the layer, always", rules: rules(blob(1, always, faulty.Flip(midway))), code: 5, says: []string{"digest"}},
-		{name: "a byte flipped in the config, once", rules: rules(faulty.Rule{On: faulty.Blob, Path: configPath, Do: faulty.Flip(20)}), thrown: nothing,
-			today: "exit code 5: the config is not fetched again"},
+		{name: "a byte flipped in the config, once", rules: rules(faulty.Rule{On: faulty.Blob, Path: configPath, Do: faulty.Flip(20)}), thrown: nothing},
 		{name: "a byte flipped in the config, always", rules: rules(faulty.Rule{On: faulty.Blob, Path: configPath, Times: always, Do: faulty.Flip(20)}), code: 5, says: []string{"digest"}},
-		{name: "a byte flipped in the manifest, once", rules: rules(faulty.Rule{On: faulty.Manifest, Do: faulty.Flip(20)}), thrown: nothing,
-			today: "exit code 5: the manifest is not fetched again"},
+		{name: "a byte flipped in the manifest, once", rules: rules(faulty.Rule{On: faulty.Manifest, Do: faulty.Flip(20)}), thrown: nothing},
 		{name: "a byte flipped in the manifest, always", rules: rules(faulty.Rule{On: faulty.Manifest, Times: always, Do: faulty.Flip(20)}), code: 5, says: []string{"digest"}},
 	}
 }
