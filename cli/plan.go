@@ -37,6 +37,8 @@ func printPlan(w io.Writer, sum *pull.Summary) error {
 			case l.From == "":
 				where = "is there already"
 				there += l.Size
+			case l.Kept > 0:
+				where += ", " + progress.Bytes(l.Kept) + " of it fetched before"
 			}
 			fmt.Fprintf(t, "  %s\t%s\t%s\n", l.Digest, progress.Bytes(l.Size), printable(where))
 		}

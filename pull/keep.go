@@ -36,6 +36,9 @@ func (r *run) keepIn(dir string) {
 		return
 	}
 	r.keeper.folder = partial.In(dir)
+	if r.DryRun {
+		return
+	}
 	_, _, _ = r.keeper.folder.Sweep(time.Now().Add(-partial.Forgotten))
 }
 

@@ -24,6 +24,8 @@ type PlannedLayer struct {
 	Size   int64         `json:"size"`   // of the blob
 	// From is the host that it would be fetched from, "" if it would not be.
 	From string `json:"from,omitempty"`
+	// Kept is how much of it an earlier pull has fetched already.
+	Kept int64 `json:"kept,omitempty"`
 	// Shared is set if the run would bring it already, for another image or for
 	// another place in this one.
 	Shared bool `json:"shared,omitempty"`
@@ -73,11 +75,11 @@ func (r *run) openPlan(ctx context.Context) (target, Destination, error) {
 			if err != nil {
 				return nil, Destination{}, err
 			}
-			return plan(nothing{}, Destination{Kind: Store, Name: "store " + dir, Note: why})
+			return plan(nothing{}, Destination{Kind: Store, Name: "store " + dir, Note: why, path: dir})
 		case err != nil:
 			return nil, Destination{}, err
 		}
-		return plan(storeHas{s: s}, Destination{Kind: Store, Name: "store " + s.Dir(), Note: why})
+		return plan(storeHas{s: s}, Destination{Kind: Store, Name: "store " + s.Dir(), Note: why, path: s.Dir()})
 	}
 	switch r.Kind {
 	case Engine:
@@ -120,6 +122,9 @@ func (t *planTarget) put(ctx context.Context, im *resolved) (int64, error) {
 		}
 		if p.Shared = !t.claim(l.DiffID); p.Shared {
 			continue
+		}
+		if folder := t.r.keeper.folder; folder != nil {
+			p.Kept = folder.Found(p.Digest, p.Size)
 		}
 		g.Go(func() (err error) {
 			p.From, err = t.r.Registry.Locate(ctx, im.ref, l.Blob)
@@ -197,7 +202,7 @@ func toFetch(images []Result) (n int64) {
 	for _, r := range images {
 		for _, l := range r.Plan {
 			if l.From != "" {
-				n += l.Size
+				n += l.Size - l.Kept
 			}
 		}
 	}

@@ -1,17 +1,20 @@
 package pull
 
 import (
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/partial"
 )
 
 // planned is what a dry run says of a layer.
@@ -110,6 +113,44 @@ func TestPlanEngine(t *testing.T) {
 	}
 	if len(e.tags) != 0 || e.came() != 0 {
 		t.Errorf("a dry run changed the Engine: %v", e.tags)
+	}
+}
+
+// What an earlier pull has fetched of a layer is told, and stays as it is.
+func TestPlanKept(t *testing.T) {
+	s := serve(t)
+	a := noise(t, "a", 3<<20)
+	ref := s.push(t, "img:1", a)
+	dir := t.TempDir()
+	want := planned(t, a, s.host, false)
+	kept, err := partial.In(PartialDir(dir)).Open(want.Digest, want.Size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if mine, err := kept.Own(); !mine || err != nil {
+		t.Fatal(mine, err)
+	}
+	want.Kept = 5 * partial.Block
+	if _, err := kept.Writer(0).Write(make([]byte, want.Kept+1)); err != nil {
+		t.Fatal(err)
+	}
+	long := time.Now().Add(-2 * partial.Forgotten)
+	if err := errors.Join(kept.Close(), os.Chtimes(filepath.Join(PartialDir(dir), want.Digest.String()), long, long)); err != nil {
+		t.Fatal(err)
+	}
+	before := paths(t, dir)
+
+	o := storeOptions(dir, ref)
+	o.DryRun = true
+	sum, err := pull(t, t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := sum.Images[0].Plan; !reflect.DeepEqual(got, []PlannedLayer{want}) || *sum.BytesToFetch != want.Size-want.Kept {
+		t.Errorf("got %+v and %d bytes to fetch, want %+v", got, *sum.BytesToFetch, want)
+	}
+	if got := paths(t, dir); !reflect.DeepEqual(got, before) {
+		t.Errorf("a dry run changed the store:\n%v\n%v", before, got)
 	}
 }
 

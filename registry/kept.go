@@ -161,8 +161,9 @@ func (k *Kept) read(p []byte) (int, error) {
 		if k.pos == k.desc.Size {
 			return 0, io.EOF
 		}
-		if n := k.file.Whole(k.pos) - k.pos; n > 0 {
-			n, err := k.file.ReadAt(p[:min(int64(len(p)), n)], k.pos)
+		want := min(int64(len(p)), k.desc.Size-k.pos)
+		if n := k.file.Whole(k.pos, k.pos+want) - k.pos; n > 0 {
+			n, err := k.file.ReadAt(p[:n], k.pos)
 			if err == nil || n > 0 {
 				return n, nil
 			}

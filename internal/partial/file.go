@@ -40,11 +40,12 @@ func (f *File) Left() int64 {
 	return f.rec.left
 }
 
-// Whole returns the end of what is whole from pos on; it is pos if nothing is.
-func (f *File) Whole(pos int64) int64 {
+// Whole returns the end of what is whole from pos on, up to end; it is pos if
+// nothing is.
+func (f *File) Whole(pos, end int64) int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.rec.run(pos, true)
+	return f.rec.run(pos, end, true)
 }
 
 // Missing returns the first range at or after pos that is not whole. It is empty,
@@ -52,8 +53,8 @@ func (f *File) Whole(pos int64) int64 {
 func (f *File) Missing(pos int64) (start, end int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	start = f.rec.run(pos, true)
-	return start, f.rec.run(start, false)
+	start = f.rec.run(pos, f.size, true)
+	return start, f.rec.run(start, f.size, false)
 }
 
 // ReadAt reads what is whole.
@@ -131,12 +132,7 @@ func (f *File) Refresh() bool {
 	return f.rec.left < before
 }
 
-// read reads the record. One that cannot be read says nothing.
-func (f *File) read() {
-	disk := make([]byte, headerSize+len(f.rec.bits))
-	n, _ := f.f.ReadAt(disk, recordAt(f.size))
-	f.rec.load(disk[:n])
-}
+func (f *File) read() { f.rec.read(f.f) }
 
 // Writer writes a part of a blob from the front. Only the owner of the file may.
 type Writer struct {

@@ -50,6 +50,21 @@ func (d *Folder) Open(blob digest.Digest, size int64) (*File, error) {
 	return f, nil
 }
 
+// Found returns how many bytes of a blob are whole, without leaving a trace.
+func (d *Folder) Found(blob digest.Digest, size int64) int64 {
+	if size < 1 || size > maxSize {
+		return 0
+	}
+	f, err := os.OpenFile(filepath.Join(d.dir, blob.String()), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	rec := newRecord(size)
+	rec.read(f)
+	return size - rec.left
+}
+
 // openFile opens or creates a file. It follows no symlink and takes nothing but
 // files, whoever else may write to the folder.
 func openFile(name string) (*os.File, fs.FileInfo, error) {

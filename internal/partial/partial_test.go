@@ -78,10 +78,10 @@ func TestRanges(t *testing.T) {
 	expect(f, fmt.Sprintf("0-%d %d-%d", Block, 4*Block, size))
 	fill(t, f, 20*Block, size)
 	expect(f, fmt.Sprintf("0-%d %d-%d", Block, 4*Block, 20*Block))
-	if got := f.Whole(2*Block + 5); got != 4*Block {
+	if got := f.Whole(2*Block+5, int64(len(blob))); got != 4*Block {
 		t.Errorf("whole up to %d", got)
 	}
-	if got := f.Whole(4 * Block); got != 4*Block {
+	if got := f.Whole(4*Block, int64(len(blob))); got != 4*Block {
 		t.Errorf("nothing is whole there, but up to %d", got)
 	}
 
@@ -90,6 +90,15 @@ func TestRanges(t *testing.T) {
 	expect(other, fmt.Sprintf("0-%d %d-%d", Block, 4*Block, 20*Block))
 	if want := int64(3*Block + 777); other.Found() != want || other.Left() != int64(size)-want {
 		t.Errorf("found %d, left %d", other.Found(), other.Left())
+	}
+	if n := d.Found(name, int64(size)); n != 3*Block+777 {
+		t.Errorf("found %d without opening", n)
+	}
+	if n := In(filepath.Join(d.Dir(), "none")).Found(name, int64(size)); n != 0 {
+		t.Errorf("found %d where nothing is", n)
+	}
+	if n := d.Found(name, int64(size)-Block); n != 0 {
+		t.Errorf("found %d of another size", n)
 	}
 	fill(t, f, 0, Block)
 	fill(t, f, 4*Block, 20*Block)
@@ -114,7 +123,7 @@ func TestOwn(t *testing.T) {
 	}
 	one.Close()
 	own(t, two)
-	if got := two.Whole(0); got != 3*Block {
+	if got := two.Whole(0, int64(len(blob))); got != 3*Block {
 		t.Errorf("the next one sees %d bytes", got)
 	}
 	if err := two.Remove(); err != nil {
@@ -242,7 +251,7 @@ func TestKill(t *testing.T) {
 
 		f := open(t, d)
 		for pos := int64(0); pos < f.Size(); {
-			end := f.Whole(pos)
+			end := f.Whole(pos, int64(len(blob)))
 			got := make([]byte, end-pos)
 			if _, err := f.ReadAt(got, pos); err != nil || !bytes.Equal(got, blob[pos:end]) {
 				t.Fatalf("kill %d: bytes %d-%d are not whole, %v", i, pos, end, err)

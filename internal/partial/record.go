@@ -3,6 +3,7 @@ package partial
 import (
 	"bytes"
 	"encoding/binary"
+	"io"
 	"math/bits"
 )
 
@@ -39,6 +40,14 @@ func header(size int64) []byte {
 	return h
 }
 
+// read takes over the record of a blob's file. One that cannot be read says
+// nothing.
+func (r *record) read(file io.ReaderAt) {
+	disk := make([]byte, headerSize+len(r.bits))
+	n, _ := file.ReadAt(disk, recordAt(r.size))
+	r.load(disk[:n])
+}
+
 // load takes over a record as it is on disk. One that is not for this blob says
 // that nothing is whole.
 func (r *record) load(disk []byte) {
@@ -72,13 +81,14 @@ func (r *record) set(first, end int64) (from, to int64) {
 	return first / 8, (end + 7) / 8
 }
 
-// run returns the end of the blocks from pos on that are all whole, or all not.
-func (r *record) run(pos int64, whole bool) int64 {
+// run returns the end of the blocks from pos on that are all whole, or all not,
+// up to end.
+func (r *record) run(pos, end int64, whole bool) int64 {
 	all := byte(0)
 	if whole {
 		all = 0xff
 	}
-	n := blocks(r.size)
+	n := blocks(end)
 	b := pos / Block
 	for b < n && r.has(b) == whole {
 		if b%8 == 0 && r.bits[b/8] == all {
@@ -87,5 +97,5 @@ func (r *record) run(pos int64, whole bool) int64 {
 			b++
 		}
 	}
-	return max(pos, min(b*Block, r.size))
+	return max(pos, min(b*Block, end))
 }
