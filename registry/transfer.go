@@ -59,7 +59,7 @@ func (t *transfer) run(ctx context.Context) error {
 	patience := t.client.patience()
 	patience.others = &t.fetched
 	for {
-		c := t.take(nil)
+		c := t.take(ctx, false)
 		if c == nil {
 			// What is left are others' parts, which may come back.
 			extras.Wait()
@@ -90,7 +90,7 @@ func (t *transfer) helpers(ctx context.Context, extras *sync.WaitGroup, cancel c
 				<-t.client.extra
 			}()
 			for {
-				c := t.take(ctx)
+				c := t.take(ctx, true)
 				if c == nil {
 					return
 				}
@@ -153,12 +153,12 @@ func (t *transfer) next() (start, end int64) {
 
 // take claims what is to be fetched next, nil if there is nothing. A chunk is
 // smaller than Options.ChunkSize towards the end, so that the last ones end at
-// about the same time. A helper, which gives its ctx, takes only chunks.
-func (t *transfer) take(helper context.Context) *claim {
+// about the same time. A helper takes only chunks.
+func (t *transfer) take(ctx context.Context, helper bool) *claim {
 	chunked := t.client.perBlob() > 1 && t.desc.Size >= 2*minChunk
-	if helper != nil {
-		h, err := t.sources.current(helper, t.client, t.ref)
-		if chunked = err == nil && helper.Err() == nil && h.parallel(); !chunked {
+	if helper {
+		h, err := t.sources.current(ctx, t.client, t.ref)
+		if chunked = err == nil && ctx.Err() == nil && h.parallel(); !chunked {
 			return nil
 		}
 	} else if s := t.sources.known(); s != nil && s.noRanges.Load() {
@@ -173,7 +173,7 @@ func (t *transfer) take(helper context.Context) *claim {
 	}
 	if chunked {
 		size := min(t.client.opt.ChunkSize, max(left/int64(2*(t.extra+1)), minChunk))
-		if t.extra == 0 && helper == nil {
+		if t.extra == 0 && !helper {
 			size = t.client.opt.ChunkSize
 		}
 		size = max(size/partial.Block, 1) * partial.Block
