@@ -3,6 +3,7 @@ package faulty
 import (
 	"maps"
 	"slices"
+	"sync"
 )
 
 // counts is what a proxy has done so far.
@@ -10,6 +11,29 @@ type counts struct {
 	sent     map[string]int64 // bytes of bodies with status 200 or 206, by blob
 	requests map[Kind]int
 	faults   []string
+	current  int // requests that are being answered
+	busiest  int // the most that current has been
+}
+
+// began counts a request that is being answered, until ended is called first.
+func (p *Proxy) began() (ended func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.counts.current++
+	p.counts.busiest = max(p.counts.busiest, p.counts.current)
+	return sync.OnceFunc(func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.counts.current--
+	})
+}
+
+// Busiest returns how many requests there have been at a time, at most. One ends
+// with the last byte of its answer, or when it is noticed that the client has left.
+func (p *Proxy) Busiest() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.counts.busiest
 }
 
 // Sent returns how many bytes of a blob have gone out, those of answers that

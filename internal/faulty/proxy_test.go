@@ -45,6 +45,53 @@ func TestNoFault(t *testing.T) {
 	})
 }
 
+// TestBusiest: requests count as long as they are under way, and no longer.
+func TestBusiest(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, o Options) {
+		var ranges []Request
+		script := Rules(Rule{On: Blob, Which: Ranged, Times: Always, Do: Stall(5)})
+		o.Script = func(r Request) Fault {
+			if r.Ranged {
+				ranges = append(ranges, r)
+			}
+			return script(r)
+		}
+		p := start(t, o)
+		c := client(t, p)
+		for range 50 { // the next begins as soon as the last byte is there
+			get(t, p, c, blobPath)
+			get(t, p, c, "/v2/app/manifests/tag")
+			if resp, err := c.Head(p.URL() + blobPath); err == nil {
+				resp.Body.Close()
+			}
+		}
+		if n := p.Busiest(); n != 1 {
+			t.Errorf("%d requests at a time, one after the other", n)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		for _, asked := range []string{"bytes=3-", "bytes=10-19", "bytes=20-29"} {
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.URL()+blobPath, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Range", asked)
+			resp, err := c.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+		}
+		if n := p.Busiest(); n != 3 {
+			t.Errorf("%d requests at a time, want 3", n)
+		}
+		p.Close() // no request is being looked at any more
+		if len(ranges) != 3 || ranges[0].First != 3 || ranges[0].Last != -1 || ranges[2].First != 20 || ranges[2].Last != 29 {
+			t.Errorf("ranges that were asked for: %+v", ranges)
+		}
+	})
+}
+
 func TestToken(t *testing.T) {
 	p := start(t, Options{TokenLife: time.Hour, Script: Rules(Rule{On: Blob, Nth: 3, Do: RevokeTokens()})})
 	c := client(t, p)

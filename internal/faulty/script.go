@@ -25,6 +25,8 @@ type Request struct {
 	Kind   Kind
 	Path   string
 	Ranged bool // has a Range
+
+	First, Last int64 // of the Range; Last is -1 if its end is open
 }
 
 // Digest is that of the blob that is asked for, or "".

@@ -20,6 +20,8 @@ type exchange struct {
 	w      http.ResponseWriter
 	r      *http.Request
 	digest string // of the blob that is being sent, "" for everything else
+	left   int64  // bytes of the answer that are yet to be sent, if that is known
+	ended  func() // tells that the client may take the request for done
 }
 
 func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
@@ -27,9 +29,13 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 		panic(http.ErrAbortHandler)
 	}
 	defer p.work.Done()
-	x := &exchange{p: p, w: w, r: r}
-	_, ranged := parseRange(r.Header.Get("Range"))
+	x := &exchange{p: p, w: w, r: r, ended: p.began()}
+	defer x.ended()
+	asked, ranged := parseRange(r.Header.Get("Range"))
 	req := Request{Kind: kindOf(r.URL.Path), Path: r.URL.Path, Ranged: ranged}
+	if ranged {
+		req.First, req.Last = asked.first, asked.last
+	}
 	f := p.choose(req)
 
 	if f.before != nil {
@@ -110,6 +116,9 @@ func (x *exchange) forward(f Fault, path, digest string) {
 			x.w.Header()[key] = values
 		}
 	}
+	if x.left = resp.ContentLength; x.left == 0 || x.r.Method == http.MethodHead {
+		x.ended()
+	}
 	x.w.WriteHeader(resp.StatusCode)
 	if f.body == nil {
 		x.copy(resp.Body)
@@ -140,6 +149,9 @@ func (x *exchange) copy(body io.Reader) (n int64) {
 // was counted.
 func (x *exchange) write(p []byte) {
 	x.count(len(p))
+	if x.left -= int64(len(p)); x.left == 0 {
+		x.ended() // beforehand, as the client is done with the last byte
+	}
 	if n, err := x.w.Write(p); err != nil {
 		x.count(n - len(p))
 		x.abort()
