@@ -32,6 +32,9 @@ type Options struct {
 	TokenLife time.Duration
 	// Redirect sends requests for blobs to an address of another port.
 	Redirect bool
+	// Rate is how many bytes of blobs go out in a second, over all connections:
+	// the line is thin. Zero is no limit.
+	Rate int64
 }
 
 // Proxy is a registry that does wrong on cue. Its methods may be called at any
@@ -43,6 +46,7 @@ type Proxy struct {
 	Certificate *x509.Certificate
 
 	opt    Options
+	line   line
 	back   *http.Transport
 	server *http.Server
 	ctx    context.Context // ends with Close
@@ -70,6 +74,7 @@ func Start(o Options) (*Proxy, error) {
 	}
 	p := &Proxy{
 		opt:    o,
+		line:   line{rate: o.Rate},
 		back:   &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 16},
 		conns:  map[*conn]bool{},
 		tokens: map[string]time.Time{},

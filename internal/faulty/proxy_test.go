@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -88,6 +89,30 @@ func TestBusiest(t *testing.T) {
 		p.Close() // no request is being looked at any more
 		if len(ranges) != 3 || ranges[0].First != 3 || ranges[0].Last != -1 || ranges[2].First != 20 || ranges[2].Last != 29 {
 			t.Errorf("ranges that were asked for: %+v", ranges)
+		}
+	})
+}
+
+// TestRate: all connections together get so many bytes a second.
+func TestRate(t *testing.T) {
+	eachProtocol(t, func(t *testing.T, o Options) {
+		const most = 1 << 20
+		o.Rate = most
+		p := start(t, o)
+		c := client(t, p)
+		var wg sync.WaitGroup
+		begun := time.Now()
+		for range 4 {
+			wg.Go(func() {
+				if a := get(t, p, c, blobPath); a.err != nil || !bytes.Equal(a.body, noise) {
+					t.Errorf("%v, %d bytes", a.err, len(a.body))
+				}
+			})
+		}
+		wg.Wait()
+		rate := float64(4*len(noise)) / time.Since(begun).Seconds()
+		if rate > 1.1*most || rate < 0.6*most {
+			t.Errorf("%.0f bytes a second, want %d", rate, most)
 		}
 	})
 }

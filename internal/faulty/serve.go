@@ -145,12 +145,26 @@ func (x *exchange) copy(body io.Reader) (n int64) {
 	}
 }
 
-// write sends p and counts it, beforehand, so that a client never has more than
-// was counted.
+// write sends p, as fast as the line carries it.
 func (x *exchange) write(p []byte) {
+	for len(p) > 0 {
+		n := len(p)
+		if x.digest != "" {
+			if n = x.p.line.portion(n); !x.p.line.carry(x.r.Context(), n) {
+				x.abort()
+			}
+		}
+		x.send(p[:n])
+		p = p[n:]
+	}
+}
+
+// send sends p and counts it, beforehand, so that a client never has more than
+// was counted.
+func (x *exchange) send(p []byte) {
 	x.count(len(p))
 	if x.left -= int64(len(p)); x.left == 0 {
-		x.ended() // beforehand, as the client is done with the last byte
+		x.ended() // beforehand, too, as the client is done with the last byte
 	}
 	if n, err := x.w.Write(p); err != nil {
 		x.count(n - len(p))
