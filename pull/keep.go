@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/internal/partial"
@@ -64,14 +65,20 @@ func (k *keeper) hold(blob digest.Digest, b *registry.Kept) {
 	k.whole[blob] = b
 }
 
-// release removes the blobs of an image that is there for good.
-func (k *keeper) release(img *image.Image) {
+// release removes the blobs of an image that is there for good: those of this run,
+// and those of one that was killed before it could do so.
+func (k *keeper) release(blobs []ocispec.Descriptor) {
+	if k.folder == nil {
+		return
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for _, l := range img.Layers {
-		if b := k.whole[l.Blob.Digest]; b != nil {
+	for _, d := range blobs {
+		if b := k.whole[d.Digest]; b != nil {
 			_ = b.Discard() // or it is swept some day
-			delete(k.whole, l.Blob.Digest)
+			delete(k.whole, d.Digest)
+		} else {
+			_ = k.folder.Remove(d.Digest)
 		}
 	}
 }

@@ -51,8 +51,9 @@ type resolved struct {
 	ref   registry.Reference
 	found digest.Digest // of what ref names, a manifest or an index
 	img   *image.Image
-	from  string         // the host that knew found
-	plan  []PlannedLayer // of a dry run
+	from  string               // the host that knew found
+	blobs []ocispec.Descriptor // its layers', if they are known
+	plan  []PlannedLayer       // of a dry run
 }
 
 // tags returns the tag that the reference names, in Docker's familiar form; none
@@ -98,9 +99,11 @@ func Run(ctx context.Context, o Options) (_ *Summary, err error) {
 	if err != nil {
 		return &Summary{Images: []Result{}}, err
 	}
-	if dest.Kind == Store {
+	switch {
+	case o.DryRun: // it only looks
+	case dest.Kind == Store:
 		r.keepIn(PartialDir(dest.path))
-	} else {
+	default:
 		r.keepIn(o.CacheDir)
 	}
 	if o.Chosen != nil {
@@ -202,12 +205,15 @@ func (r *run) image(ctx context.Context, t target, ref registry.Reference, look 
 	}
 	res.ImageID, res.Platform, res.Layers = img.ID, image.FormatPlatform(img.Platform), len(img.Layers)
 	if have != nil {
+		if t.lasts() {
+			r.keeper.release(im.blobs)
+		}
 		return res, nil
 	}
 	res.BytesFetched, err = t.put(ctx, im)
 	res.Plan = im.plan
 	if err == nil && t.lasts() {
-		r.keeper.release(img)
+		r.keeper.release(im.blobs)
 	}
 	return res, fault.Disk(err)
 }
@@ -228,6 +234,7 @@ func (r *run) resolve(ctx context.Context, t target, ref registry.Reference) (im
 	if err != nil {
 		return im, nil, err
 	}
+	im.blobs = m.Layers
 	if have, err := t.adopt(ctx, ref, im.found, nil, want); have != nil || err != nil {
 		return im, have, err
 	}
@@ -246,6 +253,7 @@ func (r *run) resolve(ctx context.Context, t target, ref registry.Reference) (im
 			return im, nil, fault.New(fault.Failed, "the index has another index for %s", image.FormatPlatform(want))
 		}
 	}
+	im.blobs = m.Layers
 	config, err := r.Registry.ReadBlob(ctx, ref, m.Config, maxConfig)
 	if err != nil {
 		return im, nil, fmt.Errorf("fetch the image's config: %w", err)

@@ -112,8 +112,15 @@ func (d *Folder) Sweep(since time.Time) (files int, freed int64, err error) {
 	return files, freed, errors.Join(failures...)
 }
 
-// sweepFile removes one file and returns the room that it took, or -1 if it is to
-// stay.
+// Remove removes what there is of a blob, unless somebody works on it. The digest
+// must be a valid one.
+func (d *Folder) Remove(blob digest.Digest) error {
+	_, err := sweepFile(filepath.Join(d.dir, blob.String()), time.Time{})
+	return err
+}
+
+// sweepFile removes one file, if nobody has asked for it since the given time or
+// that is zero, and returns the room that it took, or -1 if it is to stay.
 func sweepFile(name string, since time.Time) (int64, error) {
 	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -133,7 +140,7 @@ func sweepFile(name string, since time.Time) (int64, error) {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return -1, fmt.Errorf("stat %s: %w", name, err)
 	}
-	if time.Unix(st.Mtim.Unix()).After(since) {
+	if !since.IsZero() && time.Unix(st.Mtim.Unix()).After(since) {
 		return -1, nil
 	}
 	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -216,6 +216,27 @@ func TestSweep(t *testing.T) {
 	}
 }
 
+func TestRemove(t *testing.T) {
+	d := In(t.TempDir())
+	if err := d.Remove(name); err != nil {
+		t.Errorf("of what is not there: %v", err)
+	}
+	f := open(t, d)
+	own(t, f)
+	fill(t, f, 0, 5*Block)
+	there := func() bool {
+		_, err := os.Stat(filepath.Join(d.Dir(), name.String()))
+		return err == nil
+	}
+	if err := d.Remove(name); err != nil || !there() {
+		t.Errorf("in use: %v, there: %v", err, there())
+	}
+	f.Close()
+	if err := d.Remove(name); err != nil || there() {
+		t.Errorf("left: %v, there: %v", err, there())
+	}
+}
+
 // TestKill runs itself again and again, and kills what it runs. What is called
 // whole afterwards is.
 func TestKill(t *testing.T) {
