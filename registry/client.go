@@ -74,6 +74,7 @@ type Client struct {
 	backoff     time.Duration // before the first retry
 	pace        *pace
 	limiter     *limiter
+	slowAfter   time.Duration // see slow.go
 	followGrace time.Duration // for who has a partial blob and does nothing, beside two stalls
 	extra       chan struct{} // one for each connection beside the first of a blob
 
@@ -88,6 +89,7 @@ func New(o Options) (*Client, error) {
 		opt:         o,
 		dial:        (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext,
 		backoff:     firstBackoff,
+		slowAfter:   slowAfter,
 		followGrace: maxBackoff,
 	}
 	if c.opt.Keychain == nil {

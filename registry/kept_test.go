@@ -88,6 +88,41 @@ func TestKeepInParallel(t *testing.T) {
 	}
 }
 
+// slowly is a writer that lets 40 kB a second through.
+type slowly struct {
+	http.ResponseWriter
+	r *http.Request
+}
+
+func (s *slowly) Write(p []byte) (n int, err error) {
+	for n < len(p) && err == nil && s.r.Context().Err() == nil {
+		var m int
+		m, err = s.ResponseWriter.Write(p[n:min(n+2000, len(p))])
+		n += m
+		http.NewResponseController(s.ResponseWriter).Flush()
+		time.Sleep(50 * time.Millisecond)
+	}
+	return n, err
+}
+
+// A connection that is much slower than the others is given up, whichever it is:
+// the blob takes hardly longer than the others do.
+func TestKeepSlowRange(t *testing.T) {
+	trickle := func(w http.ResponseWriter, r *http.Request) { serveLarge(&slowly{w, r}, r) }
+	for slow, steps := range [][]http.HandlerFunc{{trickle, serveLarge}, {serveLarge, serveLarge, trickle, serveLarge}} {
+		s := newScript(t, steps...)
+		c := newClient(t, Options{ChunkSize: 1 << 20})
+		c.slowAfter = 200 * time.Millisecond
+		begun := time.Now()
+		if n := keepAll(t, c, s.ref(t, ""), folder(t)); n > int64(len(large))+partial.Block {
+			t.Errorf("%d bytes came for a blob of %d", n, len(large))
+		}
+		if took := time.Since(begun); took > 5*time.Second {
+			t.Errorf("case %d took %v", slow, took)
+		}
+	}
+}
+
 func TestKeep(t *testing.T) {
 	size := len(large)
 	wrong := func(w http.ResponseWriter, r *http.Request) {

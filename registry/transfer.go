@@ -39,13 +39,19 @@ type transfer struct {
 
 	mu    sync.Mutex
 	parts []*claim
+	done  spent     // by connections that have brought their parts
 	extra int       // connections beside the first
 	pause time.Time // until when there are to be none
 }
 
 // claim is a part that a connection has taken over. Its bounds are those at the
 // beginning, the end moving up when the host sends more than was asked for.
-type claim struct{ start, end int64 }
+type claim struct {
+	start, end int64
+	begun      time.Time
+	came       int64
+	cancel     context.CancelCauseFunc
+}
 
 // errKeep is in the error of a partial file that cannot be written.
 var errKeep = errors.New("keep the blob")
@@ -55,7 +61,10 @@ func (t *transfer) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var extras sync.WaitGroup
 	defer extras.Wait()
+	var watch sync.WaitGroup
+	defer watch.Wait()
 	defer cancel(nil)
+	watch.Go(func() { t.endSlow(ctx) })
 	patience := t.client.patience()
 	patience.others = &t.fetched
 	for {
@@ -69,7 +78,8 @@ func (t *transfer) run(ctx context.Context) error {
 			continue
 		}
 		t.helpers(ctx, &extras, cancel)
-		if err := t.bring(ctx, c, patience, func() { t.helpers(ctx, &extras, cancel) }); err != nil {
+		err := t.bring(ctx, c, patience, func() { t.helpers(ctx, &extras, cancel) })
+		if err != nil && err != errSlowRange {
 			if cause := context.Cause(ctx); cause != nil {
 				return cause // of a helper, maybe
 			}
@@ -98,7 +108,7 @@ func (t *transfer) helpers(ctx context.Context, extras *sync.WaitGroup, cancel c
 				if errors.Is(err, errKeep) {
 					cancel(err)
 				}
-				if err != nil {
+				if err != nil && err != errSlowRange {
 					t.mu.Lock()
 					t.pause = time.Now().Add(extraPause)
 					t.mu.Unlock()
@@ -181,7 +191,7 @@ func (t *transfer) take(ctx context.Context, helper bool) *claim {
 			end = start + size
 		}
 	}
-	c := &claim{start, end}
+	c := &claim{start: start, end: end, begun: time.Now(), cancel: func(error) {}}
 	t.parts = append(t.parts, c)
 	return c
 }
@@ -189,8 +199,14 @@ func (t *transfer) take(ctx context.Context, helper bool) *claim {
 // bring fetches what c claims into the file. Without patience it is tried once.
 // opened is called when bytes begin to come.
 func (t *transfer) bring(ctx context.Context, c *claim, p *patience, opened func()) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	t.mu.Lock()
+	c.cancel = cancel
+	t.mu.Unlock()
 	defer func() {
 		t.mu.Lock()
+		t.done.add(c.spent(time.Now()))
 		t.parts = slices.DeleteFunc(t.parts, func(other *claim) bool { return other == c })
 		t.mu.Unlock()
 	}()
@@ -211,6 +227,9 @@ func (t *transfer) bring(ctx context.Context, c *claim, p *patience, opened func
 				opened = nil
 			}
 			t.fetched.Add(int64(n))
+			t.mu.Lock()
+			c.came += int64(n)
+			t.mu.Unlock()
 			if _, err := w.Write(buf[:n]); err != nil {
 				return fmt.Errorf("%w: %w", errKeep, err)
 			}
@@ -218,6 +237,9 @@ func (t *transfer) bring(ctx context.Context, c *claim, p *patience, opened func
 		}
 		if err == io.EOF {
 			return nil
+		}
+		if err != nil && context.Cause(ctx) == errSlowRange {
+			return errSlowRange
 		}
 		if err != nil {
 			return err
