@@ -1,0 +1,204 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/fastpull/fastpull/internal/faulty"
+)
+
+// lost is what may be on its way to a pull when it ends, and be of no use to the
+// next one: pieces of blocks, and what the kernel's buffers hold.
+const lost = 1 << 20
+
+// sharing is an image that two pulls want at the same time, of a registry behind
+// a thin line that counts.
+type sharing struct {
+	im    image
+	proxy *faulty.Proxy
+	ref   string
+}
+
+func startSharing(t *testing.T) *sharing {
+	t.Helper()
+	reg := startRegistry(t, registryOptions{})
+	s := &sharing{im: resumeImage(t, 12<<20, 5<<20)}
+	reg.push(t, "img:tag", s.im)
+	s.proxy = startFaulty(t, reg, faulty.Options{Rate: thinLine})
+	s.ref = s.proxy.Addr + "/img:tag"
+	return s
+}
+
+// start starts a pull.
+func (s *sharing) start(t *testing.T, u *user, args ...string) *running {
+	t.Helper()
+	return u.start(t, append(args, s.ref)...)
+}
+
+// sent waits until the registry has sent n bytes of blobs.
+func (s *sharing) sent(t *testing.T, n int64, r *running) {
+	t.Helper()
+	if !eventually(30*time.Second, func() bool { return s.proxy.SentInAll() >= n }) {
+		t.Fatalf("only %d bytes were sent, of %d\n%s", s.proxy.SentInAll(), n, r.err.String())
+	}
+}
+
+// says waits until a pull has said something.
+func (r *running) says(t *testing.T, words string) {
+	t.Helper()
+	if !eventually(30*time.Second, func() bool { return strings.Contains(r.err.String(), words) }) {
+		t.Fatalf("does not say %q\n%s", words, r.err.String())
+	}
+}
+
+// expectOnce checks that the large layers were sent once, but for what the ends of
+// pulls have cost.
+func (s *sharing) expectOnce(t *testing.T, ends int64) {
+	t.Helper()
+	var size, sent int64
+	for _, l := range s.im.layers {
+		if n := int64(len(l.packed)); n >= 1<<20 {
+			size += n
+			sent += s.proxy.Sent(l.digest.String())
+		}
+	}
+	t.Logf("%d bytes more than the layers have", sent-size)
+	if sent < size || sent > size+ends*lost {
+		t.Errorf("the registry sent %d bytes of layers that have %d", sent, size)
+	}
+}
+
+// destination is where two pulls put an image at once.
+type destination struct {
+	says  string // the second, of the first
+	args  [2][]string
+	check func(t *testing.T) // of what both have brought
+}
+
+// destinations share what is being fetched for them.
+func (s *sharing) destinations(t *testing.T) map[string]destination {
+	t.Helper()
+	store, dir := filepath.Join(t.TempDir(), "store"), t.TempDir()
+	a, b, rootfs := filepath.Join(dir, "a.tar"), filepath.Join(dir, "b.tar"), filepath.Join(dir, "rootfs")
+	clean := func(t *testing.T) string {
+		t.Helper()
+		file := filepath.Join(dir, "clean.tar")
+		fastpull(t, "-o", file, s.ref).expect(t, 0)
+		return file
+	}
+	const reads = "another fastpull is fetching layer"
+	return map[string]destination{
+		"Store": {
+			"another fastpull is working on layer",
+			[2][]string{{"--store", store}, {"--store", store}},
+			func(t *testing.T) {
+				expectClean(t, store)
+				if root := readDataRoot(t, store); len(root.caches) != len(s.im.layers) {
+					t.Errorf("%d layers are there", len(root.caches))
+				}
+			},
+		},
+		"OutputAndRootfs": {
+			reads, [2][]string{{"-o", a}, {"--rootfs", rootfs}},
+			func(t *testing.T) {
+				expectSameFile(t, a, clean(t))
+				if list := names(t, rootfs); len(list) != len(s.im.layers) {
+					t.Errorf("the root has %q", list)
+				}
+			},
+		},
+		"TwoOutputs": {
+			reads, [2][]string{{"-o", a}, {"-o", b}},
+			func(t *testing.T) {
+				expectSameFile(t, a, clean(t))
+				expectSameFile(t, b, a)
+			},
+		},
+	}
+}
+
+// begin starts two pulls. The first is under way then, and the second has noticed it.
+func (s *sharing) begin(t *testing.T, u *user, dest destination, flags ...string) (one, two *running) {
+	t.Helper()
+	one = s.start(t, u, slices.Concat(dest.args[0], flags)...)
+	s.sent(t, 4<<20, one)
+	two = s.start(t, u, slices.Concat(dest.args[1], flags)...)
+	two.says(t, dest.says)
+	return one, two
+}
+
+// TestShare has two pulls of an image at once. What one fetches the other does not.
+func TestShare(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"Store", "OutputAndRootfs", "TwoOutputs"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, u := startSharing(t), newUser(t)
+			dest := s.destinations(t)[name]
+			one, two := s.begin(t, u, dest)
+			two.wait(t).expect(t, 0, s.im.digest.String())
+			one.wait(t).expect(t, 0, s.im.digest.String())
+			s.expectOnce(t, 0)
+			expectNoPartials(t, u)
+			dest.check(t)
+		})
+	}
+}
+
+// TestShareKilled kills the first of two pulls. The second goes on with what the
+// first has got.
+func TestShareKilled(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"Store", "OutputAndRootfs", "TwoOutputs"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, u := startSharing(t), newUser(t)
+			dest := s.destinations(t)[name]
+			one, two := s.begin(t, u, dest)
+			s.sent(t, 8<<20, two)
+			one.signal(t, syscall.SIGKILL)
+			if res := one.wait(t); res.code != -1 {
+				t.Fatalf("ended before it was killed, with %d\n%s", res.code, res.stderr)
+			}
+			two.wait(t).expect(t, 0, s.im.digest.String())
+			s.expectOnce(t, 1)
+			s.start(t, u, dest.args[0]...).wait(t).expect(t, 0, s.im.digest.String())
+			expectNoPartials(t, u)
+			dest.check(t)
+		})
+	}
+}
+
+// TestShareStopped stops the first of two pulls, which keeps its locks and does
+// nothing. The second does not wait for ever: where it only reads along it fetches
+// the rest itself; of a store, where both would make the same layer, it says who
+// is in the way.
+func TestShareStopped(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"Store", "TwoOutputs"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s, u := startSharing(t), newUser(t)
+			dest := s.destinations(t)[name]
+			one, two := s.begin(t, u, dest, "--stall-timeout=2s")
+			s.sent(t, 8<<20, two)
+			one.signal(t, syscall.SIGSTOP)
+			if name == "Store" {
+				two.wait(t).expect(t, 1, "has given no sign of life", "may have been stopped")
+			} else {
+				two.wait(t).expect(t, 0, s.im.digest.String())
+				s.expectOnce(t, 1)
+			}
+			one.signal(t, syscall.SIGCONT)
+			one.wait(t).expect(t, 0, s.im.digest.String())
+			s.start(t, u, dest.args[1]...).wait(t).expect(t, 0, s.im.digest.String())
+			dest.check(t)
+		})
+	}
+}
