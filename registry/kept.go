@@ -157,7 +157,16 @@ func (k *Kept) Read(p []byte) (int, error) {
 
 func (k *Kept) read(p []byte) (int, error) {
 	ended := false
-	for k.direct == nil {
+	for {
+		if k.direct != nil {
+			n, err := k.direct.read(k.ctx, p)
+			k.fetched.Add(int64(n))
+			if err != io.EOF || k.pos == k.desc.Size {
+				return n, err
+			}
+			k.direct.drop() // what follows is in the file
+			k.direct = nil
+		}
 		if k.pos == k.desc.Size {
 			return 0, io.EOF
 		}
@@ -168,19 +177,21 @@ func (k *Kept) read(p []byte) (int, error) {
 				return n, nil
 			}
 			k.abandon() // a bad disk is no reason to fail
-			break
+			continue
 		}
 		if ended {
 			// The disk is full, say, or belongs to another. It goes without.
-			if !errors.Is(k.failed, errKeep) && k.failed != errSilent {
+			switch {
+			case errors.Is(k.failed, errKeep):
+				k.abandon()
+			case k.failed == errSilent:
+				k.leave()
+				_, k.direct.end = k.file.Missing(k.pos)
+				k.direct.whole = func() { k.direct.end = k.desc.Size }
+			default:
 				return 0, k.failed
 			}
-			if errors.Is(k.failed, errKeep) {
-				k.abandon()
-			} else {
-				k.leave()
-			}
-			break
+			continue
 		}
 		select {
 		case <-k.more:
@@ -190,9 +201,6 @@ func (k *Kept) read(p []byte) (int, error) {
 			return 0, k.ctx.Err()
 		}
 	}
-	n, err := k.direct.read(k.ctx, p)
-	k.fetched.Add(int64(n))
-	return n, err
 }
 
 // abandon removes the file, and leaves it.

@@ -265,22 +265,43 @@ func TestKeepTogether(t *testing.T) {
 	}
 }
 
-// One that has the file and does nothing does not hold up others.
+// One that has the file and does nothing does not hold up others, and what it has
+// got, here and there, is not fetched again.
 func TestKeepSilent(t *testing.T) {
-	s := newScript(t, serveLarge)
-	in := folder(t)
-	f, err := in.Open(descriptor(large).Digest, int64(len(large)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if mine, err := f.Own(); !mine || err != nil {
-		t.Fatal(mine, err)
-	}
-	c := newClient(t, Options{StallTimeout: 50 * time.Millisecond})
-	c.followGrace = 50 * time.Millisecond
-	if n := keepAll(t, c, s.ref(t, ""), in); n != int64(len(large)) {
-		t.Errorf("%d bytes came", n)
+	for _, ranges := range []bool{true, false} {
+		t.Run(fmt.Sprintf("ranges=%v", ranges), func(t *testing.T) {
+			s := newScript(t, func(w http.ResponseWriter, r *http.Request) {
+				if !ranges {
+					r.Header.Del("Range")
+				}
+				serveLarge(w, r)
+			})
+			in := folder(t)
+			f, err := in.Open(descriptor(large).Digest, int64(len(large)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			if mine, err := f.Own(); !mine || err != nil {
+				t.Fatal(mine, err)
+			}
+			for _, part := range [][2]int{{0, 1 << 20}, {3 << 20, 4 << 20}, {len(large) - partial.Block, len(large)}} {
+				// From the beginning of a block.
+				from := part[0] / partial.Block * partial.Block
+				if _, err := f.Writer(int64(from)).Write([]byte(large[from:part[1]])); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want := f.Left()
+			if !ranges {
+				want = int64(len(large)) - 1<<20 // what had not to be skipped
+			}
+			c := newClient(t, Options{StallTimeout: 50 * time.Millisecond})
+			c.followGrace = 50 * time.Millisecond
+			if n := keepAll(t, c, s.ref(t, ""), in); n != want {
+				t.Errorf("%d bytes came, want %d", n, want)
+			}
+		})
 	}
 }
 
