@@ -10,6 +10,8 @@
 //     reader gives io.EOF there and nowhere else. It heals by itself what can
 //     be healed: a lost connection, a stall, an overloaded server. It does not
 //     hash, since its caller does so on the way.
+//   - What [Client.Keep] has fetched stays on disk until the caller discards it:
+//     whoever is killed goes on from there.
 //   - Nothing waits for ever. Each step of a request has a time limit, a body
 //     is given up when no byte came for a while, failures in a row are counted,
 //     and every wait ends with its context.
@@ -24,12 +26,17 @@
 // A registry is a list of hosts (endpoints.go): the mirrors that containerd's
 // hosts.toml (hosts.go) or Docker's daemon.json (daemonjson.go) name, and its
 // own. One after the other is asked; a blob changes hosts in the middle. For
-// each host there is one [http.Transport] with the TLS configuration that
-// Docker would use for it, and for each repository there one session: the ping and the token exchange of go-containerregistry
-// (transport.Wrapper), made once however many requests wait for it, and again
-// when the registry asks for it in mid-pull (session.go). On top of that are
-// plain GETs (request.go), the rules for trying again (retry.go), and the two
-// things to get (manifest.go, blob.go).
+// each host there is one [http.Transport] with the TLS configuration that Docker
+// would use for it, and for each repository there one session: the ping and the
+// token exchange of go-containerregistry (transport.Wrapper), made once however
+// many requests wait for it, and again when the registry asks for it in mid-pull
+// (session.go). On top of that are plain GETs (request.go), bodies with a limit
+// below and above (watch.go, limit.go), and the rules for trying again (retry.go).
+//
+// A part of a blob, or all of it, comes by one connection at a time (part.go), from
+// the host that all parts of the blob are asked of (sources.go). A small blob is one
+// part (blob.go). A large one is a file of package partial that a transfer fills by
+// several connections (transfer.go, slow.go) while it is read (kept.go).
 //
 // # Plain http
 //
