@@ -41,8 +41,8 @@ type Options struct {
 	Keychain authn.Keychain
 	// UserAgent is sent with every request. Default: "fastpull".
 	UserAgent string
-	// StallTimeout is how long a body may bring no byte before it is given up
-	// and asked for again. Default: 30 s.
+	// StallTimeout is how long an answer may take to begin, and a body bring no
+	// byte, before it is given up and asked for again. Default: 30 s.
 	StallTimeout time.Duration
 	// Retries is how many failures in a row, without a byte in between, are
 	// followed by another try, after ever longer pauses. Default: 7, which lasts
