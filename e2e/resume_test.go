@@ -56,20 +56,25 @@ type victim struct {
 	proxy    *faulty.Proxy
 	withheld atomic.Bool // the last layer is, without which the pull cannot end
 	kills    int
+	alone    time.Duration // that a pull takes which nothing holds up
 }
 
 // newVictim takes the arguments of a pull, the last of which is the image in reg.
+// The line to it is thin: if what takes the bytes were what is slow, the kernel's
+// buffers would fill with what is lost by a kill.
 func newVictim(t *testing.T, reg *registry, im image, u *user, seed uint64, args ...string) *victim {
 	t.Helper()
 	v := &victim{user: u, im: im, rng: rand.New(rand.NewPCG(seed, 0))}
 	v.withheld.Store(true)
-	v.proxy = startFaulty(t, reg, faulty.Options{Rate: thinLine, Script: func(r faulty.Request) faulty.Fault {
+	last := len(args) - 1
+	v.alone = fastpull(t, "--rootfs", filepath.Join(t.TempDir(), "rootfs"), reg.addr+"/"+args[last]).expect(t, 0).took
+	rate := min(thinLine, int64(float64(im.bytes())/v.alone.Seconds()/8))
+	v.proxy = startFaulty(t, reg, faulty.Options{Rate: rate, Script: func(r faulty.Request) faulty.Fault {
 		if r.Digest() == im.last().digest.String() && v.withheld.Load() {
 			return faulty.Silence()
 		}
 		return faulty.Fault{}
 	}})
-	last := len(args) - 1
 	v.args = append(slices.Clone(args[:last]), "--connections=8", v.proxy.Addr+"/"+args[last])
 	return v
 }
@@ -82,7 +87,7 @@ func (v *victim) killWhen(t *testing.T, due func(begun time.Time) bool, args ...
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for end := time.Now().Add(30 * time.Second); !due(r.begun) && time.Now().Before(end); {
+		for end := time.Now().Add(time.Minute); !due(r.begun) && time.Now().Before(end); {
 			if r.cmd.Process.Signal(syscall.Signal(0)) != nil {
 				return
 			}
@@ -115,10 +120,10 @@ func (v *victim) killFetching(t *testing.T, n int) {
 
 // killUsing kills it at n moments when all is there but the last layer: while it
 // is extracted, or sent to the Engine.
-func (v *victim) killUsing(t *testing.T, n int, within time.Duration) {
+func (v *victim) killUsing(t *testing.T, n int) {
 	t.Helper()
 	for range n {
-		delay := time.Duration(v.rng.Int64N(int64(within)))
+		delay := time.Duration(v.rng.Int64N(int64(v.alone)))
 		v.killWhen(t, func(begun time.Time) bool { return time.Since(begun) >= delay })
 	}
 }
@@ -150,8 +155,7 @@ func (v *victim) end(t *testing.T) {
 	}
 }
 
-// thinLine is how many bytes a second come to those that are killed: what takes
-// them must not be what is slow, or the kernel's buffers fill with what is lost.
+// thinLine is how many bytes a second come to those that are killed.
 const thinLine = 8 << 20
 
 // TestKillAndResume kills one pull at moments by chance, all over it, and starts
@@ -172,7 +176,7 @@ func TestKillAndResume(t *testing.T) {
 		v := newVictim(t, reg, im, newUser(t), seed, "--store", store, "store:tag")
 		begun := time.Now()
 		v.killFetching(t, 36)
-		v.killUsing(t, 14, 500*time.Millisecond)
+		v.killUsing(t, 14)
 		t.Logf("%d kills at the commits", v.killCommitting(t, store))
 		v.end(t)
 		expectClean(t, store)
@@ -188,7 +192,7 @@ func TestKillAndResume(t *testing.T) {
 		dir := t.TempDir()
 		v := newVictim(t, reg, im, newUser(t), seed, "-o", filepath.Join(dir, "out.tar"), "output:tag")
 		v.killFetching(t, 10)
-		v.killUsing(t, 5, 500*time.Millisecond)
+		v.killUsing(t, 5)
 		v.end(t)
 		expectNoPartials(t, v.user)
 		if left := names(t, dir); len(left) != 1 {
@@ -205,7 +209,7 @@ func TestKillAndResume(t *testing.T) {
 		d := startDockerd(t, dockerdOptions{})
 		v := newVictim(t, reg, im, d.user(t), seed, "--load", "load:tag")
 		v.killFetching(t, 10)
-		v.killUsing(t, 5, 500*time.Millisecond)
+		v.killUsing(t, 5)
 		v.end(t)
 		expectNoPartials(t, v.user)
 		expectLoaded(t, d, v.args[len(v.args)-1], im)
