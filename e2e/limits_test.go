@@ -1,0 +1,150 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"math"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fastpull/fastpull/internal/faulty"
+)
+
+// TestLimitRate looks at the line for some seconds: as much comes as the user has
+// said, however many connections there are.
+func TestLimitRate(t *testing.T) {
+	t.Parallel()
+	reg := startRegistry(t, registryOptions{})
+	im := makeImage(t, imageSpec{layers: []layer{noiseLayer(t, 16<<20, 1), noiseLayer(t, 14<<20, 2)}})
+	reg.push(t, "img:tag", im)
+	for _, tc := range []struct {
+		flag        string
+		rate        float64
+		connections int
+	}{{"1MiB", 1 << 20, 1}, {"2M", 2e6, 4}, {"1500k", 1.5e6, 16}} {
+		t.Run(fmt.Sprintf("%s/%d", tc.flag, tc.connections), func(t *testing.T) {
+			t.Parallel()
+			p := startFaulty(t, reg, faulty.Options{})
+			u := newUser(t)
+			r := u.start(t, "--rootfs", filepath.Join(t.TempDir(), "rootfs"), "--no-resume", "--limit-rate="+tc.flag,
+				fmt.Sprint("--connections=", tc.connections), p.Addr+"/img:tag")
+			// What the kernel's buffers take has been sent when the second begins.
+			const look = 4 * time.Second
+			if !eventually(20*time.Second, func() bool { return p.SentInAll() > 0 }) {
+				t.Fatalf("nothing was sent\n%s", r.err.String())
+			}
+			time.Sleep(time.Second)
+			begun, before := time.Now(), p.SentInAll()
+			time.Sleep(look)
+			rate := float64(p.SentInAll()-before) / time.Since(begun).Seconds()
+			r.cmd.Process.Kill()
+			r.wait(t)
+			t.Logf("%.0f bytes a second, %.0f %% of the limit", rate, 100*rate/tc.rate)
+			if math.Abs(rate/tc.rate-1) > 0.15 {
+				t.Errorf("%.0f bytes a second were sent, the limit is %.0f", rate, tc.rate)
+			}
+		})
+	}
+}
+
+// TestLimitRateToTheEnd: on the whole it does not take longer than the limit says,
+// nor less.
+func TestLimitRateToTheEnd(t *testing.T) {
+	t.Parallel()
+	const rate = 3 << 20
+	reg := startRegistry(t, registryOptions{})
+	im := makeImage(t, imageSpec{layers: []layer{noiseLayer(t, 8<<20, 1), noiseLayer(t, 3<<20, 2), noiseLayer(t, 300<<10, 3)}})
+	ref := reg.push(t, "img:tag", im)
+	res := fastpull(t, "--rootfs", filepath.Join(t.TempDir(), "rootfs"), "--limit-rate=3MiB", ref).expect(t, 0)
+	want := float64(im.bytes()) / rate
+	if got := res.took.Seconds(); got < 0.85*want || got > 1.15*want+1 {
+		t.Errorf("took %.1f s, want %.1f", got, want)
+	}
+}
+
+// TestConnections: there are never more requests at a time than the user has said,
+// of all layers together, and not one at a time only where more are allowed.
+func TestConnections(t *testing.T) {
+	t.Parallel()
+	reg := startRegistry(t, registryOptions{})
+	im := resumeImage(t, 16<<20, 12<<20, 6<<20, 3<<20)
+	reg.push(t, "img:tag", im)
+	for _, tc := range []struct{ limit, least int }{{1, 1}, {2, 2}, {3, 3}, {5, 4}, {16, 8}} {
+		for _, h2 := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%d/h2=%v", tc.limit, h2), func(t *testing.T) {
+				t.Parallel()
+				o := faulty.Options{TLS: h2, HTTP2: h2, Rate: 3 * thinLine}
+				p := startFaulty(t, reg, o)
+				args := []string{"--rootfs", filepath.Join(t.TempDir(), "rootfs"), fmt.Sprint("--connections=", tc.limit), p.Addr + "/img:tag"}
+				if h2 {
+					args = append(args, "--insecure-skip-tls-verify")
+				}
+				newUser(t).fastpull(t, args...).expect(t, 0, im.digest.String())
+				t.Logf("%d requests at a time, at most", p.Busiest())
+				if n := p.Busiest(); n > tc.limit || n < tc.least {
+					t.Errorf("%d requests at a time, want %d to %d", n, tc.least, tc.limit)
+				}
+				if sent := p.SentInAll(); sent != im.bytes() {
+					t.Errorf("%d bytes were sent of an image of %d", sent, im.bytes())
+				}
+			})
+		}
+	}
+}
+
+// TestChunkSize: a large blob is asked for in ranges of that size. They become
+// smaller towards its end, but not smaller than a mebibyte, unless it is the end.
+func TestChunkSize(t *testing.T) {
+	t.Parallel()
+	const size, mebi = 24 << 20, 1 << 20
+	reg := startRegistry(t, registryOptions{})
+	im := makeImage(t, imageSpec{layers: []layer{noiseLayer(t, size, 1)}})
+	reg.push(t, "img:tag", im)
+	big := im.layers[0]
+	for _, tc := range []struct {
+		flag        string
+		connections int
+		chunk       int64 // 0 if one connection brings all of it
+	}{
+		{"1MiB", 4, mebi}, {"2MiB", 8, 2 * mebi}, {"4MiB", 8, 4 * mebi}, {"4MiB", 2, 0}, {"64MiB", 8, 0},
+	} {
+		t.Run(fmt.Sprintf("%s/%d", tc.flag, tc.connections), func(t *testing.T) {
+			t.Parallel()
+			var mu sync.Mutex
+			var asked []faulty.Request
+			p := startFaulty(t, reg, faulty.Options{Rate: 3 * thinLine, Script: func(r faulty.Request) faulty.Fault {
+				mu.Lock()
+				defer mu.Unlock()
+				if r.Digest() == big.digest.String() {
+					asked = append(asked, r)
+				}
+				return faulty.Fault{}
+			}})
+			newUser(t).fastpull(t, "--rootfs", filepath.Join(t.TempDir(), "rootfs"), "--chunk-size="+tc.flag,
+				fmt.Sprint("--connections=", tc.connections), p.Addr+"/img:tag").expect(t, 0)
+			mu.Lock()
+			defer mu.Unlock()
+			end := int64(len(big.packed))
+			if tc.chunk == 0 {
+				if len(asked) != 1 || asked[0].Ranged {
+					t.Errorf("asked for %+v, want all at once", asked)
+				}
+				return
+			}
+			var all int64
+			for i, r := range asked {
+				n := r.Last - r.First + 1
+				all += n
+				if i == 0 && n != tc.chunk || n > tc.chunk+mebi/2 || n < mebi && r.Last != end-1 {
+					t.Errorf("request %d is for bytes %d-%d, which are %d", i, r.First, r.Last, n)
+				}
+			}
+			if all != end {
+				t.Errorf("asked for %d bytes of a blob of %d, in %d requests", all, end, len(asked))
+			}
+		})
+	}
+}
