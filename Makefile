@@ -35,7 +35,7 @@ unit: ## unit tests, with the race detector (some need root)
 	$(ROOT) env CGO_ENABLED=1 $(GO) test -race ./...
 
 e2e: ## the program against a real registry and a real dockerd (needs root)
-	$(ROOT) $(GO) test -tags e2e -timeout 20m -count=1 ./e2e/... ./daemon
+	$(ROOT) $(GO) test -tags e2e -timeout 20m -count=1 -parallel 4 ./e2e/... ./daemon
 
 lint: ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { echo 'not gofmt:'; gofmt -l .; exit 1; }
