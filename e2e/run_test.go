@@ -87,7 +87,7 @@ func (u *user) start(t *testing.T, args ...string) *running {
 	r.cmd = u.command(ctx, programs.fastpull, args...)
 	r.cmd.Stdin = strings.NewReader(u.stdin)
 	r.cmd.Stdout, r.cmd.Stderr = &r.out, &r.err
-	r.cmd.WaitDelay = time.Second
+	r.cmd.WaitDelay = 10 * time.Second
 	if err := r.cmd.Start(); err != nil {
 		t.Fatalf("start fastpull: %v", err)
 	}

@@ -160,14 +160,15 @@ func (x *exchange) write(p []byte) {
 }
 
 // send sends p and counts it, beforehand, so that a client never has more than
-// was counted.
+// was counted. It stays counted when the write fails: over HTTP/2 a client that has
+// all it wants leaves before it is told that this was the end, and then what it got
+// is not known.
 func (x *exchange) send(p []byte) {
 	x.count(len(p))
 	if x.left -= int64(len(p)); x.left == 0 {
 		x.ended() // beforehand, too, as the client is done with the last byte
 	}
-	if n, err := x.w.Write(p); err != nil {
-		x.count(n - len(p))
+	if _, err := x.w.Write(p); err != nil {
 		x.abort()
 	}
 }
