@@ -99,11 +99,9 @@ func Run(ctx context.Context, o Options) (_ *Summary, err error) {
 	if err != nil {
 		return &Summary{Images: []Result{}}, err
 	}
-	switch {
-	case o.DryRun: // it only looks
-	case dest.Kind == Store:
+	if dest.Kind == Store {
 		r.keepIn(PartialDir(dest.path))
-	default:
+	} else {
 		r.keepIn(o.CacheDir)
 	}
 	if o.Chosen != nil {
