@@ -34,7 +34,7 @@ func TestKill9(t *testing.T) {
 		store := filepath.Join(t.TempDir(), "store")
 		for _, limit := range []int64{100 << 10, 2 << 20, 5 << 20, 8 << 20} {
 			g.arm(limit)
-			r := newUser(t).start(t, "--store", store, ref)
+			r := newUser(t).start(t, "--no-resume", "--store", store, ref) // else less and less is to come
 			g.hold(t, &r.err)
 			r.signal(t, syscall.SIGKILL)
 			r.wait(t)
