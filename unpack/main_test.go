@@ -29,10 +29,12 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+const byComponents = "by components"
+
 // ways are what can keep openat2(2) from being used. This binary runs with the
 // kernel's, if it has one.
 var ways = map[string]func() error{
-	"by components":      func() error { noOpenat2.Store(true); return nil },
+	byComponents:         func() error { noOpenat2.Store(true); return nil },
 	"filter with ENOSYS": func() error { return refuse(unix.SYS_OPENAT2, unix.ENOSYS) },
 	"filter with EPERM":  func() error { return refuse(unix.SYS_OPENAT2, unix.EPERM) },
 }

@@ -1,0 +1,5 @@
+//go:build race
+
+package unpack
+
+func init() { raced = true }
