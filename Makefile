@@ -11,7 +11,7 @@ FUZZTIME   ?= 10m
 # What end-to-end tests need beside Go, as Debian calls it. The race detector
 # needs a C compiler.
 PACKAGES    = docker.io docker-registry pigz gcc libc6-dev e2fsprogs strace debootstrap \
-              debian-archive-keyring umoci
+              debian-archive-keyring umoci isal libdeflate-tools zopfli 7zip
 
 # End-to-end tests start daemons and mount things.
 ROOT       := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo --preserve-env=PATH,HOME,GOPATH,GOCACHE,GOPROXY,GOFLAGS,CI')
@@ -36,14 +36,14 @@ unit: ## unit tests, with the race detector (some need root)
 	$(ROOT) $(GO) test -run TestOtherWays ./unpack
 
 e2e: ## the program against a real registry and a real dockerd (needs root)
-	$(ROOT) $(GO) test -tags e2e -timeout 20m -count=1 -parallel 4 ./e2e/... ./daemon
+	$(ROOT) $(GO) test -tags e2e -timeout 20m -count=1 -parallel 4 ./e2e/... ./daemon ./inflate
 
 lint: ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { echo 'not gofmt:'; gofmt -l .; exit 1; }
 	$(GO) vet ./...
-	$(GO) vet -tags e2e ./e2e/... ./daemon
+	$(GO) vet -tags e2e ./e2e/... ./daemon ./inflate
 	$(GO) run $(STATICCHECK) ./...
-	$(GO) run $(STATICCHECK) -tags e2e ./e2e/... ./daemon
+	$(GO) run $(STATICCHECK) -tags e2e ./e2e/... ./daemon ./inflate
 	cd e2e/bench/peers && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./...
 
 deps: ## install the Debian packages that tests need, where they are missing

@@ -1,0 +1,60 @@
+package inflate
+
+// lane is what decoding the symbols of a block works on. Two loops do it, which
+// decode the same: one with unsafe, where that is known to work, and a safe one.
+//
+// Neither looks, within a turn, whether there is input and room for output: both
+// are there, since the slices go on behind the limits.
+type lane struct {
+	in  []byte // at least inSlack bytes longer than the limit
+	pos int    // the next byte to go into buf
+	buf uint64
+	n   uint // bits in buf that count
+
+	out  []byte // at least outSlack bytes longer than the limit
+	w    int    // the next byte to be written
+	base int    // the first byte that distances may reach
+
+	lit  *litTable
+	dist *distTable
+}
+
+const (
+	// The loops take less than this of the input into buf before their first
+	// turn.
+	inAhead = 8
+	// A turn reads less of the input than this, from where it began.
+	inSlack = 32
+	// A turn writes at most two literals, or one and a match of 258 bytes, and
+	// 31 bytes too many.
+	outSlack = 512
+)
+
+// status is why a loop ended.
+type status int
+
+const (
+	atLimit   status = iota // of the input or the output
+	atEnd                   // of the block
+	badCode                 // bits that are no code
+	badWindow               // a distance before the first byte
+)
+
+// run decodes symbols, turn by turn, as long as the input has not reached inLimit
+// and the output is not behind outLimit. What a turn looks ahead is given back:
+// pos is where the last symbol has ended, at most inSlack behind inLimit, and buf
+// has the 7 bits or less that are left of the byte before it.
+//
+// There is at least one turn if inLimit is inAhead behind pos and w is not behind
+// outLimit, and only one if w is outLimit.
+func (l *lane) run(inLimit, outLimit int) status {
+	if len(l.in)-inSlack < max(inLimit, l.pos) || len(l.out)-outSlack < max(outLimit, l.w) ||
+		min(inLimit, outLimit, l.pos, l.base) < 0 || l.w < l.base {
+		panic("inflate: no slack") // which no input can bring about
+	}
+	st := loop(l, inLimit, outLimit)
+	l.pos -= int(l.n >> 3)
+	l.n &= 7
+	l.buf &= 1<<l.n - 1
+	return st
+}

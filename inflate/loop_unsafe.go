@@ -1,0 +1,161 @@
+//go:build !purego && (amd64 || arm64 || ppc64le)
+
+package inflate
+
+import "unsafe"
+
+// loop is what [lane.run] runs.
+var loop = (*lane).unsafeLoop
+
+// unsafeLoop is the loop of [lane.run] with pointers in place of indices. It is
+// the only code of this package that uses unsafe. Its machines are those that
+// have the lowest byte first and load from any address.
+//
+// Why each access is within its slice: run has made sure that a turn begins with
+// inSlack bytes of input and outSlack of output behind the pointers, or more, and
+// lane says that no turn needs as much. A match begins at base or behind it. The
+// tables are arrays, and indexed by masked numbers only.
+func (l *lane) unsafeLoop(inLimit, outLimit int) status {
+	in := unsafe.Pointer(&l.in[l.pos])
+	inEnd := uintptr(unsafe.Pointer(&l.in[inLimit]))
+	out := unsafe.Pointer(&l.out[l.w])
+	outEnd := uintptr(unsafe.Pointer(&l.out[outLimit]))
+	base := uintptr(unsafe.Pointer(&l.out[l.base]))
+	lit, dist := l.lit, l.dist
+	buf, n := l.buf, uint64(l.n)
+	st := atLimit
+
+	buf |= *(*uint64)(in) << (n & 63)
+	in = unsafe.Add(in, ^n>>3&7)
+	n |= 56
+	e := lit[buf&(1<<litBits-1)]
+	for uintptr(in) < inEnd && uintptr(out) <= outEnd {
+		if e&entryLit != 0 {
+			*(*uint8)(out) = uint8(e >> entryCodeAt)
+			out = unsafe.Add(out, 1)
+			buf >>= e & 63
+			n -= uint64(e)
+			e = lit[buf&(1<<litBits-1)]
+			if e&entryLit != 0 {
+				*(*uint8)(out) = uint8(e >> entryCodeAt)
+				out = unsafe.Add(out, 1)
+				buf >>= e & 63
+				n -= uint64(e)
+				buf |= *(*uint64)(in) << (n & 63)
+				in = unsafe.Add(in, ^n>>3&7)
+				n |= 56
+				e = lit[buf&(1<<litBits-1)]
+				continue
+			}
+			buf |= *(*uint64)(in) << (n & 63)
+			in = unsafe.Add(in, ^n>>3&7)
+			n |= 56
+		}
+
+		saved := buf
+		buf >>= e & 63
+		n -= uint64(e)
+		if e&entrySpecial != 0 {
+			if e&(entryEnd|entryBad) == 0 {
+				e = lit[(uint64(e>>entryBaseAt)+buf&(1<<(e>>entryCodeAt&15)-1))&(litSize-1)]
+				saved = buf
+				buf >>= e & 63
+				n -= uint64(e)
+				if e&entryLit != 0 {
+					*(*uint8)(out) = uint8(e >> entryCodeAt)
+					out = unsafe.Add(out, 1)
+					buf |= *(*uint64)(in) << (n & 63)
+					in = unsafe.Add(in, ^n>>3&7)
+					n |= 56
+					e = lit[buf&(1<<litBits-1)]
+					continue
+				}
+			}
+			if e&entryEnd != 0 {
+				st = atEnd
+				break
+			}
+			if e&entryBad != 0 {
+				st = badCode
+				break
+			}
+		}
+		length := uintptr(e>>entryBaseAt) + uintptr(saved&^(^uint64(0)<<(e&63))>>(e>>entryCodeAt&63))
+
+		d := dist[buf&(1<<distBits-1)]
+		if d&entrySpecial != 0 {
+			if d&entryBad == 0 {
+				buf >>= distBits
+				n -= distBits
+				d = dist[(uint64(d>>entryBaseAt)+buf&(1<<(d>>entryCodeAt&15)-1))&(distSize-1)]
+			}
+			if d&entryBad != 0 {
+				n -= uint64(d)
+				st = badCode
+				break
+			}
+		}
+		saved = buf
+		buf >>= d & 63
+		n -= uint64(d)
+		distance := uintptr(d>>entryBaseAt) + uintptr(saved&^(^uint64(0)<<(d&63))>>(d>>entryCodeAt&63))
+
+		buf |= *(*uint64)(in) << (n & 63)
+		in = unsafe.Add(in, ^n>>3&7)
+		n |= 56
+		e = lit[buf&(1<<litBits-1)]
+
+		if distance > uintptr(out)-base {
+			st = badWindow
+			break
+		}
+		from := unsafe.Add(out, -int(distance))
+		to := out
+		out = unsafe.Add(out, length)
+		switch {
+		case distance >= 16:
+			*(*[16]byte)(to) = *(*[16]byte)(from)
+			*(*[16]byte)(unsafe.Add(to, 16)) = *(*[16]byte)(unsafe.Add(from, 16))
+			for length > 32 {
+				from, to = unsafe.Add(from, 32), unsafe.Add(to, 32)
+				*(*[16]byte)(to) = *(*[16]byte)(from)
+				*(*[16]byte)(unsafe.Add(to, 16)) = *(*[16]byte)(unsafe.Add(from, 16))
+				length -= 32
+			}
+		case distance >= 8:
+			for {
+				*(*uint64)(to) = *(*uint64)(from)
+				if length <= 8 {
+					break
+				}
+				from, to = unsafe.Add(from, 8), unsafe.Add(to, 8)
+				length -= 8
+			}
+		case distance == 1:
+			v := uint64(*(*uint8)(from)) * 0x0101010101010101
+			for {
+				*(*uint64)(to) = v
+				if length <= 8 {
+					break
+				}
+				to = unsafe.Add(to, 8)
+				length -= 8
+			}
+		default:
+			// The first distance bytes of a word are right, and then it
+			// goes on with these.
+			for {
+				*(*uint64)(to) = *(*uint64)(from)
+				if length <= distance {
+					break
+				}
+				from, to = unsafe.Add(from, distance), unsafe.Add(to, distance)
+				length -= distance
+			}
+		}
+	}
+	l.pos = int(uintptr(in) - uintptr(unsafe.Pointer(&l.in[0])))
+	l.w = int(uintptr(out) - uintptr(unsafe.Pointer(&l.out[0])))
+	l.buf, l.n = buf, uint(n&63)
+	return st
+}

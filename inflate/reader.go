@@ -1,0 +1,125 @@
+package inflate
+
+import "io"
+
+// Options say what a [Reader] reads. The zero value is for files as gzip takes
+// them.
+type Options struct {
+	// Raw is for DEFLATE streams without gzip's header and checksum (RFC 1951).
+	// They end with their last block: what follows is not looked at.
+	Raw bool
+	// Tail says what may follow the last member of a gzip stream.
+	Tail Tail
+}
+
+// Tail is what may follow the last member of a gzip stream.
+type Tail int
+
+const (
+	// PaddedTail allows zeroes, which programs leave that write whole blocks of
+	// a device. Anything else is [ErrJunk].
+	PaddedTail Tail = iota
+	// NoTail allows nothing: zeroes are [ErrPadding].
+	NoTail
+	// IgnoreTail allows anything. What cannot be a member ends the stream, and
+	// what is behind it is not looked at.
+	IgnoreTail
+)
+
+// Reader decodes a gzip stream of any number of members. It is not for several
+// goroutines at once.
+type Reader struct {
+	d    *decoder
+	o    Options
+	rest []byte // of what next has returned, for Read
+}
+
+var (
+	_ io.ReadCloser = (*Reader)(nil)
+	_ io.WriterTo   = (*Reader)(nil)
+)
+
+// NewReader returns a Reader of r. It reads nothing yet.
+func NewReader(r io.Reader, o Options) *Reader {
+	z := &Reader{o: o}
+	z.Reset(r)
+	return z
+}
+
+// Reset has z begin anew with r, with the same options, as if it were new. It may
+// be called after Close.
+func (z *Reader) Reset(r io.Reader) {
+	if z.d == nil {
+		z.d = decoders.Get().(*decoder)
+	}
+	z.d.reset(r, z.o)
+	z.rest = nil
+}
+
+// Next returns the bytes that come next, some 128 KiB at most, without a copy:
+// they are valid until the next call of any method. It waits for input only when
+// it has no bytes to return. At the end of the stream, when all checksums were
+// right, the error is [io.EOF].
+//
+// Bytes are returned before their member's checksum was seen. With an error
+// there are none.
+func (z *Reader) Next() ([]byte, error) {
+	if p := z.rest; len(p) > 0 {
+		z.rest = nil
+		return p, nil
+	}
+	if z.d == nil {
+		return nil, errClosed
+	}
+	return z.d.next()
+}
+
+// Read is that of [io.Reader].
+func (z *Reader) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if len(z.rest) == 0 {
+		var err error
+		if z.rest, err = z.Next(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, z.rest)
+	z.rest = z.rest[n:]
+	return n, nil
+}
+
+// WriteTo writes all that is left to w, in pieces as Next returns them.
+func (z *Reader) WriteTo(w io.Writer) (n int64, err error) {
+	for {
+		p, err := z.Next()
+		if err == io.EOF {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+		m, err := w.Write(p)
+		n += int64(m)
+		if err == nil && m < len(p) {
+			err = io.ErrShortWrite
+		}
+		if err != nil {
+			return n, err
+		}
+	}
+}
+
+// Close gives the buffers back for another Reader, and what Next has returned with
+// them. It does not close the reader that the input comes from. After it, only
+// Reset may follow.
+func (z *Reader) Close() error {
+	if d := z.d; d != nil {
+		d.r = nil
+		d.err, d.readErr = nil, nil
+		z.d, z.rest = nil, nil
+		decoders.Put(d)
+	}
+	return nil
+}
