@@ -15,6 +15,8 @@ type entrant struct {
 	image *testImage // or
 	tar   *testTar
 	turn  func(ctx context.Context, d *disk) (figures, error)
+
+	diskless bool // turn gets no disk
 }
 
 // contest is several entrants and what they have come to.
@@ -41,6 +43,7 @@ type bench struct {
 	builds  []fastpull
 	untars  []fastpull // builds of untar
 	peers   string     // the program, when it was built
+	gunzip  string     // this one too
 	against []string   // names of others
 	cache   string
 	temp    string
@@ -61,16 +64,23 @@ const (
 	umoci      = "umoci"
 )
 
-var others = []string{docker, ctr, tarProgram, goArchive, umoci}
+var others = []string{docker, ctr, tarProgram, goArchive, umoci, igzip, libdeflate, pigz, klauspost, pgzip, stdlib}
 
 // contestNames are all there are, in the order in which they are held.
 var contestNames = []string{
 	"store/multi", "store/one", "load/multi", "again/multi", "memory",
 	"files/share", "files/go", "files/libs", "files/python", "files/empty",
+	"gzip/share", "gzip/go", "gzip/libs", "gzip/python",
 }
 
 // ofFiles tells the contests that extract a plain tar, which pull nothing.
 func ofFiles(name string) bool { return filepath.Dir(name) == "files" }
+
+// ofGzip tells those that decode a gzip file.
+func ofGzip(name string) bool { return filepath.Dir(name) == "gzip" }
+
+// ofImages tells those that pull images.
+func ofImages(name string) bool { return !ofFiles(name) && !ofGzip(name) }
 
 // matching are the names that match, of all contests or of those of files.
 func matching(match *regexp.Regexp, files bool) []string {
@@ -99,6 +109,8 @@ func (b *bench) contests(ctx context.Context, names []string) ([]*contest, error
 				c.metric = peakSize
 			}
 			err = b.filesContest(ctx, c, kind)
+		case "gzip":
+			err = b.gzipContest(ctx, c, kind)
 		default:
 			c.metric = peakSize
 			err = b.forBuilds(ctx, c, b.toStore, multi, double)
@@ -176,8 +188,13 @@ func (b *bench) hold(ctx context.Context, c *contest) error {
 	return nil
 }
 
-// turn gives an entrant a new disk and a limited time.
+// turn gives an entrant a new disk, if it wants one, and a limited time.
 func (b *bench) turn(ctx context.Context, e entrant) (f figures, err error) {
+	if e.diskless {
+		ctx, cancel := b.limited(ctx)
+		defer cancel()
+		return e.turn(ctx, nil)
+	}
 	err = b.onDisk(ctx, e.subject(), func(ctx context.Context, d *disk) (err error) {
 		f, err = e.turn(ctx, d)
 		return err
@@ -201,7 +218,7 @@ func (e entrant) subject() subject {
 
 // onDisk does something on a new disk that has room for s, in a limited time.
 func (b *bench) onDisk(ctx context.Context, s subject, do func(context.Context, *disk) error) (err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, b.limit, fmt.Errorf("not done after %v", b.limit))
+	ctx, cancel := b.limited(ctx)
 	defer cancel()
 	if err := enoughMemory(s); err != nil {
 		return err
@@ -216,6 +233,11 @@ func (b *bench) onDisk(ctx context.Context, s subject, do func(context.Context, 
 		}
 	}()
 	return do(ctx, d)
+}
+
+// limited ends what takes too long.
+func (b *bench) limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, b.limit, fmt.Errorf("not done after %v", b.limit))
 }
 
 // enoughMemory refuses to begin what the disk in memory has no room for: an

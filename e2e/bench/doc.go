@@ -1,7 +1,8 @@
 // Command bench measures fastpull against what else pulls images: docker pull,
 // containerd, docker load, and other builds of fastpull; and its extraction
 // against tar and what extracts layers elsewhere. It needs root, and Debian's
-// packages docker.io, docker-registry, pigz, e2fsprogs and strace.
+// packages docker.io, docker-registry, pigz, e2fsprogs and strace, and for gzip/
+// isal and libdeflate-tools.
 //
 //	go run ./e2e/bench -fastpull ./fastpull
 //	go run ./e2e/bench -fastpull ./old,./new -against none -run store
@@ -19,6 +20,10 @@
 //	                        umoci's UnpackLayer
 //	files/python            the same with a tree of 100,000 small files
 //	files/empty             the peak with a million empty files, against tar -x
+//	gzip/share, go, libs    decoding what the standard library has compressed, with
+//	                        package inflate, against igzip, libdeflate-gunzip,
+//	                        unpigz, and the libraries klauspost, pgzip and stdlib
+//	gzip/python             the same with what pigz has compressed
 //
 // The images and tars are made of directories of this machine, once, and kept
 // with the registry in the cache folder; deleting it makes them anew. The trees
@@ -29,6 +34,10 @@
 // hashes the bytes for the diffID. The others write the files. With -syscalls
 // each runs under strace, which counts its calls; those that only wait (futex,
 // nanosleep) are more than without strace.
+//
+// In gzip/ all run on one core, from a file in the page cache to /dev/null, and
+// what each of them decodes is hashed once, before the rounds. libdeflate-gunzip
+// keeps all of its output in memory, which the others do not have to pay for.
 //
 // # How
 //
@@ -52,6 +61,7 @@
 // turn's measuring. fastpull.go, engine.go and containerd.go are the entrants;
 // images.go, registry.go and accesslog.go the source. files.go has the
 // extractors, tars.go and tree.go their tars, syscalls.go what strace counts;
-// untar and the module peers are programs that tools.go builds. disk.go, server.go,
+// gzip.go those who decode. untar, gunzip and the module peers are programs that
+// tools.go builds. disk.go, server.go,
 // process.go and machine.go the ground. stats.go and report.go tell.
 package main

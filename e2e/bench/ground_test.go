@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"slices"
@@ -60,11 +61,11 @@ func TestMemory(t *testing.T) {
 }
 
 func TestCommand(t *testing.T) {
-	out, u, err := command{"/bin/sh", []string{"-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; echo $X; echo no >&2"}, []string{"X=yes"}}.run(t.Context())
+	out, u, err := command{"/bin/sh", []string{"-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; echo $X; echo no >&2"}, []string{"X=yes"}, nil}.run(t.Context())
 	if err != nil || out != "yes" || u.cpu <= 0 || u.peak < 100<<10 {
 		t.Errorf("%q, %+v, %v", out, u, err)
 	}
-	_, _, err = command{"/bin/sh", []string{"-c", "echo why >&2; exit 7"}, nil}.run(t.Context())
+	_, _, err = command{"/bin/sh", []string{"-c", "echo why >&2; exit 7"}, nil, nil}.run(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "exit status 7\n\twhy") {
 		t.Errorf("got %v", err)
 	}
@@ -181,5 +182,20 @@ func TestMountsBelow(t *testing.T) {
 	got := mountsBelow([]byte(info), "/tmp/x/disk")
 	if want := []string{"/tmp/x/disk/docker/overlay2", "/tmp/x/disk"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestCommandOutput has what a program prints go where it is wanted.
+func TestCommandOutput(t *testing.T) {
+	var b bytes.Buffer
+	for _, c := range []struct {
+		to                  io.Writer
+		returned, elsewhere string
+	}{{nil, "text", ""}, {&b, "", "text"}, {io.Discard, "", ""}} {
+		b.Reset()
+		out, _, err := command{program: "/bin/echo", args: []string{"-n", "text"}, out: c.to}.run(t.Context())
+		if err != nil || out != c.returned || b.String() != c.elsewhere {
+			t.Errorf("%T: %q, %q, %v", c.to, out, b.String(), err)
+		}
 	}
 }

@@ -95,7 +95,7 @@ func (o options) run(ctx context.Context, stdout, stderr io.Writer) (err error) 
 	if len(names) == 0 {
 		return fault.New(fault.Usage, "-run %s: there are %s", o.match, strings.Join(matching(regexp.MustCompile("."), o.syscalls), ", "))
 	}
-	pulls := slices.ContainsFunc(names, func(name string) bool { return !ofFiles(name) })
+	pulls := slices.ContainsFunc(names, ofImages)
 	if b.against, err = parseAgainst(o.against); err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,7 +25,8 @@ type usage struct {
 type command struct {
 	program string
 	args    []string
-	env     []string // added to ours
+	env     []string  // added to ours
+	out     io.Writer // for what it prints; nil is to have it returned
 }
 
 // run runs it and returns what it printed on standard output. When ctx ends it is
@@ -34,6 +36,13 @@ func (c command) run(ctx context.Context) (stdout string, u usage, err error) {
 	cmd := exec.CommandContext(ctx, c.program, c.args...)
 	cmd.Env = append(os.Environ(), c.env...)
 	cmd.Stdout, cmd.Stderr = &out, &errs
+	switch c.out {
+	case nil:
+	case io.Discard:
+		cmd.Stdout = nil // /dev/null, and not a pipe that somebody has to read
+	default:
+		cmd.Stdout = c.out
+	}
 	// Ctrl-C at the terminal is for this process alone, which ends the others
 	// in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}

@@ -47,7 +47,7 @@ func (c *contest) printTable(w io.Writer) error {
 		return nil
 	}
 	columns := columns
-	if !ofFiles(c.name) {
+	if ofImages(c.name) {
 		columns = slices.Concat(columns, pullColumns)
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)

@@ -8,11 +8,11 @@ import (
 	"github.com/fastpull/fastpull/fault"
 )
 
-// Where the programs are that extract a plain tar. The peers are a module of
-// their own, in a folder beside untar.
+// Where the programs are that extract a plain tar. gunzip is in a folder beside
+// untar, and so are the peers, a module of their own.
 const untarPackage = "github.com/fastpull/fastpull/e2e/bench/untar"
 
-// build builds one of them, untar or peers, into the cache.
+// build builds one of them into the cache: untar, peers or gunzip.
 func (b *bench) build(ctx context.Context, name string) (program string, err error) {
 	untar, _, err := command{program: "go", args: []string{"list", "-f", "{{.Dir}}", untarPackage}}.run(ctx)
 	if err != nil {
