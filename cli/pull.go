@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,7 +22,11 @@ import (
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/pull"
 	"github.com/fastpull/fastpull/registry"
+	"github.com/fastpull/fastpull/unpack"
 )
+
+// gzipVariable has the default of --gzip.
+const gzipVariable = "FASTPULL_GZIP"
 
 // pullFlags are the flags of pull.
 type pullFlags struct {
@@ -31,6 +36,7 @@ type pullFlags struct {
 	keepGoing             bool
 	platform              string
 	jobs                  int
+	gzip                  string
 	progress              string
 	json                  bool
 	tempDir               string
@@ -59,6 +65,8 @@ func newPull(s Streams) *cobra.Command {
 	fl.BoolVar(&f.keepGoing, "keep-going", false, "pull the other images when one fails; the exit code still tells")
 	fl.StringVar(&f.platform, "platform", "", "choose `OS/ARCH[/VARIANT]` of a multi-platform image\n(default: the Engine's, or this machine's)")
 	fl.IntVar(&f.jobs, "jobs", 0, "work on `N` layers at a time (default: cores + 1, at least 4)")
+	fl.StringVar(&f.gzip, "gzip", cmp.Or(os.Getenv(gzipVariable), string(unpack.GzipAuto)), "decode gzip with auto, serial or pgzip; they differ in speed only\n(default: $"+gzipVariable+", or auto)")
+	fl.Lookup("gzip").DefValue = ""
 	fl.BoolVar(&f.noSync, "no-sync", false, "do not wait until everything is on the disk: after a power failure\nimages can be damaged, as Docker's can")
 	fl.StringVar(&f.tempDir, "temp-dir", "", "keep layers on their way to the Engine in `DIR` (default: $TMPDIR or /var/tmp)")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "say what would be fetched, from where, and fetch nothing")
@@ -92,6 +100,12 @@ func (f *pullFlags) run(cmd *cobra.Command, s Streams, names []string) (err erro
 	}
 	if cmd.Flags().Changed("jobs") && f.jobs < 1 {
 		return fault.New(fault.Usage, "--jobs %d: at least one layer has to be worked on", f.jobs)
+	}
+	if o.Gzip, err = unpack.ParseGzip(f.gzip); err != nil {
+		if !cmd.Flags().Changed("gzip") {
+			err = fmt.Errorf("$%s: %w", gzipVariable, err)
+		}
+		return err
 	}
 	if f.platform != "" {
 		p, err := image.ParsePlatform(f.platform)

@@ -59,6 +59,7 @@ func (r *run) fetchOnce(ctx context.Context, ref registry.Reference, l image.Lay
 			task.Add(got)
 		},
 		Arrived: func() { task.Phase(progress.Extracting) },
+		Gzip:    r.Gzip,
 	})
 	err = errors.Join(use(tar), tar.Close())
 	r.fetched.Add(blob.Fetched())

@@ -8,6 +8,7 @@ import (
 
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
+	"github.com/fastpull/fastpull/unpack"
 )
 
 // Kind is a kind of destination.
@@ -47,6 +48,8 @@ type Options struct {
 	// Layers is how many layers are worked on at a time. 0 is one more than
 	// this machine has cores, and 4 at least.
 	Layers int
+	// Gzip chooses who decodes layers in gzip; "" is [unpack.GzipAuto].
+	Gzip unpack.Gzip
 	// TempDir is where layers wait for the Engine, as plain tars without a
 	// name. "" is $TMPDIR, or /var/tmp.
 	TempDir string

@@ -4,13 +4,10 @@ import (
 	"bufio"
 	"bytes"
 	"compress/bzip2"
-	"errors"
-	"fmt"
+	"context"
 	"io"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-	"github.com/klauspost/pgzip"
 	"github.com/ulikunitz/xz"
 	"github.com/ulikunitz/xz/lzma"
 )
@@ -30,7 +27,7 @@ var (
 
 // newDecoder returns the plain bytes of src. Close ends the decoder's own
 // goroutines and may be called while src is at an end or has failed.
-func newDecoder(src io.Reader) (io.ReadCloser, error) {
+func newDecoder(ctx context.Context, src io.Reader, o ReaderOptions) (io.ReadCloser, error) {
 	in := bufio.NewReaderSize(src, 64<<10)
 	head, err := in.Peek(6)
 	if err != nil && err != io.EOF {
@@ -38,7 +35,7 @@ func newDecoder(src io.Reader) (io.ReadCloser, error) {
 	}
 	switch {
 	case bytes.HasPrefix(head, magicGzip):
-		return newGunzip(in)
+		return newGunzip(ctx, in, o)
 	case bytes.HasPrefix(head, magicZstd), isSkippable(head):
 		d, err := zstd.NewReader(in, zstd.WithDecoderMaxWindow(maxZstdWindow), zstd.WithDecoderConcurrency(2))
 		if err != nil {
@@ -62,102 +59,6 @@ func (plain) Close() error { return nil }
 // (RFC 8878, 3.1.2), as some of the seekable formats do.
 func isSkippable(head []byte) bool {
 	return len(head) >= 4 && head[0]&0xf0 == 0x50 && head[1] == 0x2a && head[2] == 0x4d && head[3] == 0x18
-}
-
-// errJunk is what is found behind a gzip stream that is neither another member
-// nor padding.
-var errJunk = errors.New("there is something behind the gzip stream that does not belong to it")
-
-// gunzip decodes RFC 1952 streams of any number of members. pgzip, which decodes
-// ahead in a goroutine of its own, takes the first; formats that have many
-// members (eStargz has one a file) have small ones, for which a decoder that
-// can be reset cheaply is better.
-//
-// The caller's source must not block for ever, since pgzip waits in Close and
-// Read for a Read that is under way; and pgzip is not read again after it
-// returned io.EOF.
-type gunzip struct {
-	in    *bufio.Reader
-	first *pgzip.Reader // nil once it is through
-	rest  *gzip.Reader  // for all members but the first
-	end   bool
-}
-
-func newGunzip(in *bufio.Reader) (*gunzip, error) {
-	z, err := pgzip.NewReaderN(in, plainChunk, 4)
-	if err != nil {
-		return nil, noEOF(err)
-	}
-	z.Multistream(false)
-	return &gunzip{in: in, first: z}, nil
-}
-
-func (g *gunzip) Read(p []byte) (n int, err error) {
-	switch {
-	case g.end:
-		return 0, io.EOF
-	case g.first != nil:
-		n, err = g.first.Read(p)
-	default:
-		n, err = g.rest.Read(p)
-	}
-	if err != io.EOF {
-		return n, err
-	}
-	if err = g.next(); err == nil && g.end {
-		err = io.EOF
-	}
-	return n, err
-}
-
-// next moves on to the member behind the one that ended, or sets g.end.
-func (g *gunzip) next() error {
-	if g.first != nil {
-		err := g.first.Close()
-		g.first = nil
-		if err != nil {
-			return err
-		}
-	}
-	head, err := g.in.Peek(2)
-	switch {
-	case err != nil && err != io.EOF:
-		return err
-	case !bytes.HasPrefix(head, magicGzip[:2]):
-		return g.padding()
-	}
-	if g.rest == nil {
-		g.rest = new(gzip.Reader)
-	}
-	if err := g.rest.Reset(g.in); err != nil {
-		return fmt.Errorf("next gzip member: %w", noEOF(err))
-	}
-	g.rest.Multistream(false)
-	return nil
-}
-
-// padding accepts zeroes to the end of the stream, as gzip(1) does for streams
-// that were written to blocks of a fixed size.
-func (g *gunzip) padding() error {
-	for {
-		switch b, err := g.in.ReadByte(); {
-		case err == io.EOF:
-			g.end = true
-			return nil
-		case err != nil:
-			return err
-		case b != 0:
-			return errJunk
-		}
-	}
-}
-
-func (g *gunzip) Close() error {
-	if g.first != nil {
-		g.first.Close() // what is wrong with the stream was said by Read
-		g.first = nil
-	}
-	return nil
 }
 
 // unxz decodes xz streams. The library takes a stream that stops behind a block,

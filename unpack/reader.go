@@ -44,11 +44,13 @@ type ReaderOptions struct {
 	Fetched func(n int64)
 	// Arrived is called once when the whole blob is here and verified.
 	Arrived func()
+	// Gzip chooses the decoder of gzip; "" is [GzipAuto].
+	Gzip Gzip
 }
 
 // Buffers: a blob comes in 128 KiB at a time, plain bytes go on 256 KiB at a
 // time. The queues are as deep as it takes for the stages not to wait for each
-// other's hiccups, and bound a Reader's memory to about 6 MiB with pgzip's.
+// other's hiccups, and bound a Reader's memory to about 5 MiB, or 6 with pgzip's.
 const (
 	blobChunk  = 128 << 10
 	blobQueue  = 6
@@ -101,7 +103,7 @@ func NewReader(ctx context.Context, blob io.ReadCloser, want Expect, o ReaderOpt
 		defer close(r.plain)
 		defer close(toHash)
 		src := &source{ctx: ctx, in: compressed}
-		same, decodeErr = r.decode(ctx, src, want, o.MaxPlain, toHash)
+		same, decodeErr = r.decode(ctx, src, want, o, toHash)
 		// A decoder that gave up leaves bytes behind. They still have to be
 		// hashed, since a wrong digest is the better explanation.
 		src.drain()
@@ -251,8 +253,8 @@ func checkBlob(h hash.Hash, n int64, want Expect) error {
 
 // decode runs the decoder over src and hands every buffer to both readers. same
 // says that the plain bytes are the blob's, and are hashed as such.
-func (r *Reader) decode(ctx context.Context, src *source, want Expect, limit int64, toHash chan<- *chunk) (same bool, err error) {
-	dec, err := newDecoder(src)
+func (r *Reader) decode(ctx context.Context, src *source, want Expect, o ReaderOptions, toHash chan<- *chunk) (same bool, err error) {
+	dec, err := newDecoder(ctx, src, o)
 	if err != nil {
 		return false, src.explain(err)
 	}
@@ -270,7 +272,7 @@ func (r *Reader) decode(ctx context.Context, src *source, want Expect, limit int
 		}
 		n, err := readSome(dec, c.b)
 		total += int64(n)
-		if limit > 0 && total > limit {
+		if limit := o.MaxPlain; limit > 0 && total > limit {
 			return same, fault.WithHint(
 				fault.New(fault.Failed, "the layer expands to more than %d bytes, the most that it may have", limit),
 				"choose a larger file system, if the image is known to be this large")
