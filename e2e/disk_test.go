@@ -127,14 +127,18 @@ func TestDisk(t *testing.T) {
 				}
 				fails(t, dir, flags, manyRef, 1, nil).expect(t, 1, many.layers[0].digest.String(), "etc/file-", "inode")
 			})
-			// These take four times the room that they have in the tar.
+			// These take four times the room that they have in the tar. It is the
+			// file system that says so, or what is still to be written.
 			t.Run("TinyFiles", func(t *testing.T) {
 				if !p.inodes {
 					return
 				}
 				dir, flags := ext4(t, p, 32)
 				occupy(t, dir, 900<<10)
-				fails(t, dir, flags, manyRef, 1, nil).expect(t, 1, many.layers[0].digest.String(), "etc/file-")
+				res := fails(t, dir, flags, manyRef, 1, nil).expect(t, 1, many.layers[0].digest.String())
+				if !strings.Contains(res.stderr, "etc/file-") {
+					res.expect(t, 1, "the disk would be full: at least", " are free at "+dir)
+				}
 			})
 			t.Run("Bomb", func(t *testing.T) {
 				dir, flags := ext4(t, p, 32)

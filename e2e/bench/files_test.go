@@ -26,7 +26,7 @@ func TestMatching(t *testing.T) {
 		want  string
 	}{
 		{"store", false, "store/multi store/one"},
-		{"share|memory", false, "memory files/share"},
+		{"share|memory", false, "memory files/share gzip/share"},
 		{"share|memory", true, "files/share"},
 		{"store", true, ""},
 	} {
