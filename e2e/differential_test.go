@@ -28,6 +28,7 @@ const (
 //
 // FASTPULL_LAYERS is the number of layers, FASTPULL_SEED another set of them.
 func TestDifferential(t *testing.T) {
+	t.Parallel()
 	seed, count := uint64(number(t, "FASTPULL_SEED", usualSeed)), number(t, "FASTPULL_LAYERS", usualLayers)
 	begun := time.Now()
 	reg := startRegistry(t, registryOptions{})

@@ -19,6 +19,7 @@ const realSize = 60 << 20
 // a folder, dockerd into its own root, and tar again. All four trees are equal
 // in everything, and dockerd's records of the layer equal the store's.
 func TestRealTrees(t *testing.T) {
+	t.Parallel() // it takes the longest of all
 	reg := startRegistry(t, registryOptions{})
 	for _, tc := range []struct {
 		name    string
