@@ -120,11 +120,14 @@ func (i input) load(ctx context.Context) (compressed []byte, err error) {
 	return compressed, err
 }
 
-// decoders are who is compared; each decodes all and tells how much it was.
-var decoders = []struct {
+// decoder decodes all and tells how much it was.
+type decoder struct {
 	name   string
 	decode func(io.Reader) (int64, error)
-}{
+}
+
+// decoders are who is compared.
+var decoders = []decoder{
 	{"inflate", func(r io.Reader) (int64, error) {
 		z := inflate.NewReader(r, inflate.Options{})
 		defer z.Close()
@@ -154,6 +157,26 @@ var decoders = []struct {
 	}},
 }
 
+func parallel(r io.Reader, workers int) (int64, error) {
+	z := inflate.NewParallelReader(context.Background(), r, inflate.ParallelOptions{Workers: workers})
+	defer z.Close()
+	return z.WriteTo(io.Discard)
+}
+
+// BenchmarkParallel has the decoder be serial, by one worker, and by two, in turns
+// with the same input, on two cores. It reports MB/s of output in the best turn of
+// each, and how many times as fast as serial they are:
+//
+//	go test -bench Parallel -benchtime 5x ./inflate
+func BenchmarkParallel(b *testing.B) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
+	ways := decoders[:1:1]
+	for _, n := range []int{1, 2} {
+		ways = append(ways, decoder{fmt.Sprintf("workers-%d", n), func(r io.Reader) (int64, error) { return parallel(r, n) }})
+	}
+	race(b, ways)
+}
+
 // BenchmarkGzip has in each round all decoders have their turn with the same
 // input, on one core, so that what disturbs the machine disturbs all. It reports
 // MB/s of output in the best turn of each, and how many times as fast inflate is:
@@ -161,6 +184,11 @@ var decoders = []struct {
 //	go test -bench Gzip -benchtime 5x ./inflate
 func BenchmarkGzip(b *testing.B) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	race(b, decoders)
+}
+
+// race has decoders take turns, and compares the first with the others.
+func race(b *testing.B, decoders []decoder) {
 	for _, in := range inputs {
 		b.Run(in.name, func(b *testing.B) {
 			compressed, err := in.load(b.Context())
@@ -187,7 +215,10 @@ func BenchmarkGzip(b *testing.B) {
 			b.ReportMetric(0, "ns/op") // which would be that of all together
 			for name, rate := range best {
 				b.ReportMetric(rate, name+"-MB/s")
-				if name != "inflate" {
+				switch {
+				case strings.HasPrefix(name, "workers"):
+					b.ReportMetric(rate/best["inflate"], name+"-x")
+				case name != "inflate":
 					b.ReportMetric(best["inflate"]/rate, fmt.Sprintf("x-%s", name))
 				}
 			}

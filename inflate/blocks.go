@@ -1,51 +1,76 @@
 package inflate
 
+import "errors"
+
 // block reads the head of a block, again from its beginning if it was not all
 // there.
 func (d *decoder) block() error {
+	kind, err := d.head()
+	if err == errShort {
+		return d.more()
+	}
+	if err != nil {
+		return err
+	}
+	if d.step = (*decoder).symbols; kind == storedBlock {
+		d.step = (*decoder).storedBytes
+	}
+	return nil
+}
+
+// The types of blocks (RFC 1951, 3.2.3).
+const (
+	storedBlock = iota
+	fixedBlock
+	dynamicBlock
+)
+
+// errShort says that there is not enough input yet.
+var errShort = errors.New("more input is needed")
+
+// head reads the head of a block and makes ready for what is in it. Nothing has
+// changed if the error is errShort.
+func (d *decoder) head() (kind uint, err error) {
 	b := bitReader{in: d.in[:d.end], pos: d.pos, buf: d.buf, n: d.n}
 	b.refill()
 	last := b.take(1) == 1
-	kind := b.take(2)
+	kind = b.take(2)
 	var why reason
 	var stored int
 	switch kind {
-	case 0:
+	case storedBlock:
 		stored, why = storedLength(&b)
-	case 1:
-	case 2:
+	case fixedBlock:
+	case dynamicBlock:
 		why = d.lengths.read(&b)
 	default:
 		why = "a block of type 3"
 	}
 	b.unread()
 	if b.over() {
-		return d.more()
+		return 0, errShort
 	}
 	d.pos, d.buf, d.n = b.pos, b.buf, b.n
 	if why != "" {
-		return d.corrupt(why)
+		return 0, d.corrupt(why)
 	}
 	d.last = last
 	switch kind {
-	case 0:
+	case storedBlock:
 		d.stored = stored
-		d.step = (*decoder).storedBytes
-		return nil
-	case 1:
+	case fixedBlock:
 		t := fixedTables()
 		d.lit, d.dist = &t.lit, &t.dist
 	default:
 		if why := d.own.lit.build(d.lengths.lit()); why != "" {
-			return d.corrupt(why)
+			return 0, d.corrupt(why)
 		}
 		if why := d.own.dist.build(d.lengths.dist()); why != "" {
-			return d.corrupt(why)
+			return 0, d.corrupt(why)
 		}
 		d.lit, d.dist = &d.own.lit, &d.own.dist
 	}
-	d.step = (*decoder).symbols
-	return nil
+	return kind, nil
 }
 
 // storedLength reads what stands before the bytes of a stored block.
@@ -61,12 +86,10 @@ func storedLength(b *bitReader) (int, reason) {
 
 // endBlock goes on behind a block.
 func (d *decoder) endBlock() error {
-	d.step = (*decoder).block
+	d.step = d.points.block
 	if d.last {
 		d.buf, d.n = 0, 0 // to the next whole byte
-		if d.step = (*decoder).trailer; d.raw {
-			d.step = (*decoder).rawEnd
-		}
+		d.step = d.points.trailer
 	}
 	return nil
 }
@@ -79,7 +102,7 @@ func (d *decoder) storedBytes() error {
 	if d.pos == d.end {
 		return d.more()
 	}
-	n := copy(d.out[d.w:outLimit], d.in[d.pos:min(d.pos+d.stored, d.end)])
+	n := copy(d.out[d.w:d.limit], d.in[d.pos:min(d.pos+d.stored, d.end)])
 	d.w += n
 	d.pos += n
 	d.stored -= n
@@ -90,7 +113,7 @@ func (d *decoder) storedBytes() error {
 func (d *decoder) symbols() error {
 	var st status
 	if limit := d.end - inSlack; d.pos+inAhead < limit {
-		st = d.run(limit, outLimit-1)
+		st = d.run(limit, d.limit-1)
 	} else {
 		// The end of what has come is near, and zeroes follow. So one turn
 		// at a time, and none that took these in counts.

@@ -15,8 +15,9 @@ var flat = lens(286, map[uint8][]int{3: {'a', 'b', 'c', 256, 257, 264, 284, 285}
 // byLoops has a test done with each loop that this machine has.
 func byLoops(t *testing.T, test func(t *testing.T)) {
 	t.Run("fast", test)
-	defer func(was func(*lane, int, int) status) { loop = was }(loop)
-	loop = (*lane).safeLoop
+	wasLoop, wasMarkers := loop, markerLoop
+	defer func() { loop, markerLoop = wasLoop, wasMarkers }()
+	loop, markerLoop = safeLoop, safeMarkerLoop
 	t.Run("safe", test)
 }
 

@@ -30,9 +30,11 @@ type decoder struct {
 	before int64 // how much input there was before the buffer
 
 	step   func(*decoder) error // what is to be done next
-	last   bool                 // this is the last block of its member
-	stored int                  // what is left of a stored block
+	points points
+	last   bool // this is the last block of its member
+	stored int  // what is left of a stored block
 
+	limit   int    // of the output: what has begun may go some bytes farther
 	from    int    // what the caller has not been given begins here
 	summed  int    // what crc does not cover begins here
 	crc     uint32 // of the member
@@ -40,11 +42,17 @@ type decoder struct {
 	lengths codeLengths
 	own     tables
 
-	inBuf  [inSize + inAhead + inSlack]byte
+	inBuf  [inSize + inBeyond]byte
 	outBuf [windowSize + slabSize + outSlack]byte
 }
 
-// outLimit is where output stops: what has begun may go some bytes farther.
+// points are steps in whose place something else can be done: to decode ahead is
+// to begin and to end there.
+type points struct {
+	block, member, trailer func(*decoder) error
+}
+
+// outLimit is the limit of a decoder that has its own buffers.
 const outLimit = windowSize + slabSize
 
 var decoders = sync.Pool{New: func() any { return new(decoder) }}
@@ -58,8 +66,11 @@ func (d *decoder) reset(r io.Reader, o Options) {
 	d.end, d.before = 0, 0
 	d.from, d.summed = 0, 0
 	d.crc, d.size = 0, 0
+	d.limit = outLimit
+	d.points = points{(*decoder).block, (*decoder).member, (*decoder).trailer}
 	d.step = (*decoder).member
 	if o.Raw {
+		d.points.trailer = (*decoder).rawEnd
 		d.step = (*decoder).block
 	}
 }
@@ -76,11 +87,11 @@ var (
 // next returns what could be decoded before the slab was full or more input
 // was needed, and an error if that is nothing.
 func (d *decoder) next() ([]byte, error) {
-	if d.w >= outLimit {
+	if d.w >= d.limit {
 		d.slide()
 	}
 	d.from = d.w
-	for d.err == nil && d.w < outLimit {
+	for d.err == nil && d.w < d.limit {
 		err := d.step(d)
 		if err == errDeliver {
 			break
@@ -137,7 +148,7 @@ func (d *decoder) fill() error {
 		d.pos = 0
 		n, err := d.r.Read(d.in[d.end:inSize])
 		if n < 0 || n > inSize-d.end {
-			n, err = 0, errors.New("gzip: the reader returned an impossible number of bytes")
+			n, err = 0, errImpossible
 		}
 		d.end += n
 		d.readErr = err

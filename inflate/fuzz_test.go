@@ -11,12 +11,26 @@ import (
 	"testing"
 )
 
+// loopFunc is one of the loops.
+type loopFunc = func(l *lane, out []byte, w, base, inLimit, outLimit int) (int, status)
+
+// raced is set in builds with the race detector, which takes ten times as long:
+// some of what is tried is enough there.
+var raced bool
+
+func often(n int) int {
+	if raced {
+		return (n + 9) / 10
+	}
+	return n
+}
+
 // most is how much output is compared: small input can stand for very much.
 const most = 1 << 20
 
 // decode reads with one of the loops.
-func decode(in []byte, o Options, use func(*lane, int, int) status) ([]byte, error) {
-	defer func(was func(*lane, int, int) status) { loop = was }(loop)
+func decode(in []byte, o Options, use loopFunc) ([]byte, error) {
+	defer func(was loopFunc) { loop = was }(loop)
 	loop = use
 	z := NewReader(bytes.NewReader(in), o)
 	defer z.Close()
@@ -28,7 +42,7 @@ func decode(in []byte, o Options, use func(*lane, int, int) status) ([]byte, err
 func compare(t *testing.T, in []byte, o Options, want []byte, wantErr error) {
 	t.Helper()
 	fast, fastErr := decode(in, o, loop)
-	safe, safeErr := decode(in, o, (*lane).safeLoop)
+	safe, safeErr := decode(in, o, safeLoop)
 	if !bytes.Equal(fast, safe) || (fastErr == nil) != (safeErr == nil) || fastErr != nil && fastErr.Error() != safeErr.Error() {
 		t.Fatalf("the loops differ: %d bytes, %v, and without unsafe %d bytes, %v\n%x", len(fast), fastErr, len(safe), safeErr, in)
 	}

@@ -35,7 +35,7 @@ func guarded(t *testing.T, size int, atEnd bool) []byte {
 
 // TestGuardPages decodes into and out of such buffers, good input and bad.
 func TestGuardPages(t *testing.T) {
-	plain := mixed(300_000)
+	plain := mixed(often(300_000))
 	for _, atEnd := range []bool{false, true} {
 		in := guarded(t, len(decoder{}.inBuf), atEnd)
 		out := guarded(t, len(decoder{}.outBuf), atEnd)
@@ -57,7 +57,7 @@ func TestGuardPages(t *testing.T) {
 		// Where it is wrong, and how, is different each time.
 		stream := gzipped(t, plain[:20_000], 6)
 		accepted := 0
-		for i := range 2000 {
+		for i := range often(2000) {
 			bad := bytes.Clone(stream)
 			bad[10+i*7919%(len(bad)-10)] ^= byte(i%255 + 1)
 			if got, err := decode(bad, readers["whole"]); err == nil && bytes.Equal(got, plain[:20_000]) {

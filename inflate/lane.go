@@ -25,6 +25,8 @@ const (
 	inAhead = 8
 	// A turn reads less of the input than this, from where it began.
 	inSlack = 32
+	// So many zeroes follow the input.
+	inBeyond = inAhead + inSlack
 	// A turn writes at most two literals, or one and a match of 258 bytes, and
 	// 31 bytes too many.
 	outSlack = 512
@@ -52,9 +54,15 @@ func (l *lane) run(inLimit, outLimit int) status {
 		min(inLimit, outLimit, l.pos, l.base) < 0 || l.w < l.base {
 		panic("inflate: no slack") // which no input can bring about
 	}
-	st := loop(l, inLimit, outLimit)
+	var st status
+	l.w, st = loop(l, l.out, l.w, l.base, inLimit, outLimit)
+	l.unread()
+	return st
+}
+
+// unread gives back what was taken ahead.
+func (l *lane) unread() {
 	l.pos -= int(l.n >> 3)
 	l.n &= 7
 	l.buf &= 1<<l.n - 1
-	return st
 }

@@ -2,5 +2,8 @@
 
 package inflate
 
-// loop is what [lane.run] runs.
-var loop = (*lane).safeLoop
+// loop and markerLoop are what [lane.run] and [lane.runMarkers] run.
+var (
+	loop       = safeLoop
+	markerLoop = safeMarkerLoop
+)

@@ -5,10 +5,8 @@ import "encoding/binary"
 // safeLoop is the loop of [lane.run] without unsafe, for all other machines and
 // for builds with the tag purego. It differs from unsafeLoop in how memory is
 // accessed, and in nothing else.
-func (l *lane) safeLoop(inLimit, outLimit int) status {
+func safeLoop(l *lane, out []byte, w, base, inLimit, outLimit int) (int, status) {
 	in, i := l.in, l.pos
-	out, w := l.out, l.w
-	base := l.base
 	lit, dist := l.lit, l.dist
 	buf, n := l.buf, uint64(l.n)
 	st := atLimit
@@ -132,7 +130,6 @@ func (l *lane) safeLoop(inLimit, outLimit int) status {
 			}
 		}
 	}
-	l.pos, l.w = i, w
-	l.buf, l.n = buf, uint(n&63)
-	return st
+	l.pos, l.buf, l.n = i, buf, uint(n&63)
+	return w, st
 }

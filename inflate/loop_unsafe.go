@@ -4,23 +4,27 @@ package inflate
 
 import "unsafe"
 
-// loop is what [lane.run] runs.
-var loop = (*lane).unsafeLoop
+// loop and markerLoop are what [lane.run] and [lane.runMarkers] run.
+var (
+	loop       = unsafeLoop[byte]
+	markerLoop = unsafeLoop[uint16]
+)
 
-// unsafeLoop is the loop of [lane.run] with pointers in place of indices. It is
-// the only code of this package that uses unsafe. Its machines are those that
-// have the lowest byte first and load from any address.
+// unsafeLoop is the loop of [lane.run] and [lane.runMarkers] with pointers in
+// place of indices. It is the only code of this package that uses unsafe. Its
+// machines are those that have the lowest byte first and load from any address.
 //
 // Why each access is within its slice: run has made sure that a turn begins with
 // inSlack bytes of input and outSlack of output behind the pointers, or more, and
 // lane says that no turn needs as much. A match begins at base or behind it. The
 // tables are arrays, and indexed by masked numbers only.
-func (l *lane) unsafeLoop(inLimit, outLimit int) status {
+func unsafeLoop[T byte | uint16](l *lane, slab []T, w, first, inLimit, outLimit int) (int, status) {
+	size := unsafe.Sizeof(T(0))
 	in := unsafe.Pointer(&l.in[l.pos])
 	inEnd := uintptr(unsafe.Pointer(&l.in[inLimit]))
-	out := unsafe.Pointer(&l.out[l.w])
-	outEnd := uintptr(unsafe.Pointer(&l.out[outLimit]))
-	base := uintptr(unsafe.Pointer(&l.out[l.base]))
+	out := unsafe.Pointer(&slab[w])
+	outEnd := uintptr(unsafe.Pointer(&slab[outLimit]))
+	base := uintptr(unsafe.Pointer(&slab[first]))
 	lit, dist := l.lit, l.dist
 	buf, n := l.buf, uint64(l.n)
 	st := atLimit
@@ -31,14 +35,14 @@ func (l *lane) unsafeLoop(inLimit, outLimit int) status {
 	e := lit[buf&(1<<litBits-1)]
 	for uintptr(in) < inEnd && uintptr(out) <= outEnd {
 		if e&entryLit != 0 {
-			*(*uint8)(out) = uint8(e >> entryCodeAt)
-			out = unsafe.Add(out, 1)
+			*(*T)(out) = T(uint8(e >> entryCodeAt))
+			out = unsafe.Add(out, size)
 			buf >>= e & 63
 			n -= uint64(e)
 			e = lit[buf&(1<<litBits-1)]
 			if e&entryLit != 0 {
-				*(*uint8)(out) = uint8(e >> entryCodeAt)
-				out = unsafe.Add(out, 1)
+				*(*T)(out) = T(uint8(e >> entryCodeAt))
+				out = unsafe.Add(out, size)
 				buf >>= e & 63
 				n -= uint64(e)
 				buf |= *(*uint64)(in) << (n & 63)
@@ -62,8 +66,8 @@ func (l *lane) unsafeLoop(inLimit, outLimit int) status {
 				buf >>= e & 63
 				n -= uint64(e)
 				if e&entryLit != 0 {
-					*(*uint8)(out) = uint8(e >> entryCodeAt)
-					out = unsafe.Add(out, 1)
+					*(*T)(out) = T(uint8(e >> entryCodeAt))
+					out = unsafe.Add(out, size)
 					buf |= *(*uint64)(in) << (n & 63)
 					in = unsafe.Add(in, ^n>>3&7)
 					n |= 56
@@ -105,6 +109,8 @@ func (l *lane) unsafeLoop(inLimit, outLimit int) status {
 		n |= 56
 		e = lit[buf&(1<<litBits-1)]
 
+		length *= size // in bytes, from here on
+		distance *= size
 		if distance > uintptr(out)-base {
 			st = badWindow
 			break
@@ -131,8 +137,8 @@ func (l *lane) unsafeLoop(inLimit, outLimit int) status {
 				from, to = unsafe.Add(from, 8), unsafe.Add(to, 8)
 				length -= 8
 			}
-		case distance == 1:
-			v := uint64(*(*uint8)(from)) * 0x0101010101010101
+		case distance == size:
+			v := uint64(*(*T)(from)) * (^uint64(0) / uint64(^T(0)))
 			for {
 				*(*uint64)(to) = v
 				if length <= 8 {
@@ -155,7 +161,6 @@ func (l *lane) unsafeLoop(inLimit, outLimit int) status {
 		}
 	}
 	l.pos = int(uintptr(in) - uintptr(unsafe.Pointer(&l.in[0])))
-	l.w = int(uintptr(out) - uintptr(unsafe.Pointer(&l.out[0])))
 	l.buf, l.n = buf, uint(n&63)
-	return st
+	return int(uintptr(out)-uintptr(unsafe.Pointer(&slab[0]))) / int(size), st
 }

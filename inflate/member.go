@@ -56,7 +56,7 @@ func (d *decoder) member() error {
 		return h.err
 	}
 	d.base = d.w
-	d.step = (*decoder).block
+	d.step = d.points.block
 	return nil
 }
 
@@ -101,6 +101,8 @@ func (h *header) skipText() {
 	}
 }
 
+const wrongSize = "the size is another"
+
 // trailer compares what was decoded with the sum and size behind it.
 func (d *decoder) trailer() error {
 	if d.end-d.pos < 8 {
@@ -112,7 +114,7 @@ func (d *decoder) trailer() error {
 		return d.fault(ErrChecksum, "")
 	}
 	if size := h.number(4); size != d.size {
-		return d.fault(ErrChecksum, "the size is another")
+		return d.fault(ErrChecksum, wrongSize)
 	}
 	d.crc, d.size = 0, 0
 	d.step = (*decoder).behind
@@ -131,7 +133,7 @@ func (d *decoder) behind() error {
 	case len(rest) == 0:
 		return io.EOF
 	case len(rest) >= 2 && rest[0] == magic0 && rest[1] == magic1:
-		d.step = (*decoder).member
+		d.step = d.points.member
 		return nil
 	case d.tail == IgnoreTail:
 		return io.EOF

@@ -75,23 +75,31 @@ func (z *Reader) Next() ([]byte, error) {
 }
 
 // Read is that of [io.Reader].
-func (z *Reader) Read(p []byte) (int, error) {
+func (z *Reader) Read(p []byte) (int, error) { return read(z, &z.rest, p) }
+
+// WriteTo writes all that is left to w, in pieces as Next returns them.
+func (z *Reader) WriteTo(w io.Writer) (int64, error) { return writeTo(z, w) }
+
+// nexter is a Reader or a ParallelReader.
+type nexter interface{ Next() ([]byte, error) }
+
+// read is Read. rest is what is left of what Next has returned.
+func read(z nexter, rest *[]byte, p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	if len(z.rest) == 0 {
+	if len(*rest) == 0 {
 		var err error
-		if z.rest, err = z.Next(); err != nil {
+		if *rest, err = z.Next(); err != nil {
 			return 0, err
 		}
 	}
-	n := copy(p, z.rest)
-	z.rest = z.rest[n:]
+	n := copy(p, *rest)
+	*rest = (*rest)[n:]
 	return n, nil
 }
 
-// WriteTo writes all that is left to w, in pieces as Next returns them.
-func (z *Reader) WriteTo(w io.Writer) (n int64, err error) {
+func writeTo(z nexter, w io.Writer) (n int64, err error) {
 	for {
 		p, err := z.Next()
 		if err == io.EOF {

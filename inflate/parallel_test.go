@@ -1,0 +1,376 @@
+package inflate
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"math/rand/v2"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"testing/iotest"
+	"testing/synctest"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/pgzip"
+)
+
+// tiny has streams of some hundred bytes be split.
+var tiny = sizes{piece: 700, overlap: 700, head: 3000, tail: 4000, settled: true}
+
+// less has those of some hundred kilobytes be split.
+var less = sizes{piece: 25_000, overlap: 25_000, head: 200_000, tail: 300_000}
+
+// settled is less, with the same pieces taken each time.
+var settled = func() sizes { s := less; s.settled = true; return s }()
+
+// outcome is what a decoder makes of a stream: how its bytes add up, and its error.
+type outcome struct {
+	n   int64
+	sum uint32
+	err error
+}
+
+func (o *outcome) Write(p []byte) (int, error) {
+	o.n += int64(len(p))
+	o.sum = crc32.Update(o.sum, crc32.IEEETable, p)
+	return len(p), nil
+}
+
+func serially(r io.Reader, o Options) *outcome {
+	z := NewReader(r, o)
+	defer z.Close()
+	var out outcome
+	_, out.err = z.WriteTo(&out)
+	return &out
+}
+
+// inParallel decodes, and tells how many pieces were taken.
+func inParallel(t testing.TB, r io.Reader, o ParallelOptions) (out *outcome, taken int) {
+	z := NewParallelReader(t.Context(), r, o)
+	defer z.Close()
+	out = new(outcome)
+	var last *result
+	for {
+		p, err := z.Next()
+		if z.taken != nil && z.taken != last {
+			taken++
+		}
+		last = z.taken
+		if err != nil {
+			if err != io.EOF {
+				out.err = err
+			}
+			return out, taken
+		}
+		out.Write(p)
+	}
+}
+
+// compareParallel expects of a stream in parallel what it is serially.
+func compareParallel(t testing.TB, in []byte, o Options, l sizes) (taken int) {
+	t.Helper()
+	want := serially(bytes.NewReader(in), o)
+	for _, workers := range []int{1, 2, 4} {
+		got, n := inParallel(t, bytes.NewReader(in), ParallelOptions{Options: o, Workers: workers, sizes: l})
+		if got.n != want.n || got.sum != want.sum || fmt.Sprint(got.err) != fmt.Sprint(want.err) {
+			t.Fatalf("%d workers, pieces of %d: %d bytes, %v; serially %d bytes, %v", workers, l.piece, got.n, got.err, want.n, want.err)
+		}
+		taken += n
+	}
+	return taken
+}
+
+// slowly gives so much that pieces lie before the front, and then goes on while
+// it decodes.
+type slowly struct {
+	r    io.Reader
+	most int
+}
+
+func (s slowly) Read(p []byte) (int, error) {
+	runtime.Gosched()
+	return s.r.Read(p[:min(s.most, len(p))])
+}
+
+func TestParallelLevels(t *testing.T) {
+	plain := mixed(1_000_000)
+	for level := gzip.HuffmanOnly; level <= gzip.BestCompression; level += 40 / often(40) {
+		t.Run(fmt.Sprint(level), func(t *testing.T) {
+			byLoops(t, func(t *testing.T) {
+				taken := compareParallel(t, gzipped(t, plain, level), Options{Tail: NoTail}, settled)
+				t.Logf("%d pieces taken", taken)
+				if taken == 0 && level != gzip.NoCompression && level != gzip.HuffmanOnly { // whose blocks are larger than two pieces
+					t.Error("no piece was of use")
+				}
+				compareParallel(t, deflated(t, plain, level), Options{Raw: true}, settled)
+			})
+		})
+	}
+}
+
+func TestParallelMembers(t *testing.T) {
+	plain := mixed(often(1_000_000))
+	for _, size := range []int{10, 300, 3000, 40_000, 200_000} {
+		var stream []byte
+		for i := 0; i < min(len(plain), often(2000)*size); i += size {
+			stream = append(stream, gzipped(t, plain[i:min(i+size, len(plain))], i%10)...)
+		}
+		for _, l := range []sizes{tiny, settled} {
+			t.Run(fmt.Sprint(size, l.piece), func(t *testing.T) {
+				t.Logf("%d pieces taken", compareParallel(t, stream, Options{}, l))
+				bad := bytes.Clone(stream)
+				bad[len(bad)*2/3] ^= 8
+				compareParallel(t, bad, Options{}, l)
+				compareParallel(t, append(bytes.Clone(stream), "\x00\x00junk"...), Options{}, l)
+				compareParallel(t, stream[:len(stream)-3], Options{}, l)
+			})
+		}
+	}
+}
+
+func TestParallelProducers(t *testing.T) {
+	plain := mixed(1_000_000)
+	var b bytes.Buffer
+	w := pgzip.NewWriter(&b)
+	if err := errors.Join(w.SetConcurrency(100_000, 2), func() error { _, err := w.Write(plain); return err }(), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if compareParallel(t, b.Bytes(), Options{}, settled) == 0 {
+		t.Error("pgzip: no piece was of use")
+	}
+	k, err := gzip.NewWriterLevel(&b, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.Write(plain); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Close(); err != nil {
+		t.Fatal(err)
+	}
+	compareParallel(t, b.Bytes(), Options{}, settled)
+
+	// A stream within another, stored: what is found there is not of this one.
+	nested := gzipped(t, gzipped(t, plain, 6), gzip.NoCompression)
+	compareParallel(t, nested, Options{}, settled)
+	fixed := new(deflater)
+	for i := range 3000 {
+		fixed.fixed(false).text("some text").match(5+i%30, 3).end()
+	}
+	compareParallel(t, fixed.stored(true, nil).out, Options{Raw: true}, tiny)
+}
+
+// flushed is a stream of blocks of a few hundred bytes.
+func flushed(t testing.TB, plain []byte) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	for len(plain) > 0 {
+		n := min(1000, len(plain))
+		if _, err := w.Write(plain[:n]); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		plain = plain[n:]
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// TestParallelSmall has small streams be split in tiny pieces, cut everywhere, and
+// changed.
+func TestParallelSmall(t *testing.T) {
+	stream, _ := small(t)
+	for at := 0; at < len(stream); at += 10 / often(10) {
+		compareParallel(t, stream[:at], Options{}, tiny)
+	}
+	many := flushed(t, mixed(10_000))
+	taken := 0
+	for at := len(stream); at < len(many); at += 7 * 10 / often(10) {
+		taken += compareParallel(t, many[:at], Options{}, tiny)
+	}
+	random := rand.New(rand.NewPCG(8, 9))
+	streams := append(seeds(t), many[10:], many[10:], many[10:])
+	for range often(600) {
+		s := bytes.Clone(streams[random.IntN(len(streams))])
+		for range random.IntN(3) {
+			s[random.IntN(len(s))] ^= 1 << random.IntN(8)
+		}
+		taken += compareParallel(t, s, Options{Raw: true}, tiny)
+	}
+	if t.Logf("%d pieces taken", taken); taken == 0 {
+		t.Error("no piece was of use")
+	}
+}
+
+// TestParallelFlips changes a bit of a stream that is split.
+func TestParallelFlips(t *testing.T) {
+	stream := gzipped(t, mixed(150_000), 6)
+	random := rand.New(rand.NewPCG(8, 10))
+	for range often(150) {
+		s := bytes.Clone(stream)
+		s[random.IntN(len(s))] ^= 1 << random.IntN(8)
+		compareParallel(t, s, Options{}, settled)
+		compareParallel(t, s[:random.IntN(len(s))], Options{}, settled)
+	}
+}
+
+func TestParallelReaders(t *testing.T) {
+	stream := gzipped(t, mixed(200_000), 6)
+	want := serially(bytes.NewReader(stream), Options{})
+	for name, reader := range readers {
+		got, _ := inParallel(t, reader(stream), ParallelOptions{Workers: 3, sizes: less})
+		if *got != *want {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+	for _, most := range []int{1000, 20_000} {
+		if got, _ := inParallel(t, slowly{bytes.NewReader(stream), most}, ParallelOptions{Workers: 3, sizes: less}); *got != *want {
+			t.Errorf("%d at a time: %v, want %v", most, got, want)
+		}
+	}
+	failure := errors.New("no network")
+	for at := 0; at < len(stream); at += 997 {
+		in := func() io.Reader { return io.MultiReader(bytes.NewReader(stream[:at]), iotest.ErrReader(failure)) }
+		want := serially(in(), Options{})
+		if got, _ := inParallel(t, in(), ParallelOptions{Workers: 3, sizes: less}); *got != *want || got.err != failure {
+			t.Errorf("an error at %d: %v, want %v", at, got, want)
+		}
+	}
+	for _, r := range []io.Reader{idle{}, liar(-1), liar(2)} {
+		if got, _ := inParallel(t, r, ParallelOptions{Workers: 2}); got.err == nil || got.n > 0 {
+			t.Errorf("%T: %v", r, got)
+		}
+	}
+}
+
+// TestIdle has cores be granted at random, and all be given back.
+func TestIdle(t *testing.T) {
+	stream := gzipped(t, mixed(1_000_000), 6)
+	want := serially(bytes.NewReader(stream), Options{})
+	for seed := range uint64(10) {
+		var asked, given atomic.Int64
+		got, _ := inParallel(t, bytes.NewReader(stream), ParallelOptions{Workers: 4, sizes: less, Idle: func() func() {
+			if rand.New(rand.NewPCG(seed, uint64(asked.Add(1)))).IntN(int(seed)+1) > 0 {
+				return nil
+			}
+			given.Add(1)
+			return func() { given.Add(-1) }
+		}})
+		if *got != *want || given.Load() != 0 || asked.Load() == 0 {
+			t.Errorf("%v, want %v; %d cores not given back, asked %d times", got, want, given.Load(), asked.Load())
+		}
+	}
+}
+
+// TestParallelFlushed has what was flushed be there before more input comes, and
+// the end of a context be seen although none comes.
+func TestParallelFlushed(t *testing.T) {
+	stream := deflated(t, mixed(100_000), 6)
+	synctest.Test(t, func(t *testing.T) {
+		r, w := io.Pipe()
+		ctx, cancel := context.WithCancelCause(t.Context())
+		z := NewParallelReader(ctx, r, ParallelOptions{Options: Options{Raw: true}, Workers: 3, sizes: less})
+		half := len(stream) / 2
+		go w.Write(stream[:half])
+		most := serially(bytes.NewReader(stream[:half]), Options{Raw: true}).n
+		if n, err := io.ReadFull(z, make([]byte, most)); err != nil {
+			t.Errorf("%d bytes of %d, %v", n, most, err)
+		}
+		why := errors.New("enough")
+		time.AfterFunc(time.Second, func() { cancel(why) })
+		if p, err := z.Next(); err != why {
+			t.Errorf("%d bytes, %v; want %v", len(p), err, why)
+		}
+		time.AfterFunc(time.Second, func() { w.Close() })
+		if err := z.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestParallelClosed stops at all moments. Nothing is left: synctest would tell.
+func TestParallelClosed(t *testing.T) {
+	stream := gzipped(t, mixed(300_000), 6)
+	for pieces := range often(60) {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			z := NewParallelReader(ctx, bytes.NewReader(stream), ParallelOptions{Workers: 4, sizes: less})
+			p := make([]byte, 5000)
+			for range pieces {
+				z.Read(p)
+			}
+			why := errors.New("enough")
+			if pieces%2 == 0 {
+				cancel(why)
+				synctest.Wait()
+				z.rest = nil
+				if _, err := z.Next(); err != why && err != io.EOF {
+					t.Errorf("after %d: %v", pieces, err)
+				}
+			}
+			for range 2 {
+				if err := z.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+			if p, err := z.Next(); p != nil || err != errClosed {
+				t.Errorf("after Close: %d bytes, %v", len(p), err)
+			}
+			cancel(nil)
+		})
+	}
+}
+
+// TestBomb has much come of little, and looks at the memory.
+func TestBomb(t *testing.T) {
+	var b bytes.Buffer
+	w, err := gzip.NewWriterLevel(&b, 6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	zeroes := make([]byte, 1<<20)
+	for range often(1 << 8) {
+		w.Write(zeroes)
+	}
+	w.Close()
+	b.Write(b.Bytes())
+	want := serially(bytes.NewReader(b.Bytes()), Options{})
+	runtime.GC()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for _, l := range []sizes{{}, less} {
+		if got, _ := inParallel(t, bytes.NewReader(b.Bytes()), ParallelOptions{Workers: 2, sizes: l}); *got != *want || got.n != 2*int64(often(1<<8))<<20 {
+			t.Errorf("%v, want %v", got, want)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if grown := after.Sys - before.Sys; grown > (64+2*16)<<20 {
+		t.Errorf("%d MiB of memory", grown>>20)
+	}
+}
+
+// FuzzParallel compares with the serial decoder, in tiny pieces.
+func FuzzParallel(f *testing.F) {
+	stream, _ := small(f)
+	f.Add(stream, false)
+	f.Add(flushed(f, mixed(9000)), false)
+	for _, s := range seeds(f) {
+		f.Add(s, true)
+	}
+	f.Fuzz(func(t *testing.T, in []byte, raw bool) {
+		if len(in) > 10_000 || serially(bytes.NewReader(in), Options{Raw: raw}).n > most {
+			return
+		}
+		compareParallel(t, in, Options{Raw: raw}, tiny)
+	})
+}
