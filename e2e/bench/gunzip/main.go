@@ -6,6 +6,7 @@ package main
 
 import (
 	stdlib "compress/gzip"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -29,8 +30,14 @@ var libraries = map[string]func(io.Reader) (io.ReadCloser, error){
 
 func main() {
 	with := flag.String("with", "inflate", "the `LIBRARY`: inflate, klauspost, pgzip or stdlib")
+	workers := flag.Int("workers", 1, "have `N` goroutines decode with inflate")
 	flag.Parse()
 	open := libraries[*with]
+	if *workers > 1 && *with == "inflate" {
+		open = func(r io.Reader) (io.ReadCloser, error) {
+			return inflate.NewParallelReader(context.Background(), r, inflate.ParallelOptions{Workers: *workers}), nil
+		}
+	}
 	if open == nil || flag.NArg() != 1 {
 		flag.Usage()
 		os.Exit(2)
