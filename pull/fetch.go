@@ -60,6 +60,7 @@ func (r *run) fetchOnce(ctx context.Context, ref registry.Reference, l image.Lay
 		},
 		Arrived: func() { task.Phase(progress.Extracting) },
 		Gzip:    r.Gzip,
+		Cores:   r.cores,
 	})
 	err = errors.Join(use(tar), tar.Close())
 	r.fetched.Add(blob.Fetched())

@@ -46,7 +46,7 @@ type Options struct {
 	// KeepGoing does the other images when one fails.
 	KeepGoing bool
 	// Layers is how many layers are worked on at a time. 0 is one more than
-	// this machine has cores, and 4 at least.
+	// this machine has cores, and 4 at least. No more goroutines than that decode.
 	Layers int
 	// Gzip chooses who decodes layers in gzip; "" is [unpack.GzipAuto].
 	Gzip unpack.Gzip

@@ -19,6 +19,7 @@ import (
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/internal/privilege"
 	"github.com/fastpull/fastpull/registry"
+	"github.com/fastpull/fastpull/unpack"
 )
 
 // maxConfig is the most bytes that an image's config may have.
@@ -70,6 +71,7 @@ type run struct {
 	Options
 	ctx     context.Context // of the whole run: shared calls end with it
 	slots   *slots
+	cores   *unpack.Cores
 	fetched atomic.Int64
 	sent    atomic.Int64
 	left    leftOut
@@ -93,7 +95,7 @@ func Run(ctx context.Context, o Options) (_ *Summary, err error) {
 			o.TempDir = dir
 		}
 	}
-	r := &run{Options: o, ctx: ctx, slots: newSlots(o.Layers), rights: privilege.Current()}
+	r := &run{Options: o, ctx: ctx, slots: newSlots(o.Layers), cores: unpack.NewCores(min(runtime.GOMAXPROCS(0), o.Layers)), rights: privilege.Current()}
 	defer r.disk.close()
 	t, dest, err := r.open(ctx)
 	if err != nil {

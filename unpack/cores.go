@@ -7,14 +7,22 @@ import "sync"
 // for two: one decodes, and another one hashes and writes what comes of it, which
 // takes about as long. It is for any number of goroutines; nil has no idle cores.
 type Cores struct {
+	all   int
 	mu    sync.Mutex
-	n     int
 	taken int // by layers; more than n where they are many
 	ahead int // by those who decode ahead
 }
 
 // NewCores returns n cores.
-func NewCores(n int) *Cores { return &Cores{n: n} }
+func NewCores(n int) *Cores { return &Cores{all: n} }
+
+// n is how many there are, idle or not.
+func (c *Cores) n() int {
+	if c == nil {
+		return 0
+	}
+	return c.all
+}
 
 // ofLayer is how many cores one layer takes.
 const ofLayer = 2
@@ -36,28 +44,23 @@ func (c *Cores) add(to *int, n int) {
 
 // idle takes a core that no layer needs. done gives it back; it is nil where there
 // is none.
-func (c *Cores) idle() (done func()) {
-	if c == nil {
-		return nil
-	}
-	return c.take(ofLayer)
-}
+func (c *Cores) idle() (done func()) { return c.take(true) }
 
 // any takes a core if not all of them decode ahead already, whatever the layers
 // need beside that.
-func (c *Cores) any() (done func()) {
+func (c *Cores) any() (done func()) { return c.take(false) }
+
+func (c *Cores) take(leave bool) (done func()) {
 	if c == nil {
 		return nil
 	}
-	return c.take(0)
-}
-
-// take takes a core, if there is one beside those of the layers, a part of which
-// counts.
-func (c *Cores) take(part int) (done func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.taken/ofLayer*part+c.ahead >= c.n {
+	free := c.all - c.ahead
+	if leave {
+		free -= c.taken
+	}
+	if free <= 0 {
 		return nil
 	}
 	c.ahead++

@@ -22,12 +22,14 @@ const (
 	GzipAuto Gzip = "auto"
 	// GzipSerial is package inflate on one core a layer.
 	GzipSerial Gzip = "serial"
+	// GzipParallel is package inflate on several cores a layer, idle or not.
+	GzipParallel Gzip = "parallel"
 	// GzipPgzip is the library pgzip, for comparison and for the case that there
 	// is something wrong with ours.
 	GzipPgzip Gzip = "pgzip"
 )
 
-var gzips = []Gzip{GzipAuto, GzipSerial, GzipPgzip}
+var gzips = []Gzip{GzipAuto, GzipSerial, GzipParallel, GzipPgzip}
 
 // defaultGzip is taken where none was chosen; tests take each.
 var defaultGzip = GzipAuto
@@ -44,12 +46,29 @@ func ParseGzip(name string) (Gzip, error) {
 	return "", fault.New(fault.Usage, "there is no gzip decoder %q, only %s", name, strings.Join(names, ", "))
 }
 
+// decoding is how many goroutines decode one layer, at most: what they decode still
+// has to be hashed by one, who is not faster than four of them.
+const decoding = 4
+
 // newGunzip decodes RFC 1952 streams of any number of members. Zeroes may follow
 // the last one, as gzip(1) allows it for streams that were written to blocks of a
 // fixed size.
-func newGunzip(_ context.Context, in *bufio.Reader, o ReaderOptions) (io.ReadCloser, error) {
-	if cmp.Or(o.Gzip, defaultGzip) == GzipPgzip {
+func newGunzip(ctx context.Context, in *bufio.Reader, o ReaderOptions) (io.ReadCloser, error) {
+	p := inflate.ParallelOptions{Options: inflate.Options{Tail: inflate.PaddedTail}, Workers: decoding}
+	switch cmp.Or(o.Gzip, defaultGzip) {
+	case GzipPgzip:
 		return newPgzip(in)
+	case GzipSerial:
+		return inflate.NewReader(in, p.Options), nil
+	case GzipParallel:
+		p.Idle = o.Cores.any
+	default:
+		if p.Idle = o.Cores.idle; o.Cores.n() <= ofLayer {
+			p.Workers = 1 // there will never be one
+		}
 	}
-	return inflate.NewReader(in, inflate.Options{Tail: inflate.PaddedTail}), nil
+	if o.Cores.n() < 2 || p.Workers < 2 {
+		return inflate.NewReader(in, p.Options), nil
+	}
+	return inflate.NewParallelReader(ctx, in, p), nil
 }

@@ -1,7 +1,11 @@
 package unpack
 
 import (
+	"bytes"
+	"errors"
+	"io"
 	"testing"
+	"testing/synctest"
 
 	"github.com/fastpull/fastpull/fault"
 )
@@ -20,6 +24,45 @@ func TestGzips(t *testing.T) {
 			"failures": TestFailuresLeaveNobody, "closed beside": TestCloseBeside,
 		} {
 			t.Run(string(defaultGzip)+"/"+name, test)
+		}
+	}
+}
+
+// TestGzipInParallel has a layer large enough for several to decode it, beside
+// others or not, with every part of it whole, cut and changed.
+func TestGzipInParallel(t *testing.T) {
+	plain := content(24 << 20)
+	blob := gz(t, plain)
+	if len(blob) < 4<<20 {
+		t.Fatalf("%d bytes are too few for pieces", len(blob))
+	}
+	for _, g := range []Gzip{GzipAuto, GzipParallel} {
+		cores := NewCores(6)
+		o := ReaderOptions{Gzip: g, Cores: cores}
+		got, err := readAll(t, bytesBlob(blob), expect(blob, plain), o)
+		if err != nil || !bytes.Equal(got, plain) {
+			t.Errorf("%s: %d bytes of %d, %v", g, len(got), len(plain), err)
+		}
+		for _, at := range []int{len(blob) / 2, len(blob) - 9} {
+			bad := bytes.Clone(blob)
+			bad[at] ^= 1
+			if _, err := readAll(t, bytesBlob(bad), expect(blob, plain), o); !errors.Is(err, ErrDigest) {
+				t.Errorf("%s, changed at %d: %v", g, at, err)
+			}
+			cut := blob[:at]
+			if _, err := readAll(t, bytesBlob(cut), expect(cut, plain), o); !errors.Is(err, io.ErrUnexpectedEOF) || fault.KindOf(err) != fault.Corrupt {
+				t.Errorf("%s, cut at %d: %v", g, at, err)
+			}
+		}
+		synctest.Test(t, func(t *testing.T) { // which would miss goroutines that stay
+			r := NewReader(t.Context(), bytesBlob(blob), expect(blob, plain), o)
+			if _, err := io.ReadFull(r, make([]byte, 6<<20)); err != nil {
+				t.Errorf("%s: %v", g, err)
+			}
+			r.Close()
+		})
+		if cores.taken != 0 || cores.ahead != 0 {
+			t.Errorf("%s: not given back: %d, %d", g, cores.taken, cores.ahead)
 		}
 	}
 }

@@ -46,11 +46,14 @@ type ReaderOptions struct {
 	Arrived func()
 	// Gzip chooses the decoder of gzip; "" is [GzipAuto].
 	Gzip Gzip
+	// Cores are shared with other layers. Nil lets one goroutine decode.
+	Cores *Cores
 }
 
 // Buffers: a blob comes in 128 KiB at a time, plain bytes go on 256 KiB at a
 // time. The queues are as deep as it takes for the stages not to wait for each
-// other's hiccups, and bound a Reader's memory to about 5 MiB, or 6 with pgzip's.
+// other's hiccups, and bound a Reader's memory to about 5 MiB. The decoder adds its
+// own, 50 MiB where four decode one layer in gzip.
 const (
 	blobChunk  = 128 << 10
 	blobQueue  = 6
@@ -254,6 +257,7 @@ func checkBlob(h hash.Hash, n int64, want Expect) error {
 // decode runs the decoder over src and hands every buffer to both readers. same
 // says that the plain bytes are the blob's, and are hashed as such.
 func (r *Reader) decode(ctx context.Context, src *source, want Expect, o ReaderOptions, toHash chan<- *chunk) (same bool, err error) {
+	defer o.Cores.layer()()
 	dec, err := newDecoder(ctx, src, o)
 	if err != nil {
 		return false, src.explain(err)
