@@ -7,7 +7,6 @@ import (
 	"context"
 	"io"
 
-	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
 	"github.com/ulikunitz/xz/lzma"
 )
@@ -37,11 +36,7 @@ func newDecoder(ctx context.Context, src io.Reader, o ReaderOptions) (io.ReadClo
 	case bytes.HasPrefix(head, magicGzip):
 		return newGunzip(ctx, in, o)
 	case bytes.HasPrefix(head, magicZstd), isSkippable(head):
-		d, err := zstd.NewReader(in, zstd.WithDecoderMaxWindow(maxZstdWindow), zstd.WithDecoderConcurrency(2))
-		if err != nil {
-			return nil, err
-		}
-		return d.IOReadCloser(), nil
+		return newFrames(in, o.Cores), nil
 	case bytes.HasPrefix(head, magicXz):
 		return newUnxz(in)
 	case bytes.HasPrefix(head, magicBzip2):

@@ -23,6 +23,11 @@
 //	blob ─→ sha256 ─→ gzip, zstd, xz, bzip2 ─┬─→ sha256
 //	                                         └─→ Read
 //
+// A zstd stream of many small frames (zstd:chunked, the seekable format) is decoded a
+// row of frames at a time, further rows on the [Cores] that are idle. The headers of
+// frames and blocks tell where a frame ends (RFC 8878, 3.1.1), so no table is needed.
+// From the first frame that is large, or bad, the streaming decoder goes on.
+//
 // Extract walks the tar once. The headers' raw bytes go to tar-split on the way
 // (so that Docker can give the layer's very bytes again), the entries go to the
 // file system by *at calls on directory descriptors. All that has to do with

@@ -46,14 +46,15 @@ type ReaderOptions struct {
 	Arrived func()
 	// Gzip chooses the decoder of gzip; "" is [GzipAuto].
 	Gzip Gzip
-	// Cores are shared with other layers. Nil lets one goroutine decode.
+	// Cores are those that may decode ahead while they are idle; they are shared with
+	// other layers. Nil lets one goroutine decode.
 	Cores *Cores
 }
 
 // Buffers: a blob comes in 128 KiB at a time, plain bytes go on 256 KiB at a
 // time. The queues are as deep as it takes for the stages not to wait for each
 // other's hiccups, and bound a Reader's memory to about 5 MiB. The decoder adds its
-// own, 50 MiB where four decode one layer in gzip.
+// own: 50 MiB where four decode one layer in gzip, 30 with frames of zstd.
 const (
 	blobChunk  = 128 << 10
 	blobQueue  = 6

@@ -34,7 +34,7 @@ func TestTruncated(t *testing.T) {
 	plain := content(120)
 	for name, blob := range map[string][]byte{
 		"gzip": gz(t, plain), "two members": join(gz(t, plain[:50]), gz(t, plain[50:])),
-		"zstd": zst(t, plain), "xz": xzed(t, plain), "plain": plain,
+		"zstd": zst(t, plain), "frames": framed(t, plain, 50), "xz": xzed(t, plain), "plain": plain,
 	} {
 		for n := range blob {
 			what := name + " cut"
@@ -48,7 +48,7 @@ func TestTruncated(t *testing.T) {
 // decoder says of it: fetching it again helps.
 func TestFlipped(t *testing.T) {
 	plain := content(100)
-	for name, blob := range map[string][]byte{"gzip": gz(t, plain), "zstd": zst(t, plain), "xz": xzed(t, plain), "plain": plain} {
+	for name, blob := range map[string][]byte{"gzip": gz(t, plain), "zstd": zst(t, plain), "frames": framed(t, plain, 40), "xz": xzed(t, plain), "plain": plain} {
 		for i := range blob {
 			bad := bytes.Clone(blob)
 			bad[i] ^= 1 << (i % 8)
@@ -87,6 +87,8 @@ func TestLies(t *testing.T) {
 	damaged(t, "half a member behind", junk, expect(junk, plain), false)
 	junk = join(zst(t, plain), []byte("junk"))
 	damaged(t, "junk behind zstd", junk, expect(junk, plain), false)
+	junk = join(framed(t, plain, 100), []byte("junk"))
+	damaged(t, "junk behind frames", junk, expect(junk, plain), false)
 	long := join(blob[:len(blob)-4], []byte{1, 2, 3, 4})
 	damaged(t, "wrong length in the trailer", long, expect(long, plain), false)
 }
@@ -107,7 +109,7 @@ func TestArrivedIsVerified(t *testing.T) {
 func TestBomb(t *testing.T) {
 	plain := make([]byte, 8<<20)
 	const most = 1 << 20
-	for name, blob := range map[string][]byte{"gzip": gz(t, plain), "zstd": zst(t, plain), "members": bytes.Repeat(gz(t, plain[:1<<18]), 32)} {
+	for name, blob := range map[string][]byte{"gzip": gz(t, plain), "zstd": zst(t, plain), "frames": framed(t, plain, maxFramePlain), "members": bytes.Repeat(gz(t, plain[:1<<18]), 32)} {
 		got, err := readAll(t, bytesBlob(blob), expect(blob, plain), ReaderOptions{MaxPlain: most})
 		if fault.KindOf(err) != fault.Failed || errors.Is(err, ErrDigest) || fault.HintOf(err) == "" { // it may as well be the disk that is full
 			t.Errorf("%s: %v", name, err)
@@ -127,7 +129,7 @@ func TestBomb(t *testing.T) {
 func TestSourceError(t *testing.T) {
 	plain := content(200 << 10)
 	broken := errors.New("the line is dead")
-	for name, blob := range map[string][]byte{"gzip": gz(t, plain), "zstd": zst(t, plain), "xz": xzed(t, plain), "plain": plain} {
+	for name, blob := range map[string][]byte{"gzip": gz(t, plain), "zstd": zst(t, plain), "frames": framed(t, plain, 30<<10), "xz": xzed(t, plain), "plain": plain} {
 		for _, at := range []int{0, 3, len(blob) / 2, len(blob)} {
 			for _, source := range []error{broken, io.ErrUnexpectedEOF} {
 				in := &blobOf{Reader: io.MultiReader(bytes.NewReader(blob[:at]), failing{source})}

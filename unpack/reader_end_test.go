@@ -42,12 +42,14 @@ func TestEnds(t *testing.T) {
 	member := gz(t, plain[:256<<10])
 	blobs := map[string]struct{ blob, plain []byte }{
 		"gzip": {gz(t, plain), plain}, "zstd": {zst(t, plain), plain}, "plain": {plain, plain},
+		"frames":  {framed(t, plain, 64<<10), plain},
 		"members": {bytes.Repeat(member, more), plain},
 		"xz":      {xzed(t, plain[:256<<10]), plain[:256<<10]}, // slow,
 	}
 	reason := errors.New("enough")
 	if defaultGzip != GzipAuto { // TestGzips
 		delete(blobs, "zstd")
+		delete(blobs, "frames")
 		delete(blobs, "plain")
 		delete(blobs, "xz")
 	}
@@ -82,7 +84,7 @@ func TestEnds(t *testing.T) {
 					if state.have > len(b.blob) {
 						blob = bytesBlob(b.blob)
 					}
-					r := NewReader(ctx, blob, expect(b.blob, b.plain), ReaderOptions{})
+					r := NewReader(ctx, blob, expect(b.blob, b.plain), ReaderOptions{Cores: NewCores(4)})
 					ended := make(chan error, 1)
 					go func() {
 						if state.read >= 0 {
@@ -156,10 +158,10 @@ func TestCancelledBefore(t *testing.T) {
 // and leaves nobody behind.
 func TestFailuresLeaveNobody(t *testing.T) {
 	plain := content(1 << 20)
-	for name, blob := range map[string][]byte{"gzip": gz(t, plain), "zstd": zst(t, plain), "xz": xzed(t, plain[:1<<17])} {
+	for name, blob := range map[string][]byte{"gzip": gz(t, plain), "zstd": zst(t, plain), "frames": framed(t, plain, 64<<10), "xz": xzed(t, plain[:1<<17])} {
 		blob[len(blob)/3] ^= 0x55
 		blob[len(blob)/3+1] ^= 0x55
-		for _, o := range []ReaderOptions{{}, {MaxPlain: 100 << 10}} {
+		for _, o := range []ReaderOptions{{}, {MaxPlain: 100 << 10}, {Cores: NewCores(4)}} {
 			synctest.Test(t, func(t *testing.T) {
 				r := NewReader(t.Context(), bytesBlob(blob), expect(blob, plain), o)
 				if n, err := io.Copy(io.Discard, r); err == nil {

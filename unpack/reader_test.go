@@ -132,6 +132,7 @@ func TestFormats(t *testing.T) {
 		{"zstd", zst(t, large), large},
 		{"zstd of two frames", join(zst(t, large), zst(t, small)), join(large, small)},
 		{"zstd with skippable frames", join(skippable("hello"), zst(t, small), skippable(""), zst(t, small)), join(small, small)},
+		{"zstd of many frames", framed(t, large, 10_000), large},
 		{"xz", xzed(t, medium), medium},
 		{"xz, padded", join(xzed(t, small), make([]byte, 8)), small},
 		{"xz of two streams", join(xzed(t, small), xzed(t, small)), join(small, small)},
@@ -165,7 +166,7 @@ func TestFormats(t *testing.T) {
 func TestTinyBuffers(t *testing.T) {
 	plain := content(3000)
 	for name, blob := range map[string][]byte{
-		"gzip": join(gz(t, plain[:1000]), gz(t, plain[1000:])), "zstd": zst(t, plain), "xz": xzed(t, plain), "plain": plain,
+		"gzip": join(gz(t, plain[:1000]), gz(t, plain[1000:])), "zstd": zst(t, plain), "frames": framed(t, plain, 1000), "xz": xzed(t, plain), "plain": plain,
 	} {
 		for how, in := range map[string]io.Reader{
 			"a byte at a time":   iotest.OneByteReader(bytes.NewReader(blob)),
