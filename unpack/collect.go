@@ -56,14 +56,14 @@ func (l lastly) Read([]byte) (int, error) { return 0, l.err }
 // frame collects one frame. False says that it is too large, that it is not whole, or
 // that it is none: what is behind c.ends is left to the streaming decoder.
 func (c *collector) frame() bool {
-	start := len(c.buf)
 	if !c.read(4) {
 		return false
 	}
-	if start = c.start(); isSkippable(c.buf[start:]) {
+	magic := c.buf[len(c.buf)-4:]
+	if isSkippable(magic) {
 		return c.skip()
 	}
-	if !bytes.Equal(c.buf[start:], magicZstd) || !c.read(1) {
+	if !bytes.Equal(magic, magicZstd) || !c.read(1) {
 		return false
 	}
 	if !c.read(headerBehind(c.buf[len(c.buf)-1])) {
