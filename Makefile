@@ -17,7 +17,7 @@ PACKAGES    = docker.io docker-registry pigz gcc libc6-dev e2fsprogs strace debo
 ROOT       := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo --preserve-env=PATH,HOME,GOPATH,GOCACHE,GOPROXY,GOFLAGS,CI')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test unit e2e lint deps bench fuzz dist clean
+.PHONY: help build demo test test-cross unit e2e lint deps bench fuzz dist clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -37,6 +37,13 @@ unit: ## unit tests, with the race detector (some need root)
 
 e2e: ## the program against a real registry and a real dockerd (needs root)
 	$(ROOT) $(GO) test -tags e2e -timeout 20m -count=1 -parallel 4 ./e2e/... ./daemon ./inflate
+
+test-cross: ## the decoder's tests for arm64 and s390x, under qemu-user
+	@dpkg -s qemu-user-static >/dev/null 2>&1 || $(ROOT) apt-get install -q -y --no-install-recommends qemu-user-static >/dev/null
+	GOARCH=arm64 CGO_ENABLED=0 $(GO) test -exec qemu-aarch64-static ./inflate
+	GOARCH=s390x CGO_ENABLED=0 $(GO) test -exec qemu-s390x-static ./inflate
+	GOARCH=386 CGO_ENABLED=0 $(GO) test ./inflate
+	$(GO) test -tags purego ./inflate
 
 lint: ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { echo 'not gofmt:'; gofmt -l .; exit 1; }
