@@ -72,6 +72,8 @@ func (a *ahead) stop(reason error) {
 func (a *ahead) close() {
 	a.stop(errClosed)
 	a.wg.Wait()
+	a.mu.Lock() // the context may end just now
+	defer a.mu.Unlock()
 	a.drop(len(a.pieces))
 }
 
@@ -127,8 +129,8 @@ func (a *ahead) came(p *piece, n int, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	i := len(a.pieces) - 1
-	if i > 0 && a.pieces[i] == p {
-		before := a.pieces[i-1]
+	if i > 0 && a.pieces[i] == p && !a.pieces[i-1].ready {
+		before := a.pieces[i-1] // which nobody works on yet
 		before.all += copy(before.buf[before.all:a.s.piece+a.s.overlap], p.buf[p.own:p.own+n])
 		before.ready = before.all == a.s.piece+a.s.overlap || err != nil
 	}
