@@ -33,7 +33,7 @@ test: deps lint unit e2e ## everything: installs what it needs, takes some minut
 
 unit: ## unit tests, with the race detector (some need root)
 	$(ROOT) env CGO_ENABLED=1 $(GO) test -race ./...
-	$(ROOT) $(GO) test -run TestOtherWays ./unpack
+	$(ROOT) $(GO) test -run 'TestOtherWays|TestGzip' ./unpack
 
 e2e: ## the program against a real registry and a real dockerd (needs root)
 	$(ROOT) $(GO) test -tags e2e -timeout 20m -count=1 -parallel 4 ./e2e/... ./daemon ./inflate

@@ -119,7 +119,13 @@ func (r *part) open(ctx context.Context) error {
 	}
 	r.at = h
 	size := r.desc.Size
-	ranged := (r.pos > 0 || r.end < size) && !h.noRanges.Load()
+	ranged := r.pos > 0 || r.end < size
+	if ranged && h.noRanges.Load() {
+		if r.helper { // the first fetches it all
+			return fmt.Errorf("%w: bytes %d-%d of %d were not asked for", errBadRange, r.pos, r.end-1, size)
+		}
+		ranged = false
+	}
 	header := http.Header{}
 	if ranged {
 		header.Set("Range", fmt.Sprintf("bytes=%d-%d", r.pos, r.end-1))
