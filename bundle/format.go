@@ -1,0 +1,64 @@
+package bundle
+
+import (
+	"archive/tar"
+	"bytes"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// The files of a bundle beside its blobs. They are its last, in this order.
+const (
+	layoutName       = ocispec.ImageLayoutFile // oci-layout
+	indexName        = ocispec.ImageIndexFile  // index.json
+	manifestName     = "manifest.json"         // Docker's list of images
+	repositoriesName = "repositories"          // Docker's list of names, of old
+	sumsName         = "SHA256SUMS"            // of these four, as sha256sum(1) has it
+)
+
+// Annotations of the descriptors in index.json.
+const (
+	// annotationName has an image's full name, host and tag included. Podman and
+	// skopeo look for it.
+	annotationName = ocispec.AnnotationRefName
+	// annotationContainerd has the same for containerd, and the Engines on it.
+	annotationContainerd = "io.containerd.image.name"
+	// annotationSource has the name with the digest that the registry had for it.
+	annotationSource = "org.fastpull.source"
+	// annotationSince, of index.json itself, has the digest of the index.json of
+	// the bundle that has the blobs which are not in this one.
+	annotationSince = "org.fastpull.since"
+	// annotationReferrer, in the place of a name, has the name of what a
+	// signature or another referrer is pushed as, if it has a tag.
+	annotationReferrer = "org.fastpull.referrer"
+)
+
+// dockerImage is an entry of manifest.json.
+type dockerImage struct {
+	Config   string
+	RepoTags []string
+	Layers   []string
+}
+
+// blobName is the name of a blob's file.
+func blobName(d digest.Digest) string { return "blobs/" + d.Algorithm().String() + "/" + d.Encoded() }
+
+// blockSize is what files in a tar are padded to, in bytes.
+const blockSize = 512
+
+// header returns the header of a file: one block, whatever the size. Names are
+// ours, and short. The format is GNU's, which has room for any size in it; the
+// same file has the same header wherever and whenever it is written.
+func header(name string, size int64) ([]byte, error) {
+	var b bytes.Buffer
+	err := tar.NewWriter(&b).WriteHeader(&tar.Header{
+		Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o644,
+		ModTime: time.Unix(0, 0), Format: tar.FormatGNU,
+	})
+	return b.Bytes(), err
+}
+
+// padding is how many zeroes follow a file's content.
+func padding(size int64) int64 { return -size & (blockSize - 1) }
