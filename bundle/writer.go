@@ -1,99 +1,200 @@
 package bundle
 
 import (
-	"archive/tar"
-	"bytes"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/image"
 )
 
-// Writer writes an archive. It is for one goroutine.
+// Writer writes a bundle, or what an Engine takes of one: without entries there
+// is no index.json, and what it needs. It is for one goroutine.
 type Writer struct {
-	tw     *tar.Writer
-	blobs  map[digest.Digest]bool
-	images []manifestItem
-	buf    []byte
+	out     io.Writer
+	file    output // out, if it is one
+	off     int64  // bytes written
+	blobs   map[digest.Digest]bool
+	entries []ocispec.Descriptor
+	images  []dockerImage
+	since   digest.Digest
+	index   digest.Digest // of index.json, once it is written
+	buf     []byte
+	zeroes  []byte
+	broken  error // what was written halfway
 }
 
-// manifestItem is an entry of manifest.json.
-type manifestItem struct {
-	Config   string
-	RepoTags []string
-	Layers   []string
+// output is a file that can be changed where it was written already.
+type output interface {
+	io.Writer
+	io.WriterAt
+	Truncate(size int64) error // and go on there
 }
 
-// NewWriter returns a Writer that writes to w.
+// NewWriter returns a Writer that writes to w. If that is a [File], blobs may be
+// written whose size is not known before; see [Writer.Stream].
 func NewWriter(w io.Writer) *Writer {
-	return &Writer{tw: tar.NewWriter(w), blobs: make(map[digest.Digest]bool), buf: make([]byte, 256<<10)}
+	file, _ := w.(output)
+	if f, ok := w.(*File); ok && f.compressed() {
+		file = nil
+	}
+	return &Writer{out: w, file: file, blobs: make(map[digest.Digest]bool), buf: make([]byte, 256<<10), zeroes: make([]byte, 2*blockSize)}
 }
 
-// Layer writes a layer: size bytes of plain tar that hash to diffID, which the
-// caller has verified. One that was written already is not written again.
-func (w *Writer) Layer(diffID digest.Digest, size int64, r io.Reader) error {
-	return w.blob(diffID, size, r)
-}
+// Since says that blobs which are not written are in another bundle, and names
+// that by the digest of its index.json.
+func (w *Writer) Since(index digest.Digest) { w.since = index }
 
-// Image adds an image under the given tags ("host:5000/img:tag"). Its layers
-// have been written, or are known to whoever reads the archive.
-func (w *Writer) Image(img *image.Image, tags []string) error {
-	item := manifestItem{Config: name(img.ID), RepoTags: tags, Layers: []string{}}
-	if err := w.blob(img.ID, int64(len(img.Config)), bytes.NewReader(img.Config)); err != nil {
-		return err
-	}
-	for _, l := range img.Layers {
-		item.Layers = append(item.Layers, name(l.DiffID))
-	}
-	w.images = append(w.images, item)
-	return nil
-}
+// Has tells if a blob has been written.
+func (w *Writer) Has(d digest.Digest) bool { return w.blobs[d] }
 
-// Close writes manifest.json and ends the archive, but not what it is written to.
-func (w *Writer) Close() error {
-	if w.images == nil {
-		w.images = []manifestItem{}
-	}
-	data, err := json.Marshal(w.images)
-	if err != nil {
-		return err
-	}
-	if err := w.file("manifest.json", int64(len(data)), bytes.NewReader(data)); err != nil {
-		return err
-	}
-	return w.tw.Close()
-}
-
-func (w *Writer) blob(d digest.Digest, size int64, r io.Reader) error {
+// Blob writes size bytes which hash to d, as the caller knows. What was written
+// already is not written again.
+func (w *Writer) Blob(d digest.Digest, size int64, r io.Reader) error {
 	if w.blobs[d] {
 		return nil
 	}
-	if err := w.file(name(d), size, r); err != nil {
+	if err := w.member(blobName(d), size, r); err != nil {
 		return err
 	}
 	w.blobs[d] = true
 	return nil
 }
 
-func (w *Writer) file(name string, size int64, r io.Reader) error {
-	h := &tar.Header{
-		Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o644,
-		ModTime: time.Unix(0, 0), Format: tar.FormatPAX,
+// Docker adds an image to what Docker finds, under the given tags
+// ("host:5000/img:tag"), with the blobs that are its layers. Config and layers
+// have been written, or are known to whoever reads the bundle.
+func (w *Writer) Docker(img *image.Image, tags []string, layers []digest.Digest) {
+	item := dockerImage{Config: blobName(img.ID), RepoTags: tags, Layers: []string{}}
+	for _, d := range layers {
+		item.Layers = append(item.Layers, blobName(d))
 	}
-	if err := w.tw.WriteHeader(h); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	// The buffer would not be used if r were seen to be a file.
-	if n, err := io.CopyBuffer(w.tw, struct{ io.Reader }{r}, w.buf); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	} else if n != size {
-		return fmt.Errorf("write %s: %d bytes instead of %d", name, n, size)
-	}
-	return nil
+	w.images = append(w.images, item)
 }
 
-func name(d digest.Digest) string { return "blobs/" + d.Algorithm().String() + "/" + d.Encoded() }
+// Entry adds an image to index.json: a manifest or an index, whose bytes and all
+// that they name have been written, or are in the bundle that this one builds on.
+func (w *Writer) Entry(d ocispec.Descriptor) { w.entries = append(w.entries, d) }
+
+// Close writes the lists of what there is, and ends the bundle, but not what it
+// is written to.
+func (w *Writer) Close() error {
+	files, err := lists(w.entries, w.images, w.since)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if f.name == indexName {
+			w.index = digest.FromBytes(f.data)
+		}
+		if err := w.member(f.name, int64(len(f.data)), bytesReader(f.data)); err != nil {
+			return err
+		}
+	}
+	return w.write(w.zeroes)
+}
+
+// Index returns the digest of index.json, after Close.
+func (w *Writer) Index() digest.Digest { return w.index }
+
+// member writes a file.
+func (w *Writer) member(name string, size int64, r io.Reader) error {
+	if w.broken != nil {
+		return w.broken
+	}
+	h, err := header(name, size)
+	if err == nil {
+		err = w.write(h)
+	}
+	if err == nil {
+		var n int64
+		n, err = w.copy(r)
+		w.off += n
+		if err == nil && n != size {
+			err = fmt.Errorf("%d bytes instead of %d", n, size)
+		}
+	}
+	if err == nil {
+		err = w.write(w.zeroes[:padding(size)])
+	}
+	if err != nil {
+		w.broken = fmt.Errorf("write %s: %w", name, err)
+	}
+	return w.broken
+}
+
+// copy lets the kernel do it where both ends are files.
+func (w *Writer) copy(r io.Reader) (int64, error) {
+	if to, ok := w.out.(io.ReaderFrom); ok {
+		return to.ReadFrom(r)
+	}
+	return io.CopyBuffer(struct{ io.Writer }{w.out}, struct{ io.Reader }{r}, w.buf)
+}
+
+func (w *Writer) write(p []byte) error {
+	n, err := w.out.Write(p)
+	w.off += int64(n)
+	return err
+}
+
+// Stream is a blob that is being written, and known only when it is.
+type Stream struct {
+	w     *Writer
+	start int64
+	n     int64
+}
+
+// Stream begins a blob of which neither size nor digest is known. Nothing else may
+// be written until it ends by [Stream.Commit] or [Stream.Abort]. It is nil where
+// what was written cannot be changed: then the blob has to wait somewhere else.
+func (w *Writer) Stream() (*Stream, error) {
+	if w.file == nil {
+		return nil, nil
+	}
+	s := &Stream{w: w, start: w.off}
+	return s, w.write(w.zeroes[:blockSize])
+}
+
+// Write writes more of the blob.
+func (s *Stream) Write(p []byte) (int, error) {
+	n, err := s.w.out.Write(p)
+	s.w.off += int64(n)
+	s.n += int64(n)
+	return n, err
+}
+
+// Reset begins the blob anew.
+func (s *Stream) Reset() error {
+	s.n = 0
+	s.w.off = s.start + blockSize
+	return s.w.file.Truncate(s.w.off)
+}
+
+// Commit ends the blob: all that was written hashes to d, as the caller knows. A
+// blob that the bundle has already is dropped.
+func (s *Stream) Commit(d digest.Digest) (size int64, err error) {
+	if s.w.blobs[d] {
+		return s.n, s.Abort()
+	}
+	h, err := header(blobName(d), s.n)
+	if err == nil {
+		_, err = s.w.file.WriteAt(h, s.start)
+	}
+	if err == nil {
+		err = s.w.write(s.w.zeroes[:padding(s.n)])
+	}
+	if err != nil {
+		return s.n, errors.Join(fmt.Errorf("write %s: %w", blobName(d), err), s.Abort())
+	}
+	s.w.blobs[d] = true
+	return s.n, nil
+}
+
+// Abort takes back what was written of the blob.
+func (s *Stream) Abort() error {
+	s.w.off = s.start
+	return s.w.file.Truncate(s.start)
+}

@@ -162,3 +162,24 @@ func known(mediaType string) string {
 	}
 	return fmt.Sprintf("%q", mediaType)
 }
+
+// Blobs returns the blobs that a manifest of any kind names, an artifact's or
+// another system's: its config and layers, but for those which registries may
+// not have. Its errors are those of [ParseManifest].
+func Blobs(raw []byte) ([]ocispec.Descriptor, error) {
+	var doc ocispec.Manifest
+	if err := json.Unmarshal(raw, &doc); err != nil {
+		return nil, fault.New(fault.Corrupt, "the manifest is not valid JSON: %w", err)
+	}
+	var list []ocispec.Descriptor
+	for _, d := range append([]ocispec.Descriptor{doc.Config}, doc.Layers...) {
+		if d.Digest == "" || strings.Contains(d.MediaType, "nondistributable") || strings.Contains(d.MediaType, "foreign") {
+			continue
+		}
+		if err := checkDescriptor(d); err != nil {
+			return nil, err
+		}
+		list = append(list, d)
+	}
+	return list, nil
+}

@@ -1,19 +1,17 @@
 package pull
 
 import (
-	"bufio"
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
-	"golang.org/x/sync/semaphore"
 
 	"github.com/fastpull/fastpull/bundle"
 	"github.com/fastpull/fastpull/fault"
@@ -22,23 +20,50 @@ import (
 	"github.com/fastpull/fastpull/registry"
 )
 
-// archiveTarget writes images to one archive. The file gets its name when it is
-// complete.
-type archiveTarget struct {
-	r      *run
-	name   string
-	file   *tmpfile.File
-	out    *bufio.Writer
-	w      *bundle.Writer
-	spool  *spooler
-	window *semaphore.Weighted // images at work, which bounds what is spooled
-	turn   *semaphore.Weighted // who writes
+// BundleOptions say how an archive is made. The zero value is what a pull makes:
+// plain layers, one platform, one file.
+type BundleOptions struct {
+	// Layers is the form that layers have; "" is [bundle.Plain].
+	Layers bundle.Form
+	// Platforms are those that each image is taken for; without any, it is
+	// Options.Platform. Docker finds the first that an image has.
+	Platforms []ocispec.Platform
+	// All takes every platform.
+	All bool
+	// Split is how many bytes a part may have; 0 makes one file.
+	Split int64
+	// Referrers brings what refers to an image's manifests, too.
+	Referrers bool
+	// Since leaves out the layers which that bundle has. Nil leaves out none.
+	Since Older
+	// List writes a list of what there is beside the archive.
+	List bool
+}
 
-	mu      sync.Mutex
-	written map[digest.Digest]bool // diffIDs
+// Older is a bundle that another one builds on.
+type Older interface {
+	Index() digest.Digest           // of its index.json
+	Layers() ([]image.Layer, error) // that it has
+}
+
+// archiveTarget writes images to one archive. The file gets its name when it is
+// complete. The same images give the same bytes: they are written in the order in
+// which they were named, and each one's blobs in an order of their own.
+type archiveTarget struct {
+	r     *run
+	name  string
+	file  *bundle.File
+	w     *bundle.Writer
+	spool *spooler
+	pack  *packer
+	list  bundle.List
 }
 
 var _ target = (*archiveTarget)(nil)
+
+// ahead is how many images are on their way beside the one that is written, which
+// bounds what waits on the disk.
+const ahead = 1
 
 func newArchiveTarget(r *run, name string) (*archiveTarget, error) {
 	// What is there is replaced, also at the end of a symlink. It must be a file:
@@ -50,20 +75,30 @@ func newArchiveTarget(r *run, name string) (*archiveTarget, error) {
 		return nil, fault.WithHint(fault.New(fault.Usage, "write %s: it is there, and is not a file", name),
 			"name a file, which is replaced when the archive is complete")
 	}
-	f, err := tmpfile.New(filepath.Dir(name), 0o666)
+	f, err := bundle.Create(name, r.Bundle.Split)
 	if err != nil {
 		return nil, fmt.Errorf("write %s: %w", name, err)
 	}
-	out := bufio.NewWriterSize(f, 256<<10)
 	where := newSpace(filepath.Dir(name), "make room there for the archive and the layers of one image beside it, or choose another place with -o")
-	return &archiveTarget{
-		r: r, name: name, file: f, out: out, w: bundle.NewWriter(out), spool: newSpooler(r, where),
-		window: semaphore.NewWeighted(2), turn: semaphore.NewWeighted(1),
-		written: make(map[digest.Digest]bool),
-	}, nil
+	t := &archiveTarget{r: r, name: name, file: f, w: bundle.NewWriter(f), spool: newSpooler(r, where)}
+	t.pack = newPacker(r, t.spool, t.w, r.Bundle.Layers)
+	t.list.Layers = string(t.pack.form)
+	if since := r.Bundle.Since; since != nil {
+		if err := t.pack.leaveOut(since); err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		t.list.Since = since.Index()
+		t.w.Since(t.list.Since)
+	}
+	return t, nil
 }
 
-func (t *archiveTarget) platform() ocispec.Platform { return image.Host() }
+func (t *archiveTarget) platform() ocispec.Platform {
+	if p := t.r.Bundle.Platforms; len(p) > 0 {
+		return p[0]
+	}
+	return image.Host()
+}
 
 func (t *archiveTarget) lasts() bool { return false }
 
@@ -72,85 +107,148 @@ func (t *archiveTarget) adopt(context.Context, registry.Reference, digest.Digest
 }
 
 func (t *archiveTarget) put(ctx context.Context, im *resolved) (fetched int64, err error) {
-	if err := t.window.Acquire(ctx, 1); err != nil {
-		return 0, context.Cause(ctx)
+	if err := t.r.order.wait(ctx, im.nth, ahead); err != nil {
+		return 0, err
 	}
-	defer t.window.Release(1)
-	defer t.spool.hold(im.img.Layers)()
-	layers := t.missing(im.img)
-	forget, err := t.spool.space.expect(layers)
+	b, err := t.r.bundled(ctx, im)
 	if err != nil {
 		return 0, err
 	}
-	defer forget()
-
-	g, gctx := errgroup.WithContext(ctx)
-	got := make([]*spooled, len(layers))
-	bytes := make([]int64, len(layers))
-	for i, l := range layers {
-		g.Go(func() error {
-			p, started, err := t.spool.get(gctx, im.ref, l)
-			if err != nil {
-				return err
-			}
-			got[i] = p
-			if started {
-				bytes[i] = p.fetched
-			}
-			return nil
-		})
-	}
-	err = g.Wait()
-	for _, n := range bytes {
-		fetched += n
-	}
-	if err != nil {
-		return fetched, err
-	}
-	if err := t.turn.Acquire(ctx, 1); err != nil {
-		return fetched, context.Cause(ctx)
-	}
-	defer t.turn.Release(1)
-	var size int64
-	for i := range layers {
-		size += got[i].size
-	}
-	if err := t.spool.space.fits(size); err != nil {
-		return fetched, fmt.Errorf("%s: %w", t.name, err)
-	}
-	for i, l := range layers {
-		if err := t.w.Layer(l.DiffID, got[i].size, got[i].reader()); err != nil {
-			return fetched, fmt.Errorf("%s: %w", t.name, err)
-		}
-		t.mu.Lock()
-		t.written[l.DiffID] = true
-		t.mu.Unlock()
-	}
-	return fetched, t.w.Image(im.img, tags(im.ref))
+	return t.pack.image(ctx, im, b, func() error { return t.write(im, b) })
 }
 
-// missing returns the layers that are not in the archive, each once. Those that
-// another image is about to write are among them: the caller holds them all, so
-// that their files are there when it asks for them.
-func (t *archiveTarget) missing(img *image.Image) []image.Layer {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return slices.DeleteFunc(distinct(img.Layers), func(l image.Layer) bool { return t.written[l.DiffID] })
+// write adds an image whose layers are in the archive, or in the one before.
+func (t *archiveTarget) write(im *resolved, b *bundled) error {
+	top, err := t.manifests(b)
+	if err != nil {
+		return fmt.Errorf("%s: %w", t.name, err)
+	}
+	for i, p := range b.images {
+		if p.img == nil {
+			continue
+		}
+		if i == b.docker {
+			t.w.Docker(p.img, tags(im.ref), t.pack.digests(p.img))
+		}
+		t.list.Images = append(t.list.Images, t.listed(im, p))
+	}
+	t.w.Entry(bundle.Entry{Name: fullName(im.ref), Source: sourceName(im), Descriptor: top}.Annotated())
+	for _, ref := range b.referrers {
+		d := ocispec.Descriptor{MediaType: ref.raw.MediaType, Digest: ref.raw.Digest, Size: int64(len(ref.raw.Bytes))}
+		if err := t.w.Blob(d.Digest, d.Size, bytes.NewReader(ref.raw.Bytes)); err != nil {
+			return fmt.Errorf("%s: %w", t.name, err)
+		}
+		t.w.Entry(bundle.Entry{Source: sourceName(im), Referrer: ref.name, Descriptor: d}.Annotated())
+	}
+	return nil
+}
+
+// manifests writes an image's configs, manifests, and index if it has one. It
+// returns the descriptor of the topmost.
+func (t *archiveTarget) manifests(b *bundled) (top ocispec.Descriptor, err error) {
+	put := func(d ocispec.Descriptor, data []byte) ocispec.Descriptor {
+		d.Digest, d.Size = digest.FromBytes(data), int64(len(data))
+		if err == nil {
+			err = t.w.Blob(d.Digest, d.Size, bytes.NewReader(data))
+		}
+		return d
+	}
+	var children []ocispec.Descriptor
+	for i := range b.images {
+		p := &b.images[i]
+		if p.img != nil {
+			put(ocispec.Descriptor{}, p.img.Config)
+		}
+		raw, mediaType := p.raw.Bytes, p.raw.MediaType
+		if t.pack.form != bundle.Keep {
+			mediaType = ocispec.MediaTypeImageManifest
+			if raw, err = bundle.Manifest(raw, p.img, t.pack.descriptors(p.img)); err != nil {
+				return top, err
+			}
+		}
+		d := p.desc
+		d.MediaType = mediaType
+		p.desc = put(d, raw)
+		children = append(children, p.desc)
+	}
+	if b.index == nil {
+		return children[0], err
+	}
+	raw, mediaType := b.index.Bytes, b.index.MediaType
+	if t.pack.form != bundle.Keep || !b.whole {
+		mediaType = ocispec.MediaTypeImageIndex
+		var e error
+		if raw, e = bundle.Index(raw, children); e != nil {
+			return top, e
+		}
+	}
+	return put(ocispec.Descriptor{MediaType: mediaType}, raw), err
+}
+
+func (t *archiveTarget) listed(im *resolved, p platformImage) bundle.ListImage {
+	li := bundle.ListImage{
+		Name: fullName(im.ref), Source: sourceName(im), Platform: image.FormatPlatform(p.img.Platform),
+		Manifest: p.desc.Digest, ImageID: p.img.ID, Layers: []bundle.ListLayer{},
+	}
+	for i, d := range t.pack.descriptors(p.img) {
+		li.Layers = append(li.Layers, bundle.ListLayer{Digest: d.Digest, Size: d.Size, DiffID: p.img.Layers[i].DiffID, Left: !t.w.Has(d.Digest)})
+	}
+	return li
+}
+
+// fullName is a reference's name and tag, in full; "" if it has no tag.
+func fullName(ref registry.Reference) string {
+	if ref.Tag() == "" {
+		return ""
+	}
+	return sourceRepository(ref) + ":" + ref.Tag()
+}
+
+// sourceName is a reference's name with the digest that was found for it.
+func sourceName(im *resolved) string {
+	name := sourceRepository(im.ref)
+	if im.ref.Tag() != "" {
+		name += ":" + im.ref.Tag()
+	}
+	return name + "@" + im.found.String()
 }
 
 func (t *archiveTarget) finish(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if err := errors.Join(t.w.Close(), t.out.Flush()); err != nil {
+	if err := errors.Join(t.w.Close(), t.file.Finish(!t.r.NoSync)); err != nil {
 		return fmt.Errorf("write %s: %w", t.name, err)
 	}
-	if !t.r.NoSync {
-		if err := t.file.Sync(); err != nil {
-			return err
-		}
+	if err := t.file.Publish(); err != nil {
+		return err
 	}
-	return t.file.Publish(t.name)
+	if !t.r.Bundle.List {
+		return nil
+	}
+	return t.writeList()
+}
+
+// writeList writes the list beside the archive.
+func (t *archiveTarget) writeList() error {
+	t.list.Bundle, t.list.Size = filepath.Base(t.name), t.file.Size()
+	for _, p := range t.file.Parts() {
+		t.list.Parts = append(t.list.Parts, filepath.Base(p))
+	}
+	t.list.Created, t.list.Index = time.Now().UTC().Truncate(time.Second), t.w.Index()
+	data, err := json.MarshalIndent(t.list, "", "  ")
+	if err != nil {
+		return err
+	}
+	f, err := tmpfile.New(filepath.Dir(t.name), 0o666)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(data, '\n'))
+	if err == nil {
+		err = f.Publish(bundle.ListName(t.name))
+	}
+	return errors.Join(err, f.Close())
 }
 
 func (t *archiveTarget) close() error {

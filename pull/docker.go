@@ -2,6 +2,7 @@ package pull
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -308,11 +309,17 @@ func (s *sending) write(ctx context.Context, w io.Writer, task *progress.Task) e
 		}
 		s.sent++
 		task.SetTotal(s.plain.Add(a.p.size))
-		if err := archive.Layer(a.layer.DiffID, a.p.size, a.p.reader()); err != nil {
+		if err := archive.Blob(a.layer.DiffID, a.p.size, a.p.reader()); err != nil {
 			return err
 		}
 	}
-	return errors.Join(archive.Image(s.im.img, tags(s.im.ref)), archive.Close(), out.Flush())
+	var diffIDs []digest.Digest
+	for _, l := range s.im.img.Layers {
+		diffIDs = append(diffIDs, l.DiffID)
+	}
+	archive.Docker(s.im.img, tags(s.im.ref), diffIDs)
+	config := archive.Blob(s.im.img.ID, int64(len(s.im.img.Config)), bytes.NewReader(s.im.img.Config))
+	return errors.Join(config, archive.Close(), out.Flush())
 }
 
 func (t *engineTarget) finish(context.Context) error { return nil }

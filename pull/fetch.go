@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
@@ -22,8 +23,13 @@ func (r *run) task(l image.Layer) *progress.Task {
 // What it reads goes where there is space. A blob that arrives damaged is fetched
 // once more; use is called again, and begins anew.
 func (r *run) fetch(ctx context.Context, ref registry.Reference, l image.Layer, task *progress.Task, where *space, use func(*unpack.Reader) error) (n int64, err error) {
+	return r.twice(ctx, l, task, func() (int64, error) { return r.fetchOnce(ctx, ref, l, task, where, use) })
+}
+
+// twice calls once again if a blob comes damaged.
+func (r *run) twice(ctx context.Context, l image.Layer, task *progress.Task, once func() (int64, error)) (n int64, err error) {
 	for again := false; ; again = true {
-		got, err := r.fetchOnce(ctx, ref, l, task, where, use)
+		got, err := once()
 		n += got
 		if err == nil || again || ctx.Err() != nil || !errors.Is(err, unpack.ErrDigest) {
 			if err != nil {
@@ -73,4 +79,55 @@ func (r *run) fetchOnce(ctx context.Context, ref registry.Reference, l image.Lay
 		_ = blob.Discard()
 	}
 	return blob.Fetched(), err
+}
+
+// fetchBlob opens a layer in its registry and has use read the blob as it is. It
+// is verified when use has read it to its end; else as fetch.
+func (r *run) fetchBlob(ctx context.Context, ref registry.Reference, l image.Layer, task *progress.Task, where *space, use func(io.Reader) error) (int64, error) {
+	return r.twice(ctx, l, task, func() (int64, error) {
+		if err := r.slots.acquire(ctx, l.Blob.Size); err != nil {
+			return 0, err
+		}
+		defer r.slots.release()
+		task.Phase(progress.Downloading)
+		where.left(l, l.Blob.Size)
+		blob, err := r.keep(ctx, ref, l, where)
+		if err != nil {
+			return 0, err
+		}
+		sum := l.Blob.Digest.Verifier()
+		err = use(io.TeeReader(&watched{blob, func(n int64) error {
+			where.came(l, n)
+			task.Add(n)
+			return where.write(n)
+		}}, sum))
+		if err == nil && !sum.Verified() {
+			err = fault.Wrap(fault.Corrupt, fmt.Errorf("%w: it does not hash to its digest", unpack.ErrDigest))
+		}
+		err = errors.Join(err, blob.Close())
+		r.fetched.Add(blob.Fetched())
+		switch {
+		case err == nil:
+			r.keeper.hold(l.Blob.Digest, blob)
+		case errors.Is(err, unpack.ErrDigest):
+			_ = blob.Distrust()
+		}
+		return blob.Fetched(), err
+	})
+}
+
+// watched tells of what is read.
+type watched struct {
+	r    io.Reader
+	came func(n int64) error
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.r.Read(p)
+	if n > 0 {
+		if werr := w.came(int64(n)); werr != nil {
+			return 0, werr
+		}
+	}
+	return n, err
 }

@@ -36,6 +36,8 @@ type Options struct {
 	// Path is the store, the archive or the directory; for Auto the store that
 	// is taken when no Engine answers.
 	Path string
+	// Bundle says how an archive is made.
+	Bundle BundleOptions
 	// Host is the Engine's address, as in DOCKER_HOST; "" is what the
 	// environment says.
 	Host string

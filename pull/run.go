@@ -49,12 +49,16 @@ type target interface {
 
 // resolved is an image that is to be fetched.
 type resolved struct {
-	ref   registry.Reference
-	found digest.Digest // of what ref names, a manifest or an index
-	img   *image.Image
-	from  string               // the host that knew found
-	blobs []ocispec.Descriptor // its layers', if they are known
-	plan  []PlannedLayer       // of a dry run
+	ref    registry.Reference
+	found  digest.Digest   // of what ref names, a manifest or an index
+	nth    int             // of the run's references
+	top    *image.Manifest // what ref names
+	topRaw registry.Manifest
+	own    registry.Manifest // the image's, which is topRaw if that is no index
+	img    *image.Image
+	from   string               // the host that knew found
+	blobs  []ocispec.Descriptor // its layers', if they are known
+	plan   []PlannedLayer       // of a dry run
 }
 
 // tags returns the tag that the reference names, in Docker's familiar form; none
@@ -74,6 +78,7 @@ type run struct {
 	cores   *unpack.Cores
 	fetched atomic.Int64
 	sent    atomic.Int64
+	order   order
 	left    leftOut
 	disk    disk // that the images go to
 	keeper  keeper
@@ -140,7 +145,8 @@ func (r *run) images(ctx context.Context, cancel context.CancelCauseFunc, t targ
 	for i, ref := range r.References {
 		g.Go(func() error {
 			start := time.Now()
-			res, err := r.image(ctx, t, ref, look)
+			defer r.order.end(i)
+			res, err := r.image(ctx, t, i, ref, look)
 			res.Reference, res.Took = ref.String(), time.Since(start)
 			res.Seconds = res.Took.Seconds()
 			mu.Lock()
@@ -181,7 +187,7 @@ func (r *run) images(ctx context.Context, cancel context.CancelCauseFunc, t targ
 var errStopped = errors.New("stopped, since another image failed")
 
 // image resolves one reference and puts what it names.
-func (r *run) image(ctx context.Context, t target, ref registry.Reference, look chan struct{}) (Result, error) {
+func (r *run) image(ctx context.Context, t target, nth int, ref registry.Reference, look chan struct{}) (Result, error) {
 	select {
 	case look <- struct{}{}:
 	case <-ctx.Done():
@@ -191,6 +197,7 @@ func (r *run) image(ctx context.Context, t target, ref registry.Reference, look 
 	<-look
 	res := Result{Status: Exists}
 	if im != nil {
+		im.nth = nth
 		res.Digest, res.From = im.found, im.from
 	}
 	if err != nil {
@@ -229,17 +236,22 @@ func (r *run) resolve(ctx context.Context, t target, ref registry.Reference) (im
 	if err != nil {
 		return nil, nil, err
 	}
-	im = &resolved{ref: ref, found: got.Digest, from: got.From}
+	im = &resolved{ref: ref, found: got.Digest, from: got.From, topRaw: got}
 	m, err := image.ParseManifest(got.MediaType, got.Bytes)
 	if err != nil {
 		return im, nil, err
 	}
+	im.top = m
 	im.blobs = m.Layers
 	if have, err := t.adopt(ctx, ref, im.found, nil, want); have != nil || err != nil {
 		return im, have, err
 	}
 	if m.IsIndex() {
 		d, err := m.Select(want)
+		if first, ok := anyLinux(m); err != nil && ok && r.Bundle.All {
+			d, err = first, nil
+			want = *first.Platform
+		}
 		if err != nil {
 			return im, nil, err
 		}
@@ -253,12 +265,8 @@ func (r *run) resolve(ctx context.Context, t target, ref registry.Reference) (im
 			return im, nil, fault.New(fault.Failed, "the index has another index for %s", image.FormatPlatform(want))
 		}
 	}
-	im.blobs = m.Layers
-	config, err := r.Registry.ReadBlob(ctx, ref, m.Config, maxConfig)
-	if err != nil {
-		return im, nil, fmt.Errorf("fetch the image's config: %w", err)
-	}
-	if im.img, err = image.New(m, config); err != nil {
+	im.own, im.blobs = got, m.Layers
+	if im.img, err = r.config(ctx, ref, m); err != nil {
 		return im, nil, err
 	}
 	if err := r.fits(ref, im.img, want); err != nil {

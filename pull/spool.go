@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
@@ -24,7 +25,12 @@ import (
 type spooler struct {
 	r     *run
 	space *space          // of the folder
-	files group[*spooled] // by diffID
+	files group[*spooled] // by key
+
+	// What makes a layer's file, and what that depends on: plain tars, and the
+	// diffID, if nobody else says.
+	make func(ctx context.Context, ref registry.Reference, l image.Layer, task *progress.Task) (*spooled, error)
+	key  func(l image.Layer) digest.Digest
 
 	mu    sync.Mutex
 	holds map[digest.Digest]int
@@ -32,9 +38,16 @@ type spooler struct {
 
 // spooled is a layer in a file.
 type spooled struct {
-	f       *tmpfile.File
+	f       *tmpfile.File // nil if it went to where it belongs
 	size    int64
+	desc    ocispec.Descriptor // in a bundle
 	fetched int64
+}
+
+func (p *spooled) close() {
+	if p.f != nil {
+		p.f.Close()
+	}
 }
 
 // reader reads the layer from its beginning. Several may at the same time.
@@ -42,7 +55,8 @@ func (p *spooled) reader() io.Reader { return io.NewSectionReader(p.f, 0, p.size
 
 func newSpooler(r *run, where *space) *spooler {
 	s := &spooler{r: r, space: where, holds: make(map[digest.Digest]int)}
-	s.files.drop = func(p *spooled) { p.f.Close() }
+	s.files.drop = (*spooled).close
+	s.make, s.key = s.fetch, func(l image.Layer) digest.Digest { return l.DiffID }
 	return s
 }
 
@@ -51,15 +65,15 @@ func (s *spooler) hold(layers []image.Layer) (drop func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range layers {
-		s.holds[l.DiffID]++
+		s.holds[s.key(l)]++
 	}
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		for _, l := range layers {
-			if s.holds[l.DiffID]--; s.holds[l.DiffID] == 0 {
-				if p := s.files.forget(l.DiffID); p != nil {
-					p.f.Close()
+			if s.holds[s.key(l)]--; s.holds[s.key(l)] == 0 {
+				if p := s.files.forget(s.key(l)); p != nil {
+					p.close()
 				}
 			}
 		}
@@ -69,9 +83,9 @@ func (s *spooler) hold(layers []image.Layer) (drop func()) {
 // get returns the layer's file, and fetches it if nobody did. It belongs to the
 // spooler. The caller must hold the layer.
 func (s *spooler) get(ctx context.Context, ref registry.Reference, l image.Layer) (p *spooled, started bool, err error) {
-	return s.files.do(ctx, s.r.ctx, l.DiffID, func(ctx context.Context) (*spooled, error) {
+	return s.files.do(ctx, s.r.ctx, s.key(l), func(ctx context.Context) (*spooled, error) {
 		task := s.r.task(l)
-		p, err := s.fetch(ctx, ref, l, task)
+		p, err := s.make(ctx, ref, l, task)
 		if err != nil {
 			task.Phase(progress.Failed)
 			return nil, err
@@ -119,6 +133,6 @@ func (s *spooler) hint(err error) error {
 func (s *spooler) close() {
 	s.files.wait()
 	for _, p := range s.files.values() {
-		p.f.Close()
+		p.close()
 	}
 }

@@ -1,0 +1,252 @@
+package bundle
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/klauspost/pgzip"
+
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/tmpfile"
+)
+
+// MaxParts is how many parts a bundle may have.
+const MaxParts = 999
+
+// PartName is the name of a part, counted from one.
+func PartName(name string, n int) string { return fmt.Sprintf("%s.part%03d", name, n) }
+
+// File is a bundle's file on its way, or its parts. It has no name until
+// [File.Publish]; closing it before is its end. It is for one goroutine.
+type File struct {
+	name  string
+	split int64 // bytes of a part, 0 for one file
+	parts []*tmpfile.File
+	off   int64
+	dead  bool           // closed: what is written to it is lost
+	pack  io.WriteCloser // compresses what is written; nil if nobody does
+}
+
+// Create makes the file name, or parts of it of split bytes each if that is not
+// 0. What ends in .gz, .tgz, .zst or .tzst is compressed.
+func Create(name string, split int64) (*File, error) {
+	f := &File{name: name, split: split}
+	if err := f.grow(); err != nil {
+		return nil, err
+	}
+	plain := struct{ io.Writer }{writerFunc(f.plain)}
+	var err error
+	switch {
+	case hasSuffix(name, ".gz", ".tgz"):
+		z := pgzip.NewWriter(plain)
+		err = z.SetConcurrency(1<<20, runtime.GOMAXPROCS(0))
+		f.pack = z
+	case hasSuffix(name, ".zst", ".tzst"):
+		f.pack, err = zstd.NewWriter(plain, zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)))
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+func hasSuffix(name string, suffixes ...string) bool {
+	for _, s := range suffixes {
+		if strings.HasSuffix(name, s) {
+			return true
+		}
+	}
+	return false
+}
+
+func (f *File) compressed() bool { return f.pack != nil }
+
+// Name is what the file will be called, or what its parts' names begin with.
+func (f *File) Name() string { return f.name }
+
+// Parts are the names that the parts will have; nil for a single file.
+func (f *File) Parts() (names []string) {
+	if f.split == 0 {
+		return nil
+	}
+	for i := range f.parts {
+		names = append(names, PartName(f.name, i+1))
+	}
+	return names
+}
+
+// Size is how many bytes were written to the disk.
+func (f *File) Size() int64 { return f.off }
+
+func (f *File) grow() error {
+	if len(f.parts) == MaxParts {
+		return fault.WithHint(fault.New(fault.Usage, "more than %d parts of %d bytes", MaxParts, f.split), "make the parts larger")
+	}
+	t, err := tmpfile.New(filepath.Dir(f.name), 0o666)
+	if err == nil {
+		f.parts = append(f.parts, t)
+	}
+	return err
+}
+
+// Write writes at the end.
+func (f *File) Write(p []byte) (int, error) {
+	if f.pack != nil {
+		return f.pack.Write(p)
+	}
+	return f.plain(p)
+}
+
+func (f *File) plain(p []byte) (n int, err error) {
+	if f.dead {
+		return len(p), nil
+	}
+	for err == nil && n < len(p) {
+		var room int64
+		if room, err = f.room(); err != nil {
+			break
+		}
+		var m int
+		m, err = f.parts[len(f.parts)-1].Write(p[n : n+int(min(room, int64(len(p)-n)))])
+		n += m
+		f.off += int64(m)
+	}
+	return n, err
+}
+
+// room returns how many bytes more the last part takes, and begins a part if
+// that is full.
+func (f *File) room() (int64, error) {
+	if f.split == 0 {
+		return 1 << 62, nil
+	}
+	if f.off == int64(len(f.parts))*f.split {
+		if err := f.grow(); err != nil {
+			return 0, err
+		}
+	}
+	return int64(len(f.parts))*f.split - f.off, nil
+}
+
+// ReadFrom writes all of r at the end.
+func (f *File) ReadFrom(r io.Reader) (n int64, err error) {
+	if f.pack != nil {
+		return io.CopyBuffer(struct{ io.Writer }{f.pack}, struct{ io.Reader }{r}, make([]byte, 256<<10))
+	}
+	for {
+		room, err := f.room()
+		if err != nil {
+			return n, err
+		}
+		// A limited reader of a file is what the kernel copies by itself.
+		m, err := f.parts[len(f.parts)-1].ReadFrom(io.LimitReader(r, room))
+		n += m
+		f.off += m
+		if err != nil || m < room {
+			return n, err
+		}
+	}
+}
+
+// WriteAt writes where something has been written.
+func (f *File) WriteAt(p []byte, off int64) (n int, err error) {
+	for err == nil && n < len(p) {
+		i, at, size := 0, off+int64(n), len(p)-n
+		if f.split > 0 {
+			i, at = int(at/f.split), at%f.split
+			size = min(size, int(min(f.split-at, int64(size))))
+		}
+		if i >= len(f.parts) {
+			return n, io.ErrShortWrite
+		}
+		var m int
+		m, err = f.parts[i].WriteAt(p[n:n+size], at)
+		n += m
+	}
+	return n, err
+}
+
+// Truncate cuts the file, and goes on writing there.
+func (f *File) Truncate(size int64) error {
+	for f.split > 0 && int64(len(f.parts)-1)*f.split >= size && len(f.parts) > 1 {
+		last := f.parts[len(f.parts)-1]
+		f.parts = f.parts[:len(f.parts)-1]
+		if err := last.Close(); err != nil {
+			return err
+		}
+	}
+	last, at := f.parts[len(f.parts)-1], size
+	if f.split > 0 {
+		at -= int64(len(f.parts)-1) * f.split
+	}
+	if err := last.Truncate(at); err != nil {
+		return err
+	}
+	_, err := last.Seek(at, io.SeekStart)
+	f.off = size
+	return err
+}
+
+// Finish ends the compression, and with sync waits until everything is on the disk.
+func (f *File) Finish(sync bool) error {
+	if f.pack != nil {
+		if err := f.pack.Close(); err != nil {
+			return err
+		}
+		f.pack = nil
+	}
+	if !sync {
+		return nil
+	}
+	for _, p := range f.parts {
+		if err := p.Sync(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Publish gives the file its name, or the parts theirs. Parts of an older bundle
+// of that name which had more of them are removed.
+func (f *File) Publish() error {
+	if f.split == 0 {
+		return f.parts[0].Publish(f.name)
+	}
+	for i, p := range f.parts {
+		if err := p.Publish(PartName(f.name, i+1)); err != nil {
+			return err
+		}
+	}
+	for n := len(f.parts) + 1; ; n++ {
+		if err := os.Remove(PartName(f.name, n)); err != nil {
+			if errors.Is(err, os.ErrNotExist) {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+// Close closes the file; what was not published is gone.
+func (f *File) Close() (err error) {
+	if f.pack != nil {
+		f.dead = true
+		_ = f.pack.Close() // which ends its goroutines
+		f.pack = nil
+	}
+	for _, p := range f.parts {
+		err = errors.Join(err, p.Close())
+	}
+	f.parts = nil
+	return err
+}

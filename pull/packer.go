@@ -1,0 +1,303 @@
+package pull
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/klauspost/pgzip"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/fastpull/fastpull/bundle"
+	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/progress"
+	"github.com/fastpull/fastpull/registry"
+	"github.com/fastpull/fastpull/unpack"
+)
+
+// packer brings layers into an archive. They are fetched side by side, and
+// written one after the other, always in the same order. The one whose turn it is
+// when its bytes begin to come goes straight into the archive; the others wait in
+// files. An image's biggest layer is its first, so that it need not.
+type packer struct {
+	r       *run
+	spool   *spooler
+	w       *bundle.Writer
+	form    bundle.Form
+	writing *semaphore.Weighted // who uses w
+
+	mu      sync.Mutex
+	next    digest.Digest                        // key of the layer to be written next
+	written map[digest.Digest]ocispec.Descriptor // what layers are in the archive, by key
+	left    map[digest.Digest]ocispec.Descriptor // what layers are in the archive before
+}
+
+func newPacker(r *run, spool *spooler, w *bundle.Writer, form bundle.Form) *packer {
+	p := &packer{
+		r: r, spool: spool, w: w, form: cmp.Or(form, bundle.Plain), writing: semaphore.NewWeighted(1),
+		written: make(map[digest.Digest]ocispec.Descriptor), left: make(map[digest.Digest]ocispec.Descriptor),
+	}
+	spool.key, spool.make = p.key, p.make
+	return p
+}
+
+// key is what a layer's bytes in the archive depend on.
+func (p *packer) key(l image.Layer) digest.Digest {
+	if p.form == bundle.Keep {
+		return l.Blob.Digest
+	}
+	return l.DiffID
+}
+
+// descriptors are what an image's layers are in the archive, or in the one before.
+func (p *packer) descriptors(img *image.Image) (list []ocispec.Descriptor) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range img.Layers {
+		d, ok := p.written[p.key(l)]
+		if !ok {
+			d = p.left[p.key(l)]
+		}
+		list = append(list, d)
+	}
+	return list
+}
+
+func (p *packer) digests(img *image.Image) (list []digest.Digest) {
+	for _, d := range p.descriptors(img) {
+		list = append(list, d.Digest)
+	}
+	return list
+}
+
+// blobs returns the layers of all of b's images, and what else is kept as it is,
+// each once, in the order in which they are written.
+func (p *packer) blobs(b *bundled) []image.Layer {
+	all := make(map[digest.Digest]image.Layer)
+	add := func(l image.Layer) {
+		if _, ok := p.left[p.key(l)]; !ok {
+			all[p.key(l)] = l
+		}
+	}
+	for _, im := range b.images {
+		if im.img != nil {
+			for _, l := range im.img.Layers {
+				add(l)
+			}
+		}
+		for _, d := range im.also {
+			add(image.Layer{Blob: d})
+		}
+	}
+	for _, ref := range b.referrers {
+		for _, d := range ref.blobs {
+			add(image.Layer{Blob: d})
+		}
+	}
+	return slices.SortedFunc(maps.Values(all), func(a, b image.Layer) int {
+		return cmp.Or(cmp.Compare(b.Blob.Size, a.Blob.Size), strings.Compare(p.key(a).String(), p.key(b).String()))
+	})
+}
+
+// missing returns the layers that are not in the archive. Those that another image
+// is about to write are among them: the caller holds them all, so that they are
+// there when it asks for them.
+func (p *packer) missing(layers []image.Layer) []image.Layer {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(layers), func(l image.Layer) bool {
+		_, ok := p.written[p.key(l)]
+		return ok
+	})
+}
+
+// image fetches what an image has, brings it into the archive when its turn
+// comes, and calls write to finish it.
+func (p *packer) image(ctx context.Context, im *resolved, b *bundled, write func() error) (fetched int64, err error) {
+	all := p.blobs(b)
+	defer p.spool.hold(all)()
+	layers := p.missing(all)
+	forget, err := p.spool.space.expect(layers)
+	if err != nil {
+		return 0, err
+	}
+	defer forget()
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	g, gctx := errgroup.WithContext(ctx)
+	got := make([]chan *spooled, len(layers))
+	for i, l := range layers {
+		got[i] = make(chan *spooled, 1)
+		g.Go(func() error {
+			s, started, err := p.spool.get(gctx, im.ref, l)
+			if err == nil {
+				if started {
+					p.mu.Lock()
+					fetched += s.fetched
+					p.mu.Unlock()
+				}
+				got[i] <- s
+			}
+			return err
+		})
+	}
+	err = p.writeAll(gctx, im, layers, got)
+	if err == nil {
+		err = p.alone(ctx, write)
+	} else {
+		cancel(err)
+	}
+	if werr := g.Wait(); werr != nil {
+		err = werr // which ended the rest
+	}
+	return fetched, err
+}
+
+// writeAll writes the layers in their order as they arrive, when it is the image's
+// turn.
+func (p *packer) writeAll(ctx context.Context, im *resolved, layers []image.Layer, got []chan *spooled) error {
+	if err := p.r.order.wait(ctx, im.nth, 0); err != nil {
+		return err
+	}
+	defer p.turn("")
+	for i, l := range layers {
+		p.turn(p.key(l))
+		select {
+		case s := <-got[i]:
+			if err := p.write(ctx, l, s); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// turn says which layer is to be written next.
+func (p *packer) turn(key digest.Digest) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.next = key
+}
+
+// alone calls fn while nobody else uses the archive.
+func (p *packer) alone(ctx context.Context, fn func() error) error {
+	if err := p.writing.Acquire(ctx, 1); err != nil {
+		return context.Cause(ctx)
+	}
+	defer p.writing.Release(1)
+	return fn()
+}
+
+// write brings a layer into the archive that has come, if it is not there.
+func (p *packer) write(ctx context.Context, l image.Layer, s *spooled) error {
+	err := p.alone(ctx, func() error {
+		if s.f == nil || p.w.Has(s.desc.Digest) {
+			return nil
+		}
+		if err := p.spool.space.fits(s.size); err != nil {
+			return err
+		}
+		if _, err := s.f.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+		return p.w.Blob(s.desc.Digest, s.size, s.f)
+	})
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.written[p.key(l)] = s.desc
+	return nil
+}
+
+// make fetches a layer into the archive, or into a file.
+func (p *packer) make(ctx context.Context, ref registry.Reference, l image.Layer, task *progress.Task) (_ *spooled, err error) {
+	out := &sink{p: p, key: p.key(l)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(p.spool.hint(err), out.abort())
+		}
+	}()
+	var sum digest.Digest
+	use := func(r io.Reader) (err error) {
+		if err = out.begin(); err == nil {
+			sum, err = p.pack(out, r)
+		}
+		return err
+	}
+	s := &spooled{}
+	if p.form == bundle.Keep {
+		s.fetched, err = p.r.fetchBlob(ctx, ref, l, task, p.spool.space, use)
+	} else {
+		s.fetched, err = p.r.fetch(ctx, ref, l, task, p.spool.space, func(tar *unpack.Reader) error { return use(tar) })
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.desc = ocispec.Descriptor{MediaType: p.form.LayerType(), Digest: sum}
+	switch p.form {
+	case bundle.Plain:
+		s.desc.Digest = l.DiffID
+	case bundle.Keep:
+		s.desc = l.Blob
+	}
+	s.size, s.f, err = out.commit(s.desc.Digest)
+	s.desc.Size = s.size
+	return s, err
+}
+
+// pack writes a layer in the form that it has in the archive. It returns the
+// digest of that, if it is not known before.
+func (p *packer) pack(w io.Writer, r io.Reader) (digest.Digest, error) {
+	var z io.WriteCloser
+	sum := digest.SHA256.Digester()
+	both := io.MultiWriter(w, sum.Hash())
+	switch cores := runtime.GOMAXPROCS(0); p.form {
+	case bundle.Gzip:
+		gz := pgzip.NewWriter(both)
+		if err := gz.SetConcurrency(1<<20, cores); err != nil {
+			return "", err
+		}
+		z = gz
+	case bundle.Zstd:
+		zs, err := zstd.NewWriter(both, zstd.WithEncoderConcurrency(cores))
+		if err != nil {
+			return "", err
+		}
+		z = zs
+	default:
+		_, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, make([]byte, 256<<10))
+		return "", err
+	}
+	_, err := io.CopyBuffer(struct{ io.Writer }{z}, struct{ io.Reader }{r}, make([]byte, 256<<10))
+	return sum.Digest(), errors.Join(err, z.Close())
+}
+
+// leaveOut notes the layers that an older bundle has.
+func (p *packer) leaveOut(old Older) error {
+	layers, err := old.Layers()
+	if err != nil {
+		return fmt.Errorf("the layers of the older bundle: %w", err)
+	}
+	for _, l := range layers {
+		if l.Blob.MediaType == p.form.LayerType() || p.form == bundle.Keep {
+			p.left[p.key(l)] = l.Blob
+		}
+	}
+	return nil
+}
