@@ -24,6 +24,7 @@
 // cases, named after what they show; those of faults also make the table of
 // docs/faults.md (-faults.update). FASTPULL_BIN names a program to test
 // in place of building one; FASTPULL_RACE=1 builds it with the race detector.
-// FASTPULL_LAYERS and FASTPULL_SEED make TestDifferential a longer or another
+// FASTPULL_ENTRIES=100000 makes the made-up tree of TestRealTrees as large as it
+// was when it was compared first. FASTPULL_LAYERS and FASTPULL_SEED make TestDifferential a longer or another
 // one; its layers are told by the seed and their number.
 package e2e

@@ -15,8 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pythonEntries is how many files, folders and links growPython makes.
-const pythonEntries = 100_000
+// usualEntries is how many files, folders and links growPython makes if
+// FASTPULL_ENTRIES says nothing else.
+const usualEntries = 25_000
 
 // garden grows a tree that looks like many installed Python packages: mostly
 // small files, many of them empty, and a folder for every few.
@@ -29,9 +30,9 @@ type garden struct {
 }
 
 // growPython makes the same tree every time.
-func growPython(t *testing.T, root string) {
+func growPython(t *testing.T, root string, entries int) {
 	t.Helper()
-	g := &garden{t: t, root: root, rand: rand.New(rand.NewPCG(3, 12)), left: pythonEntries}
+	g := &garden{t: t, root: root, rand: rand.New(rand.NewPCG(3, 12)), left: entries}
 	g.must(os.Mkdir(root, 0o755))
 	g.dir("usr")
 	g.dir("usr/bin")

@@ -21,6 +21,7 @@ const realSize = 60 << 20
 func TestRealTrees(t *testing.T) {
 	t.Parallel() // it takes the longest of all
 	reg := startRegistry(t, registryOptions{})
+	entries := number(t, "FASTPULL_ENTRIES", usualEntries)
 	for _, tc := range []struct {
 		name    string
 		archive func(t *testing.T, dir string) string // makes a tar, in dir if it has to be made
@@ -36,9 +37,9 @@ func TestRealTrees(t *testing.T) {
 		}, 1_000},
 		{"python", func(t *testing.T, dir string) string {
 			root := filepath.Join(dir, "grown")
-			growPython(t, root)
+			growPython(t, root, entries)
 			return makeTar(t, dir, root, []string{"."}, paxWithXattrs...)
-		}, pythonEntries},
+		}, entries},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			disk := newMemoryDisk(t)
