@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
@@ -44,6 +45,8 @@ type pullFlags struct {
 	dryRun                bool
 	connect               connectFlags
 	limits                limitFlags
+	bundle                pull.BundleOptions // for an archive
+	wanted                *ocispec.Platform  // as platform, parsed
 }
 
 func newPull(s Streams) *cobra.Command {
@@ -82,7 +85,7 @@ func (f *pullFlags) run(cmd *cobra.Command, s Streams, names []string) (err erro
 	// An empty value is most often a variable that was not set, and must not mean
 	// another destination than the one that was asked for.
 	for _, name := range []string{"store", "output", "rootfs", "file", "platform", "temp-dir"} {
-		if fl := cmd.Flags().Lookup(name); fl.Changed && fl.Value.String() == "" {
+		if fl := cmd.Flags().Lookup(name); fl != nil && fl.Changed && fl.Value.String() == "" {
 			return fault.New(fault.Usage, "--%s is empty", name)
 		}
 	}
@@ -90,7 +93,7 @@ func (f *pullFlags) run(cmd *cobra.Command, s Streams, names []string) (err erro
 	if err != nil {
 		return err
 	}
-	o := pull.Options{KeepGoing: f.keepGoing, Layers: f.jobs, TempDir: f.tempDir, NoSync: f.noSync, DryRun: f.dryRun}
+	o := pull.Options{KeepGoing: f.keepGoing, Layers: f.jobs, TempDir: f.tempDir, NoSync: f.noSync, DryRun: f.dryRun, Bundle: f.bundle}
 	if o.Kind, o.Path, err = f.destination(); err != nil {
 		return err
 	}
@@ -107,6 +110,7 @@ func (f *pullFlags) run(cmd *cobra.Command, s Streams, names []string) (err erro
 		}
 		return err
 	}
+	o.Platform = f.wanted
 	if f.platform != "" {
 		p, err := image.ParsePlatform(f.platform)
 		if err != nil {

@@ -285,6 +285,11 @@ func (r *run) fits(ref registry.Reference, img *image.Image, want ocispec.Platfo
 	if image.Runs(want, have) > 0 {
 		return nil
 	}
+	for _, p := range r.Bundle.Platforms {
+		if image.Runs(p, have) > 0 {
+			return nil
+		}
+	}
 	if r.Platform != nil {
 		return fault.New(fault.NotFound, "there is no image for %s, only for %s", image.FormatPlatform(want), image.FormatPlatform(have))
 	}

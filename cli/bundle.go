@@ -1,0 +1,108 @@
+package cli
+
+import (
+	"cmp"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fastpull/fastpull/bundle"
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/pull"
+	"github.com/fastpull/fastpull/unpack"
+)
+
+// leastPart is the smallest part of a bundle: less is a mistake in the unit.
+const leastPart = 1 << 20
+
+// bundleFlags are the flags of bundle.
+type bundleFlags struct {
+	pull      pullFlags // those that it shares with pull
+	layers    string
+	platforms []string
+	split     size
+	referrers bool
+	since     string
+}
+
+func newBundle(s Streams) *cobra.Command {
+	var f bundleFlags
+	cmd := &cobra.Command{
+		Use:   "bundle -o FILE [flags] IMAGE...",
+		Short: "Write images to one file, to carry them",
+		Long: `bundle fetches images and writes them to one tar that docker load, podman load,
+ctr image import, skopeo and crane read, and fastpull load, push and serve. The same
+images give the same bytes. FILE.json, beside it, lists what it has.
+
+A FILE that ends in .gz, .tgz, .zst or .tzst is compressed as a whole.`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, images []string) error {
+			return f.run(cmd, s, images)
+		},
+	}
+	fl := cmd.Flags()
+	fl.SortFlags = false
+	p := &f.pull
+	fl.StringVarP(&p.output, "output", "o", "", "write the bundle to `FILE`")
+	fl.StringVarP(&p.list, "file", "f", "", "read image names from `FILE`, one a line, # for comments, - for stdin")
+	fl.StringVar(&f.layers, "layers", string(bundle.Plain), "have layers as `FORM`: plain (no host decompresses anything to load them),\nkeep (the registry's bytes and digests), gzip or zstd (compressed anew)")
+	fl.StringSliceVar(&f.platforms, "platform", nil, "take `OS/ARCH[/VARIANT],...` of multi-platform images, or all\n(default: this machine's; Docker finds the first that is named)")
+	fl.BoolVar(&f.referrers, "referrers", false, "take signatures, SBOMs and what else refers to the images (with --layers=keep)")
+	fl.StringVar(&f.since, "since", "", "leave out the layers that the bundle `FILE` has; both are needed to load this one")
+	fl.Var(&f.split, "split", "make parts of `SIZE` each: FILE.part001, ... (units: k, M, G; KiB, MiB, GiB)")
+	fl.BoolVar(&p.keepGoing, "keep-going", false, "take the other images when one fails; the exit code still tells")
+	fl.IntVar(&p.jobs, "jobs", 0, "work on `N` layers at a time, with as many cores (default: cores + 1, at least 4)")
+	fl.StringVar(&p.gzip, "gzip", cmp.Or(os.Getenv(gzipVariable), string(unpack.GzipAuto)), "decode gzip with auto, serial, parallel or pgzip (default: $"+gzipVariable+", or auto)")
+	fl.Lookup("gzip").DefValue = ""
+	fl.BoolVar(&p.noSync, "no-sync", false, "do not wait until everything is on the disk")
+	p.connect.add(fl)
+	p.limits.add(fl)
+	fl.StringVar(&p.progress, "progress", "auto", "show progress as auto, tty, plain, json or quiet")
+	fl.BoolVar(&p.json, "json", false, "print a summary as JSON instead of a line an image")
+	return cmd
+}
+
+func (f *bundleFlags) run(cmd *cobra.Command, s Streams, names []string) error {
+	if f.pull.output == "" {
+		return fault.WithHint(fault.New(fault.Usage, "no file is named to write the bundle to"), "fastpull bundle -o images.tar IMAGE...")
+	}
+	if cmd.Flags().Changed("since") && f.since == "" {
+		return fault.New(fault.Usage, "--since is empty")
+	}
+	o := pull.BundleOptions{Referrers: f.referrers, Split: int64(f.split), List: true}
+	var err error
+	if o.Layers, err = bundle.ParseForm(f.layers); err != nil {
+		return fmt.Errorf("--layers: %w", err)
+	}
+	if cmd.Flags().Changed("split") && f.split < leastPart {
+		return fault.New(fault.Usage, "--split %s: a part has to be 1MiB at least", &f.split)
+	}
+	if f.referrers && o.Layers != bundle.Keep {
+		return fault.WithHint(fault.New(fault.Usage, "--referrers: they refer to the registry's own manifests, which --layers=%s does not keep", o.Layers),
+			"use --layers=keep")
+	}
+	for _, name := range f.platforms {
+		if name = strings.TrimSpace(name); name == "all" {
+			o.All = true
+			continue
+		}
+		p, err := image.ParsePlatform(name)
+		if err != nil {
+			return err
+		}
+		o.Platforms = append(o.Platforms, p)
+	}
+	if o.All {
+		o.Platforms = nil
+	} else if len(o.Platforms) > 0 {
+		f.pull.wanted = &o.Platforms[0]
+	}
+	if cmd.Flags().Changed("platform") && !o.All && len(o.Platforms) == 0 {
+		return fault.New(fault.Usage, "--platform is empty")
+	}
+	f.pull.bundle = o
+	return f.pull.run(cmd, s, names)
+}
