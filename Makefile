@@ -11,7 +11,7 @@ FUZZTIME   ?= 10m
 # What end-to-end tests need beside Go, as Debian calls it. The race detector
 # needs a C compiler.
 PACKAGES    = docker.io docker-registry pigz gcc libc6-dev e2fsprogs strace debootstrap \
-              debian-archive-keyring umoci isal libdeflate-tools zopfli 7zip
+              debian-archive-keyring umoci isal libdeflate-tools zopfli 7zip podman skopeo
 
 # End-to-end tests start daemons and mount things.
 ROOT       := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo --preserve-env=PATH,HOME,GOPATH,GOCACHE,GOPROXY,GOFLAGS,CI')

@@ -285,7 +285,8 @@ func (p *packer) pack(w io.Writer, r io.Reader) (digest.Digest, error) {
 		return "", err
 	}
 	_, err := io.CopyBuffer(struct{ io.Writer }{z}, struct{ io.Reader }{r}, make([]byte, 256<<10))
-	return sum.Digest(), errors.Join(err, z.Close())
+	err = errors.Join(err, z.Close()) // which writes the rest
+	return sum.Digest(), err
 }
 
 // leaveOut notes the layers that an older bundle has.
