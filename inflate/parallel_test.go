@@ -253,6 +253,21 @@ func TestParallelReaders(t *testing.T) {
 	}
 }
 
+// TestFindStops has the search for a block end before it has found one.
+func TestFindStops(t *testing.T) {
+	var f finder
+	var stop atomic.Bool
+	stream := append(gzipped(t, mixed(200_000), 6), make([]byte, inBeyond)...)
+	end := len(stream) - inBeyond
+	if _, found := f.find(stream, end, 8*1000, 8*end, &stop); !found {
+		t.Error("no block was found")
+	}
+	stop.Store(true)
+	if at, found := f.find(stream, end, 8*1000, 8*end, &stop); found {
+		t.Errorf("a block at %d was found by who should stop", at.bit)
+	}
+}
+
 // TestIdle has cores be granted at random, and all be given back.
 func TestIdle(t *testing.T) {
 	stream := gzipped(t, mixed(1_000_000), 6)
