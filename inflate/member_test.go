@@ -76,6 +76,7 @@ func TestMembers(t *testing.T) {
 		{name: "half a magic", in: one + "\x1f", want: "plain", err: ErrJunk},
 		{name: "another magic", in: one + "\x1f\x9d12345", want: "plain", err: ErrJunk},
 		{name: "junk, not wanted", in: one + "junk", tail: NoTail, want: "plain", err: ErrJunk},
+		{name: "one byte of junk, not wanted", in: one + "j", tail: NoTail, want: "plain", err: ErrJunk},
 		{name: "junk, ignored", in: one + "junk", tail: IgnoreTail, want: "plain"},
 		{name: "half a magic, ignored", in: one + "\x1f", tail: IgnoreTail, want: "plain"},
 		{name: "padding and junk", in: one + strings.Repeat("\x00", 70_000) + "j", want: "plain", err: ErrJunk},
