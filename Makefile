@@ -38,10 +38,10 @@ unit: ## unit tests, with the race detector (some need root)
 e2e: ## the program against a real registry and a real dockerd (needs root)
 	$(ROOT) $(GO) test -tags e2e -timeout 20m -count=1 -parallel 4 ./e2e/... ./daemon ./inflate
 
-test-cross: ## the decoder's tests for arm64 and s390x, under qemu-user
-	@dpkg -s qemu-user-static >/dev/null 2>&1 || $(ROOT) apt-get install -q -y --no-install-recommends qemu-user-static >/dev/null
-	GOARCH=arm64 CGO_ENABLED=0 $(GO) test -exec qemu-aarch64-static ./inflate
-	GOARCH=s390x CGO_ENABLED=0 $(GO) test -exec qemu-s390x-static ./inflate
+test-cross: ## the decoder's tests for arm64 and s390x, under qemu-user, and other builds
+	@$(MAKE) -s deps PACKAGES=qemu-user-static
+	GOARCH=arm64 CGO_ENABLED=0 $(GO) test -short -exec qemu-aarch64-static ./inflate
+	GOARCH=s390x CGO_ENABLED=0 $(GO) test -short -exec qemu-s390x-static ./inflate
 	GOARCH=386 CGO_ENABLED=0 $(GO) test ./inflate
 	$(GO) test -tags purego ./inflate
 

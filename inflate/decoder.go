@@ -75,6 +75,13 @@ func (d *decoder) reset(r io.Reader, o Options) {
 	}
 }
 
+// release gives the decoder back for the next one, and forgets who had it.
+func (d *decoder) release() {
+	d.r, d.err, d.readErr = nil, nil, nil
+	d.step, d.points = nil, points{}
+	decoders.Put(d)
+}
+
 // What a step returns when it cannot go on. next makes something else of them.
 var (
 	// The step would have to wait for input, while there is output that the

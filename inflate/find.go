@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/bits"
+	"sync/atomic"
 )
 
 // place is where decoding can begin without what comes before it.
@@ -22,7 +23,10 @@ type finder struct{ lengths codeLengths }
 // these are complete, which some 80 bits of chance are not in a hundred thousand
 // cases. Of stored blocks and of those with the fixed codes too little can be
 // known. A member shows by the first bytes of its header.
-func (f *finder) find(in []byte, end, from, to int) (place, bool) {
+//
+// Input made for it can seem to begin a block every few bytes and take seconds, of
+// which stop is the end.
+func (f *finder) find(in []byte, end, from, to int, stop *atomic.Bool) (place, bool) {
 	to = min(to, 8*end)
 	member := nextMember(in[:end], (from+7)/8)
 	if member >= 0 && 8*member < to {
@@ -33,7 +37,13 @@ func (f *finder) find(in []byte, end, from, to int) (place, bool) {
 	for at := from >> 3; 8*at < to; at += likely / 8 {
 		for m := likeBlocks(binary.LittleEndian.Uint64(in[at:])); m != 0; m &= m - 1 {
 			bit := 8*at + bits.TrailingZeros64(m)
-			if bit >= from && bit < to && likePrecode(in, bit) && f.complete(in[:end], bit) {
+			if bit < from || bit >= to || !likePrecode(in, bit) {
+				continue
+			}
+			if stop.Load() {
+				return place{}, false
+			}
+			if f.complete(in[:end], bit) {
 				return place{bit: int64(bit)}, true
 			}
 		}

@@ -14,12 +14,13 @@ import (
 // loopFunc is one of the loops.
 type loopFunc = func(l *lane, out []byte, w, base, inLimit, outLimit int) (int, status)
 
-// raced is set in builds with the race detector, which takes ten times as long:
-// some of what is tried is enough there.
+// raced is set in builds with the race detector, which takes ten times as long, as
+// does a foreign machine that is emulated, for which -short is: some of what is tried
+// is enough there.
 var raced bool
 
 func often(n int) int {
-	if raced {
+	if raced || testing.Short() {
 		return (n + 9) / 10
 	}
 	return n

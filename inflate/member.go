@@ -19,9 +19,7 @@ const magic0, magic1 = 0x1f, 0x8b
 
 // member reads the header of a member. It may be of any length, and is not kept.
 func (d *decoder) member() error {
-	if d.w > d.from && d.end-d.pos < 512 {
-		return errDeliver // before there is anything to wait for
-	}
+	begin := d.pos
 	h := header{d: d, crc: ^uint32(0)}
 	begins := h.number(2) == magic0|magic1<<8
 	if h.err == nil && !begins {
@@ -52,6 +50,9 @@ func (d *decoder) member() error {
 			return d.fault(ErrChecksum, "of a header")
 		}
 	}
+	if h.err == errDeliver {
+		d.pos = begin // and again from there: nothing was read into the buffer
+	}
 	if h.err != nil {
 		return h.err
 	}
@@ -70,7 +71,7 @@ type header struct {
 func (h *header) byte() byte {
 	d := h.d
 	if h.err == nil && d.pos == d.end {
-		h.err = d.fill()
+		h.err = d.more()
 	}
 	if h.err != nil {
 		return 0

@@ -2,6 +2,7 @@ package inflate
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"hash/crc32"
 	"io"
@@ -11,10 +12,14 @@ import (
 
 // memberOf is a member with this header behind its magic, of "plain".
 func memberOf(head string) []byte {
-	body := new(deflater).fixed(true).text("plain").end().out
-	sum := crc32.ChecksumIEEE([]byte("plain"))
-	m := append([]byte("\x1f\x8b"+head), body...)
-	return append(m, byte(sum), byte(sum>>8), byte(sum>>16), byte(sum>>24), 5, 0, 0, 0)
+	return wrapped(head, new(deflater).fixed(true).text("plain").end().out, []byte("plain"))
+}
+
+// wrapped makes a member of a DEFLATE stream of plain.
+func wrapped(head string, stream, plain []byte) []byte {
+	m := append([]byte("\x1f\x8b"+head), stream...)
+	m = binary.LittleEndian.AppendUint32(m, crc32.ChecksumIEEE(plain))
+	return binary.LittleEndian.AppendUint32(m, uint32(len(plain)))
 }
 
 // withSum adds the checksum of a header.
@@ -71,6 +76,7 @@ func TestMembers(t *testing.T) {
 		{name: "half a magic", in: one + "\x1f", want: "plain", err: ErrJunk},
 		{name: "another magic", in: one + "\x1f\x9d12345", want: "plain", err: ErrJunk},
 		{name: "junk, not wanted", in: one + "junk", tail: NoTail, want: "plain", err: ErrJunk},
+		{name: "one byte of junk, not wanted", in: one + "j", tail: NoTail, want: "plain", err: ErrJunk},
 		{name: "junk, ignored", in: one + "junk", tail: IgnoreTail, want: "plain"},
 		{name: "half a magic, ignored", in: one + "\x1f", tail: IgnoreTail, want: "plain"},
 		{name: "padding and junk", in: one + strings.Repeat("\x00", 70_000) + "j", want: "plain", err: ErrJunk},

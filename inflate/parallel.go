@@ -256,10 +256,7 @@ func (z *ParallelReader) Close() error {
 	if z.taken != nil {
 		z.taken.room.recycle(z.o.sizes)
 	}
-	d := z.front
-	d.r, d.err, d.readErr = nil, nil, nil
-	d.points = points{}
-	decoders.Put(d)
+	z.front.release()
 	z.front, z.taken, z.rest = nil, nil, nil
 	return nil
 }

@@ -117,8 +117,10 @@ func TestParallelMembers(t *testing.T) {
 	plain := mixed(often(1_000_000))
 	for _, size := range []int{10, 300, 3000, 40_000, 200_000} {
 		var stream []byte
+		var ends []int
 		for i := 0; i < min(len(plain), often(2000)*size); i += size {
 			stream = append(stream, gzipped(t, plain[i:min(i+size, len(plain))], i%10)...)
+			ends = append(ends, len(stream))
 		}
 		for _, l := range []sizes{tiny, settled} {
 			t.Run(fmt.Sprint(size, l.piece), func(t *testing.T) {
@@ -126,6 +128,11 @@ func TestParallelMembers(t *testing.T) {
 				bad := bytes.Clone(stream)
 				bad[len(bad)*2/3] ^= 8
 				compareParallel(t, bad, Options{}, l)
+				for _, fromEnd := range []int{1, 8} { // the size, the sum
+					bad = bytes.Clone(stream)
+					bad[ends[len(ends)*2/3]-fromEnd] ^= 8
+					compareParallel(t, bad, Options{}, l)
+				}
 				compareParallel(t, append(bytes.Clone(stream), "\x00\x00junk"...), Options{}, l)
 				compareParallel(t, stream[:len(stream)-3], Options{}, l)
 			})
@@ -154,6 +161,23 @@ func TestParallelProducers(t *testing.T) {
 		t.Fatal(err)
 	}
 	compareParallel(t, b.Bytes(), Options{}, settled)
+
+	// As bgzip writes it: members of up to 64 KiB, whose headers tell how long they
+	// are, and an empty one at the end.
+	b.Reset()
+	for i := 0; i <= len(plain); i += 40_000 {
+		k.Reset(&b)
+		k.Extra = []byte("BC\x02\x00\x34\x12")
+		if _, err := k.Write(plain[i:min(i+40_000, len(plain))]); err != nil {
+			t.Fatal(err)
+		}
+		if err := k.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if compareParallel(t, b.Bytes(), Options{Tail: NoTail}, settled) == 0 {
+		t.Error("bgzip: no piece was of use")
+	}
 
 	// A stream within another, stored: what is found there is not of this one.
 	nested := gzipped(t, gzipped(t, plain, 6), gzip.NoCompression)
@@ -228,9 +252,11 @@ func TestParallelReaders(t *testing.T) {
 	stream := gzipped(t, mixed(200_000), 6)
 	want := serially(bytes.NewReader(stream), Options{})
 	for name, reader := range readers {
-		got, _ := inParallel(t, reader(stream), ParallelOptions{Workers: 3, sizes: less})
-		if *got != *want {
-			t.Errorf("%s: %v, want %v", name, got, want)
+		for _, l := range []sizes{less, settled} {
+			got, _ := inParallel(t, reader(stream), ParallelOptions{Workers: 3, sizes: l})
+			if *got != *want {
+				t.Errorf("%s: %v, want %v", name, got, want)
+			}
 		}
 	}
 	for _, most := range []int{1000, 20_000} {
@@ -253,13 +279,28 @@ func TestParallelReaders(t *testing.T) {
 	}
 }
 
+// TestFindStops has the search for a block end before it has found one.
+func TestFindStops(t *testing.T) {
+	var f finder
+	var stop atomic.Bool
+	stream := append(gzipped(t, mixed(200_000), 6), make([]byte, inBeyond)...)
+	end := len(stream) - inBeyond
+	if _, found := f.find(stream, end, 8*1000, 8*end, &stop); !found {
+		t.Error("no block was found")
+	}
+	stop.Store(true)
+	if at, found := f.find(stream, end, 8*1000, 8*end, &stop); found {
+		t.Errorf("a block at %d was found by who should stop", at.bit)
+	}
+}
+
 // TestIdle has cores be granted at random, and all be given back.
 func TestIdle(t *testing.T) {
 	stream := gzipped(t, mixed(1_000_000), 6)
 	want := serially(bytes.NewReader(stream), Options{})
 	for seed := range uint64(10) {
 		var asked, given atomic.Int64
-		got, _ := inParallel(t, bytes.NewReader(stream), ParallelOptions{Workers: 4, sizes: less, Idle: func() func() {
+		got, _ := inParallel(t, bytes.NewReader(stream), ParallelOptions{Workers: 4, sizes: settled, Idle: func() func() {
 			if rand.New(rand.NewPCG(seed, uint64(asked.Add(1)))).IntN(int(seed)+1) > 0 {
 				return nil
 			}

@@ -10,7 +10,7 @@ import (
 	"github.com/klauspost/pgzip"
 )
 
-// expectPlain decodes a stream with both loops.
+// expectPlain decodes a stream with both loops, and in parallel.
 func expectPlain(t *testing.T, stream, plain []byte) {
 	t.Helper()
 	byLoops(t, func(t *testing.T) {
@@ -20,6 +20,7 @@ func expectPlain(t *testing.T, stream, plain []byte) {
 		if err != nil || !bytes.Equal(got, plain) {
 			t.Errorf("%v, %d bytes of %d, the same: %v", err, len(got), len(plain), bytes.Equal(got, plain))
 		}
+		t.Logf("%d pieces taken", compareParallel(t, stream, Options{Tail: NoTail}, settled))
 	})
 }
 

@@ -123,11 +123,9 @@ func writeTo(z nexter, w io.Writer) (n int64, err error) {
 // them. It does not close the reader that the input comes from. After it, only
 // Reset may follow.
 func (z *Reader) Close() error {
-	if d := z.d; d != nil {
-		d.r = nil
-		d.err, d.readErr = nil, nil
+	if z.d != nil {
+		z.d.release()
 		z.d, z.rest = nil, nil
-		decoders.Put(d)
 	}
 	return nil
 }

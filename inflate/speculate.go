@@ -97,7 +97,7 @@ type mark struct {
 func (s *speculator) run(begun func(place)) *result {
 	from := 0
 	for range tries {
-		p, ok := s.finder.find(s.in, s.end, from, 8*s.own)
+		p, ok := s.finder.find(s.in, s.end, from, 8*s.own, s.stop)
 		if !ok || s.stop.Load() {
 			return nil
 		}

@@ -49,7 +49,7 @@ func stages(b *testing.B, in []byte) {
 			piece := bytes.Clone(in[at : at+end+inBeyond])
 			clear(piece[end:])
 			begun := time.Now()
-			p, ok := room.finder.find(piece, end, 0, 8*s.piece)
+			p, ok := room.finder.find(piece, end, 0, 8*s.piece, new(atomic.Bool))
 			finding += time.Since(begun)
 			if pieces++; !ok {
 				continue

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"testing"
 	"testing/iotest"
 )
@@ -150,6 +152,25 @@ func TestFlushed(t *testing.T) {
 	got := make([]byte, len(plain))
 	if _, err := io.ReadFull(z, got); err != nil || !bytes.Equal(got, plain) {
 		t.Errorf("%v, %q", err, got)
+	}
+}
+
+// TestFlushedMember has a member be there before more of the next one's header is
+// waited for, wherever that ends.
+func TestFlushedMember(t *testing.T) {
+	one := memberOf("\x08\x00tttt\x00\x03")
+	head := "\x08\x08tttt\x00\x03" + strings.Repeat("n", 2000) + "\x00"
+	next := memberOf(head)
+	for cut := range len("\x1f\x8b" + head) {
+		rest := &counter{r: bytes.NewReader(next[cut:])}
+		z := NewReader(io.MultiReader(bytes.NewReader(slices.Concat(one, next[:cut])), rest), Options{})
+		if p, err := z.Next(); string(p) != "plain" || err != nil || rest.n > 0 {
+			t.Fatalf("cut at %d: %q, %v, %d bytes read beyond", cut, p, err, rest.n)
+		}
+		if p, err := io.ReadAll(z); string(p) != "plain" || err != nil {
+			t.Fatalf("cut at %d: then %q, %v", cut, p, err)
+		}
+		z.Close()
 	}
 }
 

@@ -1,6 +1,7 @@
 package inflate
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -81,6 +82,62 @@ func TestTables(t *testing.T) {
 	}
 	if most["literals"] <= 1<<litBits || most["distances"] <= 1<<distBits {
 		t.Errorf("no subtables: %v", most)
+	}
+}
+
+// randomBlock writes a block whose codes are made by chance, with all of its symbols
+// as frequent, so that the longest codes are used. want is what plain becomes by it.
+func randomBlock(random *rand.Rand, w *deflater, plain []byte) (want []byte) {
+	lit, dist := randomCode(random, maxLitLen), randomCode(random, maxDist)
+	if lit[endOfBlock] == 0 {
+		i := slices.IndexFunc(lit, func(l uint8) bool { return l > 0 })
+		lit[endOfBlock], lit[i] = lit[i], 0
+	}
+	c := w.dynamic(true, lit, dist)
+	any := func(lens []uint8) int {
+		for {
+			if s := random.IntN(len(lens)); lens[s] > 0 {
+				return s
+			}
+		}
+	}
+	for range 500 {
+		switch s := any(lit); {
+		case s < endOfBlock:
+			c.code(c.lit[s])
+			plain = append(plain, byte(s))
+		case s > endOfBlock:
+			// What symbol 284 has in common with 285 is written as that.
+			length := firstLength[s-257] + random.IntN(1<<lengthBits[s-257])
+			if s == 284 {
+				length = min(length, 257)
+			}
+			s = any(dist)
+			far := firstDist[s] + random.IntN(1<<distExtra[s])
+			c.match(length, far)
+			for range length {
+				plain = append(plain, plain[len(plain)-far])
+			}
+		}
+	}
+	c.end()
+	return plain
+}
+
+// TestRandomCodes decodes such blocks.
+func TestRandomCodes(t *testing.T) {
+	random := rand.New(rand.NewPCG(10, 11))
+	seed := mixed(windowSize)
+	for i := range often(300) {
+		w := new(deflater).stored(false, seed)
+		want := randomBlock(random, w, bytes.Clone(seed))
+		byLoops(t, func(t *testing.T) {
+			got, err := inflateRaw(w.out)
+			if err != nil || !bytes.Equal(got, want) {
+				t.Errorf("block %d: %v, %d bytes of %d, the same: %v", i, err, len(got), len(want), bytes.Equal(got, want))
+			}
+		})
+		compareFlate(t, w.out)
 	}
 }
 
