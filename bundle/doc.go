@@ -1,18 +1,33 @@
-// Package bundle writes images as one tar that `docker load` takes.
+// Package bundle writes images as one tar that everybody reads.
 //
 // # Promises
 //
-// Layers are in it as plain tars, so that no Engine has to decompress anything
-// to load it: not even dockerd's import is safe on a host whose pigz is broken,
-// it pipes compressed layers through unpigz as a pull does. The same images
-// written in the same order give the same bytes.
+// A bundle is an OCI image layout and Docker's archive at once, over the same
+// blobs, each of which is in it once however many images have it. The same images
+// written in the same order give the same bytes: names, modes, times and owners of
+// its files are always the same.
+//
+// Layers are plain tars unless somebody asks for something else, so that no Engine
+// has to decompress anything to load them: not even dockerd's import is safe on a
+// host whose pigz is broken, it pipes compressed layers through unpigz as a pull
+// does.
+//
+// A [File] gets its name, or its parts theirs, when it is complete.
 //
 // # How it works
 //
-// The archive is Docker's (moby, image/tarexport): manifest.json names for each
-// image its config, its tags and its layers. Config and layers are files called
-// blobs/sha256/<hex>, as in an OCI layout; a layer's digest is its diffID. A blob
-// is written once, however many images have it. manifest.json comes last, when
-// it is known which images are whole; Engines unpack the archive before they
-// look at it.
+// First come the blobs, blobs/sha256/<hex>, then the lists of what there is, which
+// are known only then. index.json and oci-layout (image-spec, image-layout.md) are
+// for containerd, Podman and skopeo; manifest.json and repositories (moby,
+// image/tarexport) for Docker, and for crane. Each image is a descriptor in
+// index.json with its full name in the annotations that Podman and containerd look
+// for. SHA256SUMS has the digests of those four, as blobs have theirs in their
+// names: sha256sum -c checks it in an unpacked bundle.
+//
+// Headers have one block in any case, whatever the size ([header]). So a blob whose
+// size nobody knows before it is decompressed can be written where it belongs, and
+// its header last ([Writer.Stream]).
+//
+// An Engine that is running is given the same without entries in index.json: then
+// there is manifest.json alone, and layers that it has may be left out.
 package bundle

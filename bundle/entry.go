@@ -10,7 +10,6 @@ import (
 type Entry struct {
 	Name       string             // with host and tag, "" if it has no tag
 	Source     string             // name@digest that it came from, "" if that is not told
-	Referrer   string             // the tag of what refers to the image Source, instead of a name
 	Descriptor ocispec.Descriptor // of a manifest, or an index
 }
 
@@ -22,7 +21,7 @@ func (e Entry) Annotated() ocispec.Descriptor {
 		d.Annotations = make(map[string]string)
 	}
 	for key, value := range map[string]string{
-		annotationName: e.Name, annotationContainerd: e.Name, annotationSource: e.Source, annotationReferrer: e.Referrer,
+		annotationName: e.Name, annotationContainerd: e.Name, annotationSource: e.Source,
 	} {
 		if value != "" {
 			d.Annotations[key] = value

@@ -27,12 +27,6 @@ const (
 	annotationContainerd = "io.containerd.image.name"
 	// annotationSource has the name with the digest that the registry had for it.
 	annotationSource = "org.fastpull.source"
-	// annotationSince, of index.json itself, has the digest of the index.json of
-	// the bundle that has the blobs which are not in this one.
-	annotationSince = "org.fastpull.since"
-	// annotationReferrer, in the place of a name, has the name of what a
-	// signature or another referrer is pushed as, if it has a tag.
-	annotationReferrer = "org.fastpull.referrer"
 )
 
 // dockerImage is an entry of manifest.json.

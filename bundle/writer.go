@@ -20,7 +20,6 @@ type Writer struct {
 	blobs   map[digest.Digest]bool
 	entries []ocispec.Descriptor
 	images  []dockerImage
-	since   digest.Digest
 	index   digest.Digest // of index.json, once it is written
 	buf     []byte
 	zeroes  []byte
@@ -43,10 +42,6 @@ func NewWriter(w io.Writer) *Writer {
 	}
 	return &Writer{out: w, file: file, blobs: make(map[digest.Digest]bool), buf: make([]byte, 256<<10), zeroes: make([]byte, 2*blockSize)}
 }
-
-// Since says that blobs which are not written are in another bundle, and names
-// that by the digest of its index.json.
-func (w *Writer) Since(index digest.Digest) { w.since = index }
 
 // Has tells if a blob has been written.
 func (w *Writer) Has(d digest.Digest) bool { return w.blobs[d] }
@@ -76,13 +71,13 @@ func (w *Writer) Docker(img *image.Image, tags []string, layers []digest.Digest)
 }
 
 // Entry adds an image to index.json: a manifest or an index, whose bytes and all
-// that they name have been written, or are in the bundle that this one builds on.
+// that they name have been written, which is the caller's part.
 func (w *Writer) Entry(d ocispec.Descriptor) { w.entries = append(w.entries, d) }
 
 // Close writes the lists of what there is, and ends the bundle, but not what it
 // is written to.
 func (w *Writer) Close() error {
-	files, err := lists(w.entries, w.images, w.since)
+	files, err := lists(w.entries, w.images)
 	if err != nil {
 		return err
 	}

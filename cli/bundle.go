@@ -24,8 +24,6 @@ type bundleFlags struct {
 	layers    string
 	platforms []string
 	split     size
-	referrers bool
-	since     string
 }
 
 func newBundle(s Streams) *cobra.Command {
@@ -34,8 +32,7 @@ func newBundle(s Streams) *cobra.Command {
 		Use:   "bundle -o FILE [flags] IMAGE...",
 		Short: "Write images to one file, to carry them",
 		Long: `bundle fetches images and writes them to one tar that docker load, podman load,
-ctr image import, skopeo and crane read, and fastpull load, push and serve. The same
-images give the same bytes. FILE.json, beside it, lists what it has.
+ctr image import, skopeo and crane read. The same images give the same bytes. FILE.json, beside it, lists what it has.
 
 A FILE that ends in .gz, .tgz, .zst or .tzst is compressed as a whole.`,
 		Args: cobra.ArbitraryArgs,
@@ -50,8 +47,6 @@ A FILE that ends in .gz, .tgz, .zst or .tzst is compressed as a whole.`,
 	fl.StringVarP(&p.list, "file", "f", "", "read image names from `FILE`, one a line, # for comments, - for stdin")
 	fl.StringVar(&f.layers, "layers", string(bundle.Plain), "have layers as `FORM`: plain (no host decompresses anything to load them),\nkeep (the registry's bytes and digests), gzip or zstd (compressed anew)")
 	fl.StringSliceVar(&f.platforms, "platform", nil, "take `OS/ARCH[/VARIANT],...` of multi-platform images, or all\n(default: this machine's; Docker finds the first that is named)")
-	fl.BoolVar(&f.referrers, "referrers", false, "take signatures, SBOMs and what else refers to the images (with --layers=keep)")
-	fl.StringVar(&f.since, "since", "", "leave out the layers that the bundle `FILE` has; both are needed to load this one")
 	fl.Var(&f.split, "split", "make parts of `SIZE` each: FILE.part001, ... (units: k, M, G; KiB, MiB, GiB)")
 	fl.BoolVar(&p.keepGoing, "keep-going", false, "take the other images when one fails; the exit code still tells")
 	fl.IntVar(&p.jobs, "jobs", 0, "work on `N` layers at a time, with as many cores (default: cores + 1, at least 4)")
@@ -69,20 +64,13 @@ func (f *bundleFlags) run(cmd *cobra.Command, s Streams, names []string) error {
 	if f.pull.output == "" {
 		return fault.WithHint(fault.New(fault.Usage, "no file is named to write the bundle to"), "fastpull bundle -o images.tar IMAGE...")
 	}
-	if cmd.Flags().Changed("since") && f.since == "" {
-		return fault.New(fault.Usage, "--since is empty")
-	}
-	o := pull.BundleOptions{Referrers: f.referrers, Split: int64(f.split), List: true}
+	o := pull.BundleOptions{Split: int64(f.split), List: true}
 	var err error
 	if o.Layers, err = bundle.ParseForm(f.layers); err != nil {
 		return fmt.Errorf("--layers: %w", err)
 	}
 	if cmd.Flags().Changed("split") && f.split < leastPart {
 		return fault.New(fault.Usage, "--split %s: a part has to be 1MiB at least", &f.split)
-	}
-	if f.referrers && o.Layers != bundle.Keep {
-		return fault.WithHint(fault.New(fault.Usage, "--referrers: they refer to the registry's own manifests, which --layers=%s does not keep", o.Layers),
-			"use --layers=keep")
 	}
 	for _, name := range f.platforms {
 		if name = strings.TrimSpace(name); name == "all" {

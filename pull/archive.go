@@ -32,18 +32,8 @@ type BundleOptions struct {
 	All bool
 	// Split is how many bytes a part may have; 0 makes one file.
 	Split int64
-	// Referrers brings what refers to an image's manifests, too.
-	Referrers bool
-	// Since leaves out the layers which that bundle has. Nil leaves out none.
-	Since Older
 	// List writes a list of what there is beside the archive.
 	List bool
-}
-
-// Older is a bundle that another one builds on.
-type Older interface {
-	Index() digest.Digest           // of its index.json
-	Layers() ([]image.Layer, error) // that it has
 }
 
 // archiveTarget writes images to one archive. The file gets its name when it is
@@ -83,13 +73,6 @@ func newArchiveTarget(r *run, name string) (*archiveTarget, error) {
 	t := &archiveTarget{r: r, name: name, file: f, w: bundle.NewWriter(f), spool: newSpooler(r, where)}
 	t.pack = newPacker(r, t.spool, t.w, r.Bundle.Layers)
 	t.list.Layers = string(t.pack.form)
-	if since := r.Bundle.Since; since != nil {
-		if err := t.pack.leaveOut(since); err != nil {
-			return nil, errors.Join(err, f.Close())
-		}
-		t.list.Since = since.Index()
-		t.w.Since(t.list.Since)
-	}
 	return t, nil
 }
 
@@ -117,7 +100,7 @@ func (t *archiveTarget) put(ctx context.Context, im *resolved) (fetched int64, e
 	return t.pack.image(ctx, im, b, func() error { return t.write(im, b) })
 }
 
-// write adds an image whose layers are in the archive, or in the one before.
+// write adds an image whose layers are in the archive.
 func (t *archiveTarget) write(im *resolved, b *bundled) error {
 	top, err := t.manifests(b)
 	if err != nil {
@@ -133,13 +116,6 @@ func (t *archiveTarget) write(im *resolved, b *bundled) error {
 		t.list.Images = append(t.list.Images, t.listed(im, p))
 	}
 	t.w.Entry(bundle.Entry{Name: fullName(im.ref), Source: sourceName(im), Descriptor: top}.Annotated())
-	for _, ref := range b.referrers {
-		d := ocispec.Descriptor{MediaType: ref.raw.MediaType, Digest: ref.raw.Digest, Size: int64(len(ref.raw.Bytes))}
-		if err := t.w.Blob(d.Digest, d.Size, bytes.NewReader(ref.raw.Bytes)); err != nil {
-			return fmt.Errorf("%s: %w", t.name, err)
-		}
-		t.w.Entry(bundle.Entry{Source: sourceName(im), Referrer: ref.name, Descriptor: d}.Annotated())
-	}
 	return nil
 }
 
@@ -191,7 +167,7 @@ func (t *archiveTarget) listed(im *resolved, p platformImage) bundle.ListImage {
 		Manifest: p.desc.Digest, ImageID: p.img.ID, Layers: []bundle.ListLayer{},
 	}
 	for i, d := range t.pack.descriptors(p.img) {
-		li.Layers = append(li.Layers, bundle.ListLayer{Digest: d.Digest, Size: d.Size, DiffID: p.img.Layers[i].DiffID, Left: !t.w.Has(d.Digest)})
+		li.Layers = append(li.Layers, bundle.ListLayer{Digest: d.Digest, Size: d.Size, DiffID: p.img.Layers[i].DiffID})
 	}
 	return li
 }

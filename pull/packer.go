@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"maps"
 	"runtime"
@@ -40,13 +39,12 @@ type packer struct {
 	mu      sync.Mutex
 	next    digest.Digest                        // key of the layer to be written next
 	written map[digest.Digest]ocispec.Descriptor // what layers are in the archive, by key
-	left    map[digest.Digest]ocispec.Descriptor // what layers are in the archive before
 }
 
 func newPacker(r *run, spool *spooler, w *bundle.Writer, form bundle.Form) *packer {
 	p := &packer{
 		r: r, spool: spool, w: w, form: cmp.Or(form, bundle.Plain), writing: semaphore.NewWeighted(1),
-		written: make(map[digest.Digest]ocispec.Descriptor), left: make(map[digest.Digest]ocispec.Descriptor),
+		written: make(map[digest.Digest]ocispec.Descriptor),
 	}
 	spool.key, spool.make = p.key, p.make
 	return p
@@ -60,16 +58,12 @@ func (p *packer) key(l image.Layer) digest.Digest {
 	return l.DiffID
 }
 
-// descriptors are what an image's layers are in the archive, or in the one before.
+// descriptors are what an image's layers are in the archive.
 func (p *packer) descriptors(img *image.Image) (list []ocispec.Descriptor) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, l := range img.Layers {
-		d, ok := p.written[p.key(l)]
-		if !ok {
-			d = p.left[p.key(l)]
-		}
-		list = append(list, d)
+		list = append(list, p.written[p.key(l)])
 	}
 	return list
 }
@@ -85,11 +79,7 @@ func (p *packer) digests(img *image.Image) (list []digest.Digest) {
 // each once, in the order in which they are written.
 func (p *packer) blobs(b *bundled) []image.Layer {
 	all := make(map[digest.Digest]image.Layer)
-	add := func(l image.Layer) {
-		if _, ok := p.left[p.key(l)]; !ok {
-			all[p.key(l)] = l
-		}
-	}
+	add := func(l image.Layer) { all[p.key(l)] = l }
 	for _, im := range b.images {
 		if im.img != nil {
 			for _, l := range im.img.Layers {
@@ -97,11 +87,6 @@ func (p *packer) blobs(b *bundled) []image.Layer {
 			}
 		}
 		for _, d := range im.also {
-			add(image.Layer{Blob: d})
-		}
-	}
-	for _, ref := range b.referrers {
-		for _, d := range ref.blobs {
 			add(image.Layer{Blob: d})
 		}
 	}
@@ -287,18 +272,4 @@ func (p *packer) pack(w io.Writer, r io.Reader) (digest.Digest, error) {
 	_, err := io.CopyBuffer(struct{ io.Writer }{z}, struct{ io.Reader }{r}, make([]byte, 256<<10))
 	err = errors.Join(err, z.Close()) // which writes the rest
 	return sum.Digest(), err
-}
-
-// leaveOut notes the layers that an older bundle has.
-func (p *packer) leaveOut(old Older) error {
-	layers, err := old.Layers()
-	if err != nil {
-		return fmt.Errorf("the layers of the older bundle: %w", err)
-	}
-	for _, l := range layers {
-		if l.Blob.MediaType == p.form.LayerType() || p.form == bundle.Keep {
-			p.left[p.key(l)] = l.Blob
-		}
-	}
-	return nil
 }

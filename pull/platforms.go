@@ -16,11 +16,10 @@ import (
 
 // bundled is what a reference brings into a bundle.
 type bundled struct {
-	index     *registry.Manifest // nil for one manifest
-	whole     bool               // all manifests of the index
-	images    []platformImage    // in the index's order
-	docker    int                // the one of them that Docker finds
-	referrers []referrer
+	index  *registry.Manifest // nil for one manifest
+	whole  bool               // all manifests of the index
+	images []platformImage    // in the index's order
+	docker int                // the one of them that Docker finds
 }
 
 // platformImage is one manifest of an image.
@@ -29,13 +28,6 @@ type platformImage struct {
 	desc ocispec.Descriptor   // in the index
 	img  *image.Image         // nil for what is no image for linux, and kept as it is
 	also []ocispec.Descriptor // blobs of such a one
-}
-
-// referrer is something that refers to an image.
-type referrer struct {
-	name  string // the tag that it has, "" if it has none
-	raw   registry.Manifest
-	blobs []ocispec.Descriptor
 }
 
 // several tells if more than one platform of an image is wanted.

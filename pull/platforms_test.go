@@ -1,0 +1,191 @@
+package pull
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/fastpull/fastpull/bundle"
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/registry"
+)
+
+// pushIndex pushes an index of one image for each platform, all on one layer and
+// one of their own, and of what builders say of it.
+func pushIndex(t *testing.T, s *server, as string, platforms ...string) (registry.Reference, v1.ImageIndex) {
+	t.Helper()
+	base := noise(t, "base", 10<<10)
+	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
+	for _, p := range platforms {
+		platform, err := v1.ParsePlatform(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err := mutate.AppendLayers(mutate.MediaType(empty.Image, types.OCIManifestSchema1), base, layer(t, file{name: "platform", content: p}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg, err := img.ConfigFile()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg = cfg.DeepCopy()
+		cfg.OS, cfg.Architecture, cfg.Variant = platform.OS, platform.Architecture, platform.Variant
+		if img, err = mutate.ConfigFile(img, cfg); err != nil {
+			t.Fatal(err)
+		}
+		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: platform}})
+	}
+	ref, err := name.ParseReference(s.host+"/"+as, name.Insecure)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.WriteIndex(ref, index); err != nil {
+		t.Fatal(err)
+	}
+	return s.ref(t, as), index
+}
+
+// layout reads a bundle as an OCI layout: its one image's manifests by platform,
+// and the digest of what its name stands for.
+func layout(t *testing.T, file string) (top ocispec.Descriptor, platforms []string, docker []string) {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	images, files := readArchive(t, f)
+	var index ocispec.Index
+	if err := json.Unmarshal(files["index.json"], &index); err != nil || len(index.Manifests) != 1 {
+		t.Fatalf("index.json: %s, %v", files["index.json"], err)
+	}
+	blob := func(d ocispec.Descriptor) []byte {
+		data := files["blobs/sha256/"+d.Digest.Encoded()]
+		if digest.FromBytes(data) != d.Digest || int64(len(data)) != d.Size {
+			t.Errorf("%s: %d bytes of %d with another digest", d.Digest, len(data), d.Size)
+		}
+		return data
+	}
+	add := func(d ocispec.Descriptor) {
+		var m ocispec.Manifest
+		if err := json.Unmarshal(blob(d), &m); err != nil {
+			t.Fatal(err)
+		}
+		config := blob(m.Config)
+		for _, l := range m.Layers {
+			blob(l)
+		}
+		if img, err := image.Parse(config); err == nil && len(img.Layers) == len(m.Layers) {
+			platforms = append(platforms, image.FormatPlatform(img.Platform))
+		} else {
+			platforms = append(platforms, "other")
+		}
+	}
+	top = index.Manifests[0]
+	var list ocispec.Index
+	if err := json.Unmarshal(blob(top), &list); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range list.Manifests {
+		add(d)
+	}
+	if list.Manifests == nil {
+		add(top)
+	}
+	for _, img := range images {
+		parsed, err := image.Parse(files[img.Config])
+		if err != nil {
+			t.Fatal(err)
+		}
+		docker = append(docker, image.FormatPlatform(parsed.Platform))
+	}
+	return top, platforms, docker
+}
+
+// TestPlatformsOfBundle has one image for several systems.
+func TestPlatformsOfBundle(t *testing.T) {
+	s := serve(t)
+	ref, index := pushIndex(t, s, "img:tag", "linux/arm/v7", "linux/amd64", "windows/amd64", "linux/s390x")
+	whole, err := index.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	parse := func(names ...string) (list []ocispec.Platform) {
+		for _, n := range names {
+			p, err := image.ParsePlatform(n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, p)
+		}
+		return list
+	}
+	for _, tc := range []struct {
+		name   string
+		o      BundleOptions
+		want   string // platforms, in the index's order
+		docker string
+		same   bool // the index is the registry's
+	}{
+		{"one", BundleOptions{Platforms: parse("linux/s390x")}, "linux/s390x", "linux/s390x", false},
+		{"two", BundleOptions{Platforms: parse("linux/s390x", "linux/arm/v7")}, "linux/arm/v7 linux/s390x", "linux/s390x", false},
+		{"all", BundleOptions{All: true}, "linux/arm/v7 linux/amd64 linux/s390x", "linux/" + image.Host().Architecture, false},
+		{"two kept", BundleOptions{Layers: bundle.Keep, Platforms: parse("linux/s390x", "linux/arm/v7")}, "linux/arm/v7 linux/s390x", "linux/s390x", false},
+		{"all kept", BundleOptions{Layers: bundle.Keep, All: true}, "linux/arm/v7 linux/amd64 windows/amd64 linux/s390x", "linux/" + image.Host().Architecture, true},
+		{"all in gzip", BundleOptions{Layers: bundle.Gzip, All: true}, "linux/arm/v7 linux/amd64 linux/s390x", "linux/" + image.Host().Architecture, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "out.tar")
+			o := archiveOptions(file, ref)
+			o.Bundle = tc.o
+			o.Bundle.List = true
+			if len(tc.o.Platforms) > 0 {
+				o.Platform = &tc.o.Platforms[0]
+			}
+			if _, err := pull(t, t.Context(), o); err != nil {
+				t.Fatal(err)
+			}
+			top, platforms, docker := layout(t, file)
+			if got := strings.Join(platforms, " "); got != tc.want {
+				t.Errorf("platforms %s, want %s", got, tc.want)
+			}
+			if got := strings.Join(docker, " "); got != tc.docker && slices.Contains(platforms, tc.docker) {
+				t.Errorf("Docker finds %s, want %s", got, tc.docker)
+			}
+			if same := top.Digest.String() == whole.String(); same != tc.same {
+				t.Errorf("the index is the registry's: %v", same)
+			}
+			var list bundle.List
+			data, err := os.ReadFile(bundle.ListName(file))
+			if err == nil {
+				err = json.Unmarshal(data, &list)
+			}
+			st, serr := os.Stat(file)
+			if err != nil || serr != nil || list.Size != st.Size() || len(list.Images) == 0 || list.Images[0].Name != ref.String() {
+				t.Errorf("the list: %v, %v\n%s", err, serr, data)
+			}
+		})
+	}
+	t.Run("lacking", func(t *testing.T) {
+		o := archiveOptions(filepath.Join(t.TempDir(), "out.tar"), ref)
+		o.Bundle.Platforms = parse("linux/amd64", "linux/riscv64")
+		o.Platform = &o.Bundle.Platforms[0]
+		if _, err := pull(t, t.Context(), o); fault.KindOf(err) != fault.NotFound || !strings.Contains(err.Error(), "riscv64") {
+			t.Errorf("error: %v", err)
+		}
+	})
+}
