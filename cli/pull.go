@@ -80,43 +80,52 @@ func newPull(s Streams) *cobra.Command {
 	return cmd
 }
 
-// run pulls the images of the arguments and of the list.
-func (f *pullFlags) run(cmd *cobra.Command, s Streams, names []string) (err error) {
+// options checks the flags and makes the options of a run of them, but for what is
+// to be pulled and from where.
+func (f *pullFlags) options(cmd *cobra.Command) (mode progress.Mode, o pull.Options, err error) {
 	// An empty value is most often a variable that was not set, and must not mean
 	// another destination than the one that was asked for.
 	for _, name := range []string{"store", "output", "rootfs", "file", "platform", "temp-dir"} {
 		if fl := cmd.Flags().Lookup(name); fl != nil && fl.Changed && fl.Value.String() == "" {
-			return fault.New(fault.Usage, "--%s is empty", name)
+			return mode, o, fault.New(fault.Usage, "--%s is empty", name)
 		}
 	}
-	mode, err := progress.ParseMode(f.progress)
-	if err != nil {
-		return err
+	if mode, err = progress.ParseMode(f.progress); err != nil {
+		return mode, o, err
 	}
-	o := pull.Options{KeepGoing: f.keepGoing, Layers: f.jobs, TempDir: f.tempDir, NoSync: f.noSync, DryRun: f.dryRun, Bundle: f.bundle}
+	o = pull.Options{KeepGoing: f.keepGoing, Layers: f.jobs, TempDir: f.tempDir, NoSync: f.noSync, DryRun: f.dryRun, Bundle: f.bundle}
 	if o.Kind, o.Path, err = f.destination(); err != nil {
-		return err
+		return mode, o, err
 	}
 	if f.output == "-" {
-		return fault.WithHint(fault.New(fault.Usage, "-o -: an archive is not written to standard output, since it has to be complete before it is seen"),
+		return mode, o, fault.WithHint(fault.New(fault.Usage, "-o -: an archive is not written to standard output, since it has to be complete before it is seen"),
 			"name a file")
 	}
 	if cmd.Flags().Changed("jobs") && f.jobs < 1 {
-		return fault.New(fault.Usage, "--jobs %d: at least one layer has to be worked on", f.jobs)
+		return mode, o, fault.New(fault.Usage, "--jobs %d: at least one layer has to be worked on", f.jobs)
 	}
 	if o.Gzip, err = unpack.ParseGzip(f.gzip); err != nil {
 		if !cmd.Flags().Changed("gzip") {
 			err = fmt.Errorf("$%s: %w", gzipVariable, err)
 		}
-		return err
+		return mode, o, err
 	}
 	o.Platform = f.wanted
 	if f.platform != "" {
 		p, err := image.ParsePlatform(f.platform)
 		if err != nil {
-			return err
+			return mode, o, err
 		}
 		o.Platform = &p
+	}
+	return mode, o, nil
+}
+
+// run pulls the images of the arguments and of the list.
+func (f *pullFlags) run(cmd *cobra.Command, s Streams, names []string) error {
+	mode, o, err := f.options(cmd)
+	if err != nil {
+		return err
 	}
 	if o.References, err = f.references(cmd.Context(), s.In, names); err != nil {
 		return err
@@ -130,9 +139,13 @@ func (f *pullFlags) run(cmd *cobra.Command, s Streams, names []string) (err erro
 		return err
 	}
 	defer o.Registry.Close()
-
 	display := progress.New(progress.Options{Mode: mode, Out: s.Err})
 	defer display.Close()
+	return f.pull(cmd, s, display, o)
+}
+
+// pull pulls, and prints what became of it.
+func (f *pullFlags) pull(cmd *cobra.Command, s Streams, display *progress.Display, o pull.Options) error {
 	o.Progress = display
 	o.Chosen = func(d pull.Destination) {
 		if d.Note != "" {

@@ -152,10 +152,15 @@ func newInspect(s Streams) *cobra.Command {
 	var dir string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "inspect [flags] IMAGE",
-		Short: "Show an image of a store: names, layers, config",
-		Args:  args(cobra.ExactArgs(1)),
-		RunE: func(_ *cobra.Command, a []string) error {
+		Use:   "inspect [flags] IMAGE|FILE",
+		Short: "Show an image of a store, or what a bundle has",
+		Long: `inspect shows an image of a store: names, layers, config. If there is a file of that
+name, or parts of one, and no --store, it shows what is in that bundle.`,
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			if !cmd.Flags().Changed("store") && isBundle(a[0]) {
+				return inspectBundle(cmd.Context(), s, a[0], asJSON)
+			}
 			store, img, err := findImage(dir, a[0])
 			if err != nil {
 				return err

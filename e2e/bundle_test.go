@@ -197,3 +197,53 @@ func TestBundleIsTheSame(t *testing.T) {
 		}
 	}
 }
+
+// TestLoad loads bundles of all forms into an Engine whose unpigz hangs, and into a
+// store; a second time nothing is sent.
+func TestLoad(t *testing.T) {
+	s := newShipment(t)
+	broken := plantUnpigz(t, "unpigz", "pigz")
+	d := startDockerd(t, dockerdOptions{pathFirst: broken.dir})
+	u := d.user(t)
+	for _, form := range []string{"plain", "keep", "gzip", "zstd"} {
+		file := s.bundle(t, "--layers", form)
+		u.fastpull(t, "load", "--load", "--json", file).expect(t, 0)
+		for i, ref := range s.refs {
+			if got := d.inspect(t, ref).ID; got != s.images[i].id.String() {
+				t.Errorf("%s: %s has the ID %s, want %s", form, ref, got, s.images[i].id)
+			}
+			if got := d.must(t, "run", "--rm", "--network", "none", ref); got != words[i] {
+				t.Errorf("%s: %s prints %q", form, ref, got)
+			}
+		}
+		if again := u.fastpull(t, "load", "--load", "--json", file).expect(t, 0).summary(t); again.BytesSent > 0 || again.Images[0].Status != "exists" {
+			t.Errorf("%s: the second time %d bytes were sent", form, again.BytesSent)
+		}
+		d.must(t, append([]string{"rmi", "-f"}, s.refs...)...)
+	}
+	if pids := broken.starts(t); len(pids) > 0 {
+		t.Errorf("the Engine has started unpigz: %v", pids)
+	}
+
+	// Archives of others: docker save, skopeo and podman.
+	u.fastpull(t, append([]string{"--load"}, s.refs...)...).expect(t, 0)
+	dir := t.TempDir()
+	saved := filepath.Join(dir, "saved.tar")
+	d.must(t, append([]string{"save", "-o", saved}, s.refs...)...)
+	oci := filepath.Join(dir, "oci.tar")
+	run(t, "skopeo", "--insecure-policy", "copy", "--src-tls-verify=false", "docker://"+s.refs[1], "oci-archive:"+oci+":"+s.refs[1])
+	archive := filepath.Join(dir, "docker.tar")
+	run(t, "skopeo", "--insecure-policy", "copy", "--src-tls-verify=false", "docker://"+s.refs[0], "docker-archive:"+archive+":"+s.refs[0])
+	for file, want := range map[string][]int{saved: {0, 1, 2}, oci: {1}, archive: {0}} {
+		fastpull(t, "verify", file).expect(t, 0)
+		sum := fastpull(t, "load", "--store", filepath.Join(t.TempDir(), "store"), "--json", file).expect(t, 0).summary(t)
+		if len(sum.Images) != len(want) {
+			t.Fatalf("%s: %+v", file, sum.Images)
+		}
+		for _, i := range want {
+			if !slices.ContainsFunc(sum.Images, func(im imageSummary) bool { return im.ImageID == s.images[i].id.String() && im.Reference == s.refs[i] }) {
+				t.Errorf("%s: %s is not in %+v", file, s.refs[i], sum.Images)
+			}
+		}
+	}
+}

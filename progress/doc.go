@@ -36,8 +36,8 @@
 // ten seconds, "no byte for 20 s" stands in their place.
 //
 // A task counts three things, one after the other: bytes that come in
-// (Waiting, Downloading and Extracting), bytes sent (Sending) and bytes loaded
-// (Loading). Each has its own counter and total. The total line adds up all of
+// (Waiting, Downloading and Extracting), bytes sent (Sending) and bytes loaded or
+// verified (Loading, Verifying). Each has its own counter and total. The total line adds up all of
 // them, loading only where its total is known; what exists already or failed
 // does not count as still to come. The summary at the end is of the bytes that
 // came in, or of those sent if none did.

@@ -15,13 +15,14 @@ const (
 	Extracting        // all bytes are here, unpacking goes on
 	Sending           // bytes go to a daemon
 	Loading           // the daemon unpacks
+	Verifying         // what is here already is read and hashed
 	Done
 	Exists // nothing had to be done
 	Failed
 )
 
 var phaseNames = [...]string{
-	"waiting", "downloading", "extracting", "sending", "loading", "done", "exists", "failed",
+	"waiting", "downloading", "extracting", "sending", "loading", "verifying", "done", "exists", "failed",
 }
 
 // String returns the phase as a word in lower case.
@@ -53,7 +54,7 @@ func (p Phase) stage() (stage int32, ok bool) {
 		return fetch, true
 	case Sending:
 		return send, true
-	case Loading:
+	case Loading, Verifying:
 		return load, true
 	}
 	return 0, false

@@ -24,7 +24,7 @@ type keeper struct {
 	folder *partial.Folder // nil: nothing is kept
 
 	mu    sync.Mutex
-	whole map[digest.Digest]*registry.Kept // and verified
+	whole map[digest.Digest]blob // and verified
 }
 
 // PartialDir is where a store has the blobs that are not whole.
@@ -45,24 +45,24 @@ func (r *run) keepIn(dir string) {
 
 // keep opens a blob. It is kept on disk if there is room for it beside what is
 // made of it, and of the others that are yet to come.
-func (r *run) keep(ctx context.Context, ref registry.Reference, l image.Layer, where *space) (*registry.Kept, error) {
+func (r *run) keep(ctx context.Context, ref registry.Reference, l image.Layer, where *space) (blob, error) {
 	folder := r.keeper.folder
 	if folder != nil && !where.leaves(folder.Dir(), l.Blob.Size) {
 		folder = nil
 	}
-	return r.Registry.Keep(ctx, ref, l.Blob, folder, func() {
+	return r.src.Keep(ctx, ref, l.Blob, folder, func() {
 		r.Progress.Note("another fastpull is fetching layer %.19s, reading along", l.Blob.Digest)
 	})
 }
 
 // hold notes a blob that is whole, and verified.
-func (k *keeper) hold(blob digest.Digest, b *registry.Kept) {
+func (k *keeper) hold(d digest.Digest, b blob) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.whole == nil {
-		k.whole = make(map[digest.Digest]*registry.Kept)
+		k.whole = make(map[digest.Digest]blob)
 	}
-	k.whole[blob] = b
+	k.whole[d] = b
 }
 
 // release removes the blobs of an image that is there for good: those of this run,

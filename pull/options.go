@@ -6,6 +6,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/fastpull/fastpull/bundle"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
 	"github.com/fastpull/fastpull/unpack"
@@ -28,6 +29,9 @@ const (
 type Options struct {
 	References []registry.Reference
 	Registry   *registry.Client
+	// From is a bundle to take the images from, instead of a registry; References are
+	// some of those that [Carried] returns.
+	From *bundle.Reader
 	// Platform is what an index is searched for. Nil is that of the
 	// destination: the Engine's, or this machine's.
 	Platform *ocispec.Platform

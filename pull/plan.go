@@ -127,7 +127,7 @@ func (t *planTarget) put(ctx context.Context, im *resolved) (int64, error) {
 			p.Kept = folder.Found(p.Digest, p.Size)
 		}
 		g.Go(func() (err error) {
-			p.From, err = t.r.Registry.Locate(ctx, im.ref, l.Blob)
+			p.From, err = t.r.src.Locate(ctx, im.ref, l.Blob)
 			return err
 		})
 	}

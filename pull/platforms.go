@@ -94,7 +94,7 @@ func (r *run) platformImage(ctx context.Context, ref registry.Reference, d ocisp
 		}
 		return nil, nil
 	}
-	raw, err := r.Registry.ManifestOf(ctx, ref, d)
+	raw, err := r.src.ManifestOf(ctx, ref, d)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +116,7 @@ func (r *run) platformImage(ctx context.Context, ref registry.Reference, d ocisp
 
 // config fetches an image's config, and makes it whole.
 func (r *run) config(ctx context.Context, ref registry.Reference, m *image.Manifest) (*image.Image, error) {
-	config, err := r.Registry.ReadBlob(ctx, ref, m.Config, maxConfig)
+	config, err := r.src.ReadBlob(ctx, ref, m.Config, maxConfig)
 	if err != nil {
 		return nil, fmt.Errorf("fetch the image's config: %w", err)
 	}

@@ -1,6 +1,7 @@
 package pull
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -74,6 +75,7 @@ func tags(ref registry.Reference) []string {
 type run struct {
 	Options
 	ctx     context.Context // of the whole run: shared calls end with it
+	src     source
 	slots   *slots
 	cores   *unpack.Cores
 	fetched atomic.Int64
@@ -85,6 +87,9 @@ type run struct {
 	rights  privilege.Process
 }
 
+// TempDir is where layers wait if nobody says where.
+func TempDir() string { return cmp.Or(os.Getenv("TMPDIR"), "/var/tmp") }
+
 // Run pulls all references of o. The error is that of the images that failed, or
 // what ended the run; the summary is there in both cases.
 func Run(ctx context.Context, o Options) (_ *Summary, err error) {
@@ -94,14 +99,15 @@ func Run(ctx context.Context, o Options) (_ *Summary, err error) {
 	if o.Layers <= 0 {
 		o.Layers = max(4, runtime.NumCPU()+1)
 	}
-	if o.TempDir == "" {
-		o.TempDir = "/var/tmp"
-		if dir := os.Getenv("TMPDIR"); dir != "" {
-			o.TempDir = dir
-		}
-	}
+	o.TempDir = cmp.Or(o.TempDir, TempDir())
 	r := &run{Options: o, ctx: ctx, slots: newSlots(o.Layers), cores: unpack.NewCores(min(runtime.GOMAXPROCS(0), o.Layers)), rights: privilege.Current()}
 	defer r.disk.close()
+	r.src = registries{o.Registry}
+	if o.From != nil {
+		if _, r.src, err = carriedBy(o.From); err != nil {
+			return &Summary{Images: []Result{}}, err
+		}
+	}
 	t, dest, err := r.open(ctx)
 	if err != nil {
 		return &Summary{Images: []Result{}}, err
@@ -232,7 +238,7 @@ func (r *run) resolve(ctx context.Context, t target, ref registry.Reference) (im
 	if r.Platform != nil {
 		want = *r.Platform
 	}
-	got, err := r.Registry.Manifest(ctx, ref)
+	got, err := r.src.Manifest(ctx, ref)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -255,7 +261,7 @@ func (r *run) resolve(ctx context.Context, t target, ref registry.Reference) (im
 		if err != nil {
 			return im, nil, err
 		}
-		if got, err = r.Registry.ManifestOf(ctx, ref, d); err != nil {
+		if got, err = r.src.ManifestOf(ctx, ref, d); err != nil {
 			return im, nil, err
 		}
 		if m, err = image.ParseManifest(got.MediaType, got.Bytes); err != nil {

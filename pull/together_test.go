@@ -53,7 +53,8 @@ func TestTogether(t *testing.T) {
 // newRun is what Run makes, without its end.
 func newRun(t *testing.T, dir string) (*run, *storeTarget) {
 	t.Helper()
-	r := &run{Options: Options{Registry: client(t, "test")}, ctx: t.Context(), slots: newSlots(4)}
+	c := client(t, "test")
+	r := &run{Options: Options{Registry: c}, src: registries{c}, ctx: t.Context(), slots: newSlots(4)}
 	target, err := newStoreTarget(r, dir)
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,85 @@
+package bundle
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/fastpull/fastpull/image"
+)
+
+// List describes what the bundle has, as FILE.json does. When it was made is in
+// that file alone, which is believed if it is about this bundle.
+func (r *Reader) List() (List, error) {
+	l := List{Bundle: filepath.Base(r.name), Size: r.Size(), Images: []ListImage{}}
+	if data, err := r.document(indexName); err == nil {
+		l.Index = digest.FromBytes(data)
+	}
+	var beside List
+	whole := r.name
+	if p := partOf(r.name); p != "" {
+		whole = p
+	}
+	if data, err := os.ReadFile(ListName(whole)); err == nil && json.Unmarshal(data, &beside) == nil && beside.Index == l.Index && l.Index != "" {
+		l.Created, l.Layers, l.Parts = beside.Created, beside.Layers, beside.Parts
+	}
+	for _, e := range r.entries {
+		images, err := r.list(e, e.Descriptor, 0)
+		if err != nil {
+			return l, err
+		}
+		l.Images = append(l.Images, images...)
+	}
+	return l, nil
+}
+
+func (r *Reader) list(e Entry, d ocispec.Descriptor, depth int) ([]ListImage, error) {
+	data, err := r.ReadBlob(d, maxDocument)
+	if err != nil {
+		if depth > 0 { // an index may name what nobody brought along
+			return nil, nil
+		}
+		return nil, err
+	}
+	m, err := image.ParseManifest(d.MediaType, data)
+	if err != nil {
+		return nil, nil // no image
+	}
+	if m.IsIndex() && depth < maxDepth {
+		var all []ListImage
+		for _, d := range m.Manifests {
+			some, err := r.list(e, d, depth+1)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, some...)
+		}
+		return all, nil
+	}
+	config, err := r.ReadBlob(m.Config, maxDocument)
+	if err != nil {
+		return nil, err
+	}
+	img, err := image.New(m, config)
+	if err != nil {
+		return nil, nil // not one for us
+	}
+	li := ListImage{Name: e.Name, Source: e.Source, Platform: image.FormatPlatform(img.Platform), Manifest: d.Digest, ImageID: img.ID, Layers: []ListLayer{}}
+	for _, l := range img.Layers {
+		li.Layers = append(li.Layers, ListLayer{Digest: l.Blob.Digest, Size: l.Blob.Size, DiffID: l.DiffID})
+	}
+	return []ListImage{li}, nil
+}
+
+// Blobs is how many blobs the bundle has.
+func (r *Reader) Blobs() (n int) {
+	for name := range r.members {
+		if filepath.Dir(filepath.Dir(name)) == "blobs" {
+			n++
+		}
+	}
+	return n
+}

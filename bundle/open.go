@@ -1,0 +1,254 @@
+package bundle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/inflate"
+	"github.com/fastpull/fastpull/internal/tmpfile"
+)
+
+// OpenOptions are the options of [Open].
+type OpenOptions struct {
+	// TempDir is where a bundle that is compressed, or comes as a stream, waits as a
+	// file without a name.
+	TempDir string
+}
+
+// Open opens a bundle, or another's archive of images: an OCI layout or a
+// docker-archive in one tar. Name is the file, or what its parts' names have in
+// common, or the first of them. The lists of what it has are read and checked, the
+// blobs are not: see [Reader.Verify]. Errors are of kind [fault.Corrupt] for what
+// is no such archive, or not whole.
+func Open(ctx context.Context, name string, o OpenOptions) (*Reader, error) {
+	files, err := openFiles(name)
+	if err != nil {
+		return nil, err
+	}
+	r, err := open(ctx, name, files, o)
+	if err != nil {
+		files.Close()
+		if len(files) > 1 || partOf(name) != "" {
+			err = fault.WithHint(err, "if a part is missing or of another bundle, bring it; the last that was found is %s", files[len(files)-1].Name())
+		}
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return r, nil
+}
+
+// OpenStream is Open for what comes by a stream, which is kept in TempDir.
+func OpenStream(ctx context.Context, in io.Reader, o OpenOptions) (*Reader, error) {
+	f, err := keep(ctx, in, o.TempDir)
+	if err != nil {
+		return nil, err
+	}
+	r, err := open(ctx, "(standard input)", joint{f.File}, o)
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("standard input: %w", err)
+	}
+	return r, nil
+}
+
+// open reads what the files are together. They are the Reader's if there is no error.
+func open(ctx context.Context, name string, files joint, o OpenOptions) (*Reader, error) {
+	size, err := files.size()
+	if err != nil {
+		return nil, err
+	}
+	all := io.NewSectionReader(files, 0, size)
+	unpacked, err := unpacker(all)
+	if err != nil {
+		return nil, err
+	}
+	r := &Reader{name: name, src: all, close: files.Close}
+	if unpacked != nil {
+		f, err := keep(ctx, unpacked, o.TempDir)
+		unpacked.Close()
+		if err != nil {
+			return nil, fault.Wrap(fault.Corrupt, fmt.Errorf("decompress it: %w", err))
+		}
+		size, err := f.Seek(0, io.SeekEnd)
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		r.src = io.NewSectionReader(f, 0, size)
+		r.close = func() error { return errors.Join(f.Close(), files.Close()) }
+	}
+	if err := r.read(ctx); err != nil {
+		if unpacked != nil {
+			err = errors.Join(err, r.close())
+		}
+		return nil, err
+	}
+	return r, nil
+}
+
+// unpacker tells by its first bytes what a file is compressed with; nil if it is
+// not.
+func unpacker(r *io.SectionReader) (io.ReadCloser, error) {
+	var magic [4]byte
+	n, err := r.ReadAt(magic[:], 0)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	switch m := string(magic[:n]); {
+	case strings.HasPrefix(m, "\x1f\x8b"):
+		return inflate.NewReader(r, inflate.Options{}), nil
+	case m == "\x28\xb5\x2f\xfd":
+		z, err := zstd.NewReader(r, zstd.WithDecoderMaxWindow(128<<20))
+		if err != nil {
+			return nil, err
+		}
+		return z.IOReadCloser(), nil
+	}
+	return nil, nil
+}
+
+// keep writes all of r to a file without a name.
+func keep(ctx context.Context, r io.Reader, dir string) (*tmpfile.File, error) {
+	f, err := tmpfile.New(dir, 0o600)
+	if err != nil {
+		return nil, fault.WithHint(err, "choose another directory with --temp-dir")
+	}
+	if _, err := io.CopyBuffer(struct{ io.Writer }{f}, until{ctx, r}, make([]byte, 256<<10)); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// until ends a reader with its context, between two reads.
+type until struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (u until) Read(p []byte) (int, error) {
+	if u.ctx.Err() != nil {
+		return 0, context.Cause(u.ctx)
+	}
+	return u.r.Read(p)
+}
+
+// partOf returns the bundle whose part a name is, "" if it is none.
+func partOf(name string) string {
+	base, n, ok := strings.Cut(filepath.Base(name), ".part")
+	if !ok || len(n) != 3 || strings.Trim(n, "0123456789") != "" {
+		return ""
+	}
+	return filepath.Join(filepath.Dir(name), base)
+}
+
+// openFiles opens a bundle's file, or all its parts.
+func openFiles(name string) (files joint, err error) {
+	whole := partOf(name)
+	if whole == "" {
+		f, err := os.Open(name)
+		if err == nil {
+			return joint{f}, nil
+		}
+		if _, perr := os.Stat(PartName(name, 1)); !errors.Is(err, fs.ErrNotExist) || perr != nil {
+			if rest, _ := filepath.Glob(name + ".part[0-9][0-9][0-9]"); len(rest) > 0 && errors.Is(err, fs.ErrNotExist) {
+				return nil, fault.New(fault.NotFound, "%s is missing, of %s there is %s", PartName(name, 1), name, rest[0])
+			}
+			return nil, opened(err)
+		}
+		whole = name
+	}
+	for n := 1; n <= MaxParts; n++ {
+		f, err := os.Open(PartName(whole, n))
+		if errors.Is(err, fs.ErrNotExist) {
+			// Is it the last, or missing in the middle?
+			for later := n + 1; later <= MaxParts; later++ {
+				if _, serr := os.Stat(PartName(whole, later)); serr == nil {
+					return nil, errors.Join(fault.New(fault.NotFound, "%s is missing, and %s is there", PartName(whole, n), PartName(whole, later)), files.Close())
+				}
+			}
+			break
+		}
+		if err != nil {
+			return nil, errors.Join(opened(err), files.Close())
+		}
+		files = append(files, f)
+	}
+	if len(files) == 0 {
+		return nil, fault.New(fault.NotFound, "%s is missing", PartName(whole, 1))
+	}
+	return files, nil
+}
+
+func opened(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fault.Wrap(fault.NotFound, err)
+	case errors.Is(err, fs.ErrPermission):
+		return fault.Wrap(fault.Denied, err)
+	}
+	return err
+}
+
+// joint is files one behind the other.
+type joint []*os.File
+
+func (j joint) Close() (err error) {
+	for _, f := range j {
+		err = errors.Join(err, f.Close())
+	}
+	return err
+}
+
+// size returns the bytes of all, which but for the last have the same number.
+func (j joint) size() (all int64, err error) {
+	var first int64
+	for i, f := range j {
+		st, err := f.Stat()
+		if err != nil {
+			return 0, err
+		}
+		if !st.Mode().IsRegular() {
+			return 0, fault.WithHint(fault.New(fault.Usage, "it is not a file"), "a pipe is read as -, from standard input")
+		}
+		if i == 0 {
+			first = st.Size()
+		}
+		if last := i == len(j)-1; st.Size() > first || st.Size() < first && !last || i > 0 && st.Size() == 0 {
+			return 0, fault.New(fault.Corrupt, "%s has %d bytes, and the first part %d", f.Name(), st.Size(), first)
+		}
+		all += st.Size()
+	}
+	return all, nil
+}
+
+// ReadAt implements [io.ReaderAt].
+func (j joint) ReadAt(p []byte, off int64) (n int, err error) {
+	if len(j) == 1 {
+		return j[0].ReadAt(p, off)
+	}
+	st, err := j[0].Stat()
+	if err != nil {
+		return 0, err
+	}
+	for n < len(p) {
+		at := off + int64(n)
+		i := int(at / st.Size())
+		if i >= len(j) {
+			return n, io.EOF
+		}
+		in := at % st.Size()
+		m, err := j[i].ReadAt(p[n:n+int(min(int64(len(p)-n), st.Size()-in))], in)
+		n += m
+		if err != nil && n < len(p) {
+			return n, err
+		}
+	}
+	return n, nil
+}

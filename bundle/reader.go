@@ -1,0 +1,380 @@
+package bundle
+
+import (
+	"archive/tar"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/image"
+)
+
+// ErrNotHere is wrapped by errors for blobs that a bundle lacks.
+var ErrNotHere = errors.New("it is not in the bundle")
+
+// What a foreign archive may make us keep in memory.
+const (
+	maxMembers  = 1 << 20
+	maxDocument = 8 << 20 // index.json, a manifest, a config
+	maxDepth    = 4       // of indexes in indexes
+	maxNamed    = 1 << 16 // descriptors in all
+)
+
+// Reader reads a bundle. It is safe for concurrent use.
+type Reader struct {
+	name    string
+	src     *io.SectionReader
+	close   func() error
+	members map[string]member
+	links   map[string]string
+	end     int64 // of the last member, its padding included
+	entries []Entry
+	named   map[digest.Digest]int64  // sizes by descriptors
+	layers  map[digest.Digest]layer  // by blob
+	made    map[digest.Digest][]byte // manifests that a docker-archive does not have
+}
+
+// member is a file in the archive.
+type member struct{ header, off, size int64 }
+
+// layer is what a blob must be.
+type layer struct {
+	blob   ocispec.Descriptor
+	diffID digest.Digest
+}
+
+// Close closes the files.
+func (r *Reader) Close() error { return r.close() }
+
+// Name is what was opened.
+func (r *Reader) Name() string { return r.name }
+
+// Entries are the images, in the bundle's order.
+func (r *Reader) Entries() []Entry { return r.entries }
+
+// Size is how many bytes the archive has, decompressed.
+func (r *Reader) Size() int64 { return r.src.Size() }
+
+// Blob returns a blob, which is not verified. The error is [ErrNotHere] if there is
+// none.
+func (r *Reader) Blob(d digest.Digest) (*io.SectionReader, error) {
+	m, ok := r.members[blobName(d)]
+	if !ok {
+		return nil, fault.Wrap(fault.NotFound, fmt.Errorf("%s: %w", d, ErrNotHere))
+	}
+	return io.NewSectionReader(r.src, m.off, m.size), nil
+}
+
+// ReadBlob returns a blob of no more than limit bytes, verified.
+func (r *Reader) ReadBlob(d ocispec.Descriptor, limit int64) ([]byte, error) {
+	data, ok := r.made[d.Digest]
+	if !ok {
+		b, err := r.Blob(d.Digest)
+		if err != nil {
+			return nil, err
+		}
+		if b.Size() > limit {
+			return nil, fault.New(fault.Corrupt, "%s has %d bytes, more than the limit of %d", d.Digest, b.Size(), limit)
+		}
+		if data, err = io.ReadAll(b); err != nil {
+			return nil, fmt.Errorf("%s: %w", d.Digest, err)
+		}
+	}
+	if d.Digest.Algorithm().FromBytes(data) != d.Digest || int64(len(data)) != d.Size {
+		return nil, fault.New(fault.Corrupt, "blob %s is damaged", d.Digest)
+	}
+	return data, nil
+}
+
+// read finds the members, and what they say of each other.
+func (r *Reader) read(ctx context.Context) error {
+	if err := r.scan(ctx); err != nil {
+		return err
+	}
+	r.named, r.layers, r.made = make(map[digest.Digest]int64), make(map[digest.Digest]layer), make(map[digest.Digest][]byte)
+	if _, ok := r.find(indexName); ok {
+		if err := r.readIndex(); err != nil {
+			return err
+		}
+	} else if err := r.readDocker(ctx); err != nil {
+		return err
+	}
+	for _, e := range r.entries {
+		if err := r.walk(e.Descriptor, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// scan goes from header to header.
+func (r *Reader) scan(ctx context.Context) error {
+	r.members, r.links = make(map[string]member), make(map[string]string)
+	tr := tar.NewReader(r.src)
+	for n := 0; ; n++ {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		h, err := tr.Next()
+		pos, perr := r.src.Seek(0, io.SeekCurrent)
+		if perr != nil {
+			return perr
+		}
+		if err == io.EOF && n > 0 {
+			if pos < r.end+2*blockSize {
+				return fault.New(fault.Corrupt, "it is truncated: it ends after %d bytes without the mark of an end", pos)
+			}
+			return nil
+		}
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			return fault.New(fault.Corrupt, "it is truncated, at %d bytes", r.src.Size())
+		}
+		if err != nil {
+			return fault.New(fault.Corrupt, "it is no tar, or damaged at byte %d: %w", r.end, err)
+		}
+		if n == maxMembers {
+			return fault.New(fault.Corrupt, "it has more than %d files", maxMembers)
+		}
+		name := strings.TrimPrefix(strings.TrimSuffix(h.Name, "/"), "./")
+		if name == "" || name == "." {
+			name = "."
+		} else if path.Clean("/"+name) != "/"+name || strings.HasPrefix(name, "/") || strings.ContainsRune(name, '\\') {
+			return fault.New(fault.Corrupt, "a file in it is called %q", h.Name)
+		}
+		switch h.Typeflag {
+		case tar.TypeDir:
+		case tar.TypeReg:
+			if _, twice := r.members[name]; twice {
+				return fault.New(fault.Corrupt, "%q is in it twice", name)
+			}
+			r.members[name] = member{r.end, pos, h.Size}
+		case tar.TypeSymlink, tar.TypeLink:
+			to := h.Linkname
+			if h.Typeflag == tar.TypeSymlink {
+				to = path.Join(path.Dir(name), to)
+			}
+			r.links[name] = to // what is not in the archive is found to be missing
+		default:
+			return fault.New(fault.Corrupt, "%q in it is neither file nor directory", name)
+		}
+		r.end = pos
+		if h.Typeflag == tar.TypeReg {
+			r.end += h.Size + padding(h.Size)
+			if r.end > r.src.Size() || r.end < 0 {
+				return fault.New(fault.Corrupt, "it is truncated: %q has %d bytes from byte %d on, and the archive has %d", name, h.Size, pos, r.src.Size())
+			}
+		}
+	}
+}
+
+// find returns a member by its name, or by links to it.
+func (r *Reader) find(name string) (member, bool) {
+	for range 8 {
+		if m, ok := r.members[name]; ok {
+			return m, true
+		}
+		to, ok := r.links[name]
+		if !ok {
+			break
+		}
+		name = to
+	}
+	return member{}, false
+}
+
+// document returns a file that is read as a whole.
+func (r *Reader) document(name string) ([]byte, error) {
+	m, ok := r.find(name)
+	if !ok {
+		return nil, fault.New(fault.Corrupt, "%s is missing in it", name)
+	}
+	if m.size > maxDocument {
+		return nil, fault.New(fault.Corrupt, "%s has %d bytes, more than the limit of %d", name, m.size, maxDocument)
+	}
+	data := make([]byte, m.size)
+	_, err := io.ReadFull(io.NewSectionReader(r.src, m.off, m.size), data)
+	return data, err
+}
+
+// readIndex reads what index.json names.
+func (r *Reader) readIndex() error {
+	data, err := r.document(indexName)
+	if err != nil {
+		return err
+	}
+	index, err := image.ParseManifest(ocispec.MediaTypeImageIndex, data)
+	if err != nil {
+		return fmt.Errorf("%s: %w", indexName, err)
+	}
+	for _, d := range index.Manifests {
+		e := Entry{Name: d.Annotations[annotationContainerd], Source: d.Annotations[annotationSource], Descriptor: d}
+		if name := d.Annotations[annotationName]; e.Name == "" && strings.Contains(name, ":") {
+			e.Name = name
+		}
+		r.entries = append(r.entries, e)
+	}
+	return nil
+}
+
+// walk looks at all that a descriptor leads to: every document is verified, and of
+// the rest it is noted what it must be.
+func (r *Reader) walk(d ocispec.Descriptor, depth int) error {
+	if depth > maxDepth || len(r.named) > maxNamed {
+		return fault.New(fault.Corrupt, "its indexes lead too far")
+	}
+	known, err := r.note(d)
+	if err != nil || known {
+		return err
+	}
+	data, err := r.ReadBlob(d, maxDocument)
+	if errors.Is(err, ErrNotHere) && depth > 0 {
+		return nil // an index may name what nobody brought along
+	}
+	if err != nil {
+		return err
+	}
+	if m, err := image.ParseManifest(d.MediaType, data); err == nil && m.IsIndex() {
+		for _, d := range m.Manifests {
+			if err := r.walk(d, depth+1); err != nil {
+				return err
+			}
+		}
+		return nil
+	} else if err == nil {
+		return r.walkImage(m)
+	} else if fault.KindOf(err) == fault.Corrupt {
+		return fmt.Errorf("manifest %s: %w", d.Digest, err)
+	}
+	blobs, err := image.Blobs(data) // of an artifact
+	for _, b := range blobs {
+		if err == nil {
+			_, err = r.note(b)
+		}
+	}
+	return err
+}
+
+func (r *Reader) walkImage(m *image.Manifest) error {
+	for _, b := range append([]ocispec.Descriptor{m.Config}, m.Layers...) {
+		if _, err := r.note(b); err != nil {
+			return err
+		}
+	}
+	config, err := r.ReadBlob(m.Config, maxDocument)
+	if err != nil {
+		return err
+	}
+	img, err := image.New(m, config)
+	if err != nil {
+		if fault.KindOf(err) == fault.Corrupt {
+			return err
+		}
+		return nil // sound, and not for us
+	}
+	for _, l := range img.Layers {
+		if old, ok := r.layers[l.Blob.Digest]; ok && old.diffID != l.DiffID {
+			return fault.New(fault.Corrupt, "layer %s has the diffID %s in one image and %s in another", l.Blob.Digest, old.diffID, l.DiffID)
+		}
+		r.layers[l.Blob.Digest] = layer{l.Blob, l.DiffID}
+	}
+	return nil
+}
+
+// note notes the size that a descriptor gives a blob, which must be the one that
+// it has, here and wherever it is named. It tells if it was known.
+func (r *Reader) note(d ocispec.Descriptor) (known bool, err error) {
+	size, known := r.named[d.Digest]
+	if known && size != d.Size {
+		return true, fault.New(fault.Corrupt, "blob %s is named with %d bytes and with %d", d.Digest, size, d.Size)
+	}
+	r.named[d.Digest] = d.Size
+	if m, ok := r.members[blobName(d.Digest)]; ok && m.size != d.Size {
+		return known, fault.New(fault.Corrupt, "blob %s has %d bytes, and its descriptor says %d", d.Digest, m.size, d.Size)
+	}
+	return known, nil
+}
+
+// readDocker makes manifests for the images of manifest.json.
+func (r *Reader) readDocker(ctx context.Context) error {
+	if _, ok := r.find(manifestName); !ok {
+		return fault.New(fault.Corrupt, "it has neither %s nor %s: it is no archive of images", indexName, manifestName)
+	}
+	data, err := r.document(manifestName)
+	if err != nil {
+		return err
+	}
+	var images []dockerImage
+	if err := json.Unmarshal(data, &images); err != nil {
+		return fault.New(fault.Corrupt, "%s is not valid JSON: %w", manifestName, err)
+	}
+	for _, item := range images {
+		d, err := r.synthesize(ctx, item)
+		if err != nil {
+			return err
+		}
+		for _, tag := range item.RepoTags {
+			r.entries = append(r.entries, Entry{Name: tag, Descriptor: d})
+		}
+		if len(item.RepoTags) == 0 {
+			r.entries = append(r.entries, Entry{Descriptor: d})
+		}
+	}
+	return nil
+}
+
+// synthesize makes the manifest of an image of a docker-archive.
+func (r *Reader) synthesize(ctx context.Context, item dockerImage) (ocispec.Descriptor, error) {
+	config, err := r.document(path.Clean(item.Config))
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, Layers: []ocispec.Descriptor{}}
+	m.SchemaVersion = 2
+	m.Config = r.adopt(ocispec.MediaTypeImageConfig, path.Clean(item.Config), digest.FromBytes(config))
+	for _, name := range item.Layers {
+		name = path.Clean(name)
+		at, ok := r.find(name)
+		if !ok {
+			return ocispec.Descriptor{}, fault.New(fault.Corrupt, "layer %q is missing in it", name)
+		}
+		content := io.NewSectionReader(r.src, at.off, at.size)
+		var magic [4]byte
+		n, _ := content.ReadAt(magic[:], 0)
+		mediaType := ocispec.MediaTypeImageLayer
+		switch {
+		case strings.HasPrefix(string(magic[:n]), "\x1f\x8b"):
+			mediaType = ocispec.MediaTypeImageLayerGzip
+		case string(magic[:n]) == "\x28\xb5\x2f\xfd":
+			mediaType = ocispec.MediaTypeImageLayerZstd
+		}
+		d, err := digest.FromReader(until{ctx, content})
+		if err != nil {
+			return ocispec.Descriptor{}, err
+		}
+		m.Layers = append(m.Layers, r.adopt(mediaType, name, d))
+	}
+	raw, err := json.Marshal(m)
+	if err != nil {
+		return ocispec.Descriptor{}, err
+	}
+	d := ocispec.Descriptor{MediaType: m.MediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
+	r.made[d.Digest] = raw
+	return d, nil
+}
+
+// adopt lets a file be found by its digest.
+func (r *Reader) adopt(mediaType, name string, d digest.Digest) ocispec.Descriptor {
+	m, _ := r.find(name)
+	if _, ok := r.members[blobName(d)]; !ok {
+		r.members[blobName(d)] = m
+	}
+	return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: m.size}
+}

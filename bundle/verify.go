@@ -1,0 +1,187 @@
+package bundle
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/unpack"
+)
+
+// VerifyOptions are the options of [Reader.Verify].
+type VerifyOptions struct {
+	// DiffIDs decompresses layers, too, and compares them with their diffIDs.
+	DiffIDs bool
+	// Done is told of bytes that have been read, from several goroutines. Nil is
+	// fine.
+	Done func(n int64)
+}
+
+// mostErrors is how many damaged blobs are told of.
+const mostErrors = 20
+
+// Verify reads everything: each blob must hash to its digest, and where fastpull
+// has written the bundle, every other byte must be what it writes. Blobs that are
+// named and lacking are errors, too. They are joined, and of kind [fault.Corrupt].
+func (r *Reader) Verify(ctx context.Context, o VerifyOptions) error {
+	var mu sync.Mutex
+	var failures []error
+	fail := func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		failures = append(failures, err)
+	}
+	if err := r.verifyFrame(); err != nil {
+		fail(err)
+	}
+	for _, d := range slices.Sorted(maps.Keys(r.named)) {
+		if _, ok := r.members[blobName(d)]; !ok && r.made[d] == nil {
+			if _, isLayer := r.layers[d]; isLayer {
+				fail(fault.New(fault.Corrupt, "layer %s is missing in it", d))
+			}
+		}
+	}
+	cores := unpack.NewCores(runtime.GOMAXPROCS(0))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	blobs := slices.DeleteFunc(slices.Collect(maps.Keys(r.members)), func(name string) bool { return !strings.HasPrefix(name, "blobs/") })
+	slices.SortFunc(blobs, func(a, b string) int {
+		return cmp.Or(cmp.Compare(r.members[b].size, r.members[a].size), strings.Compare(a, b))
+	})
+	for _, name := range blobs {
+		g.Go(func() error {
+			err := r.verifyBlob(ctx, name, cores, o)
+			if err != nil && ctx.Err() == nil {
+				fail(err)
+			}
+			return context.Cause(ctx)
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	if more := len(failures) - mostErrors; more > 0 {
+		failures = append(failures[:mostErrors], fault.New(fault.Corrupt, "and %d more", more))
+	}
+	return errors.Join(failures...)
+}
+
+func (r *Reader) verifyBlob(ctx context.Context, name string, cores *unpack.Cores, o VerifyOptions) error {
+	alg, hex, _ := strings.Cut(strings.TrimPrefix(name, "blobs/"), "/")
+	d := digest.Digest(alg + ":" + hex)
+	if d.Validate() != nil {
+		return fault.New(fault.Corrupt, "%q is not the name of a blob", name)
+	}
+	m := r.members[name]
+	var src io.Reader = until{ctx, io.NewSectionReader(r.src, m.off, m.size)}
+	if o.Done != nil {
+		src = &counted{src, o.Done}
+	}
+	l, isLayer := r.layers[d]
+	if isLayer && o.DiffIDs && l.diffID != d {
+		tar := unpack.NewReader(ctx, io.NopCloser(src), unpack.Expect{Digest: d, Size: m.size, DiffID: l.diffID}, unpack.ReaderOptions{Cores: cores})
+		_, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{tar}, make([]byte, 256<<10))
+		if err = errors.Join(err, tar.Close()); err != nil {
+			return fault.Wrap(fault.Corrupt, fmt.Errorf("blob %s is damaged: %w", d, err))
+		}
+		return nil
+	}
+	sum := d.Verifier()
+	if _, err := io.CopyBuffer(struct{ io.Writer }{sum}, struct{ io.Reader }{src}, make([]byte, 256<<10)); err != nil {
+		return fmt.Errorf("blob %s: %w", d, err)
+	}
+	if !sum.Verified() {
+		return fault.New(fault.Corrupt, "blob %s is damaged: its bytes have another digest", d)
+	}
+	if isLayer && l.diffID != d && strings.HasSuffix(l.blob.MediaType, ".tar") {
+		return fault.New(fault.Corrupt, "layer %s has the diffID %s", d, l.diffID)
+	}
+	return nil
+}
+
+// counted tells of what is read.
+type counted struct {
+	r    io.Reader
+	done func(int64)
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.done(int64(n))
+	return n, err
+}
+
+// Ours tells if fastpull has written the bundle.
+func (r *Reader) Ours() bool {
+	_, ok := r.members[sumsName]
+	return ok
+}
+
+// verifyFrame compares all that is not a blob with what a Writer makes of it.
+func (r *Reader) verifyFrame() error {
+	if !r.Ours() {
+		return nil
+	}
+	var errs []error
+	for name, m := range r.members {
+		if err := r.verifyMember(name, m); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	var sums bytes.Buffer
+	for _, name := range []string{layoutName, indexName, manifestName, repositoriesName} {
+		data, err := r.document(name)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(&sums, "%s  %s\n", digest.FromBytes(data).Encoded(), name)
+		line := sums.String()[strings.LastIndexByte(strings.TrimSuffix(sums.String(), "\n"), '\n')+1:]
+		if want, err := r.document(sumsName); err == nil && !strings.Contains(string(want), line) {
+			errs = append(errs, fault.New(fault.Corrupt, "%s is damaged: %s has another digest for it", name, sumsName))
+		}
+	}
+	if want, err := r.document(sumsName); err != nil || !bytes.Equal(want, sums.Bytes()) {
+		errs = append(errs, fault.New(fault.Corrupt, "%s is not what it should be", sumsName))
+	}
+	rest := io.NewSectionReader(r.src, r.end, r.src.Size()-r.end)
+	if r.src.Size() != r.end+2*blockSize || !zero(rest) {
+		errs = append(errs, fault.New(fault.Corrupt, "its end, from byte %d on, is not what it should be", r.end))
+	}
+	return errors.Join(errs...)
+}
+
+func (r *Reader) verifyMember(name string, m member) error {
+	want, err := header(name, m.size)
+	if err != nil {
+		return err
+	}
+	got := make([]byte, blockSize)
+	if _, err := r.src.ReadAt(got, m.header); err != nil {
+		return err
+	}
+	if m.off != m.header+blockSize || !bytes.Equal(got, want) {
+		return fault.New(fault.Corrupt, "the header of %s is damaged", name)
+	}
+	if !zero(io.NewSectionReader(r.src, m.off+m.size, padding(m.size))) {
+		return fault.New(fault.Corrupt, "what follows %s is damaged", name)
+	}
+	return nil
+}
+
+// zero tells if there is nothing but zeroes.
+func zero(r io.Reader) bool {
+	data, err := io.ReadAll(io.LimitReader(r, 64<<10))
+	return err == nil && len(bytes.Trim(data, "\x00")) == 0
+}

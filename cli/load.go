@@ -1,0 +1,215 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fastpull/fastpull/bundle"
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/progress"
+	"github.com/fastpull/fastpull/pull"
+	"github.com/fastpull/fastpull/registry"
+	"github.com/fastpull/fastpull/unpack"
+)
+
+func newLoad(s Streams) *cobra.Command {
+	var f pullFlags
+	cmd := &cobra.Command{
+		Use:   "load [flags] FILE [IMAGE...]",
+		Short: "Load images from a bundle",
+		Long: `load puts the images of a bundle, or those of them that are named, where pull would
+put them. It reads what docker save, podman save and skopeo write as well. FILE may be
+the first of several parts, or what their names have in common; - is standard input.
+
+The whole bundle is verified before anything is loaded.`,
+		Args: args(cobra.MinimumNArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			return f.fromBundle(cmd, s, a[0], a[1:])
+		},
+	}
+	fl := cmd.Flags()
+	fl.SortFlags = false
+	fl.StringVar(&f.store, "store", "", "put images into the store at `DIR` (default when no Engine answers: "+defaultStore()+")")
+	fl.BoolVar(&f.load, "load", false, "load images into the Docker Engine (DOCKER_HOST is honoured)")
+	fl.StringVar(&f.platform, "platform", "", "choose `OS/ARCH[/VARIANT]` of a multi-platform image\n(default: the Engine's, or this machine's)")
+	fl.BoolVar(&f.keepGoing, "keep-going", false, "load the other images when one fails; the exit code still tells")
+	fl.IntVar(&f.jobs, "jobs", 0, "work on `N` layers at a time, with as many cores (default: cores + 1, at least 4)")
+	fl.StringVar(&f.gzip, "gzip", cmp.Or(os.Getenv(gzipVariable), string(unpack.GzipAuto)), "decode gzip with auto, serial, parallel or pgzip (default: $"+gzipVariable+", or auto)")
+	fl.Lookup("gzip").DefValue = ""
+	fl.BoolVar(&f.noSync, "no-sync", false, "do not wait until everything is on the disk")
+	fl.StringVar(&f.tempDir, "temp-dir", "", "keep layers on their way to the Engine, and a bundle that is compressed,\nin `DIR` (default: $TMPDIR or /var/tmp)")
+	fl.StringVar(&f.progress, "progress", "auto", "show progress as auto, tty, plain, json or quiet")
+	fl.BoolVar(&f.json, "json", false, "print a summary as JSON instead of a line an image")
+	return cmd
+}
+
+// openBundle opens a file, or standard input if that is its name.
+func openBundle(ctx context.Context, name, tempDir string, in io.Reader) (*bundle.Reader, error) {
+	o := bundle.OpenOptions{TempDir: cmp.Or(tempDir, pull.TempDir())}
+	if name != "-" {
+		return bundle.Open(ctx, name, o)
+	}
+	return await(ctx, func() (*bundle.Reader, error) { return bundle.OpenStream(ctx, in, o) })
+}
+
+// fromBundle loads a bundle as pull pulls.
+func (f *pullFlags) fromBundle(cmd *cobra.Command, s Streams, name string, names []string) error {
+	mode, o, err := f.options(cmd)
+	if err != nil {
+		return err
+	}
+	r, err := openBundle(cmd.Context(), name, f.tempDir, s.In)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if o.References, err = pull.Carried(r); err != nil {
+		return err
+	}
+	if len(names) > 0 {
+		if o.References, err = chosen(o.References, names, r.Name()); err != nil {
+			return err
+		}
+	}
+	if len(o.References) == 0 {
+		return fault.New(fault.NotFound, "%s: there is no image in it", r.Name())
+	}
+	display := progress.New(progress.Options{Mode: mode, Out: s.Err})
+	defer display.Close()
+	if err := verifyBundle(cmd.Context(), r, display, false); err != nil {
+		return err
+	}
+	o.From = r
+	return f.pull(cmd, s, display, o)
+}
+
+// chosen finds the images that were named.
+func chosen(have []registry.Reference, names []string, file string) (list []registry.Reference, err error) {
+	for _, name := range names {
+		ref, err := registry.ParseReference(name)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(have, ref) {
+			return nil, fault.WithHint(fault.New(fault.NotFound, "%s is not in %s", ref, file), "fastpull inspect %s lists what is", file)
+		}
+		list = append(list, ref)
+	}
+	return list, nil
+}
+
+// verifyBundle verifies a bundle, and shows how far it is.
+func verifyBundle(ctx context.Context, r *bundle.Reader, display *progress.Display, diffIDs bool) error {
+	task := display.Task("verify "+r.Name(), r.Size())
+	task.Phase(progress.Verifying)
+	err := r.Verify(ctx, bundle.VerifyOptions{DiffIDs: diffIDs, Done: task.Add})
+	if err != nil {
+		task.Phase(progress.Failed)
+		return fmt.Errorf("%s: %w", r.Name(), err)
+	}
+	task.Phase(progress.Done)
+	return nil
+}
+
+func newVerify(s Streams) *cobra.Command {
+	var mode, tempDir string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "verify [flags] FILE",
+		Short: "Check every byte of a bundle",
+		Long: `verify reads a bundle, or its parts, and checks every digest and every layer's diffID.
+Of a bundle that fastpull has written every other byte is checked as well.`,
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			m, err := progress.ParseMode(mode)
+			if err != nil {
+				return err
+			}
+			r, err := openBundle(cmd.Context(), a[0], tempDir, s.In)
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			display := progress.New(progress.Options{Mode: m, Out: s.Err})
+			err = verifyBundle(cmd.Context(), r, display, true)
+			display.Close()
+			if asJSON {
+				return errors.Join(err, printJSON(s.Out, verified{r.Name(), err == nil, len(r.Entries()), r.Blobs(), r.Size()}))
+			}
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(s.Out, "%s: %d images, %d blobs, %s: all as it should be\n", printable(r.Name()), len(r.Entries()), r.Blobs(), progress.Bytes(r.Size()))
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&tempDir, "temp-dir", "", "keep a bundle that is compressed in `DIR` (default: $TMPDIR or /var/tmp)")
+	cmd.Flags().StringVar(&mode, "progress", "auto", "show progress as auto, tty, plain, json or quiet")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// verified is what verify prints.
+type verified struct {
+	Bundle string `json:"bundle"`
+	OK     bool   `json:"ok"`
+	Images int    `json:"images"`
+	Blobs  int    `json:"blobs"`
+	Size   int64  `json:"size"`
+}
+
+// isBundle tells if what inspect is given is a file.
+func isBundle(name string) bool {
+	if st, err := os.Stat(name); err == nil && st.Mode().IsRegular() {
+		return true
+	}
+	_, err := os.Stat(bundle.PartName(name, 1))
+	return !errors.Is(err, fs.ErrNotExist) && err == nil
+}
+
+// inspectBundle prints what a bundle has.
+func inspectBundle(ctx context.Context, s Streams, name string, asJSON bool) error {
+	r, err := openBundle(ctx, name, "", s.In)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	l, err := r.List()
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return printJSON(s.Out, l)
+	}
+	t := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(t, "Bundle:\t%s\n", printable(l.Bundle))
+	fmt.Fprintf(t, "Size:\t%s\n", progress.Bytes(l.Size))
+	if !l.Created.IsZero() {
+		fmt.Fprintf(t, "Created:\t%s\n", l.Created.UTC().Format(time.RFC3339))
+	}
+	if l.Index != "" {
+		fmt.Fprintf(t, "Index:\t%s\n", l.Index)
+	}
+	for _, i := range l.Images {
+		fmt.Fprintf(t, "\nImage:\t%s\n", printable(cmp.Or(i.Name, i.Source, "(no name)")))
+		if _, d, ok := strings.Cut(i.Source, "@"); ok {
+			fmt.Fprintf(t, "From:\t%s\n", printable(d))
+		}
+		fmt.Fprintf(t, "Platform:\t%s\nManifest:\t%s\nID:\t%s\n", printable(i.Platform), i.Manifest, i.ImageID)
+		for n, layer := range i.Layers {
+			fmt.Fprintf(t, "Layer %d:\t%s  %s\n", n+1, layer.Digest, progress.Bytes(layer.Size))
+		}
+	}
+	return t.Flush()
+}

@@ -1,0 +1,136 @@
+package pull
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/fastpull/fastpull/bundle"
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/partial"
+	"github.com/fastpull/fastpull/registry"
+)
+
+// source is where images come from.
+type source interface {
+	Manifest(ctx context.Context, ref registry.Reference) (registry.Manifest, error)
+	ManifestOf(ctx context.Context, ref registry.Reference, d ocispec.Descriptor) (registry.Manifest, error)
+	ReadBlob(ctx context.Context, ref registry.Reference, d ocispec.Descriptor, limit int64) ([]byte, error)
+	Keep(ctx context.Context, ref registry.Reference, d ocispec.Descriptor, in *partial.Folder, waiting func()) (blob, error)
+	Locate(ctx context.Context, ref registry.Reference, d ocispec.Descriptor) (from string, err error)
+}
+
+// blob is one that is being fetched, and may be kept on disk.
+type blob interface {
+	io.ReadCloser
+	Fetched() int64
+	Discard() error
+	Distrust() error
+}
+
+// registries are what a pull is from.
+type registries struct{ *registry.Client }
+
+func (s registries) Keep(ctx context.Context, ref registry.Reference, d ocispec.Descriptor, in *partial.Folder, waiting func()) (blob, error) {
+	k, err := s.Client.Keep(ctx, ref, d, in, waiting)
+	if err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+// carried is a bundle.
+type carried struct {
+	r       *bundle.Reader
+	entries map[registry.Reference]bundle.Entry
+}
+
+// Carried returns what the images of a bundle are called, each once, in its
+// order. One without a tag is called by the digest that its registry had for it, or
+// that it has here.
+func Carried(r *bundle.Reader) ([]registry.Reference, error) {
+	refs, _, err := carriedBy(r)
+	return refs, err
+}
+
+func carriedBy(r *bundle.Reader) (refs []registry.Reference, s carried, err error) {
+	s = carried{r, make(map[registry.Reference]bundle.Entry)}
+	for _, e := range r.Entries() {
+		name := e.Name
+		if name == "" {
+			name = e.Source
+		}
+		if name == "" {
+			name = "localhost/unnamed@" + e.Descriptor.Digest.String()
+		}
+		ref, err := registry.ParseReference(name)
+		if err != nil {
+			return nil, s, fault.Wrap(fault.Corrupt, fmt.Errorf("%s: %w", r.Name(), err))
+		}
+		if _, ok := s.entries[ref]; ok {
+			continue
+		}
+		s.entries[ref] = e
+		refs = append(refs, ref)
+	}
+	return refs, s, nil
+}
+
+func (s carried) from() string { return filepath.Base(s.r.Name()) }
+
+func (s carried) Manifest(_ context.Context, ref registry.Reference) (registry.Manifest, error) {
+	e, ok := s.entries[ref]
+	if !ok {
+		return registry.Manifest{}, fault.WithHint(fault.New(fault.NotFound, "%s is not in %s", ref, s.r.Name()),
+			"fastpull inspect %s lists what is", s.r.Name())
+	}
+	return s.manifest(e.Descriptor)
+}
+
+func (s carried) ManifestOf(_ context.Context, _ registry.Reference, d ocispec.Descriptor) (registry.Manifest, error) {
+	return s.manifest(d)
+}
+
+func (s carried) manifest(d ocispec.Descriptor) (registry.Manifest, error) {
+	data, err := s.r.ReadBlob(d, d.Size)
+	if err != nil {
+		return registry.Manifest{}, fmt.Errorf("manifest of %s: %w", s.r.Name(), err)
+	}
+	return registry.Manifest{MediaType: d.MediaType, Digest: d.Digest, Bytes: data, From: s.from()}, nil
+}
+
+func (s carried) ReadBlob(_ context.Context, _ registry.Reference, d ocispec.Descriptor, limit int64) ([]byte, error) {
+	return s.r.ReadBlob(d, limit)
+}
+
+func (s carried) Keep(_ context.Context, _ registry.Reference, d ocispec.Descriptor, _ *partial.Folder, _ func()) (blob, error) {
+	b, err := s.r.Blob(d.Digest)
+	if err != nil {
+		return nil, err
+	}
+	return &carriedBlob{r: b}, nil
+}
+
+func (s carried) Locate(context.Context, registry.Reference, ocispec.Descriptor) (string, error) {
+	return s.from(), nil
+}
+
+// carriedBlob is one in a bundle, which stays there whatever is said of it.
+type carriedBlob struct {
+	r *io.SectionReader
+	n int64
+}
+
+func (b *carriedBlob) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	b.n += int64(n)
+	return n, err
+}
+
+func (b *carriedBlob) Fetched() int64  { return b.n }
+func (b *carriedBlob) Close() error    { return nil }
+func (b *carriedBlob) Discard() error  { return nil }
+func (b *carriedBlob) Distrust() error { return nil }
