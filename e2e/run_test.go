@@ -148,23 +148,26 @@ func (r result) expect(t *testing.T, code int, words ...string) result {
 	return r
 }
 
+// imageSummary is what a summary says of one image.
+type imageSummary struct {
+	Reference    string  `json:"reference"`
+	Digest       string  `json:"digest"`
+	ImageID      string  `json:"imageID"`
+	Platform     string  `json:"platform"`
+	Status       string  `json:"status"`
+	Error        string  `json:"error"`
+	Layers       int     `json:"layers"`
+	BytesFetched int64   `json:"bytesFetched"`
+	Seconds      float64 `json:"seconds"`
+}
+
 // summary is what --json puts on stdout.
 type summary struct {
-	Destination string `json:"destination"`
-	Images      []struct {
-		Reference    string  `json:"reference"`
-		Digest       string  `json:"digest"`
-		ImageID      string  `json:"imageID"`
-		Platform     string  `json:"platform"`
-		Status       string  `json:"status"`
-		Error        string  `json:"error"`
-		Layers       int     `json:"layers"`
-		BytesFetched int64   `json:"bytesFetched"`
-		Seconds      float64 `json:"seconds"`
-	} `json:"images"`
-	BytesFetched int64   `json:"bytesFetched"`
-	BytesSent    int64   `json:"bytesSent"`
-	Seconds      float64 `json:"seconds"`
+	Destination  string         `json:"destination"`
+	Images       []imageSummary `json:"images"`
+	BytesFetched int64          `json:"bytesFetched"`
+	BytesSent    int64          `json:"bytesSent"`
+	Seconds      float64        `json:"seconds"`
 }
 
 func (r result) summary(t *testing.T) summary {
