@@ -2,6 +2,7 @@ package inflate
 
 import (
 	"bytes"
+	"compress/flate"
 	"context"
 	"errors"
 	"fmt"
@@ -210,6 +211,57 @@ func flushed(t testing.TB, plain []byte) []byte {
 	return b.Bytes()
 }
 
+// TestParallelRaw has blocks of all kinds in turns, and bytes behind the last one,
+// which are nobody's: not even a trailer.
+func TestParallelRaw(t *testing.T) {
+	for i := 0; i < 8; i += 4 / often(4) {
+		w := new(deflater).stored(false, make([]byte, 100*i))
+		var ends []int
+		for k := range 30 {
+			w.dynamic(false, flat, []uint8{1}).text("abcabc").match(10, 1).end()
+			w.stored(false, mixed(1+7*k))
+			w.fixed(false).text("some text").match(3+k, 1).end()
+			ends = append(ends, len(w.out))
+		}
+		w.dynamic(true, flat, []uint8{1}).text("abc").end()
+		stream := append(w.out, mixed(100)...)
+		if taken := compareParallel(t, stream, Options{Raw: true}, tiny); taken == 0 {
+			t.Errorf("behind %d bytes: no piece was of use", 100*i)
+		}
+		// Zeroes, of which there are some behind the input, are the end of a block
+		// with the fixed codes.
+		for _, end := range ends[len(ends)-5:] {
+			for at := end - 2; at <= end; at++ {
+				compareParallel(t, w.out[:at], Options{Raw: true}, tiny)
+			}
+		}
+	}
+	// Without matches, the window is soon known.
+	var b bytes.Buffer
+	w, err := flate.NewWriter(&b, flate.HuffmanOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	random := rand.New(rand.NewPCG(14, 15))
+	for i := range 490_000 { // ends well behind the beginning of a piece
+		if _, err := w.Write([]byte{"abcdef"[random.IntN(6)]}); err != nil {
+			t.Fatal(err)
+		}
+		if i%10_000 == 0 {
+			if err := w.Flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.Write(mixed(20_000))
+	if compareParallel(t, b.Bytes(), Options{Raw: true}, settled) == 0 {
+		t.Error("no piece was of use")
+	}
+}
+
 // TestParallelSmall has small streams be split in tiny pieces, cut everywhere, and
 // changed.
 func TestParallelSmall(t *testing.T) {
@@ -262,6 +314,17 @@ func TestParallelReaders(t *testing.T) {
 	for _, most := range []int{1000, 20_000} {
 		if got, _ := inParallel(t, slowly{bytes.NewReader(stream), most}, ParallelOptions{Workers: 3, sizes: less}); *got != *want {
 			t.Errorf("%d at a time: %v, want %v", most, got, want)
+		}
+	}
+	// Nor does it depend on them what can be taken.
+	many := flushed(t, mixed(100_000))
+	want, all := inParallel(t, bytes.NewReader(many), ParallelOptions{Workers: 3, sizes: tiny})
+	if all == 0 {
+		t.Error("no piece was of use")
+	}
+	for name, reader := range readers {
+		if got, taken := inParallel(t, reader(many), ParallelOptions{Workers: 3, sizes: tiny}); *got != *want || taken != all {
+			t.Errorf("%s: %v, %d pieces taken; want %v, %d", name, got, taken, want, all)
 		}
 	}
 	failure := errors.New("no network")
@@ -345,7 +408,11 @@ func TestParallelClosed(t *testing.T) {
 	for pieces := range often(60) {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
-			z := NewParallelReader(ctx, bytes.NewReader(stream), ParallelOptions{Workers: 4, sizes: less})
+			var working atomic.Int64
+			z := NewParallelReader(ctx, bytes.NewReader(stream), ParallelOptions{Workers: 4, sizes: less, Idle: func() func() {
+				working.Add(1)
+				return func() { working.Add(-1) }
+			}})
 			p := make([]byte, 5000)
 			for range pieces {
 				z.Read(p)
@@ -360,8 +427,8 @@ func TestParallelClosed(t *testing.T) {
 				}
 			}
 			for range 2 {
-				if err := z.Close(); err != nil {
-					t.Error(err)
+				if err := z.Close(); err != nil || working.Load() != 0 {
+					t.Errorf("%v, and %d at work", err, working.Load())
 				}
 			}
 			if p, err := z.Next(); p != nil || err != errClosed {
