@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/image"
@@ -14,10 +13,7 @@ import (
 // List describes what the bundle has, as FILE.json does. When it was made is in
 // that file alone, which is believed if it is about this bundle.
 func (r *Reader) List() (List, error) {
-	l := List{Bundle: filepath.Base(r.name), Size: r.Size(), Images: []ListImage{}}
-	if data, err := r.document(indexName); err == nil {
-		l.Index = digest.FromBytes(data)
-	}
+	l := List{Bundle: filepath.Base(r.name), Size: r.Size(), Index: r.index, Since: r.since, Images: []ListImage{}}
 	var beside List
 	whole := r.name
 	if p := partOf(r.name); p != "" {
@@ -69,7 +65,8 @@ func (r *Reader) list(e Entry, d ocispec.Descriptor, depth int) ([]ListImage, er
 	}
 	li := ListImage{Name: e.Name, Source: e.Source, Platform: image.FormatPlatform(img.Platform), Manifest: d.Digest, ImageID: img.ID, Layers: []ListLayer{}}
 	for _, l := range img.Layers {
-		li.Layers = append(li.Layers, ListLayer{Digest: l.Blob.Digest, Size: l.Blob.Size, DiffID: l.DiffID})
+		_, here := r.members[blobName(l.Blob.Digest)]
+		li.Layers = append(li.Layers, ListLayer{Digest: l.Blob.Digest, Size: l.Blob.Size, DiffID: l.DiffID, Left: !here})
 	}
 	return []ListImage{li}, nil
 }

@@ -27,6 +27,9 @@ const (
 	annotationContainerd = "io.containerd.image.name"
 	// annotationSource has the name with the digest that the registry had for it.
 	annotationSource = "org.fastpull.source"
+	// annotationSince, of index.json itself, has the digest of the index.json of the
+	// bundle that has the layers which this one lacks.
+	annotationSince = "org.fastpull.since"
 )
 
 // dockerImage is an entry of manifest.json.

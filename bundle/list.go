@@ -18,6 +18,7 @@ type List struct {
 	Created time.Time     `json:"created"`         // when it was made; the bundle itself does not say
 	Index   digest.Digest `json:"index"`           // of its index.json: equal for equal bundles
 	Layers  string        `json:"layers"`          // plain, keep, gzip or zstd
+	Since   digest.Digest `json:"since,omitempty"` // index of the bundle that has the layers which are left out
 	Images  []ListImage   `json:"images"`          // in the bundle's order
 }
 
@@ -36,4 +37,5 @@ type ListLayer struct {
 	Digest digest.Digest `json:"digest"` // in the bundle
 	Size   int64         `json:"size"`   // in the bundle
 	DiffID digest.Digest `json:"diffID"`
+	Left   bool          `json:"left,omitempty"` // it is left out: the bundle before has it
 }

@@ -23,7 +23,7 @@ func bytesReader(b []byte) io.Reader { return bytes.NewReader(b) }
 
 // lists makes the files that say what a bundle has. They follow from its entries
 // and images alone. Without entries there is but what Docker reads.
-func lists(entries []ocispec.Descriptor, images []dockerImage) (files []list, err error) {
+func lists(entries []ocispec.Descriptor, images []dockerImage, since digest.Digest) (files []list, err error) {
 	add := func(name string, v any) {
 		data, e := json.Marshal(v)
 		if e != nil {
@@ -39,6 +39,9 @@ func lists(entries []ocispec.Descriptor, images []dockerImage) (files []list, er
 		return files, err
 	}
 	index := ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: entries}
+	if since != "" {
+		index.Annotations = map[string]string{annotationSince: since.String()}
+	}
 	add(layoutName, ocispec.ImageLayout{Version: ocispec.ImageLayoutVersion})
 	add(indexName, index)
 	add(manifestName, images)

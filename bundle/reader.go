@@ -37,19 +37,16 @@ type Reader struct {
 	links   map[string]string
 	end     int64 // of the last member, its padding included
 	entries []Entry
+	index   digest.Digest // of index.json
+	since   digest.Digest
 	named   map[digest.Digest]int64  // sizes by descriptors
-	layers  map[digest.Digest]layer  // by blob
+	layers  map[digest.Digest]Layer  // by blob
+	types   map[digest.Digest]string // media types of manifests and indexes
 	made    map[digest.Digest][]byte // manifests that a docker-archive does not have
 }
 
 // member is a file in the archive.
 type member struct{ header, off, size int64 }
-
-// layer is what a blob must be.
-type layer struct {
-	blob   ocispec.Descriptor
-	diffID digest.Digest
-}
 
 // Close closes the files.
 func (r *Reader) Close() error { return r.close() }
@@ -59,6 +56,29 @@ func (r *Reader) Name() string { return r.name }
 
 // Entries are the images, in the bundle's order.
 func (r *Reader) Entries() []Entry { return r.entries }
+
+// Index is the digest of index.json, "" if there is none.
+func (r *Reader) Index() digest.Digest { return r.index }
+
+// Since is the digest of the index.json of the bundle that has the layers which this
+// one lacks; "" if it lacks none.
+func (r *Reader) Since() digest.Digest { return r.since }
+
+// Layer is a layer that is in a bundle.
+type Layer struct {
+	Blob   ocispec.Descriptor
+	DiffID digest.Digest
+}
+
+// Layers are those that the bundle has.
+func (r *Reader) Layers() (list []Layer) {
+	for d, l := range r.layers {
+		if _, ok := r.members[blobName(d)]; ok {
+			list = append(list, l)
+		}
+	}
+	return list
+}
 
 // Size is how many bytes the archive has, decompressed.
 func (r *Reader) Size() int64 { return r.src.Size() }
@@ -94,12 +114,24 @@ func (r *Reader) ReadBlob(d ocispec.Descriptor, limit int64) ([]byte, error) {
 	return data, nil
 }
 
+// Manifest returns a manifest or an index that an image of the bundle leads to, and
+// its media type. The error is [ErrNotHere] if it is none.
+func (r *Reader) Manifest(d digest.Digest) (raw []byte, mediaType string, err error) {
+	mediaType, ok := r.types[d]
+	if !ok {
+		return nil, "", fault.Wrap(fault.NotFound, fmt.Errorf("%s: %w", d, ErrNotHere))
+	}
+	raw, err = r.ReadBlob(ocispec.Descriptor{Digest: d, Size: r.named[d]}, maxDocument)
+	return raw, mediaType, err
+}
+
 // read finds the members, and what they say of each other.
 func (r *Reader) read(ctx context.Context) error {
 	if err := r.scan(ctx); err != nil {
 		return err
 	}
-	r.named, r.layers, r.made = make(map[digest.Digest]int64), make(map[digest.Digest]layer), make(map[digest.Digest][]byte)
+	r.types = make(map[digest.Digest]string)
+	r.named, r.layers, r.made = make(map[digest.Digest]int64), make(map[digest.Digest]Layer), make(map[digest.Digest][]byte)
 	if _, ok := r.find(indexName); ok {
 		if err := r.readIndex(); err != nil {
 			return err
@@ -214,6 +246,14 @@ func (r *Reader) readIndex() error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", indexName, err)
 	}
+	var top ocispec.Index
+	if err := json.Unmarshal(data, &top); err != nil {
+		return fault.New(fault.Corrupt, "%s: %w", indexName, err)
+	}
+	r.index, r.since = digest.FromBytes(data), digest.Digest(top.Annotations[annotationSince])
+	if r.since != "" && r.since.Validate() != nil {
+		return fault.New(fault.Corrupt, "%s: it builds on %q, which is no digest", indexName, r.since)
+	}
 	for _, d := range index.Manifests {
 		e := Entry{Name: d.Annotations[annotationContainerd], Source: d.Annotations[annotationSource], Descriptor: d}
 		if name := d.Annotations[annotationName]; e.Name == "" && strings.Contains(name, ":") {
@@ -241,6 +281,7 @@ func (r *Reader) walk(d ocispec.Descriptor, depth int) error {
 	if err != nil {
 		return err
 	}
+	r.types[d.Digest] = d.MediaType
 	if m, err := image.ParseManifest(d.MediaType, data); err == nil && m.IsIndex() {
 		for _, d := range m.Manifests {
 			if err := r.walk(d, depth+1); err != nil {
@@ -280,10 +321,10 @@ func (r *Reader) walkImage(m *image.Manifest) error {
 		return nil // sound, and not for us
 	}
 	for _, l := range img.Layers {
-		if old, ok := r.layers[l.Blob.Digest]; ok && old.diffID != l.DiffID {
-			return fault.New(fault.Corrupt, "layer %s has the diffID %s in one image and %s in another", l.Blob.Digest, old.diffID, l.DiffID)
+		if old, ok := r.layers[l.Blob.Digest]; ok && old.DiffID != l.DiffID {
+			return fault.New(fault.Corrupt, "layer %s has the diffID %s in one image and %s in another", l.Blob.Digest, old.DiffID, l.DiffID)
 		}
-		r.layers[l.Blob.Digest] = layer{l.Blob, l.DiffID}
+		r.layers[l.Blob.Digest] = Layer{l.Blob, l.DiffID}
 	}
 	return nil
 }

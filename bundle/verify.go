@@ -34,7 +34,8 @@ const mostErrors = 20
 
 // Verify reads everything: each blob must hash to its digest, and where fastpull
 // has written the bundle, every other byte must be what it writes. Blobs that are
-// named and lacking are errors, too. They are joined, and of kind [fault.Corrupt].
+// named and lacking are errors, too, but for layers of a bundle that builds on
+// another. They are joined, and of kind [fault.Corrupt].
 func (r *Reader) Verify(ctx context.Context, o VerifyOptions) error {
 	var mu sync.Mutex
 	var failures []error
@@ -48,7 +49,7 @@ func (r *Reader) Verify(ctx context.Context, o VerifyOptions) error {
 	}
 	for _, d := range slices.Sorted(maps.Keys(r.named)) {
 		if _, ok := r.members[blobName(d)]; !ok && r.made[d] == nil {
-			if _, isLayer := r.layers[d]; isLayer {
+			if _, isLayer := r.layers[d]; isLayer && r.since == "" {
 				fail(fault.New(fault.Corrupt, "layer %s is missing in it", d))
 			}
 		}
@@ -90,8 +91,8 @@ func (r *Reader) verifyBlob(ctx context.Context, name string, cores *unpack.Core
 		src = &counted{src, o.Done}
 	}
 	l, isLayer := r.layers[d]
-	if isLayer && o.DiffIDs && l.diffID != d {
-		tar := unpack.NewReader(ctx, io.NopCloser(src), unpack.Expect{Digest: d, Size: m.size, DiffID: l.diffID}, unpack.ReaderOptions{Cores: cores})
+	if isLayer && o.DiffIDs && l.DiffID != d {
+		tar := unpack.NewReader(ctx, io.NopCloser(src), unpack.Expect{Digest: d, Size: m.size, DiffID: l.DiffID}, unpack.ReaderOptions{Cores: cores})
 		_, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{tar}, make([]byte, 256<<10))
 		if err = errors.Join(err, tar.Close()); err != nil {
 			return fault.Wrap(fault.Corrupt, fmt.Errorf("blob %s is damaged: %w", d, err))
@@ -105,8 +106,8 @@ func (r *Reader) verifyBlob(ctx context.Context, name string, cores *unpack.Core
 	if !sum.Verified() {
 		return fault.New(fault.Corrupt, "blob %s is damaged: its bytes have another digest", d)
 	}
-	if isLayer && l.diffID != d && strings.HasSuffix(l.blob.MediaType, ".tar") {
-		return fault.New(fault.Corrupt, "layer %s has the diffID %s", d, l.diffID)
+	if isLayer && l.DiffID != d && strings.HasSuffix(l.Blob.MediaType, ".tar") {
+		return fault.New(fault.Corrupt, "layer %s has the diffID %s", d, l.DiffID)
 	}
 	return nil
 }

@@ -20,6 +20,7 @@ type Writer struct {
 	blobs   map[digest.Digest]bool
 	entries []ocispec.Descriptor
 	images  []dockerImage
+	since   digest.Digest
 	index   digest.Digest // of index.json, once it is written
 	buf     []byte
 	zeroes  []byte
@@ -42,6 +43,10 @@ func NewWriter(w io.Writer) *Writer {
 	}
 	return &Writer{out: w, file: file, blobs: make(map[digest.Digest]bool), buf: make([]byte, 256<<10), zeroes: make([]byte, 2*blockSize)}
 }
+
+// Since says that layers which are not written are in another bundle, and names
+// that by the digest of its index.json.
+func (w *Writer) Since(index digest.Digest) { w.since = index }
 
 // Has tells if a blob has been written.
 func (w *Writer) Has(d digest.Digest) bool { return w.blobs[d] }
@@ -77,7 +82,7 @@ func (w *Writer) Entry(d ocispec.Descriptor) { w.entries = append(w.entries, d) 
 // Close writes the lists of what there is, and ends the bundle, but not what it
 // is written to.
 func (w *Writer) Close() error {
-	files, err := lists(w.entries, w.images)
+	files, err := lists(w.entries, w.images, w.since)
 	if err != nil {
 		return err
 	}

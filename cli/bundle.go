@@ -24,6 +24,7 @@ type bundleFlags struct {
 	layers    string
 	platforms []string
 	split     size
+	since     string
 }
 
 func newBundle(s Streams) *cobra.Command {
@@ -47,6 +48,7 @@ A FILE that ends in .gz, .tgz, .zst or .tzst is compressed as a whole.`,
 	fl.StringVarP(&p.list, "file", "f", "", "read image names from `FILE`, one a line, # for comments, - for stdin")
 	fl.StringVar(&f.layers, "layers", string(bundle.Plain), "have layers as `FORM`: plain (no host decompresses anything to load them),\nkeep (the registry's bytes and digests), gzip or zstd (compressed anew)")
 	fl.StringSliceVar(&f.platforms, "platform", nil, "take `OS/ARCH[/VARIANT],...` of multi-platform images, or all\n(default: this machine's; Docker finds the first that is named)")
+	fl.StringVar(&f.since, "since", "", "leave out the layers that the bundle `FILE` has; who loads this one needs to have loaded it")
 	fl.Var(&f.split, "split", "make parts of `SIZE` each: FILE.part001, ... (units: k, M, G; KiB, MiB, GiB)")
 	fl.BoolVar(&p.keepGoing, "keep-going", false, "take the other images when one fails; the exit code still tells")
 	fl.IntVar(&p.jobs, "jobs", 0, "work on `N` layers at a time, with as many cores (default: cores + 1, at least 4)")
@@ -90,6 +92,20 @@ func (f *bundleFlags) run(cmd *cobra.Command, s Streams, names []string) error {
 	}
 	if cmd.Flags().Changed("platform") && !o.All && len(o.Platforms) == 0 {
 		return fault.New(fault.Usage, "--platform is empty")
+	}
+	if cmd.Flags().Changed("since") && f.since == "" {
+		return fault.New(fault.Usage, "--since is empty")
+	}
+	if f.since != "" {
+		old, err := openBundle(cmd.Context(), f.since, "", s.In)
+		if err != nil {
+			return fmt.Errorf("--since: %w", err)
+		}
+		defer old.Close()
+		if old.Index() == "" {
+			return fault.WithHint(fault.New(fault.Usage, "--since: %s is no bundle: it has no index.json", f.since), "name one that fastpull bundle has made")
+		}
+		o.Since = old
 	}
 	f.pull.bundle = o
 	return f.pull.run(cmd, s, names)

@@ -201,6 +201,9 @@ func inspectBundle(ctx context.Context, s Streams, name string, asJSON bool) err
 	if l.Index != "" {
 		fmt.Fprintf(t, "Index:\t%s\n", l.Index)
 	}
+	if l.Since != "" {
+		fmt.Fprintf(t, "Since:\t%s\n", l.Since)
+	}
 	for _, i := range l.Images {
 		fmt.Fprintf(t, "\nImage:\t%s\n", printable(cmp.Or(i.Name, i.Source, "(no name)")))
 		if _, d, ok := strings.Cut(i.Source, "@"); ok {
@@ -208,7 +211,11 @@ func inspectBundle(ctx context.Context, s Streams, name string, asJSON bool) err
 		}
 		fmt.Fprintf(t, "Platform:\t%s\nManifest:\t%s\nID:\t%s\n", printable(i.Platform), i.Manifest, i.ImageID)
 		for n, layer := range i.Layers {
-			fmt.Fprintf(t, "Layer %d:\t%s  %s\n", n+1, layer.Digest, progress.Bytes(layer.Size))
+			left := ""
+			if layer.Left {
+				left = ", left out"
+			}
+			fmt.Fprintf(t, "Layer %d:\t%s  %s%s\n", n+1, layer.Digest, progress.Bytes(layer.Size), left)
 		}
 	}
 	return t.Flush()

@@ -32,6 +32,8 @@ type BundleOptions struct {
 	All bool
 	// Split is how many bytes a part may have; 0 makes one file.
 	Split int64
+	// Since leaves out the layers which that bundle has. Nil leaves out none.
+	Since *bundle.Reader
 	// List writes a list of what there is beside the archive.
 	List bool
 }
@@ -73,6 +75,11 @@ func newArchiveTarget(r *run, name string) (*archiveTarget, error) {
 	t := &archiveTarget{r: r, name: name, file: f, w: bundle.NewWriter(f), spool: newSpooler(r, where)}
 	t.pack = newPacker(r, t.spool, t.w, r.Bundle.Layers)
 	t.list.Layers = string(t.pack.form)
+	if since := r.Bundle.Since; since != nil {
+		t.pack.leaveOut(since)
+		t.list.Since = since.Index()
+		t.w.Since(since.Index())
+	}
 	return t, nil
 }
 
@@ -167,7 +174,7 @@ func (t *archiveTarget) listed(im *resolved, p platformImage) bundle.ListImage {
 		Manifest: p.desc.Digest, ImageID: p.img.ID, Layers: []bundle.ListLayer{},
 	}
 	for i, d := range t.pack.descriptors(p.img) {
-		li.Layers = append(li.Layers, bundle.ListLayer{Digest: d.Digest, Size: d.Size, DiffID: p.img.Layers[i].DiffID})
+		li.Layers = append(li.Layers, bundle.ListLayer{Digest: d.Digest, Size: d.Size, DiffID: p.img.Layers[i].DiffID, Left: !t.w.Has(d.Digest)})
 	}
 	return li
 }

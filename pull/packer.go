@@ -39,12 +39,13 @@ type packer struct {
 	mu      sync.Mutex
 	next    digest.Digest                        // key of the layer to be written next
 	written map[digest.Digest]ocispec.Descriptor // what layers are in the archive, by key
+	left    map[digest.Digest]ocispec.Descriptor // what layers are in the archive before, by key
 }
 
 func newPacker(r *run, spool *spooler, w *bundle.Writer, form bundle.Form) *packer {
 	p := &packer{
 		r: r, spool: spool, w: w, form: cmp.Or(form, bundle.Plain), writing: semaphore.NewWeighted(1),
-		written: make(map[digest.Digest]ocispec.Descriptor),
+		written: make(map[digest.Digest]ocispec.Descriptor), left: make(map[digest.Digest]ocispec.Descriptor),
 	}
 	spool.key, spool.make = p.key, p.make
 	return p
@@ -58,12 +59,16 @@ func (p *packer) key(l image.Layer) digest.Digest {
 	return l.DiffID
 }
 
-// descriptors are what an image's layers are in the archive.
+// descriptors are what an image's layers are in the archive, or in the one before.
 func (p *packer) descriptors(img *image.Image) (list []ocispec.Descriptor) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, l := range img.Layers {
-		list = append(list, p.written[p.key(l)])
+		d, ok := p.written[p.key(l)]
+		if !ok {
+			d = p.left[p.key(l)]
+		}
+		list = append(list, d)
 	}
 	return list
 }
@@ -79,7 +84,11 @@ func (p *packer) digests(img *image.Image) (list []digest.Digest) {
 // each once, in the order in which they are written.
 func (p *packer) blobs(b *bundled) []image.Layer {
 	all := make(map[digest.Digest]image.Layer)
-	add := func(l image.Layer) { all[p.key(l)] = l }
+	add := func(l image.Layer) {
+		if _, ok := p.left[p.key(l)]; !ok {
+			all[p.key(l)] = l
+		}
+	}
 	for _, im := range b.images {
 		if im.img != nil {
 			for _, l := range im.img.Layers {
@@ -272,4 +281,16 @@ func (p *packer) pack(w io.Writer, r io.Reader) (digest.Digest, error) {
 	_, err := io.CopyBuffer(struct{ io.Writer }{z}, struct{ io.Reader }{r}, make([]byte, 256<<10))
 	err = errors.Join(err, z.Close()) // which writes the rest
 	return sum.Digest(), err
+}
+
+// leaveOut notes the layers that an older bundle has in the same form.
+func (p *packer) leaveOut(old *bundle.Reader) {
+	for _, l := range old.Layers() {
+		switch {
+		case p.form == bundle.Keep:
+			p.left[l.Blob.Digest] = l.Blob
+		case l.Blob.MediaType == p.form.LayerType():
+			p.left[l.DiffID] = l.Blob
+		}
+	}
 }

@@ -108,6 +108,10 @@ func (s carried) ReadBlob(_ context.Context, _ registry.Reference, d ocispec.Des
 
 func (s carried) Keep(_ context.Context, _ registry.Reference, d ocispec.Descriptor, _ *partial.Folder, _ func()) (blob, error) {
 	b, err := s.r.Blob(d.Digest)
+	if since := s.r.Since(); err != nil && since != "" {
+		return nil, fault.WithHint(fault.Wrap(fault.NotFound, fmt.Errorf("%w: it was made by bundle --since", err)),
+			"load the bundle that it builds on first: its index is %s", since)
+	}
 	if err != nil {
 		return nil, err
 	}

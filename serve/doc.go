@@ -1,0 +1,19 @@
+// Package serve is a registry to read from, whose images are those of a bundle: one
+// host of a place without a network feeds the others by plain docker pull.
+//
+// # Promises
+//
+// It answers as the OCI distribution specification 1.1 says for the category Pull:
+// manifests by tag and by digest, blobs with ranges, lists of tags and repositories.
+// Nothing can be written. What is served was verified before the first request.
+//
+// A client that takes nothing for a minute is dropped, and so is one that says
+// nothing; nobody else waits for them. The end of the context is the end of the
+// server, within seconds.
+//
+// # How it works
+//
+// An image that is called host:5000/team/img:1.2 in the bundle is 1.2 of the
+// repository team/img here. Blobs come straight from the bundle's file. Plain layers
+// are served as plain layers, so that a docker pull from here runs no unpigz.
+package serve
