@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -41,6 +43,7 @@ type Reader struct {
 	since   digest.Digest
 	named   map[digest.Digest]int64  // sizes by descriptors
 	layers  map[digest.Digest]Layer  // by blob
+	chains  map[digest.Digest]bool   // chainIDs of images
 	types   map[digest.Digest]string // media types of manifests and indexes
 	made    map[digest.Digest][]byte // manifests that a docker-archive does not have
 }
@@ -64,21 +67,19 @@ func (r *Reader) Index() digest.Digest { return r.index }
 // one lacks; "" if it lacks none.
 func (r *Reader) Since() digest.Digest { return r.since }
 
-// Layer is a layer that is in a bundle.
+// Layer is a layer of an image of a bundle.
 type Layer struct {
 	Blob   ocispec.Descriptor
 	DiffID digest.Digest
 }
 
-// Layers are those that the bundle has.
-func (r *Reader) Layers() (list []Layer) {
-	for d, l := range r.layers {
-		if _, ok := r.members[blobName(d)]; ok {
-			list = append(list, l)
-		}
-	}
-	return list
-}
+// Layers are those of the bundle's images, each once. If it builds on another bundle
+// it has not all of them itself.
+func (r *Reader) Layers() []Layer { return slices.Collect(maps.Values(r.layers)) }
+
+// HasChain tells if who has loaded the bundle, and those that it builds on, has the
+// layer of this chainID.
+func (r *Reader) HasChain(id digest.Digest) bool { return r.chains[id] }
 
 // Size is how many bytes the archive has, decompressed.
 func (r *Reader) Size() int64 { return r.src.Size() }
@@ -130,7 +131,7 @@ func (r *Reader) read(ctx context.Context) error {
 	if err := r.scan(ctx); err != nil {
 		return err
 	}
-	r.types = make(map[digest.Digest]string)
+	r.types, r.chains = make(map[digest.Digest]string), make(map[digest.Digest]bool)
 	r.named, r.layers, r.made = make(map[digest.Digest]int64), make(map[digest.Digest]Layer), make(map[digest.Digest][]byte)
 	if _, ok := r.find(indexName); ok {
 		if err := r.readIndex(); err != nil {
@@ -324,6 +325,7 @@ func (r *Reader) walkImage(m *image.Manifest) error {
 		if old, ok := r.layers[l.Blob.Digest]; ok && old.DiffID != l.DiffID {
 			return fault.New(fault.Corrupt, "layer %s has the diffID %s in one image and %s in another", l.Blob.Digest, old.DiffID, l.DiffID)
 		}
+		r.chains[l.ChainID] = true
 		r.layers[l.Blob.Digest] = Layer{l.Blob, l.DiffID}
 	}
 	return nil

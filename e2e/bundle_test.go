@@ -4,12 +4,15 @@ package e2e
 
 import (
 	"bytes"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/crane"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -246,4 +249,104 @@ func TestLoad(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestServe has clients pull from a bundle that is served: docker pull on a host
+// whose unpigz hangs, since plain layers are served plain, crane, skopeo, and
+// fastpull.
+func TestServe(t *testing.T) {
+	s := newShipment(t)
+	file := s.bundle(t, "--split", "4MiB")
+	addr := freePort(t)
+	r := newUser(t).start(t, "serve", "--listen", addr, file)
+	if !eventually(20*time.Second, func() bool {
+		resp, err := http.Get("http://" + addr + "/v2/")
+		if err == nil {
+			resp.Body.Close()
+		}
+		return err == nil && resp.StatusCode == http.StatusOK
+	}) {
+		t.Fatal("it does not answer")
+	}
+	broken := plantUnpigz(t, "unpigz", "pigz")
+	d := startDockerd(t, dockerdOptions{pathFirst: broken.dir})
+	store := filepath.Join(t.TempDir(), "store")
+	for i, ref := range s.refs {
+		here := addr + strings.TrimPrefix(ref, s.reg.addr)
+		d.must(t, "pull", here)
+		if got := d.inspect(t, here).ID; got != s.images[i].id.String() {
+			t.Errorf("%s has the ID %s, want %s", here, got, s.images[i].id)
+		}
+		if got := d.must(t, "run", "--rm", "--network", "none", here); got != words[i] {
+			t.Errorf("%s prints %q", here, got)
+		}
+		img, err := crane.Pull(here, crane.Insecure)
+		if err == nil {
+			err = crane.Save(img, here, filepath.Join(t.TempDir(), "saved.tar")) // which reads and verifies its layers
+		}
+		if err != nil {
+			t.Errorf("%s: %v", here, err)
+		}
+		run(t, "skopeo", "--insecure-policy", "copy", "--src-tls-verify=false", "docker://"+here, "dir:"+filepath.Join(t.TempDir(), "out"))
+		sum := fastpull(t, "--store", store, "--json", here).expect(t, 0).summary(t)
+		if sum.Images[0].ImageID != s.images[i].id.String() {
+			t.Errorf("%+v", sum)
+		}
+	}
+	if pids := broken.starts(t); len(pids) > 0 {
+		t.Errorf("the Engine has started unpigz: %v", pids)
+	}
+	r.signal(t, syscall.SIGINT)
+	r.wait(t).expect(t, 0, "docker pull "+addr+"/one:1")
+}
+
+// TestSince loads a bundle that builds on another, by fastpull and by docker load. A
+// layer that is on other layers now is in it again: an Engine gives none back.
+func TestSince(t *testing.T) {
+	s := newShipment(t)
+	for _, tc := range []struct {
+		form string
+		new  []string
+		big  bool // the big layer is in it
+	}{{"plain", []string{s.refs[0], s.refs[2]}, false}, {"plain", s.refs, true}, {"keep", []string{s.refs[2], s.refs[0]}, false}, {"gzip", []string{s.refs[0], s.refs[2]}, false}} {
+		dir := t.TempDir()
+		old, more := filepath.Join(dir, "old.tar"), filepath.Join(dir, "more.tar")
+		fastpull(t, "bundle", "--layers", tc.form, "-o", old, s.refs[0]).expect(t, 0)
+		fastpull(t, append([]string{"bundle", "--layers", tc.form, "-o", more, "--since", old}, tc.new...)...).expect(t, 0)
+		fastpull(t, "verify", more).expect(t, 0)
+		if big, small := size(t, old), size(t, more); small > big/10 != tc.big {
+			t.Errorf("%s: what is new has %d bytes, the old bundle %d", tc.form, small, big)
+		}
+		store := filepath.Join(dir, "store")
+		fastpull(t, "load", "--store", store, more).expect(t, 3, "--since")
+		fastpull(t, "load", "--store", store, old).expect(t, 0)
+		fastpull(t, "load", "--store", store, more).expect(t, 0)
+		if tc.form != "plain" {
+			continue
+		}
+		d := startDockerd(t, dockerdOptions{})
+		u := d.user(t)
+		d.must(t, "load", "-i", old)
+		u.fastpull(t, "load", "--load", more).expect(t, 0)
+		d.must(t, append([]string{"rmi", "-f"}, tc.new...)...)
+		d.must(t, "load", "-i", old)
+		d.must(t, "load", "-i", more)
+		for i, ref := range s.refs {
+			if !slices.Contains(tc.new, ref) {
+				continue
+			}
+			if got := d.must(t, "run", "--rm", "--network", "none", ref); got != words[i] {
+				t.Errorf("%s prints %q", ref, got)
+			}
+		}
+	}
+}
+
+func size(t *testing.T, file string) int64 {
+	t.Helper()
+	st, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st.Size()
 }

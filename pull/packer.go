@@ -39,7 +39,8 @@ type packer struct {
 	mu      sync.Mutex
 	next    digest.Digest                        // key of the layer to be written next
 	written map[digest.Digest]ocispec.Descriptor // what layers are in the archive, by key
-	left    map[digest.Digest]ocispec.Descriptor // what layers are in the archive before, by key
+	older   *bundle.Reader                       // nil, or the archive before
+	left    map[digest.Digest]ocispec.Descriptor // what layers are in that, by key
 }
 
 func newPacker(r *run, spool *spooler, w *bundle.Writer, form bundle.Form) *packer {
@@ -85,7 +86,9 @@ func (p *packer) digests(img *image.Image) (list []digest.Digest) {
 func (p *packer) blobs(b *bundled) []image.Layer {
 	all := make(map[digest.Digest]image.Layer)
 	add := func(l image.Layer) {
-		if _, ok := p.left[p.key(l)]; !ok {
+		// Who has it on other layers cannot use it for this image: an Engine does not
+		// give back what it has.
+		if _, ok := p.left[p.key(l)]; !ok || !p.older.HasChain(l.ChainID) {
 			all[p.key(l)] = l
 		}
 	}
@@ -285,6 +288,7 @@ func (p *packer) pack(w io.Writer, r io.Reader) (digest.Digest, error) {
 
 // leaveOut notes the layers that an older bundle has in the same form.
 func (p *packer) leaveOut(old *bundle.Reader) {
+	p.older = old
 	for _, l := range old.Layers() {
 		switch {
 		case p.form == bundle.Keep:
