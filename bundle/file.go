@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/klauspost/pgzip"
@@ -29,8 +30,10 @@ type File struct {
 	split int64 // bytes of a part, 0 for one file
 	parts []*tmpfile.File
 	off   int64
-	dead  bool           // closed: what is written to it is lost
 	pack  io.WriteCloser // compresses what is written; nil if nobody does
+
+	mu   sync.Mutex
+	dead bool // closed: what is written to it is lost
 }
 
 // Create makes the file name, or parts of it of split bytes each if that is not
@@ -108,6 +111,8 @@ func (f *File) Write(p []byte) (int, error) {
 }
 
 func (f *File) plain(p []byte) (n int, err error) {
+	f.mu.Lock() // a compressor writes from goroutines of its own
+	defer f.mu.Unlock()
 	if f.dead {
 		return len(p), nil
 	}
@@ -240,7 +245,9 @@ func (f *File) Publish() error {
 // Close closes the file; what was not published is gone.
 func (f *File) Close() (err error) {
 	if f.pack != nil {
+		f.mu.Lock()
 		f.dead = true
+		f.mu.Unlock()
 		_ = f.pack.Close() // which ends its goroutines
 		f.pack = nil
 	}

@@ -35,6 +35,15 @@ func (f *limitFlags) add(fl *pflag.FlagSet) {
 	fl.BoolVar(&f.noResume, "no-resume", false, "keep nothing of blobs on disk for a pull that goes on with them")
 }
 
+// addSending adds those which hold for what is sent, too; the others keep their
+// defaults.
+func (f *limitFlags) addSending(fl *pflag.FlagSet) {
+	f.chunk, f.minRate = 8<<20, 4<<10
+	fl.IntVar(&f.connections, "connections", 16, "keep up to `N` requests going with a registry")
+	fl.IntVar(&f.retries, "retries", 7, "give up after `N` tries again")
+	fl.DurationVar(&f.stall, "stall-timeout", 30*time.Second, "begin anew with a connection on which nothing has gone for `TIME`")
+}
+
 // set checks the flags and puts them into the options of a client.
 func (f *limitFlags) set(o *registry.Options) error {
 	switch {

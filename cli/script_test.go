@@ -95,13 +95,13 @@ func startRegistry(t *testing.T) (host string) {
 	t.Cleanup(srv.Close)
 	host = strings.TrimPrefix(srv.URL, "http://")
 	base, top := layerOf(t, "base", strings.Repeat("base ", 400)), layerOf(t, "top", "top")
-	push(t, host+"/base:1", runtime.GOARCH, base)
-	push(t, host+"/app:1", runtime.GOARCH, base, top)
+	pushImage(t, host+"/base:1", runtime.GOARCH, base)
+	pushImage(t, host+"/app:1", runtime.GOARCH, base, top)
 	other := "arm64"
 	if runtime.GOARCH == other {
 		other = "amd64"
 	}
-	push(t, host+"/other:1", other, base)
+	pushImage(t, host+"/other:1", other, base)
 	return host
 }
 
@@ -138,7 +138,7 @@ func layerOf(t *testing.T, name, content string) v1.Layer {
 	return l
 }
 
-func push(t *testing.T, as, arch string, layers ...v1.Layer) {
+func pushImage(t *testing.T, as, arch string, layers ...v1.Layer) {
 	t.Helper()
 	img, err := mutate.AppendLayers(empty.Image, layers...)
 	if err != nil {

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/json"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/crane"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/google/go-containerregistry/pkg/v1/validate"
 )
 
 // shipment is three images that share layers, in a registry.
@@ -349,4 +351,85 @@ func size(t *testing.T, file string) int64 {
 		t.Fatal(err)
 	}
 	return st.Size()
+}
+
+// TestPush pushes bundles to an empty registry. What is there is not sent, and what
+// another repository has is mounted.
+func TestPush(t *testing.T) {
+	s := newShipment(t)
+	for _, form := range []string{"plain", "keep", "gzip", "zstd"} {
+		t.Run(form, func(t *testing.T) {
+			file := s.bundle(t, "--layers", form)
+			to := startRegistry(t, registryOptions{})
+			var done []struct {
+				Target, Digest string
+				BytesSent      int64
+			}
+			push := func() (sent int64) {
+				t.Helper()
+				out := fastpull(t, "push", "--json", "--to", to.addr+"/from/afar", file).expect(t, 0).stdout
+				if err := json.Unmarshal([]byte(out), &done); err != nil || len(done) != len(s.refs) {
+					t.Fatalf("%v\n%s", err, out)
+				}
+				for _, d := range done {
+					sent += d.BytesSent
+				}
+				return sent
+			}
+			first := push()
+			if all := size(t, file); first > all || first < all/2 {
+				t.Errorf("%d bytes were sent of a bundle of %d", first, all)
+			}
+			for i, ref := range s.refs {
+				there := to.addr + "/from/afar" + strings.TrimPrefix(ref, s.reg.addr)
+				if done[i].Target != there {
+					t.Errorf("target %s, want %s", done[i].Target, there)
+				}
+				if form == "keep" && done[i].Digest != s.images[i].digest.String() {
+					t.Errorf("%s has the digest %s, want %s", there, done[i].Digest, s.images[i].digest)
+				}
+				img, err := crane.Pull(there, crane.Insecure)
+				if err == nil && (form == "keep" || form == "gzip") { // it takes all layers for gzip
+					err = validate.Image(img)
+				}
+				if err != nil {
+					t.Errorf("%s: %v", there, err)
+				}
+				sum := fastpull(t, "--store", filepath.Join(t.TempDir(), "store"), "--json", there).expect(t, 0).summary(t)
+				if sum.Images[0].ImageID != s.images[i].id.String() || sum.Images[0].Digest != done[i].Digest {
+					t.Errorf("%+v", sum)
+				}
+			}
+			if again := push(); again > first/1000 {
+				t.Errorf("the second time %d bytes were sent", again)
+			}
+		})
+	}
+
+	t.Run("Since", func(t *testing.T) {
+		old := filepath.Join(t.TempDir(), "old.tar")
+		fastpull(t, "bundle", "-o", old, s.refs[0]).expect(t, 0)
+		more := s.bundle(t, "--since", old)
+		to := startRegistry(t, registryOptions{})
+		fastpull(t, "push", "--to", to.addr, more).expect(t, 3, "bundle --since")
+		fastpull(t, "push", "--to", to.addr, old).expect(t, 0)
+		fastpull(t, "push", "--to", to.addr, more, s.refs[0]).expect(t, 0)
+	})
+
+	t.Run("Damaged", func(t *testing.T) {
+		file := s.bundle(t)
+		data, err := os.ReadFile(file)
+		if err == nil {
+			data[len(data)/2] ^= 1
+			err = os.WriteFile(file, data, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		to := startRegistry(t, registryOptions{})
+		fastpull(t, "push", "--to", to.addr, file).expect(t, 5, "damaged")
+		if repos, err := crane.Catalog(to.addr, crane.Insecure); err != nil || len(repos) > 0 {
+			t.Errorf("in the registry: %v, %v", repos, err)
+		}
+	})
 }

@@ -1,0 +1,85 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fastpull/fastpull/progress"
+	"github.com/fastpull/fastpull/pull"
+	"github.com/fastpull/fastpull/push"
+	"github.com/fastpull/fastpull/registry"
+)
+
+func newPush(s Streams) *cobra.Command {
+	var to, tempDir, mode string
+	var asJSON bool
+	var connect connectFlags
+	var limits limitFlags
+	cmd := &cobra.Command{
+		Use:   "push [flags] FILE [IMAGE...]",
+		Short: "Push the images of a bundle to a registry",
+		Long: `push brings the images of a bundle, or those of them that are named, to a registry: each
+to the host in its name, or with --to to another one. What is there is not sent again. The
+bundle is verified before anything is sent.`,
+		Args: args(cobra.MinimumNArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			m, err := progress.ParseMode(mode)
+			if err != nil {
+				return err
+			}
+			hosts := connect.options()
+			if err := limits.set(&hosts); err != nil {
+				return err
+			}
+			client, err := registry.New(hosts)
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			r, err := openBundle(cmd.Context(), a[0], tempDir, s.In)
+			if err != nil {
+				return err
+			}
+			defer r.Close()
+			o := push.Options{From: r, Registry: client, To: to}
+			if len(a) > 1 {
+				have, err := pull.Carried(r)
+				if err != nil {
+					return err
+				}
+				if o.Only, err = chosen(have, a[1:], r.Name()); err != nil {
+					return err
+				}
+			}
+			o.Progress = progress.New(progress.Options{Mode: m, Out: s.Err})
+			defer o.Progress.Close()
+			if err := verifyBundle(cmd.Context(), r, o.Progress, true); err != nil {
+				return err
+			}
+			done, err := push.Run(cmd.Context(), o)
+			o.Progress.Close()
+			if asJSON {
+				if done == nil {
+					done = []push.Result{}
+				}
+				return errors.Join(err, printJSON(s.Out, done))
+			}
+			for _, res := range done {
+				_, perr := fmt.Fprintf(s.Out, "%s → %s@%s, %s sent\n", res.Reference, res.Target, res.Digest, progress.Bytes(res.BytesSent))
+				err = errors.Join(err, perr)
+			}
+			return err
+		},
+	}
+	fl := cmd.Flags()
+	fl.SortFlags = false
+	fl.StringVar(&to, "to", "", "push to `HOST[:PORT][/PREFIX]` instead of the hosts in the images' names")
+	fl.StringVar(&tempDir, "temp-dir", "", "keep a bundle that is compressed in `DIR` (default: $TMPDIR or /var/tmp)")
+	connect.add(fl)
+	limits.addSending(fl)
+	fl.StringVar(&mode, "progress", "auto", "show progress as auto, tty, plain, json or quiet")
+	fl.BoolVar(&asJSON, "json", false, "print JSON instead of a line an image")
+	return cmd
+}

@@ -1,0 +1,185 @@
+package push
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+	"github.com/opencontainers/go-digest"
+
+	"github.com/fastpull/fastpull/bundle"
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/progress"
+	"github.com/fastpull/fastpull/registry"
+)
+
+// Options say what to push, and where to.
+type Options struct {
+	From     *bundle.Reader // which was verified
+	Registry *registry.Client
+	// Only are the images to push, by what they are called in the bundle. Nil: all.
+	Only []registry.Reference
+	// To is a host, with or without folders, under which images are pushed: "host:5000"
+	// or "host:5000/prefix". "" is the host in each image's own name.
+	To       string
+	Progress *progress.Display // nil shows nothing
+}
+
+// Result is what became of an image.
+type Result struct {
+	Reference string        `json:"reference"` // in the bundle
+	Target    string        `json:"target"`    // what it is called in the registry
+	Digest    digest.Digest `json:"digest"`    // of what Target names
+	BytesSent int64         `json:"bytesSent"` // of blobs
+	Seconds   float64       `json:"seconds"`
+}
+
+// Run pushes images one after the other, and returns those that are there, also with
+// an error, which is that of the one that failed.
+func Run(ctx context.Context, o Options) (done []Result, err error) {
+	p := &pusher{Options: o, at: make(map[string]name.Repository)}
+	found := 0
+	for _, e := range o.From.Entries() {
+		ref, err := reference(e)
+		if err != nil {
+			return done, err
+		}
+		if !p.wanted(ref) {
+			continue
+		}
+		found++
+		res, err := p.push(ctx, ref, e)
+		if err != nil {
+			return done, fmt.Errorf("%s: %w", ref, err)
+		}
+		done = append(done, res)
+	}
+	if found == 0 {
+		return nil, fault.New(fault.NotFound, "%s: no image to push", o.From.Name())
+	}
+	return done, nil
+}
+
+type pusher struct {
+	Options
+	mu sync.Mutex
+	at map[string]name.Repository // where blobs are, by host and digest
+}
+
+func (p *pusher) wanted(ref registry.Reference) bool {
+	if p.Only == nil {
+		return true
+	}
+	for _, want := range p.Only {
+		if want == ref {
+			return true
+		}
+	}
+	return false
+}
+
+func reference(e bundle.Entry) (registry.Reference, error) {
+	if e.Name == "" {
+		return registry.Reference{}, fault.WithHint(fault.New(fault.Usage, "%s has no tag to push it as", e.Descriptor.Digest), "make the bundle with name:tag@digest")
+	}
+	return registry.ParseReference(e.Name)
+}
+
+// target returns what an image is pushed as.
+func (p *pusher) target(ref registry.Reference) (registry.Reference, error) {
+	if p.To == "" {
+		return ref, nil
+	}
+	to := strings.TrimSuffix(p.To, "/")
+	if host, _, _ := strings.Cut(to, "/"); !strings.ContainsAny(host, ".:") && host != "localhost" {
+		return ref, fault.New(fault.Usage, "--to %s: it has to begin with a host, host:port or host.domain", p.To)
+	}
+	return registry.ParseReference(to + "/" + ref.Repository() + ":" + ref.Tag())
+}
+
+func (p *pusher) push(ctx context.Context, ref registry.Reference, e bundle.Entry) (Result, error) {
+	begun := time.Now()
+	to, err := p.target(ref)
+	if err != nil {
+		return Result{}, err
+	}
+	raw, mediaType, err := p.From.Manifest(e.Descriptor.Digest)
+	if err != nil {
+		return Result{}, err
+	}
+	repo, err := name.NewRepository(to.Host()+"/"+to.Repository(), name.WeakValidation)
+	if err != nil {
+		return Result{}, fault.Wrap(fault.Usage, err)
+	}
+	d := &document{p.From, raw, mediaType, func(l v1.Layer) v1.Layer { return p.elsewhere(repo, l) }}
+	var what remote.Taggable
+	if types.MediaType(mediaType).IsIndex() {
+		what = index{d}
+	} else if what, err = d.image(); err != nil {
+		return Result{}, fault.Wrap(fault.Corrupt, err)
+	}
+	task := p.Progress.Task("push "+to.String(), 0)
+	task.Phase(progress.Sending)
+	var sent atomic.Int64
+	err = p.Registry.Push(ctx, to, what, func(n int64) {
+		sent.Add(n)
+		task.Add(n)
+	})
+	if err != nil {
+		task.Phase(progress.Failed)
+		return Result{}, err
+	}
+	task.Phase(progress.Done)
+	p.note(repo, d)
+	return Result{
+		Reference: ref.String(), Target: to.String(), Digest: e.Descriptor.Digest,
+		BytesSent: sent.Load(), Seconds: time.Since(begun).Seconds(),
+	}, nil
+}
+
+// elsewhere lets a layer be mounted that this run has brought to another repository.
+func (p *pusher) elsewhere(repo name.Repository, l v1.Layer) v1.Layer {
+	h, err := l.Digest()
+	if err != nil {
+		return l
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	from, ok := p.at[repo.RegistryStr()+" "+h.String()]
+	if !ok || from == repo {
+		return l
+	}
+	return &remote.MountableLayer{Layer: l, Reference: from.Digest(h.String())}
+}
+
+// note notes the layers that are in a repository now.
+func (p *pusher) note(repo name.Repository, d *document) {
+	var m struct {
+		Layers    []v1.Descriptor `json:"layers"`
+		Manifests []v1.Descriptor `json:"manifests"`
+	}
+	if err := json.Unmarshal(d.raw, &m); err != nil {
+		return
+	}
+	for _, child := range m.Manifests {
+		if c, err := d.open(child.Digest); err == nil {
+			p.note(repo, c)
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range m.Layers {
+		key := repo.RegistryStr() + " " + l.Digest.String()
+		if _, ok := p.at[key]; !ok {
+			p.at[key] = repo
+		}
+	}
+}

@@ -1,0 +1,120 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/fastpull/fastpull/fault"
+)
+
+// Push brings an image, or an index with its images, to the registry of ref, under
+// its tag. Blobs that are there are not sent. What the tag stands for changes last,
+// when all the rest is there. Sent is told of the bytes of blobs that were taken from
+// what, from several goroutines.
+//
+// It goes to the registry itself, never to a mirror of it, by go-containerregistry,
+// with our connections, credentials and time limits. Errors are of kind
+// [fault.Denied] where credentials are lacking.
+func (c *Client) Push(ctx context.Context, ref Reference, what remote.Taggable, sent func(n int64)) error {
+	s, err := c.serversOf(ctx, ref.Host())
+	if err != nil {
+		return err
+	}
+	h := s.hosts[len(s.hosts)-1]
+	if h.mirror || h.ns != "" {
+		return fault.New(fault.Usage, "push to %s: what is configured for it are mirrors alone", ref.Host())
+	}
+	var options []name.Option
+	if schemes := h.candidates(); schemes[len(schemes)-1] == "http" {
+		options = append(options, name.Insecure)
+	}
+	repo, err := name.NewRepository(ref.Host()+"/"+ref.Repository(), options...)
+	if err != nil {
+		return permanent(err)
+	}
+	pusher, err := remote.NewPusher(
+		remote.WithTransport(&sender{h: h, stall: c.opt.StallTimeout, sent: sent}),
+		remote.WithAuthFromKeychain(c.opt.Keychain),
+		remote.WithUserAgent(c.opt.UserAgent),
+		remote.WithJobs(c.perBlob()),
+		remote.WithRetryBackoff(remote.Backoff{Duration: c.backoff, Factor: 2, Jitter: 0.2, Steps: c.opt.Retries + 1, Cap: maxBackoff}),
+		remote.WithRetryPredicate(func(err error) bool {
+			var answer *transport.Error
+			if errors.As(err, &answer) {
+				return answer.Temporary()
+			}
+			return ctx.Err() == nil && worthRetrying(err)
+		}),
+	)
+	if err != nil {
+		return permanent(err)
+	}
+	if err = pusher.Push(ctx, repo.Tag(ref.Tag()), what); err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	err = fmt.Errorf("push %s: %w", ref, err)
+	var answer *transport.Error
+	if errors.As(err, &answer) && (answer.StatusCode == http.StatusUnauthorized || answer.StatusCode == http.StatusForbidden) {
+		return fault.WithHint(fault.Wrap(fault.Denied, err), "log in: fastpull login %s", ref.Host())
+	}
+	if errors.As(err, &answer) && answer.StatusCode == http.StatusMethodNotAllowed {
+		return fault.WithHint(err, "the registry can only be read")
+	}
+	return err
+}
+
+// sender sends requests with bodies, and gives up one of which nothing goes out for
+// a while.
+type sender struct {
+	h     *host
+	stall time.Duration
+	sent  func(n int64)
+}
+
+func (s *sender) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.Body == nil || req.Body == http.NoBody {
+		return s.h.RoundTrip(req)
+	}
+	ctx, cancel := context.WithCancelCause(req.Context())
+	b := &sentBody{ReadCloser: req.Body, s: s, timer: time.AfterFunc(s.stall, func() {
+		cancel(fmt.Errorf("the registry has taken no byte for %s: %w", s.stall, io.ErrNoProgress))
+	})}
+	req = req.Clone(ctx)
+	req.Body = b
+	resp, err := s.h.RoundTrip(req)
+	b.timer.Stop() // the answer has a limit of its own
+	if cause := context.Cause(ctx); err != nil && errors.Is(cause, io.ErrNoProgress) {
+		err = cause
+	}
+	return resp, err
+}
+
+// sentBody is a body on its way.
+type sentBody struct {
+	io.ReadCloser
+	s     *sender
+	timer *time.Timer
+}
+
+func (b *sentBody) Read(p []byte) (int, error) {
+	b.timer.Reset(b.s.stall)
+	n, err := b.ReadCloser.Read(p)
+	if b.s.sent != nil {
+		b.s.sent(int64(n))
+	}
+	if err != nil {
+		b.timer.Stop()
+	}
+	return n, err
+}

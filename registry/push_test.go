@@ -1,0 +1,82 @@
+package registry
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/static"
+	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"github.com/fastpull/fastpull/fault"
+)
+
+// TestPushEnds: a registry that takes no byte of a blob is given up, and so is one
+// that wants other credentials or none.
+func TestPushEnds(t *testing.T) {
+	over := make(chan struct{}) // a server does not learn that who sends has gone
+	defer close(over)
+	blob := make([]byte, 160<<20) // more than the kernel takes without anybody reading
+	for _, tc := range []struct {
+		name  string
+		patch http.HandlerFunc
+		kind  fault.Kind
+		say   string
+	}{
+		{"takes nothing", func(w http.ResponseWriter, q *http.Request) {
+			if _, err := io.CopyN(io.Discard, q.Body, 1<<20); err == nil {
+				<-over
+			}
+			w.Header().Set("Location", q.URL.Path) // the config, which is small
+			w.WriteHeader(http.StatusAccepted)
+		}, fault.Failed, "has taken no byte for 1s"},
+		{"says nothing", func(w http.ResponseWriter, q *http.Request) {
+			io.Copy(io.Discard, q.Body)
+			<-over
+		}, fault.Failed, "timeout"},
+		{"forbids", func(w http.ResponseWriter, q *http.Request) { w.WriteHeader(http.StatusForbidden) }, fault.Denied, "403"},
+		{"can only be read", func(w http.ResponseWriter, q *http.Request) { w.WriteHeader(http.StatusMethodNotAllowed) }, fault.Failed, "405"},
+		{"fails", func(w http.ResponseWriter, q *http.Request) { w.WriteHeader(http.StatusBadGateway) }, fault.Failed, "502"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+				switch {
+				case q.Method == http.MethodHead:
+					w.WriteHeader(http.StatusNotFound)
+				case q.Method == http.MethodPost:
+					w.Header().Set("Location", "/v2/img/blobs/uploads/1")
+					w.WriteHeader(http.StatusAccepted)
+				case q.Method == http.MethodPatch:
+					tc.patch(w, q)
+				case q.Method == http.MethodPut:
+					w.WriteHeader(http.StatusCreated)
+				}
+			}))
+			defer srv.CloseClientConnections()
+			c, err := New(Options{Keychain: authn.NewMultiKeychain(), StallTimeout: time.Second, Retries: -1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			ref, err := ParseReference(strings.TrimPrefix(srv.URL, "http://") + "/img:tag")
+			if err != nil {
+				t.Fatal(err)
+			}
+			img, err := mutate.AppendLayers(empty.Image, static.NewLayer(blob, types.OCIUncompressedLayer))
+			if err != nil {
+				t.Fatal(err)
+			}
+			begun := time.Now()
+			err = c.Push(t.Context(), ref, img, nil)
+			if fault.KindOf(err) != tc.kind || !strings.Contains(err.Error(), tc.say) || time.Since(begun) > 20*time.Second {
+				t.Errorf("after %s: %v", time.Since(begun), err)
+			}
+		})
+	}
+}
