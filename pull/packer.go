@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"runtime"
@@ -214,7 +215,7 @@ func (p *packer) write(ctx context.Context, l image.Layer, s *spooled) error {
 		return p.w.Blob(s.desc.Digest, s.size, s.f)
 	})
 	if err != nil {
-		return err
+		return fmt.Errorf("%s: %w", p.r.Path, err)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
