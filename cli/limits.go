@@ -25,9 +25,10 @@ type limitFlags struct {
 }
 
 func (f *limitFlags) add(fl *pflag.FlagSet) {
-	f.chunk, f.minRate = 8<<20, 4<<10
+	f.minRate = 4 << 10
 	fl.IntVar(&f.connections, "connections", 16, "keep up to `N` requests going with a registry, half of them for one blob")
-	fl.Var(&f.chunk, "chunk-size", "ask for large blobs `SIZE` at a time, from 1MiB, where several connections\nshare in one (units: k, M, G; KiB, MiB, GiB)")
+	fl.Var(&f.chunk, "chunk-size", "have several connections share in each large blob, `SIZE` at a time, from 1MiB\n(default: where one would take long, 8MiB to 64MiB; units: k, M, G; KiB, MiB, GiB)")
+	fl.Lookup("chunk-size").DefValue = ""
 	fl.IntVar(&f.retries, "retries", 7, "give up after `N` tries again without a byte in between")
 	fl.DurationVar(&f.stall, "stall-timeout", 30*time.Second, "begin anew with a connection that has brought nothing for `TIME`")
 	fl.Var(&f.minRate, "min-rate", "... or less than `SIZE` a second in that time, of all connections; 0: any")
@@ -38,7 +39,7 @@ func (f *limitFlags) add(fl *pflag.FlagSet) {
 // addSending adds those which hold for what is sent, too; the others keep their
 // defaults.
 func (f *limitFlags) addSending(fl *pflag.FlagSet) {
-	f.chunk, f.minRate = 8<<20, 4<<10
+	f.minRate = 4 << 10
 	fl.IntVar(&f.connections, "connections", 16, "keep up to `N` requests going with a registry")
 	fl.IntVar(&f.retries, "retries", 7, "give up after `N` tries again")
 	fl.DurationVar(&f.stall, "stall-timeout", 30*time.Second, "begin anew with a connection on which nothing has gone for `TIME`")
@@ -53,7 +54,7 @@ func (f *limitFlags) set(o *registry.Options) error {
 		return fault.New(fault.Usage, "--retries %d: it cannot be negative", f.retries)
 	case f.stall < time.Second:
 		return fault.New(fault.Usage, "--stall-timeout %s: it has to be a second at least", f.stall)
-	case f.chunk < 1<<20:
+	case f.chunk != 0 && f.chunk < 1<<20:
 		return fault.New(fault.Usage, "--chunk-size %s: it has to be 1MiB at least", &f.chunk)
 	}
 	o.Connections, o.ChunkSize, o.StallTimeout, o.LimitRate = f.connections, int64(f.chunk), f.stall, int64(f.rate)

@@ -53,8 +53,9 @@ type Options struct {
 	// Connections is how many requests may be in flight for a registry at the
 	// same time; those that its redirects lead to count as well. Default: 16.
 	Connections int
-	// ChunkSize is how much of a large blob is asked for at a time, where several
-	// connections share in it. Default: 8 MiB.
+	// ChunkSize is how much of a large blob is asked for at a time, and has several
+	// connections share in each. Default: they share in those that would take a while
+	// by one, and ask for 8 to 64 MiB, more where more comes.
 	ChunkSize int64
 	// MinRate is how many bytes a second must come, measured over StallTimeout and
 	// over all connections, each with its share: one that brings less is given up
@@ -101,7 +102,9 @@ func New(o Options) (*Client, error) {
 	c.opt.Retries = max(cmp.Or(o.Retries, 7), 0)
 	c.opt.Connections = cmp.Or(max(o.Connections, 0), 16)
 
-	c.opt.ChunkSize = max(cmp.Or(max(o.ChunkSize, 0), 8<<20), minChunk)
+	if o.ChunkSize != 0 {
+		c.opt.ChunkSize = max(o.ChunkSize, minChunk)
+	}
 	c.limiter = newLimiter(o.LimitRate)
 	c.pace = &pace{stall: c.opt.StallTimeout, rate: max(cmp.Or(o.MinRate, 4096), 0)}
 	if c.limiter != nil { // what is not wanted cannot be lacking

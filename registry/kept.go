@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"sync"
 	"time"
 
@@ -142,6 +143,7 @@ func (k *Kept) Read(p []byte) (int, error) {
 	}
 	n, err := k.read(p)
 	k.pos += int64(n)
+	k.transfer.read.Store(k.pos)
 	if err != nil {
 		if err != io.EOF {
 			err = k.explain(err)
@@ -215,6 +217,27 @@ func (k *Kept) abandon() {
 func (k *Kept) leave() {
 	k.direct = k.client.part(k.errand, k.desc, k.sources)
 	k.direct.pos = k.pos
+}
+
+// InFile tells if the blob is in a file, or is to be when it has come.
+func (k *Kept) InFile() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.file != nil && k.direct == nil
+}
+
+// File opens the file of a blob that has been read to its end: its first bytes are
+// the blob. It stays readable whatever becomes of k; closing it is the caller's
+// part. It is nil if there is no such file.
+func (k *Kept) File() *os.File {
+	if !k.InFile() {
+		return nil
+	}
+	f, err := k.file.Open()
+	if err != nil {
+		return nil // which is as good as none
+	}
+	return f
 }
 
 // Fetched returns how many bytes have come from the registry, to this process and

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -88,16 +89,40 @@ func TestKeepInParallel(t *testing.T) {
 	}
 }
 
-// slowly is a writer that lets 40 kB a second through.
+// Without a size of chunks a blob that is soon here is asked for by one connection,
+// and one that takes long by several.
+func TestKeepSharesWhatTakesLong(t *testing.T) {
+	quick := newScript(t, serveLarge)
+	if keepAll(t, newClient(t, Options{}), quick.ref(t, ""), folder(t)); len(quick.requests()) > 2 {
+		t.Errorf("a blob that was soon there was asked for in %d parts", len(quick.requests()))
+	}
+	var now, most atomic.Int32
+	slow := newScript(t, func(w http.ResponseWriter, r *http.Request) {
+		n := now.Add(1)
+		defer now.Add(-1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		serveLarge(&slowly{w, r, 100_000}, r) // 2 MB/s
+	})
+	if n := keepAll(t, newClient(t, Options{}), slow.ref(t, ""), folder(t)); n != int64(len(large)) {
+		t.Errorf("%d bytes came for a blob of %d", n, len(large))
+	}
+	if most.Load() < 3 {
+		t.Errorf("a blob that took long was asked for by %d at a time", most.Load())
+	}
+}
+
+// slowly is a writer that lets some bytes through, 20 times a second.
 type slowly struct {
 	http.ResponseWriter
-	r *http.Request
+	r    *http.Request
+	some int
 }
 
 func (s *slowly) Write(p []byte) (n int, err error) {
 	for n < len(p) && err == nil && s.r.Context().Err() == nil {
 		var m int
-		m, err = s.ResponseWriter.Write(p[n:min(n+2000, len(p))])
+		m, err = s.ResponseWriter.Write(p[n:min(n+s.some, len(p))])
 		n += m
 		http.NewResponseController(s.ResponseWriter).Flush()
 		time.Sleep(50 * time.Millisecond)
@@ -108,7 +133,7 @@ func (s *slowly) Write(p []byte) (n int, err error) {
 // A connection that is much slower than the others is given up, whichever it is:
 // the blob takes hardly longer than the others do.
 func TestKeepSlowRange(t *testing.T) {
-	trickle := func(w http.ResponseWriter, r *http.Request) { serveLarge(&slowly{w, r}, r) }
+	trickle := func(w http.ResponseWriter, r *http.Request) { serveLarge(&slowly{w, r, 2000}, r) }
 	for slow, steps := range [][]http.HandlerFunc{{trickle, serveLarge}, {serveLarge, serveLarge, trickle, serveLarge}} {
 		s := newScript(t, steps...)
 		c := newClient(t, Options{ChunkSize: 1 << 20})

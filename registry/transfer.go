@@ -18,6 +18,24 @@ import (
 const (
 	// minChunk is the least that is worth a request of its own.
 	minChunk = 1 << 20
+	// usualChunk and mostChunk bound a chunk whose size nobody has named; between
+	// them it is what comes in chunkTime, and towards the end in lastTime.
+	usualChunk = 8 << 20
+	mostChunk  = 64 << 20
+	chunkTime  = 500 * time.Millisecond
+	lastTime   = 100 * time.Millisecond
+	// helpFrom is how long a blob has to take for others to help with it, and
+	// helpFastFrom that of one whose connection brings fastRate in a second: then it
+	// is rather the line or the machine that brings no more.
+	helpFrom     = time.Second
+	helpFastFrom = 5 * time.Second
+	fastRate     = 32 << 20
+	// plenty is what a reader has before it that would not get on faster by help.
+	plenty = 4 << 20
+	// lookAfter is when it is first asked if they should, and lookEvery how often
+	// later.
+	lookAfter = 100 * time.Millisecond
+	lookEvery = time.Second
 	// extraPause is for how long a blob does with one connection after another one
 	// has failed, which may have been one too many for the host.
 	extraPause = 2 * time.Second
@@ -26,7 +44,9 @@ const (
 // transfer fills a partial file. One connection, the first, takes what is missing
 // from the front and is patient. Where the blob is large and the host gives
 // ranges, others take chunks further on; they are not: what one of them fails at
-// is left to the first, who gets there.
+// is left to the first, who gets there. If the user did not name a size of chunks,
+// others come only to a blob that would take a while without them, and whose reader
+// waits for it.
 type transfer struct {
 	errand
 	client  *Client
@@ -36,6 +56,7 @@ type transfer struct {
 	moved   func() // called when there is more of the file
 
 	fetched atomic.Int64 // bytes that came
+	read    atomic.Int64 // how far the reader has got
 
 	mu    sync.Mutex
 	parts []*claim
@@ -122,11 +143,15 @@ func (t *transfer) helpers(ctx context.Context, extras *sync.WaitGroup, cancel c
 // wantsHelp tells if there is to be one more connection, and counts it.
 func (t *transfer) wantsHelp(ctx context.Context) bool {
 	h, err := t.sources.current(ctx, t.client, t.ref)
-	if err != nil || ctx.Err() != nil || !h.parallel() || t.file.Left() < 2*minChunk {
+	left := t.file.Left()
+	if err != nil || ctx.Err() != nil || !h.parallel() || left < 2*minChunk {
 		return false
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.client.opt.ChunkSize == 0 && (t.ahead() >= plenty || !t.takesLong(left)) {
+		return false
+	}
 	if start, _ := t.next(); start == t.desc.Size || t.extra+1 >= t.client.perBlob() || time.Now().Before(t.pause) {
 		return false
 	}
@@ -161,9 +186,56 @@ func (t *transfer) next() (start, end int64) {
 	return start, end
 }
 
+// rate is what a connection brings in a second, 0 while nothing is known. t.mu is
+// held.
+func (t *transfer) rate() float64 {
+	all, now := t.done, time.Now()
+	for _, c := range t.parts {
+		all.add(c.spent(now))
+	}
+	if all.bytes == 0 {
+		return 0
+	}
+	return all.rate()
+}
+
+// ahead is how much the reader has before it that is whole.
+func (t *transfer) ahead() int64 {
+	pos := t.read.Load()
+	return t.file.Whole(pos, min(pos+plenty, t.desc.Size)) - pos
+}
+
+// takesLong tells if n bytes would take so long by the connections that there are
+// that it is worth another one. t.mu is held.
+func (t *transfer) takesLong(n int64) bool {
+	rate, from := t.rate(), helpFrom
+	if rate >= fastRate {
+		from = helpFastFrom
+	}
+	return rate > 0 && float64(n) > rate*float64(t.extra+1)*from.Seconds()
+}
+
+// chunk is how much is asked for at a time: Options.ChunkSize, or what takes a
+// connection some time, within bounds. A request costs the host more than its
+// bytes. t.mu is held.
+func (t *transfer) chunk() int64 {
+	if given := t.client.opt.ChunkSize; given > 0 {
+		return given
+	}
+	return int64(min(max(t.rate()*chunkTime.Seconds(), usualChunk), mostChunk))
+}
+
+// leastChunk is how small a chunk may become towards the end. t.mu is held.
+func (t *transfer) leastChunk() int64 {
+	if t.client.opt.ChunkSize > 0 {
+		return minChunk
+	}
+	return int64(min(max(t.rate()*lastTime.Seconds(), minChunk), mostChunk))
+}
+
 // take claims what is to be fetched next, nil if there is nothing. A chunk is
-// smaller than Options.ChunkSize towards the end, so that the last ones end at
-// about the same time. A helper takes only chunks.
+// smaller than usual towards the end, so that the last ones end at about the same
+// time. A helper takes only chunks.
 func (t *transfer) take(ctx context.Context, helper bool) *claim {
 	chunked := t.client.perBlob() > 1 && t.desc.Size >= 2*minChunk
 	if helper {
@@ -182,9 +254,9 @@ func (t *transfer) take(ctx context.Context, helper bool) *claim {
 		return nil
 	}
 	if chunked {
-		size := min(t.client.opt.ChunkSize, max(left/int64(2*(t.extra+1)), minChunk))
-		if t.extra == 0 && !helper {
-			size = t.client.opt.ChunkSize
+		size := t.chunk()
+		if t.extra > 0 || helper {
+			size = min(size, max(left/int64(2*(t.extra+1)), t.leastChunk()))
 		}
 		size = max(size/partial.Block, 1) * partial.Block
 		if end-start >= size+minChunk/2 { // and no crumbs
@@ -197,8 +269,8 @@ func (t *transfer) take(ctx context.Context, helper bool) *claim {
 }
 
 // bring fetches what c claims into the file. Without patience it is tried once.
-// opened is called when bytes begin to come.
-func (t *transfer) bring(ctx context.Context, c *claim, p *patience, opened func()) error {
+// look, unless it is nil, is called now and then while bytes come.
+func (t *transfer) bring(ctx context.Context, c *claim, p *patience, look func()) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	t.mu.Lock()
@@ -219,12 +291,16 @@ func (t *transfer) bring(ctx context.Context, c *claim, p *patience, opened func
 	r.whole = func() { r.end = t.extend(c) }
 	w := t.file.Writer(c.start)
 	buf := make([]byte, 128<<10)
+	next := c.begun
+	if t.client.opt.ChunkSize == 0 {
+		next = next.Add(lookAfter) // by then something is known of the rate
+	}
 	for {
 		n, err := r.read(ctx, buf)
 		if n > 0 {
-			if opened != nil {
-				opened()
-				opened = nil
+			if now := time.Now(); look != nil && !now.Before(next) {
+				look()
+				next = now.Add(lookEvery)
 			}
 			t.fetched.Add(int64(n))
 			t.mu.Lock()
