@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -143,21 +144,26 @@ func (f *File) room() (int64, error) {
 	return int64(len(f.parts))*f.split - f.off, nil
 }
 
-// ReadFrom writes all of r at the end.
+// ReadFrom writes all of r at the end. The kernel copies what is a file, or the rest
+// of one in an [io.LimitedReader].
 func (f *File) ReadFrom(r io.Reader) (n int64, err error) {
 	if f.pack != nil {
 		return io.CopyBuffer(struct{ io.Writer }{f.pack}, struct{ io.Reader }{r}, make([]byte, 256<<10))
+	}
+	left := int64(math.MaxInt64)
+	if l, ok := r.(*io.LimitedReader); ok {
+		r, left = l.R, l.N // two limits would hide the file
 	}
 	for {
 		room, err := f.room()
 		if err != nil {
 			return n, err
 		}
-		// A limited reader of a file is what the kernel copies by itself.
-		m, err := f.parts[len(f.parts)-1].ReadFrom(io.LimitReader(r, room))
+		most := min(room, left-n)
+		m, err := f.parts[len(f.parts)-1].ReadFrom(io.LimitReader(r, most))
 		n += m
 		f.off += m
-		if err != nil || m < room {
+		if err != nil || m < most || n == left {
 			return n, err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
@@ -82,9 +83,11 @@ func (r *run) fetchOnce(ctx context.Context, ref registry.Reference, l image.Lay
 }
 
 // fetchBlob opens a layer in its registry and has use read the blob as it is. It
-// is verified when use has read it to its end; else as fetch.
-func (r *run) fetchBlob(ctx context.Context, ref registry.Reference, l image.Layer, task *progress.Task, where *space, use func(io.Reader) error) (int64, error) {
-	return r.twice(ctx, l, task, func() (int64, error) {
+// is verified when use has read it to its end; else as fetch. Use is told if the
+// blob is on its way into a file as well. That is returned, unless something came
+// between; it is the caller's to close.
+func (r *run) fetchBlob(ctx context.Context, ref registry.Reference, l image.Layer, task *progress.Task, where *space, use func(r io.Reader, inFile bool) error) (n int64, file *os.File, err error) {
+	n, err = r.twice(ctx, l, task, func() (int64, error) {
 		if err := r.slots.acquire(ctx, l.Blob.Size); err != nil {
 			return 0, err
 		}
@@ -100,9 +103,12 @@ func (r *run) fetchBlob(ctx context.Context, ref registry.Reference, l image.Lay
 			where.came(l, n)
 			task.Add(n)
 			return where.write(n)
-		}}, sum))
+		}}, sum), blob.InFile())
 		if err == nil && !sum.Verified() {
 			err = fault.Wrap(fault.Corrupt, fmt.Errorf("%w: it does not hash to its digest", unpack.ErrDigest))
+		}
+		if err == nil {
+			file = blob.File()
 		}
 		err = errors.Join(err, blob.Close())
 		r.fetched.Add(blob.Fetched())
@@ -114,6 +120,7 @@ func (r *run) fetchBlob(ctx context.Context, ref registry.Reference, l image.Lay
 		}
 		return blob.Fetched(), err
 	})
+	return n, file, err
 }
 
 // watched tells of what is read.

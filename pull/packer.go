@@ -212,7 +212,7 @@ func (p *packer) write(ctx context.Context, l image.Layer, s *spooled) error {
 		if _, err := s.f.Seek(0, io.SeekStart); err != nil {
 			return err
 		}
-		return p.w.Blob(s.desc.Digest, s.size, s.f)
+		return p.w.Blob(s.desc.Digest, s.size, io.LimitReader(s.f, s.size))
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.r.Path, err)
@@ -232,17 +232,23 @@ func (p *packer) make(ctx context.Context, ref registry.Reference, l image.Layer
 		}
 	}()
 	var sum digest.Digest
-	use := func(r io.Reader) (err error) {
-		if err = out.begin(); err == nil {
+	use := func(r io.Reader, inFile bool) (err error) {
+		if err = out.begin(inFile); err == nil {
 			sum, err = p.pack(out, r)
 		}
 		return err
 	}
 	s := &spooled{}
 	if p.form == bundle.Keep {
-		s.fetched, err = p.r.fetchBlob(ctx, ref, l, task, p.spool.space, use)
+		s.fetched, out.kept, err = p.r.fetchBlob(ctx, ref, l, task, p.spool.space, use)
+		if err == nil && out.lost() {
+			// It was to be in a file, and the disk has not taken it.
+			var more int64
+			more, out.kept, err = p.r.fetchBlob(ctx, ref, l, task, p.spool.space, func(r io.Reader, _ bool) error { return use(r, false) })
+			s.fetched += more
+		}
 	} else {
-		s.fetched, err = p.r.fetch(ctx, ref, l, task, p.spool.space, func(tar *unpack.Reader) error { return use(tar) })
+		s.fetched, err = p.r.fetch(ctx, ref, l, task, p.spool.space, func(tar *unpack.Reader) error { return use(tar, false) })
 	}
 	if err != nil {
 		return nil, err
@@ -254,7 +260,7 @@ func (p *packer) make(ctx context.Context, ref registry.Reference, l image.Layer
 	case bundle.Keep:
 		s.desc = l.Blob
 	}
-	s.size, s.f, err = out.commit(s.desc.Digest)
+	s.size, s.f, s.end, err = out.commit(s.desc.Digest)
 	s.desc.Size = s.size
 	return s, err
 }

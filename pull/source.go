@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -27,6 +28,8 @@ type source interface {
 type blob interface {
 	io.ReadCloser
 	Fetched() int64
+	InFile() bool
+	File() *os.File
 	Discard() error
 	Distrust() error
 }
@@ -135,6 +138,8 @@ func (b *carriedBlob) Read(p []byte) (int, error) {
 }
 
 func (b *carriedBlob) Fetched() int64  { return b.n }
+func (b *carriedBlob) InFile() bool    { return false }
+func (b *carriedBlob) File() *os.File  { return nil }
 func (b *carriedBlob) Close() error    { return nil }
 func (b *carriedBlob) Discard() error  { return nil }
 func (b *carriedBlob) Distrust() error { return nil }

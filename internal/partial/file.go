@@ -134,6 +134,21 @@ func (f *File) Refresh() bool {
 
 func (f *File) read() { f.rec.read(f.f) }
 
+// Open returns the file itself, whose first Size bytes are the blob, once all of it
+// is whole. It stays readable when f is closed, or removed.
+func (f *File) Open() (*os.File, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.rec.left > 0 {
+		return nil, fmt.Errorf("%s: it is not whole", f.name)
+	}
+	fd, err := unix.FcntlInt(f.f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %s once more: %w", f.name, err)
+	}
+	return os.NewFile(uintptr(fd), f.name), nil
+}
+
 // Writer writes a part of a blob from the front. Only the owner of the file may.
 type Writer struct {
 	f     *File
