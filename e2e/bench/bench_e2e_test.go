@@ -103,7 +103,9 @@ func TestAll(t *testing.T) {
 	entrants := map[string]string{
 		"store/multi": "fastpull, docker pull, ctr images pull", "store/one": "fastpull, docker pull, ctr images pull",
 		"load/multi": "fastpull --load, docker load", "again/multi": "fastpull", "memory": "fastpull multi, fastpull double",
-		"files/empty": "fastpull, tar -x",
+		"bundle/plain": "fastpull bundle --layers=plain, skopeo copy docker-archive:",
+		"bundle/keep":  "fastpull bundle --layers=keep, crane pull",
+		"files/empty":  "fastpull, tar -x",
 	}
 	for _, kind := range []string{share, golang, libs, python} {
 		entrants["files/"+kind] = "fastpull, tar -x, containerd archive.Apply, go-archive UntarUncompressed, umoci UnpackLayer"

@@ -44,6 +44,7 @@ type bench struct {
 	untars  []fastpull // builds of untar
 	peers   string     // the program, when it was built
 	gunzip  string     // this one too
+	crane   string     // and this one
 	against []string   // names of others
 	cache   string
 	temp    string
@@ -64,11 +65,12 @@ const (
 	umoci      = "umoci"
 )
 
-var others = []string{docker, ctr, tarProgram, goArchive, umoci, igzip, libdeflate, pigz, klauspost, pgzip, stdlib}
+var others = []string{docker, ctr, tarProgram, goArchive, umoci, skopeo, crane, igzip, libdeflate, pigz, klauspost, pgzip, stdlib}
 
 // contestNames are all there are, in the order in which they are held.
 var contestNames = []string{
 	"store/multi", "store/one", "load/multi", "again/multi", "memory",
+	"bundle/plain", "bundle/keep",
 	"files/share", "files/go", "files/libs", "files/python", "files/empty",
 	"gzip/share", "gzip/go", "gzip/libs", "gzip/python",
 }
@@ -104,6 +106,8 @@ func (b *bench) contests(ctx context.Context, names []string) ([]*contest, error
 			err = b.loadContest(ctx, c, kind)
 		case "again":
 			err = b.forBuilds(ctx, c, b.again, kind)
+		case "bundle":
+			err = b.bundleContest(ctx, c, kind)
 		case "files":
 			if kind == empty {
 				c.metric = peakSize

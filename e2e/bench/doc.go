@@ -1,8 +1,8 @@
 // Command bench measures fastpull against what else pulls images: docker pull,
-// containerd, docker load, and other builds of fastpull; and its extraction
+// containerd, docker load, skopeo, crane, and other builds of fastpull; and its extraction
 // against tar and what extracts layers elsewhere. It needs root, and Debian's
-// packages docker.io, docker-registry, pigz, e2fsprogs and strace, and for gzip/
-// isal and libdeflate-tools.
+// packages docker.io, docker-registry, pigz, e2fsprogs and strace, for bundle/
+// skopeo, and for gzip/ isal and libdeflate-tools.
 //
 //	go run ./e2e/bench -fastpull ./fastpull
 //	go run ./e2e/bench -fastpull ./old,./new -against none -run store
@@ -15,6 +15,9 @@
 //	load/multi              into an Engine, against docker load of a local plain tar
 //	again/multi             a second pull of an image that the store has
 //	memory                  the peak of multi, and of an image twice its size
+//	bundle/plain            to a file with plain layers, against skopeo copy
+//	                        docker-archive:
+//	bundle/keep             to a file with the registry's bytes, against crane pull
 //	files/share, go, libs   from a plain tar to files, against tar -x, containerd's
 //	                        archive.Apply, go-archive's UntarUncompressed and
 //	                        umoci's UnpackLayer
@@ -59,7 +62,7 @@
 //
 // main.go has the flags, contest.go who competes and the rounds, turn.go one
 // turn's measuring. fastpull.go, engine.go and containerd.go are the entrants;
-// images.go, registry.go and accesslog.go the source. files.go has the
+// carry.go those who write a file; images.go, registry.go and accesslog.go the source. files.go has the
 // extractors, tars.go and tree.go their tars, syscalls.go what strace counts;
 // gzip.go those who decode. untar, gunzip and the module peers are programs that
 // tools.go builds. disk.go, server.go,

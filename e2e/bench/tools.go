@@ -14,6 +14,11 @@ const untarPackage = "github.com/fastpull/fastpull/e2e/bench/untar"
 
 // build builds one of them into the cache: untar, peers or gunzip.
 func (b *bench) build(ctx context.Context, name string) (program string, err error) {
+	return b.buildIn(ctx, name, ".", name)
+}
+
+// buildIn builds a package, as the folder beside untar knows it.
+func (b *bench) buildIn(ctx context.Context, folder, pkg, name string) (program string, err error) {
 	untar, _, err := command{program: "go", args: []string{"list", "-f", "{{.Dir}}", untarPackage}}.run(ctx)
 	if err != nil {
 		return "", fault.WithHint(fmt.Errorf("find the source of %s: %w", name, err), "run the benchmark in fastpull's source folder")
@@ -22,7 +27,7 @@ func (b *bench) build(ctx context.Context, name string) (program string, err err
 	b.source.say("building %s", name)
 	_, _, err = command{
 		program: "go",
-		args:    []string{"build", "-C", filepath.Join(filepath.Dir(untar), name), "-trimpath", "-buildvcs=false", "-o", program, "."},
+		args:    []string{"build", "-C", filepath.Join(filepath.Dir(untar), folder), "-trimpath", "-buildvcs=false", "-o", program, pkg},
 		env:     []string{"CGO_ENABLED=0"},
 	}.run(ctx)
 	if err != nil {
