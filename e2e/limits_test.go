@@ -78,7 +78,7 @@ func TestConnections(t *testing.T) {
 				t.Parallel()
 				o := faulty.Options{TLS: h2, HTTP2: h2, Rate: 3 * thinLine}
 				p := startFaulty(t, reg, o)
-				args := []string{"--rootfs", filepath.Join(t.TempDir(), "rootfs"), fmt.Sprint("--connections=", tc.limit), p.Addr + "/img:tag"}
+				args := []string{"--rootfs", filepath.Join(t.TempDir(), "rootfs"), fmt.Sprint("--connections=", tc.limit), "--chunk-size=1MiB", p.Addr + "/img:tag"}
 				if h2 {
 					args = append(args, "--insecure-skip-tls-verify")
 				}
