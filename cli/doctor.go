@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -26,15 +25,9 @@ The exit code is 0 if there is no problem.`,
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			o := doctor.Options{Version: versionString(), Image: first(a), Hosts: connect.options(), Store: store}
-			var area doctor.Area
+			table := doctorTable{w: s.Out, width: widthOf(s.Out)}
 			if !asJSON {
-				o.Found = func(f doctor.Finding) {
-					if f.Area != area {
-						area = f.Area
-						fmt.Fprintf(s.Out, "%s\n", area)
-					}
-					printFinding(s.Out, f)
-				}
+				o.Found = table.print
 			}
 			report, err := doctor.Run(cmd.Context(), o)
 			if err != nil {
@@ -48,7 +41,8 @@ The exit code is 0 if there is no problem.`,
 			if asJSON {
 				err = printJSON(s.Out, report)
 			} else {
-				printFixes(s.Out, report)
+				table.end(report)
+				err = table.err
 			}
 			if n := report.Count(doctor.Problem); n > 0 {
 				err = errors.Join(err, fault.New(fault.Failed, "doctor: problems found: %d", n))
@@ -65,36 +59,17 @@ The exit code is 0 if there is no problem.`,
 	return cmd
 }
 
-// printFinding prints a line of the table.
-func printFinding(w io.Writer, f doctor.Finding) {
-	fmt.Fprintf(w, "  %-7s  %s: %s\n", f.Level, printable(f.What), printable(f.Text))
-}
-
-// printFixes prints what can be done about it all.
-func printFixes(w io.Writer, r *doctor.Report) {
-	for _, fix := range r.Fixes() {
-		fmt.Fprintln(w)
-		for _, line := range fix {
-			fmt.Fprintf(w, "    %s\n", printable(line))
-		}
-	}
-}
-
 // writeReport writes the report as text, whole or not at all.
 func writeReport(name string, r *doctor.Report) error {
 	f, err := tmpfile.New(filepath.Dir(name), 0o644)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(f, "fastpull %s on %s\n", r.Version, r.Platform)
-	var area doctor.Area
+	fmt.Fprintf(f, "fastpull %s on %s\n\n", printable(r.Version), printable(r.Platform))
+	table := doctorTable{w: f, width: tableWidth}
 	for _, x := range r.Findings {
-		if x.Area != area {
-			area = x.Area
-			fmt.Fprintf(f, "\n%s\n", area)
-		}
-		printFinding(f, x)
+		table.print(x)
 	}
-	printFixes(f, r)
-	return errors.Join(f.Publish(name), f.Close())
+	table.end(r)
+	return errors.Join(table.err, f.Publish(name), f.Close())
 }

@@ -29,9 +29,9 @@ const (
 // Finding is one thing that was looked at, and what of it.
 type Finding struct {
 	Area  Area   `json:"area"`
-	What  string `json:"what"`  // the thing, in a few words
-	Level Level  `json:"level"` //
-	Text  string `json:"text"`  // a sentence about it
+	What  string `json:"what"` // the thing, in a few words
+	Level Level  `json:"level"`
+	Text  string `json:"text"` // a sentence about it
 	// Fix is the way out, if there is one: lines to be pasted into a shell, with
 	// comments where they need some.
 	Fix []string `json:"fix,omitempty"`
@@ -56,12 +56,24 @@ func (r *Report) Count(l Level) (n int) {
 	return n
 }
 
-// Fixes returns the ways out of all problems and warnings, each once, in the order
-// of the findings.
-func (r *Report) Fixes() (fixes [][]string) {
+// Fix is a way out, and what for.
+type Fix struct {
+	For   []string // the findings, by area and thing
+	Lines []string
+}
+
+// Fixes returns the ways out of all findings, each once, in the order of the findings.
+func (r *Report) Fixes() (fixes []Fix) {
 	for _, f := range r.Findings {
-		if len(f.Fix) > 0 && !slices.ContainsFunc(fixes, func(have []string) bool { return slices.Equal(have, f.Fix) }) {
-			fixes = append(fixes, f.Fix)
+		if len(f.Fix) == 0 {
+			continue
+		}
+		name := string(f.Area) + ", " + f.What
+		i := slices.IndexFunc(fixes, func(x Fix) bool { return slices.Equal(x.Lines, f.Fix) })
+		if i < 0 {
+			fixes = append(fixes, Fix{[]string{name}, f.Fix})
+		} else if !slices.Contains(fixes[i].For, name) {
+			fixes[i].For = append(fixes[i].For, name)
 		}
 	}
 	return fixes
