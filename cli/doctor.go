@@ -24,6 +24,11 @@ looks at the host, its Engines and, if one is named, at a registry. It changes n
 The exit code is 0 if there is no problem.`,
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
+			for _, name := range []string{"store", "report"} {
+				if fl := cmd.Flags().Lookup(name); fl.Changed && fl.Value.String() == "" {
+					return fault.New(fault.Usage, "--%s is empty", name)
+				}
+			}
 			o := doctor.Options{Version: versionString(), Image: first(a), Hosts: connect.options(), Store: store}
 			table := doctorTable{w: s.Out, width: widthOf(s.Out)}
 			if !asJSON {

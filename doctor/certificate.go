@@ -27,7 +27,7 @@ func (v *visit) security(now time.Time) []Finding {
 		return ok(Warning, "none: %s speaks plain HTTP; what comes is verified by its digests, and passwords can be read on the way", s.Host)
 	case errors.Is(s.Err, http.ErrSchemeMismatch):
 		f := ok(Problem, "%s speaks plain HTTP, and nothing here says that it may", s.Host)
-		f[0].Fix = []string{"fastpull --plain-http " + v.Image}
+		f[0].Fix = []string{"fastpull --plain-http " + v.target.String()}
 		return f
 	case s.Failed == registry.StepTLS && timedOut(s.Err):
 		return ok(Problem, "%s takes the connection and does not finish the TLS handshake: the registry hangs, or it is another kind of server", s.Host)
@@ -53,7 +53,7 @@ func (v *visit) certificate(now time.Time) (found []Finding) {
 	add := func(level Level, fix []string, format string, args ...any) {
 		found = append(found, Finding{Area: Registry, What: "certificate", Level: level, Text: fmt.Sprintf(format, args...) + suffix, Fix: fix})
 	}
-	without := "fastpull --insecure-skip-tls-verify " + v.Image
+	without := "fastpull --insecure-skip-tls-verify " + v.target.String()
 	switch {
 	case now.After(leaf.NotAfter):
 		add(bad, []string{"# whoever runs " + s.Host + " has to renew its certificate; at your own risk, until then:", without},
@@ -66,7 +66,7 @@ func (v *visit) certificate(now time.Time) (found []Finding) {
 			"that of %s is for other names: %s", s.Host, some(namesOf(leaf), 6))
 	}
 	if s.TLS.Authority != nil {
-		add(bad, authorityFix(s.Host, v.Image), "that of %s is of an authority that this machine does not know: %s (%v)", s.Host, issuer(s.TLS.Chain), s.TLS.Authority)
+		add(bad, authorityFix(s.Host, v.target.String()), "that of %s is of an authority that this machine does not know: %s (%v)", s.Host, issuer(s.TLS.Chain), s.TLS.Authority)
 	}
 	if len(found) > 0 {
 		return found

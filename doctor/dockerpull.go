@@ -44,7 +44,7 @@ func (v *visit) dockerPull(ctx context.Context) {
 	for _, text := range v.layers {
 		fix := []string(nil)
 		if v.target.image {
-			fix = []string{"fastpull " + v.Image}
+			fix = []string{"fastpull " + v.target.String()}
 		}
 		warn(fix, "%s", text)
 	}

@@ -43,5 +43,13 @@ func isHost(s string) bool {
 	return err == nil && (n == 80 || n >= 100)
 }
 
+// String is what fastpull is to be told in a way out.
+func (t target) String() string {
+	if t.image {
+		return t.ref.String()
+	}
+	return t.host() + "/IMAGE"
+}
+
 // host is the registry as it is contacted.
 func (t target) host() string { return t.ref.Host() }
