@@ -50,6 +50,9 @@ func (f Facts) Major() int {
 	return n
 }
 
+// Host returns the Engine's address.
+func (e *Engine) Host() string { return e.host }
+
 // Local tells if the Engine is spoken to by a socket of this machine.
 func (e *Engine) Local() bool { return strings.HasPrefix(e.host, "unix://") }
 

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -19,18 +20,17 @@ import (
 const contentTimeout = 10 * time.Second
 
 // image looks at the image that was named: what it is, for which platforms, and how
-// its largest layer comes.
-func (v *visit) image(ctx context.Context) {
+// its largest layer comes. It tells if there is one that can be pulled.
+func (v *visit) image(ctx context.Context) bool {
 	m, ok := v.manifest(ctx)
 	if !ok {
-		return
+		return false
 	}
 	v.judgeLayers(m.Layers)
-	if len(m.Layers) == 0 {
-		return
+	if len(m.Layers) > 0 {
+		v.transfer(ctx, slices.MaxFunc(m.Layers, func(a, b ocispec.Descriptor) int { return cmp.Compare(a.Size, b.Size) }))
 	}
-	largest := slices.MaxFunc(m.Layers, func(a, b ocispec.Descriptor) int { return int(min(max(a.Size-b.Size, -1), 1)) })
-	v.transfer(ctx, largest)
+	return true
 }
 
 // manifest gets the manifest of the platform that a pull would take.

@@ -48,7 +48,7 @@ func (v *visit) dockerPull(ctx context.Context) {
 		}
 		warn(fix, "%s", text)
 	}
-	if trips == 0 {
+	if trips == 0 && v.seen {
 		v.say(OK, "docker pull", "nothing was found that it would trip over, and fastpull does not")
 	}
 }

@@ -46,7 +46,7 @@ func engines(ctx context.Context, e *exam) {
 	if err != nil {
 		e.found(noEngine(err, os.Getenv("DOCKER_HOST") != ""))
 	} else {
-		e.found(engineOf(engine.String(), engine.Facts()))
+		e.found(engineOf(engine.Host(), engine.Facts()))
 	}
 	for _, other := range []struct{ name, socket, takes string }{
 		{"containerd", "/run/containerd/containerd.sock", "ctr images import"},
@@ -60,8 +60,8 @@ func engines(ctx context.Context, e *exam) {
 	}
 }
 
-// engineOf says what an Engine is.
-func engineOf(name string, f daemon.Facts) Finding {
+// engineOf says what the Engine at an address is.
+func engineOf(at string, f daemon.Facts) Finding {
 	keeps := "a restart of it stops containers (live-restore is off)"
 	if f.LiveRestore {
 		keeps = "containers survive a restart of it (live-restore)"
@@ -73,7 +73,7 @@ func engineOf(name string, f daemon.Facts) Finding {
 	x := Finding{Area: Engines, What: "Docker Engine", Level: OK, Facts: map[string]any{
 		"version": f.Version, "api": f.API, "driver": f.Driver, "root": f.Root, "liveRestore": f.LiveRestore, "rootless": f.Rootless,
 	}}
-	x.Text = fmt.Sprintf("%s answers: API %s, storage driver %s, data-root %s; %s", name, f.API, driver, f.Root, keeps)
+	x.Text = fmt.Sprintf("%s answers at %s: API %s, storage driver %s, data-root %s; %s", f.Version, at, f.API, driver, f.Root, keeps)
 	switch {
 	case f.NoTypes:
 		x.Level = Problem

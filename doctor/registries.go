@@ -20,7 +20,9 @@ type visit struct {
 	*exam
 	client *registry.Client
 	origin registry.Server // the registry's own host
+	spare  bool            // a mirror answers
 	layers []string        // what docker pull would trip over in the image's layers
+	seen   bool            // the image was looked at, if one is named
 }
 
 // registries asks a registry, step by step as a pull would.
@@ -48,14 +50,14 @@ func registries(ctx context.Context, e *exam) {
 		return
 	}
 	v := &visit{exam: e, client: client, origin: servers[len(servers)-1]}
-	answers := v.origin.Err == nil
 	for _, s := range servers[:len(servers)-1] {
 		v.found(mirror(s))
-		answers = answers || s.Err == nil
+		v.spare = v.spare || s.Err == nil
 	}
 	v.server()
-	if v.credentials(ctx) && answers && e.target.image {
-		v.image(ctx)
+	v.seen = v.credentials(ctx)
+	if e.target.image {
+		v.seen = v.seen && (v.spare || v.origin.Err == nil) && v.image(ctx)
 	}
 	v.dockerPull(ctx)
 }
@@ -63,6 +65,17 @@ func registries(ctx context.Context, e *exam) {
 // say makes a finding about the registry.
 func (v *visit) say(level Level, what, format string, args ...any) {
 	v.found(Finding{Area: Registry, What: what, Level: level, Text: fmt.Sprintf(format, args...)})
+}
+
+// fails makes a finding of what is wrong with the registry's own host. It is no
+// problem as long as a mirror answers.
+func (v *visit) fails(f Finding) {
+	f.Facts = factsOf(v.origin)
+	if v.spare {
+		f.Level = Warning
+		f.Text += "; a mirror answers in its place"
+	}
+	v.found(f)
 }
 
 // mirror says how a mirror answers, in one sentence.
@@ -85,31 +98,31 @@ func (v *visit) server() {
 		v.say(OK, "proxy", "%s is asked by way of %s, which HTTPS_PROXY or HTTP_PROXY name", s.Host, s.Proxy)
 	}
 	if s.Failed == registry.StepName {
-		f := unresolved(s)
-		f.Facts = factsOf(s)
-		v.found(f)
+		v.fails(unresolved(s))
 		return
 	}
 	if len(s.Addresses) > 0 && s.LookedUp > 0 {
 		v.say(OK, "name", "%s is %s, looked up in %s", cmp.Or(s.Proxy, s.Host), some(s.Addresses, 4), ms(s.LookedUp))
 	}
 	if s.Failed == registry.StepConnect {
-		f := unconnected(s)
-		f.Facts = factsOf(s)
-		v.found(f)
+		v.fails(unconnected(s))
 		return
 	}
 	if s.Connected > 0 {
 		v.say(OK, "connection", "%s took it in %s", s.Peer, ms(s.Connected))
 	}
 	for _, f := range v.security(time.Now()) {
-		v.found(f)
+		if f.Level == Problem {
+			v.fails(f)
+		} else {
+			v.found(f)
+		}
 	}
 	if s.Failed == registry.StepTLS {
 		return
 	}
 	if s.Failed == registry.StepAnswer {
-		f := Finding{Area: Registry, What: "answer", Level: Problem, Facts: factsOf(s)}
+		f := Finding{Area: Registry, What: "answer", Level: Problem}
 		switch {
 		case s.Status != 0:
 			f.Text = fmt.Sprintf("%s does not answer as a registry does: %s", s.Host, plain(s.Err))
@@ -118,7 +131,7 @@ func (v *visit) server() {
 		default:
 			f.Text = fmt.Sprintf("%s does not answer: %s", s.Host, plain(s.Err))
 		}
-		v.found(f)
+		v.fails(f)
 		return
 	}
 	f := Finding{Area: Registry, What: "answer", Level: OK, Facts: factsOf(s)}
