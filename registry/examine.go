@@ -17,8 +17,9 @@ import (
 	"github.com/fastpull/fastpull/fault"
 )
 
-// examineTimeout is for one host, by both schemes: a user waits for it.
-const examineTimeout = 10 * time.Second
+// examineTimeout is for one host, by both schemes: a user waits for it. It is a
+// variable for tests.
+var examineTimeout = 10 * time.Second
 
 // Step is a part of the way to a host.
 type Step string
@@ -138,7 +139,7 @@ func (c *Client) knock(ctx context.Context, h *host, scheme string, s *Server) {
 	}
 	if err == nil {
 		s.Scheme, s.Answered = scheme, time.Since(way.begun)
-		s.answer(resp)
+		s.answer(resp, h.unpinged())
 		return
 	}
 	var refused *tls.CertificateVerificationError
@@ -165,8 +166,9 @@ func explainStep(host, scheme string, err error) error {
 	return errand{ref: ref, doing: "ask " + host + " by " + scheme}.explain(err)
 }
 
-// answer notes what a host said.
-func (s *Server) answer(resp *http.Response) {
+// answer notes what a host said. One that is not pinged in a pull need not know the
+// root of the API: any answer will do.
+func (s *Server) answer(resp *http.Response, unpinged bool) {
 	defer resp.Body.Close()
 	_, _ = io.CopyN(io.Discard, resp.Body, errorBodyLimit) // for the sake of the connection
 	s.Status, s.Received = resp.StatusCode, time.Now()
@@ -180,7 +182,7 @@ func (s *Server) answer(resp *http.Response) {
 			}
 		}
 	}
-	if s.Status == http.StatusOK || s.Status == http.StatusUnauthorized || s.Mirror {
+	if s.Status == http.StatusOK || s.Status == http.StatusUnauthorized || s.Mirror || unpinged {
 		return
 	}
 	s.Failed = StepAnswer
