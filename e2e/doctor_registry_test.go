@@ -15,41 +15,35 @@ import (
 	"github.com/fastpull/fastpull/internal/faulty"
 )
 
-// finding is one of the doctor's.
-type finding struct {
+// diagnosis is one of the doctor's findings about the registry that was named.
+type diagnosis struct {
 	Area, What, Level, Text string
 	Fix                     []string
 }
 
-// findings reads what doctor --json has printed.
-func (r result) findings(t *testing.T) (list []finding) {
+// diagnoses reads what doctor --json has printed of the registry.
+func (r result) diagnoses(t *testing.T) (list []diagnosis) {
 	t.Helper()
-	var report struct{ Findings []finding }
+	var report struct{ Findings []diagnosis }
 	if err := json.Unmarshal([]byte(r.stdout), &report); err != nil {
 		t.Fatalf("doctor --json: %v\n%s%s", err, r.stdout, r.stderr)
 	}
-	return report.Findings
+	return slices.DeleteFunc(report.Findings, func(d diagnosis) bool { return d.Area != "registry" })
 }
 
-// in returns those of an area.
-func in(area string, list []finding) []finding {
-	return slices.DeleteFunc(slices.Clone(list), func(f finding) bool { return f.Area != area })
-}
-
-// says tells if a finding about the thing has that level and all the words, also in
-// its way out.
-func says(list []finding, what, level string, words ...string) bool {
-	return slices.ContainsFunc(list, func(f finding) bool {
-		text := f.Text + "\n" + strings.Join(f.Fix, "\n")
-		return f.What == what && f.Level == level &&
-			!slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(text, w) })
-	})
-}
-
-// want is a finding that has to be there.
-type want struct {
+// expected is a diagnosis that has to be there, with all the words in its sentence
+// or its way out.
+type expected struct {
 	what, level string
 	words       []string
+}
+
+func (w expected) in(list []diagnosis) bool {
+	return slices.ContainsFunc(list, func(d diagnosis) bool {
+		text := d.Text + "\n" + strings.Join(d.Fix, "\n")
+		return d.What == w.what && d.Level == w.level &&
+			!slices.ContainsFunc(w.words, func(word string) bool { return !strings.Contains(text, word) })
+	})
 }
 
 // TestDoctorRegistry has the doctor ask registries of which each has something
@@ -79,63 +73,63 @@ func TestDoctorRegistry(t *testing.T) {
 		name string
 		env  []string
 		args []string
-		want []want
+		want []expected
 		fine bool // no problem is found
 	}{
-		{"Fine", nil, []string{ref}, []want{
+		{"Fine", nil, []string{ref}, []expected{
 			{"connection", "ok", nil}, {"TLS", "ok", []string{"plain HTTP", "loopback"}}, {"answer", "ok", []string{"200 by http", "no login"}},
 			{"clock", "ok", nil}, {"credentials", "ok", []string{"none are wanted"}}, {"manifest", "ok", []string{im.digest.String(), "an image"}},
 			{"layers", "ok", []string{"2,", "gzip"}}, {"first byte", "ok", nil}, {"ranges", "ok", nil},
 			{"rate", "ok", []string{"one connection", "4 together"}}, {"docker pull", "ok", nil},
 		}, true},
-		{"HostAlone", nil, []string{plain.addr}, []want{{"answer", "ok", []string{"200"}}, {"credentials", "ok", nil}}, true},
-		{"NoSuchTag", nil, []string{plain.addr + "/img:none"}, []want{{"manifest", "problem", []string{"no such image or tag"}}}, false},
-		{"PlainHTTP", by(plain), []string{named}, []want{
+		{"HostAlone", nil, []string{plain.addr}, []expected{{"answer", "ok", []string{"200"}}, {"credentials", "ok", nil}}, true},
+		{"NoSuchTag", nil, []string{plain.addr + "/img:none"}, []expected{{"manifest", "problem", []string{"no such image or tag"}}}, false},
+		{"PlainHTTP", by(plain), []string{named}, []expected{
 			{"proxy", "ok", []string{"127.0.0.1"}}, {"TLS", "problem", []string{"speaks plain HTTP, and nothing here says that it may", "fastpull --plain-http " + named}},
 		}, false},
-		{"UnknownCA", by(secure), []string{named}, []want{
+		{"UnknownCA", by(secure), []string{named}, []expected{
 			{"certificate", "problem", []string{"of an authority that this machine does not know: e2e authority", "fastpull --ca ca.crt " + named, "/etc/docker/certs.d/" + tlsHost + ":5000/ca.crt"}},
 		}, false},
-		{"WithItsCA", by(secure), []string{"--ca", ca.file, named}, []want{
+		{"WithItsCA", by(secure), []string{"--ca", ca.file, named}, []expected{
 			{"TLS", "warning", []string{"TLS 1.3", tlsHost, "e2e authority"}}, // it is good for an hour
 			{"manifest", "ok", nil},
 			{"docker pull", "warning", []string{"does not know the authority", "install -D -m 644 " + ca.file}},
 		}, true},
-		{"AnotherName", by(secure), []string{"--ca", ca.file, "other.test:5000/img:tag"}, []want{
+		{"AnotherName", by(secure), []string{"--ca", ca.file, "other.test:5000/img:tag"}, []expected{
 			{"certificate", "problem", []string{"is for other names: localhost, " + tlsHost}},
 		}, false},
-		{"Expired", by(late), []string{"--ca", old.file, named}, []want{
+		{"Expired", by(late), []string{"--ca", old.file, named}, []expected{
 			{"certificate", "problem", []string{"has expired on ", "1 day ago", "has to renew"}},
 		}, false},
-		{"ExpiredOnLoopback", nil, []string{late.addr + "/img:tag"}, []want{
+		{"ExpiredOnLoopback", nil, []string{late.addr + "/img:tag"}, []expected{
 			{"certificate", "warning", []string{"has expired on ", "not verified here"}},
 		}, false}, // and there is no such image
-		{"NoCredentials", nil, []string{secret}, []want{
+		{"NoCredentials", nil, []string{secret}, []expected{
 			{"answer", "ok", []string{"401 by http", "a user and a password"}},
 			{"credentials", "problem", []string{"none were found", "fastpull login " + private.addr}},
 		}, false},
-		{"WithoutRanges", nil, []string{whole.Addr + "/img:tag"}, []want{
+		{"WithoutRanges", nil, []string{whole.Addr + "/img:tag"}, []expected{
 			{"ranges", "warning", []string{"gets ranges wrong", "200 with the whole blob"}}, {"rate", "ok", []string{"one connection"}},
 		}, true},
-		{"WrongRanges", nil, []string{shifted.Addr + "/img:tag"}, []want{{"ranges", "warning", []string{"other bytes came"}}}, true},
-		{"Mirrors", nil, []string{"--hosts-dir", hosts, "lost.invalid:5000/img:tag"}, []want{
+		{"WrongRanges", nil, []string{shifted.Addr + "/img:tag"}, []expected{{"ranges", "warning", []string{"other bytes came"}}}, true},
+		{"Mirrors", nil, []string{"--hosts-dir", hosts, "lost.invalid:5000/img:tag"}, []expected{
 			{"mirror " + plain.addr, "ok", []string{"answers by http"}}, {"name", "warning", []string{"a mirror answers in its place"}},
 			{"manifest", "ok", []string{"from " + plain.addr}}, {"ranges", "ok", nil},
 		}, true},
-		{"ClosedPort", nil, []string{freePort(t) + "/img"}, []want{{"connection", "problem", []string{"nothing listens at"}}}, false},
-		{"NoSuchName", nil, []string{"nowhere.invalid:5000/img"}, []want{{"name", "problem", []string{"nowhere.invalid", "getent hosts nowhere.invalid"}}}, false},
+		{"ClosedPort", nil, []string{freePort(t) + "/img"}, []expected{{"connection", "problem", []string{"nothing listens at"}}}, false},
+		{"NoSuchName", nil, []string{"nowhere.invalid:5000/img"}, []expected{{"name", "problem", []string{"nowhere.invalid", "getent hosts nowhere.invalid"}}}, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			u := newUser(t, tc.env...)
 			r := u.fastpull(t, slices.Concat([]string{"doctor", "--json", "--store", filepath.Join(u.home, "store")}, tc.args)...)
-			list := in("registry", r.findings(t))
+			list := r.diagnoses(t)
 			for _, w := range tc.want {
-				if !says(list, w.what, w.level, w.words...) {
+				if !w.in(list) {
 					t.Errorf("no %s about %q with the words %q in\n%s", w.level, w.what, w.words, r.stdout)
 				}
 			}
-			problems := slices.ContainsFunc(list, func(f finding) bool { return f.Level == "problem" })
+			problems := slices.ContainsFunc(list, func(d diagnosis) bool { return d.Level == "problem" })
 			if problems == tc.fine {
 				t.Errorf("problems: %t\n%s", problems, r.stdout)
 			}
@@ -179,7 +173,7 @@ func TestDoctorRegistry(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !says(in("registry", r.findings(t)), "proxy", "ok") || !strings.Contains(string(report), "TLS 1.3") {
+		if !(expected{"proxy", "ok", nil}).in(r.diagnoses(t)) || !strings.Contains(string(report), "TLS 1.3") {
 			t.Errorf("the registry was not looked at\n%s", report)
 		}
 		for _, where := range []string{r.stdout, string(report)} {
@@ -201,7 +195,7 @@ func TestDoctorSilent(t *testing.T) {
 	defer silent.Close()
 	u := newUser(t)
 	r := u.fastpull(t, "doctor", "--json", "--store", filepath.Join(u.home, "store"), silent.Addr().String()+"/img").expect(t, 1)
-	if !says(in("registry", r.findings(t)), "TLS", "problem", "does not finish the TLS handshake") {
+	if !(expected{"TLS", "problem", []string{"does not finish the TLS handshake"}}).in(r.diagnoses(t)) {
 		t.Errorf("it does not say so\n%s", r.stdout)
 	}
 	if r.took > 25*time.Second {
