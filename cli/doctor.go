@@ -21,7 +21,9 @@ func newDoctor(s Streams) *cobra.Command {
 		Short: "Find out if this host is able to pull, and what is stuck",
 		Long: `doctor looks for decompressors that hang, tries the ones that Engines would run, and
 looks at the host, its Engines and, if one is named, at a registry. It changes nothing.
-The exit code is 0 if there is no problem.`,
+The exit code is 0 only if there is no problem.
+
+A host alone is written with its port, or with a slash at its end.`,
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			for _, name := range []string{"store", "report"} {

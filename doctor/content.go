@@ -147,16 +147,16 @@ func (v *visit) judgeLayers(layers []ocispec.Descriptor) {
 func (v *visit) tripsOver(counts map[string]int, foreign int) (list []string) {
 	if n := counts["zstd"]; n > 0 {
 		if e := v.engine.engine; e != nil && e.Facts().Major() < 23 {
-			list = append(list, fmt.Sprintf("%d of the layers are zstd, which Docker reads from 23.0 on, and this is %s", n, e.Facts().Version))
+			list = append(list, fmt.Sprintf("zstd layers: %d, which Docker reads from 23.0 on, and this is %s", n, e.Facts().Version))
 		}
 	}
 	if foreign > 0 {
-		list = append(list, fmt.Sprintf("%d of the layers are foreign: they come from another place than the registry, which has to be reached, too", foreign))
+		list = append(list, fmt.Sprintf("foreign layers: %d, which come from another place than the registry, and that has to be reached, too", foreign))
 	}
 	if n := counts["gzip"]; n > 0 {
 		for _, f := range v.report.Findings {
 			if f.Level == Problem && (f.Area == Decompressors || f.Area == Stuck) {
-				list = append(list, fmt.Sprintf("%d of the layers are gzip, and it hands them to a program that does not work here, see %s: %s", n, f.Area, f.What))
+				list = append(list, fmt.Sprintf("gzip layers: %d, which it hands to a program that does not work here, see %s: %s", n, f.Area, f.What))
 				break
 			}
 		}
