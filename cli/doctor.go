@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -72,11 +73,15 @@ func writeReport(name string, r *doctor.Report) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(f, "fastpull %s on %s\n\n", printable(r.Version), printable(r.Platform))
+	defer f.Close() // without a name it is gone then
 	table := doctorTable{w: f, width: tableWidth}
+	table.printf("fastpull %s on %s, %s\n\n", printable(r.Version), printable(r.Platform), r.Time.UTC().Format(time.RFC3339))
 	for _, x := range r.Findings {
 		table.print(x)
 	}
 	table.end(r)
-	return errors.Join(table.err, f.Publish(name), f.Close())
+	if table.err != nil {
+		return table.err
+	}
+	return f.Publish(name)
 }

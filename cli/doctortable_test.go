@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/fastpull/fastpull/doctor"
 )
@@ -86,14 +87,14 @@ THE WAY OUT
 
 func TestWriteReport(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "report")
-	r := &doctor.Report{Version: "1.2", Platform: "linux/arm64", Findings: foundByTests}
+	r := &doctor.Report{Version: "1.2", Platform: "linux/arm64", Time: time.Unix(0, 0), Findings: foundByTests}
 	for range 2 { // the second one replaces the first
 		if err := writeReport(file, r); err != nil {
 			t.Fatal(err)
 		}
 	}
 	text, err := os.ReadFile(file)
-	if err != nil || !strings.HasPrefix(string(text), "fastpull 1.2 on linux/arm64\n\nHOST\n") || !strings.HasSuffix(string(text), "looked at\n") {
+	if err != nil || !strings.HasPrefix(string(text), "fastpull 1.2 on linux/arm64, 1970-01-01T00:00:00Z\n\nHOST\n") || !strings.HasSuffix(string(text), "looked at\n") {
 		t.Errorf("%v\n%s", err, text)
 	}
 	if err := writeReport(filepath.Join(file, "none"), r); err == nil {

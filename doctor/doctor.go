@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"runtime"
+	"time"
 
 	"github.com/fastpull/fastpull/registry"
 )
@@ -48,7 +49,7 @@ func (e *exam) found(f Finding) {
 func Run(ctx context.Context, o Options) (*Report, error) {
 	o.proc = cmp.Or(o.proc, "/proc")
 	e := &exam{Options: o, report: &Report{
-		Version: o.Version, Platform: runtime.GOOS + "/" + runtime.GOARCH, Findings: []Finding{},
+		Version: o.Version, Platform: runtime.GOOS + "/" + runtime.GOARCH, Time: time.Now(), Findings: []Finding{},
 	}}
 	var err error
 	if e.target, err = parseTarget(o.Image); err != nil {

@@ -1,6 +1,9 @@
 package doctor
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // Level says how a finding is meant.
 type Level string
@@ -43,6 +46,7 @@ type Finding struct {
 type Report struct {
 	Version  string    `json:"version"` // of fastpull
 	Platform string    `json:"platform"`
+	Time     time.Time `json:"time"` // when it was begun
 	Findings []Finding `json:"findings"`
 }
 
