@@ -2,7 +2,9 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -29,6 +31,9 @@ func (v *visit) dockerPull(ctx context.Context) {
 	case s.TLS != nil && !insecure:
 		leaf, now := s.TLS.Chain[0], time.Now()
 		switch {
+		case errors.Is(s.TLS.DockersAuthority, fs.ErrPermission):
+			trips++
+			v.say(Unknown, "docker pull", "if it knows the authority of %s only root can tell: %v", host, s.TLS.DockersAuthority)
 		case s.TLS.DockersAuthority != nil:
 			warn(v.trustFix(host), "it does not know the authority of %s: neither the system nor /etc/docker/certs.d/%s has it", host, host)
 		case now.After(leaf.NotAfter) || now.Before(leaf.NotBefore) || leaf.VerifyHostname(hostname(host)) != nil:
@@ -38,8 +43,8 @@ func (v *visit) dockerPull(ctx context.Context) {
 	if engine := v.engine.engine; engine != nil && s.Proxy != "" && !engine.Facts().Proxied {
 		warn(proxyFix, "dockerd has no proxy, and fastpull gets to %s by one: a proxy of your shell is not one of the daemon", host)
 	}
-	if found, where, err := v.client.HasCredentials(ctx, v.target.ref); err == nil && found && filepath.Base(where) == "auth.json" {
-		warn([]string{"docker login " + host}, "the credentials for %s are in Podman's %s, which docker does not read", host, where)
+	if filepath.Base(v.keeper) == "auth.json" {
+		warn([]string{"docker login " + host}, "the credentials for %s are in Podman's %s, which docker does not read", host, v.keeper)
 	}
 	for _, text := range v.layers {
 		fix := []string(nil)

@@ -22,6 +22,7 @@ type visit struct {
 	origin registry.Server // the registry's own host
 	spare  bool            // a mirror answers
 	layers []string        // what docker pull would trip over in the image's layers
+	keeper string          // who keeps the credentials, "" if there are none or that is not known
 	seen   bool            // the image was looked at, if one is named
 }
 
@@ -182,6 +183,7 @@ func (v *visit) credentials(ctx context.Context) bool {
 		return true
 	}
 	found, where, err := v.client.HasCredentials(ctx, v.target.ref)
+	v.keeper = where
 	f := Finding{Area: Registry, What: "credentials", Level: OK, Facts: map[string]any{"found": found}}
 	host := v.target.host()
 	switch {
