@@ -26,21 +26,22 @@ const defaultRoot = "/var/lib/docker"
 
 // disk is a file system that images would go to.
 type disk struct {
-	what string // whose it is
-	dir  string // a folder there
+	what  string // whose it is
+	dir   string // a folder there
+	spare bool   // images go elsewhere if nobody says so
 }
 
 // disks looks at the file systems of the Engine's data-root and of the store.
 func disks(ctx context.Context, e *exam, rights privilege.Process) {
 	var list []disk
 	if engine, err := e.docker(ctx); err == nil && engine.Local() {
-		list = append(list, disk{"data-root " + engine.Root(), engine.Root()})
+		list = append(list, disk{what: "data-root " + engine.Root(), dir: engine.Root()})
 	} else if _, serr := os.Stat(defaultRoot); serr == nil && err != nil {
-		list = append(list, disk{"data-root " + defaultRoot, defaultRoot})
+		list = append(list, disk{what: "data-root " + defaultRoot, dir: defaultRoot, spare: true})
 	}
 	if e.Store != "" {
 		if store, err := filepath.Abs(e.Store); err == nil {
-			list = append(list, disk{"store " + store, nearest(store)})
+			list = append(list, disk{"store " + store, nearest(store), e.engine.engine != nil})
 		}
 	}
 	for i, d := range list {
@@ -52,6 +53,9 @@ func disks(ctx context.Context, e *exam, rights privilege.Process) {
 			findings = []Finding{{Area: Host, What: d.what, Level: Unknown, Text: err.Error()}}
 		}
 		for _, f := range findings {
+			if f.Level == Problem && d.spare {
+				f.Level = Warning
+			}
 			e.found(f)
 		}
 	}
@@ -120,7 +124,7 @@ func (f *Finding) judge(needs []overlay.Need, kind string) {
 // unmountable says why no overlay is mounted here, "" if there is no reason.
 func unmountable(rights privilege.Process) string {
 	if !rights.Has(privilege.SysAdmin) || rights.Level == privilege.User {
-		return "that takes root"
+		return "that takes root, with CAP_SYS_ADMIN"
 	}
 	if rights.Level == privilege.Namespace {
 		return "this is a user namespace, whose mounts are not those of an Engine"
@@ -202,7 +206,7 @@ func fileSystem(dir string) string {
 // that it is one.
 func plain(err error) string {
 	text := err.Error()
-	if hint := fault.HintOf(err); hint != "" {
+	if hint := fault.HintOf(fault.Disk(err)); hint != "" {
 		text += "; " + hint
 	} else if errors.Is(err, fs.ErrPermission) {
 		text += "; run it as root"

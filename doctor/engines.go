@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"syscall"
 	"time"
 
 	"github.com/fastpull/fastpull/daemon"
-	"github.com/fastpull/fastpull/fault"
 )
 
 // engineTimeout is for an Engine to say what it is.
@@ -89,13 +89,16 @@ func engineOf(at string, f daemon.Facts) Finding {
 // asked for, or is there and does not answer.
 func noEngine(err error, named bool) Finding {
 	f := Finding{Area: Engines, What: "Docker Engine", Level: Problem, Text: plain(err)}
+	var dial *net.OpError
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		f.Level = Unknown
 		f.Text = "its socket may not be used by this user: " + err.Error()
 		f.Fix = []string{"sudo fastpull doctor", "# or for good, which makes a user as good as root:", "sudo usermod -aG docker \"$USER\"   # and log in again"}
-	case fault.KindOf(err) == fault.Usage:
-	case !errors.Is(err, daemon.ErrUnavailable):
+	case !errors.Is(err, daemon.ErrUnavailable): // it answers, and cannot be used
+	case !errors.As(err, &dial): // it took the connection, and said nothing
+		f.Text = "it takes connections and does not answer: dockerd hangs; " + err.Error()
+		f.Fix = []string{"journalctl -u docker --since -1h | tail -50", "sudo systemctl restart docker   # stops containers, unless live-restore is on"}
 	case named:
 		f.Text += "; DOCKER_HOST names it"
 	case errors.Is(err, fs.ErrNotExist):
@@ -105,9 +108,6 @@ func noEngine(err error, named bool) Finding {
 		f.Level = Warning
 		f.Text = "it does not run: its socket is there, and nobody listens"
 		f.Fix = []string{"sudo systemctl start docker"}
-	default: // it took the connection, and said nothing
-		f.Text = "it takes connections and does not answer: dockerd hangs; " + err.Error()
-		f.Fix = []string{"journalctl -u docker --since -1h | tail -50", "sudo systemctl restart docker   # stops containers, unless live-restore is on"}
 	}
 	return f
 }

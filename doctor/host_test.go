@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -171,6 +172,7 @@ func TestNoEngine(t *testing.T) {
 	silent := func(why error) error {
 		return fault.WithHint(errors.Join(daemon.ErrUnavailable, why), "check that dockerd runs")
 	}
+	dial := func(why error) error { return silent(&net.OpError{Op: "dial", Net: "unix", Err: why}) }
 	for _, tc := range []struct {
 		name  string
 		err   error
@@ -178,10 +180,12 @@ func TestNoEngine(t *testing.T) {
 		level Level
 		words []string
 	}{
-		{"none", silent(fs.ErrNotExist), false, OK, []string{"--store"}},
-		{"none, and named", silent(fs.ErrNotExist), true, Problem, []string{"DOCKER_HOST names it"}},
-		{"stopped", silent(syscall.ECONNREFUSED), false, Warning, []string{"does not run", "systemctl start docker"}},
+		{"none", dial(fs.ErrNotExist), false, OK, []string{"--store"}},
+		{"none, and named", dial(fs.ErrNotExist), true, Problem, []string{"DOCKER_HOST names it"}},
+		{"stopped", dial(syscall.ECONNREFUSED), false, Warning, []string{"does not run", "systemctl start docker"}},
 		{"hangs", silent(errors.New("no answer within 5s")), false, Problem, []string{"dockerd hangs", "journalctl -u docker"}},
+		{"hangs, and named", silent(errors.New("no answer within 5s")), true, Problem, []string{"dockerd hangs"}},
+		{"no way", dial(syscall.EHOSTUNREACH), true, Problem, []string{"DOCKER_HOST names it"}},
 		{"denied", fault.Wrap(fault.Denied, fs.ErrPermission), false, Unknown, []string{"may not be used", "usermod -aG docker"}},
 		{"denied, and named", fault.Wrap(fault.Denied, fs.ErrPermission), true, Unknown, []string{"may not be used"}},
 		{"too old", fault.WithHint(errors.New("API 1.30"), "fastpull needs Docker 19.03 or later"), false, Problem, []string{"19.03"}},
