@@ -5,7 +5,8 @@
 // # Promises
 //
 // Nothing on the host is changed: what is tried is tried in folders of its own, which
-// are gone afterwards, and with processes that are ended. [WriteDropIn] is the one
+// are gone afterwards and leave their parent's time of change as it was (scratch.go), in
+// mounts that one thread sees, and with processes that are ended. [WriteDropIn] is the one
 // exception, and only who calls it gets it.
 //
 // Every look has a deadline. What this user may not look at, or what is not here, is a
