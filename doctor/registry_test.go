@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"io/fs"
 	"net"
 	"net/http"
 	"slices"
@@ -211,6 +212,50 @@ func TestQuote(t *testing.T) {
 	for in, want := range map[string]string{"/a/ca.crt": "/a/ca.crt", "a b": "'a b'", "it's": `'it'\''s'`, "": "''", "$(x)": "'$(x)'"} {
 		if got := quote(in); got != want {
 			t.Errorf("%q: %s, want %s", in, got, want)
+		}
+	}
+}
+
+// TestDockerPull: what docker pull trips over where fastpull does not. No Engine
+// answers, so that daemon.json counts.
+func TestDockerPull(t *testing.T) {
+	now := time.Now()
+	chain := []*x509.Certificate{{DNSNames: []string{"reg.lan"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour)}}
+	late := []*x509.Certificate{{DNSNames: []string{"reg.lan"}, NotBefore: now.Add(-2 * time.Hour), NotAfter: now.Add(-time.Hour)}}
+	unknown := x509.UnknownAuthorityError{}
+	server := func(s registry.Server) registry.Server { s.Host = "reg.lan:5000"; return s }
+	for _, tc := range []struct {
+		name   string
+		server registry.Server
+		keeper string
+		layers []string
+		level  Level // "" is none at all
+		words  []string
+	}{
+		{"fine", server(registry.Server{Scheme: "https", TLS: &registry.Handshake{Chain: chain}}), "", nil, OK, []string{"nothing was found"}},
+		{"plain", server(registry.Server{Scheme: "http"}), "", nil, Warning, []string{"insists on https", `"insecure-registries": ["reg.lan:5000"]`, "systemctl reload docker"}},
+		{"plain, excused", server(registry.Server{Scheme: "http", Excused: true}), "", nil, OK, nil},
+		{"authority", server(registry.Server{Scheme: "https", TLS: &registry.Handshake{Chain: chain, DockersAuthority: unknown}}), "", nil, Warning,
+			[]string{"does not know the authority", "sudo install -D -m 644 'my ca.crt' /etc/docker/certs.d/reg.lan:5000/ca.crt"}},
+		{"authority, excused", server(registry.Server{Scheme: "https", Excused: true, TLS: &registry.Handshake{Chain: chain, DockersAuthority: unknown}}), "", nil, OK, nil},
+		{"authority, closed folder", server(registry.Server{Scheme: "https", TLS: &registry.Handshake{Chain: chain, DockersAuthority: fs.ErrPermission}}), "", nil, Unknown, []string{"only root"}},
+		{"expired", server(registry.Server{Scheme: "https", Unverified: true, TLS: &registry.Handshake{Chain: late}}), "", nil, Warning, []string{"refuses the certificate"}},
+		{"Podman's credentials", server(registry.Server{Scheme: "https"}), "/run/user/1/containers/auth.json", nil, Warning, []string{"docker login reg.lan:5000"}},
+		{"layers", server(registry.Server{Scheme: "https"}), "", []string{"zstd layers: 1"}, Warning, []string{"zstd layers: 1", "fastpull reg.lan:5000/img"}},
+		{"nobody gets anything", server(registry.Server{Err: errors.New("closed")}), "", nil, "", nil},
+	} {
+		v := visiting(tc.server)
+		v.Hosts.CAFiles = []string{"my ca.crt"}
+		v.target, _ = parseTarget("reg.lan:5000/img")
+		v.engine = engineLook{asked: true, err: errors.New("there is none")}
+		v.keeper, v.layers, v.seen = tc.keeper, tc.layers, true
+		v.dockerPull(t.Context())
+		if got := len(v.report.Findings); got != 1 && tc.level != "" || got > 0 && tc.level == "" {
+			t.Errorf("%s: %+v", tc.name, v.report.Findings)
+			continue
+		}
+		if tc.level != "" {
+			expect(t, tc.name, v.report.Findings[0], tc.level, tc.words...)
 		}
 	}
 }
