@@ -53,6 +53,7 @@ type Engine struct {
 	cli   *client.Client
 	host  string
 	info  system.Info
+	api   string // the latest that it speaks
 	stall time.Duration
 }
 
@@ -128,6 +129,7 @@ func (e *Engine) greet(ctx context.Context, timeout time.Duration) error {
 		return &answerError{errors.New("what answers there is not a Docker Engine: it names no API version")}
 	}
 
+	e.api = ping.APIVersion
 	infoCtx, cancel := context.WithTimeoutCause(ctx, infoTimeout, fmt.Errorf("it answers a ping but not GET /info within %v: %w", infoTimeout, errSilent))
 	defer cancel()
 	info, err := e.cli.Info(infoCtx, client.InfoOptions{})

@@ -23,14 +23,18 @@ type authority struct {
 	key  *ecdsa.PrivateKey
 	pool *x509.CertPool
 	file string // its certificate, for --ca
+	past bool   // what it issues has expired since yesterday
 }
+
+// expired is a time at which what an authority of the past has issued is good.
+func expired() time.Time { return time.Now().Add(-30 * time.Hour) }
 
 func newAuthority(t *testing.T) *authority {
 	t.Helper()
 	template := &x509.Certificate{
 		SerialNumber:          big.NewInt(1),
 		Subject:               pkix.Name{CommonName: "e2e authority"},
-		NotBefore:             time.Now().Add(-time.Hour),
+		NotBefore:             time.Now().Add(-72 * time.Hour),
 		NotAfter:              time.Now().Add(time.Hour),
 		IsCA:                  true,
 		BasicConstraintsValid: true,
@@ -66,6 +70,9 @@ func (a *authority) issue(t *testing.T) (cert, key string) {
 		NotAfter:     time.Now().Add(time.Hour),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	if a.past {
+		template.NotBefore, template.NotAfter = time.Now().Add(-48*time.Hour), time.Now().Add(-24*time.Hour)
 	}
 	private := newKey(t)
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, private.Public(), a.key)

@@ -60,7 +60,11 @@ http:
 `, r.root, r.addr)
 	if o.tls != nil {
 		r.scheme = "https"
-		r.client.Transport = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: o.tls.pool}}
+		conf := &tls.Config{RootCAs: o.tls.pool}
+		if o.tls.past {
+			conf.Time = expired
+		}
+		r.client.Transport = &http.Transport{TLSClientConfig: conf}
 		cert, key := o.tls.issue(t)
 		config += fmt.Sprintf("  tls: {certificate: %q, key: %q}\n", cert, key)
 	}

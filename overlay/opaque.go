@@ -83,26 +83,33 @@ func (s *Store) Decided() bool { return s.decided }
 //
 // Root could write to everybody's store. The layers that it adds would be closed
 // to their owner, and in a store of another user namespace have wrong owners.
-func (s *Store) settle(p privilege.Process) error {
-	uid, err := s.owner()
-	if err != nil {
-		return err
-	}
-	if me := os.Geteuid(); uid != me {
-		return fault.WithHint(
-			fault.New(fault.Denied, "it belongs to the user %d, and fastpull runs as %d", uid, me),
-			"run fastpull as the owner, in the user namespace that the store was made in, or name another directory with --store")
-	}
-	s.opaque, err = s.form()
+func (s *Store) settle(p privilege.Process) (err error) {
+	s.opaque, err = s.fits(p)
 	if err == errUndecided {
 		return s.decide(p)
 	}
-	if err == nil && !s.opaque.User && !p.Trusted {
-		return fault.WithHint(
-			fault.New(fault.Denied, "its layers have the attribute %s, which only the machine's root with CAP_SYS_ADMIN may set", s.opaque.OpaqueXattr()),
+	return err
+}
+
+// fits returns the form of the store, if this process may write it; errUndecided
+// if it may choose one.
+func (r *Reader) fits(p privilege.Process) (unpack.Overlay, error) {
+	uid, err := r.owner()
+	if err != nil {
+		return unpack.Overlay{}, err
+	}
+	if me := os.Geteuid(); uid != me {
+		return unpack.Overlay{}, fault.WithHint(
+			fault.New(fault.Denied, "it belongs to the user %d, and fastpull runs as %d", uid, me),
+			"run fastpull as the owner, in the user namespace that the store was made in, or name another directory with --store")
+	}
+	form, err := r.form()
+	if err == nil && !form.User && !p.Trusted {
+		err = fault.WithHint(
+			fault.New(fault.Denied, "its layers have the attribute %s, which only the machine's root with CAP_SYS_ADMIN may set", form.OpaqueXattr()),
 			"name another directory with --store, or pull as the one who made this")
 	}
-	return err
+	return form, err
 }
 
 // decide writes down the form of a new store. Of several processes that meet in

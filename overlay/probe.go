@@ -23,20 +23,47 @@ import (
 // It costs some twenty system calls. Without it a pull would fail after the
 // download, in the first layer that deletes something, or worse: where directory
 // entries have no type, overlayfs shows whiteouts as files.
-func probe(dir string, user bool) (err error) {
+func probe(dir string, user bool) error {
+	needs, err := Probe(dir, user)
+	if err != nil {
+		return err
+	}
+	var lacks []string
+	for _, n := range needs {
+		if n.Lacking {
+			lacks = append(lacks, n.What)
+		}
+	}
+	if len(lacks) > 0 {
+		return fault.WithHint(
+			fault.New(fault.Failed, "its file system lacks what a store needs: %s", strings.Join(lacks, ", ")),
+			"choose a directory with --store that is on ext4, btrfs, or xfs made with ftype=1 (mkfs.xfs -n ftype=1), and not inside another overlay")
+	}
+	return nil
+}
+
+// Need is something that a store needs of its file system.
+type Need struct {
+	What    string
+	Lacking bool
+}
+
+// Probe tries in a new folder in dir, which is gone afterwards, what a store needs
+// of a file system. user is that of [unpack.Overlay]. The error is of something else
+// that kept it from trying.
+func Probe(dir string, user bool) (needs []Need, err error) {
 	at := filepath.Join(dir, "probe")
 	if err := os.Mkdir(at, 0o700); err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, tmpfile.RemoveAll(at)) }()
 	d, err := os.Open(at)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer d.Close()
 	fd, form := int(d.Fd()), unpack.Overlay{User: user}
 
-	var lacks []string
 	for _, need := range []struct {
 		what string
 		try  func() error
@@ -56,20 +83,13 @@ func probe(dir string, user bool) (err error) {
 		{"opaque directories (" + form.OpaqueXattr() + ")", func() error { return form.Opaque(fd, "") }},
 		{"file types in directories (d_type)", func() error { return typed(fd) }},
 	} {
-		switch err := need.try(); {
-		case err == nil:
-		case unsupported(err):
-			lacks = append(lacks, need.what)
-		default:
-			return fmt.Errorf("try %s: %w", need.what, err)
+		err := need.try()
+		if err != nil && !unsupported(err) {
+			return needs, fmt.Errorf("try %s: %w", need.what, err)
 		}
+		needs = append(needs, Need{need.what, err != nil})
 	}
-	if len(lacks) > 0 {
-		return fault.WithHint(
-			fault.New(fault.Failed, "its file system lacks what a store needs: %s", strings.Join(lacks, ", ")),
-			"choose a directory with --store that is on ext4, btrfs, or xfs made with ftype=1 (mkfs.xfs -n ftype=1), and not inside another overlay")
-	}
-	return nil
+	return needs, nil
 }
 
 // unsupported tells what file systems answer to what they do not have.

@@ -45,6 +45,27 @@ func (l *leftOut) warn(p *progress.Display, rights privilege.Process) {
 	}
 }
 
+// LeftOut says what a pull into a store or a directory leaves out of images with
+// these rights, and why: a phrase for each kind of thing, none for root.
+func LeftOut(rights privilege.Process) (list []string) {
+	if rights.Level == privilege.Full {
+		return nil
+	}
+	space := rights.Level == privilege.Namespace
+	if _, missing := rights.Missing(privilege.ForOwners...); missing {
+		list = append(list, "owners, since "+refused(rights, "", privilege.ForOwners...))
+	} else if space {
+		list = append(list, "owners that this user namespace does not have")
+	}
+	if _, missing := rights.Missing(privilege.Mknod); missing || space {
+		list = append(list, "devices, since "+refused(rights, "a user namespace cannot make any", privilege.Mknod))
+	}
+	if !rights.Trusted {
+		list = append(list, "attributes that only the machine's root may set")
+	}
+	return list
+}
+
 // refused says why the kernel refuses what takes the capabilities; namespace is
 // why it does so to root of a user namespace.
 func refused(rights privilege.Process, namespace string, all ...privilege.Capability) string {

@@ -64,10 +64,10 @@ func (f files) Resolve(target authn.Resource) (authn.Authenticator, error) {
 		}
 		found.ServerAddress = "" // is always set
 		if err == nil && found != (types.AuthConfig{}) {
-			return authn.FromConfig(authn.AuthConfig{
+			return kept{authn.FromConfig(authn.AuthConfig{
 				Username: found.Username, Password: found.Password, Auth: found.Auth,
 				IdentityToken: found.IdentityToken, RegistryToken: found.RegistryToken,
-			}), nil
+			}), s.keeper(cf, target)}, nil
 		}
 		failure = cmp.Or(failure, err)
 	}
@@ -75,6 +75,25 @@ func (f files) Resolve(target authn.Resource) (authn.Authenticator, error) {
 		return nil, failure
 	}
 	return authn.Anonymous, nil
+}
+
+// kept is an authenticator that knows where its credentials are kept.
+type kept struct {
+	authn.Authenticator
+	where string
+}
+
+// keeper names who keeps the credentials for a registry: the helper that the file
+// names for it, or the file.
+func (s source) keeper(cf *configfile.ConfigFile, target authn.Resource) string {
+	registry := target.RegistryStr()
+	if registry == name.DefaultRegistry {
+		registry = authn.DefaultAuthKey
+	}
+	if helper := cmp.Or(cf.CredentialHelpers[registry], cf.CredentialsStore); helper != "" {
+		return "docker-credential-" + helper
+	}
+	return s.path
 }
 
 // load reads the file; it returns nil if there is none.

@@ -1,0 +1,87 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fastpull/fastpull/doctor"
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/tmpfile"
+)
+
+func newDoctor(s Streams) *cobra.Command {
+	var store, file string
+	var asJSON bool
+	var connect connectFlags
+	cmd := &cobra.Command{
+		Use:   "doctor [flags] [IMAGE|HOST]",
+		Short: "Find out if this host is able to pull, and what is stuck",
+		Long: `doctor looks for decompressors that hang, tries the ones that Engines would run, and
+looks at the host, its Engines and, if one is named, at a registry. It changes nothing.
+The exit code is 0 only if there is no problem.
+
+A host alone is written with its port, or with a slash at its end.`,
+		Args: args(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			for _, name := range []string{"store", "report"} {
+				if fl := cmd.Flags().Lookup(name); fl.Changed && fl.Value.String() == "" {
+					return fault.New(fault.Usage, "--%s is empty", name)
+				}
+			}
+			o := doctor.Options{Version: versionString(), Image: first(a), Hosts: connect.options(), Store: store}
+			table := doctorTable{w: s.Out, width: widthOf(s.Out)}
+			if !asJSON {
+				o.Found = table.print
+			}
+			report, err := doctor.Run(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			if file != "" {
+				if err := writeReport(file, report); err != nil {
+					return fmt.Errorf("write the report: %w", err)
+				}
+			}
+			if asJSON {
+				err = printJSON(s.Out, report)
+			} else {
+				table.end(report)
+				err = table.err
+			}
+			if n := report.Count(doctor.Problem); n > 0 {
+				err = errors.Join(err, fault.New(fault.Failed, "doctor: problems found: %d", n))
+			}
+			return err
+		},
+	}
+	fl := cmd.Flags()
+	fl.SortFlags = false
+	fl.StringVar(&store, "store", defaultStore(), "look at the store at `DIR`, too")
+	fl.BoolVar(&asJSON, "json", false, "print JSON")
+	fl.StringVar(&file, "report", "", "write what was found to `FILE`, too, as text without secrets")
+	connect.add(fl)
+	return cmd
+}
+
+// writeReport writes the report as text, whole or not at all.
+func writeReport(name string, r *doctor.Report) error {
+	f, err := tmpfile.New(filepath.Dir(name), 0o644)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // without a name it is gone then
+	table := doctorTable{w: f, width: tableWidth}
+	table.printf("fastpull %s on %s, %s\n\n", printable(r.Version), printable(r.Platform), r.Time.UTC().Format(time.RFC3339))
+	for _, x := range r.Findings {
+		table.print(x)
+	}
+	table.end(r)
+	if table.err != nil {
+		return table.err
+	}
+	return f.Publish(name)
+}

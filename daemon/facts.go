@@ -1,0 +1,73 @@
+package daemon
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Facts are what an Engine says of itself.
+type Facts struct {
+	Version     string // such as "20.10.24"
+	API         string // the latest version of the API that it speaks
+	Driver      string // of its storage
+	Backing     string // the file system below, as the driver names it; "" if it does not
+	NoTypes     bool   // that file system's directories have no types (d_type)
+	Root        string // data-root, a path on its own host
+	LiveRestore bool   // containers survive a restart of it
+	Rootless    bool   // it does not run as root
+	Proxied     bool   // it asks registries by a proxy
+	Mirrors     []string
+}
+
+// Facts returns what the Engine said when it was connected to.
+func (e *Engine) Facts() Facts {
+	f := Facts{
+		Version: e.info.ServerVersion, API: e.api, Driver: e.info.Driver, Root: e.info.DockerRootDir,
+		LiveRestore: e.info.LiveRestoreEnabled,
+		Rootless:    slices.Contains(e.info.SecurityOptions, "name=rootless"),
+		Proxied:     e.info.HTTPProxy != "" || e.info.HTTPSProxy != "",
+	}
+	for _, s := range e.info.DriverStatus {
+		switch s[0] {
+		case "Backing Filesystem":
+			f.Backing = s[1]
+		case "Supports d_type":
+			f.NoTypes = s[1] == "false"
+		}
+	}
+	if e.info.RegistryConfig != nil {
+		f.Mirrors = e.info.RegistryConfig.Mirrors
+	}
+	return f
+}
+
+// Major returns the first number of the Engine's version, 0 if it has none.
+func (f Facts) Major() int {
+	first, _, _ := strings.Cut(f.Version, ".")
+	n, _ := strconv.Atoi(first)
+	return n
+}
+
+// Host returns the Engine's address.
+func (e *Engine) Host() string { return e.host }
+
+// Local tells if the Engine is spoken to by a socket of this machine.
+func (e *Engine) Local() bool { return strings.HasPrefix(e.host, "unix://") }
+
+// Insecure tells if the Engine takes any certificate of a registry, and plain HTTP:
+// registries that its configuration names, or one with an address, which is given
+// where it is known, in a network that it names.
+func (e *Engine) Insecure(registry string, addresses []netip.Addr) bool {
+	conf := e.info.RegistryConfig
+	if conf == nil {
+		return false
+	}
+	if index := conf.IndexConfigs[registry]; index != nil {
+		return !index.Secure
+	}
+	return slices.ContainsFunc(addresses, func(a netip.Addr) bool {
+		return slices.ContainsFunc(conf.InsecureRegistryCIDRs, func(p netip.Prefix) bool { return p.Contains(a.Unmap()) })
+	})
+}

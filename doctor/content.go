@@ -1,0 +1,263 @@
+package doctor
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/progress"
+	"github.com/fastpull/fastpull/registry"
+)
+
+// contentTimeout is for the image's manifests.
+const contentTimeout = 10 * time.Second
+
+// image looks at the image that was named: what it is, for which platforms, and how
+// its largest layer comes. It tells if there is one that can be pulled.
+func (v *visit) image(ctx context.Context) bool {
+	m, ok := v.manifest(ctx)
+	if !ok {
+		return false
+	}
+	v.judgeLayers(m.Layers)
+	if len(m.Layers) > 0 {
+		v.transfer(ctx, slices.MaxFunc(m.Layers, func(a, b ocispec.Descriptor) int { return cmp.Compare(a.Size, b.Size) }))
+	}
+	return true
+}
+
+// manifest gets the manifest of the platform that a pull would take.
+func (v *visit) manifest(ctx context.Context) (m *image.Manifest, ok bool) {
+	ctx, cancel := context.WithTimeout(ctx, contentTimeout)
+	defer cancel()
+	got, err := v.client.Manifest(ctx, v.target.ref)
+	if err != nil {
+		f := Finding{Area: Registry, What: "manifest", Level: Problem, Text: plain(err)}
+		if fault.KindOf(err) == fault.Denied {
+			f.Fix = []string{"fastpull login " + v.target.host() + "   # or: docker login " + v.target.host()}
+		}
+		v.found(f)
+		return nil, false
+	}
+	kind := "an image"
+	if m, err = image.ParseManifest(got.MediaType, got.Bytes); err != nil {
+		v.say(Problem, "manifest", "%s", plain(err))
+		return nil, false
+	}
+	if m.IsIndex() {
+		kind = fmt.Sprintf("an index of %d", len(m.Manifests))
+	}
+	v.found(Finding{Area: Registry, What: "manifest", Level: OK,
+		Text: fmt.Sprintf("%s is %s, %s, %s of %s, from %s", v.target.ref, got.Digest, kind, progress.Bytes(int64(len(got.Bytes))), got.MediaType, got.From),
+		Facts: map[string]any{
+			"digest": got.Digest.String(), "mediaType": got.MediaType, "size": len(got.Bytes), "from": got.From,
+		}})
+	if !m.IsIndex() {
+		return m, true
+	}
+	want := image.Host()
+	if engine, err := v.docker(ctx); err == nil {
+		want = engine.Platform()
+	}
+	var list []string
+	for _, d := range m.Manifests {
+		if d.Platform != nil && d.Platform.OS != "unknown" {
+			list = append(list, image.FormatPlatform(*d.Platform))
+		}
+	}
+	chosen, err := m.Select(want)
+	if err != nil {
+		v.say(Problem, "platforms", "there is none for %s: it has %s", image.FormatPlatform(want), some(list, 10))
+		return nil, false
+	}
+	v.found(Finding{Area: Registry, What: "platforms", Level: OK, Facts: map[string]any{"platforms": list},
+		Text: fmt.Sprintf("it has %s; a pull takes %s", some(list, 10), image.FormatPlatform(want))})
+	if got, err = v.client.ManifestOf(ctx, v.target.ref, chosen); err == nil {
+		m, err = image.ParseManifest(got.MediaType, got.Bytes)
+	}
+	if err != nil {
+		v.say(Problem, "manifest", "%s", plain(err))
+		return nil, false
+	}
+	if m.IsIndex() {
+		v.say(Problem, "manifest", "the index has another index for %s", image.FormatPlatform(want))
+		return nil, false
+	}
+	return m, true
+}
+
+// formatOf returns the compression of a layer, as its media type names it.
+func formatOf(mediaType string) string {
+	for _, f := range []struct{ in, is string }{
+		{"gzip", "gzip"}, {"zstd", "zstd"}, {"xz", "xz"}, {"bzip2", "bzip2"},
+	} {
+		if strings.HasSuffix(mediaType, f.in) {
+			return f.is
+		}
+	}
+	return "plain"
+}
+
+func isForeign(mediaType string) bool {
+	return strings.Contains(mediaType, "foreign") || strings.Contains(mediaType, "nondistributable")
+}
+
+// judgeLayers says what the layers are, and what of it docker pull trips over.
+func (v *visit) judgeLayers(layers []ocispec.Descriptor) {
+	var total int64
+	counts := map[string]int{}
+	foreign := 0
+	for _, l := range layers {
+		total += l.Size
+		counts[formatOf(l.MediaType)]++
+		if isForeign(l.MediaType) {
+			foreign++
+		}
+	}
+	var kinds []string
+	for _, format := range []string{"gzip", "zstd", "xz", "bzip2", "plain"} {
+		if n := counts[format]; n > 0 {
+			kinds = append(kinds, fmt.Sprintf("%d %s", n, format))
+		}
+	}
+	f := Finding{Area: Registry, What: "layers", Level: OK, Facts: map[string]any{"layers": len(layers), "bytes": total}}
+	for format, n := range counts {
+		f.Facts[format] = n
+	}
+	f.Text = fmt.Sprintf("%d, %s in all: %s", len(layers), progress.Bytes(total), strings.Join(kinds, ", "))
+	if len(layers) == 0 {
+		f.Text = "none"
+	}
+	if len(layers) > image.MaxLayers {
+		f.Level = Problem
+		f.Text += fmt.Sprintf("; that is more than the %d that Docker and a store can have: --rootfs takes them", image.MaxLayers)
+	}
+	v.found(f)
+	v.layers = v.tripsOver(counts, foreign)
+}
+
+// tripsOver says what docker pull trips over in layers of these formats.
+func (v *visit) tripsOver(counts map[string]int, foreign int) (list []string) {
+	if n := counts["zstd"]; n > 0 {
+		if e := v.engine.engine; e != nil && e.Facts().Major() < 23 {
+			list = append(list, fmt.Sprintf("zstd layers: %d, which Docker reads from 23.0 on, and this is %s", n, e.Facts().Version))
+		}
+	}
+	if foreign > 0 {
+		list = append(list, fmt.Sprintf("foreign layers: %d, which come from another place than the registry, and that has to be reached, too", foreign))
+	}
+	if n := counts["gzip"]; n > 0 {
+		for _, f := range v.report.Findings {
+			if f.Level == Problem && (f.Area == Decompressors || f.Area == Stuck) {
+				list = append(list, fmt.Sprintf("gzip layers: %d, which it hands to a program that does not work here, see %s: %s", n, f.Area, f.What))
+				break
+			}
+		}
+	}
+	return list
+}
+
+// Bounds of what is fetched to see how it comes.
+const (
+	oneBytes    = 4 << 20 // by one connection
+	severalEach = 2 << 20 // by each of several
+	several     = 4
+	tasteTime   = 3 * time.Second
+	fewToTell   = 256 << 10 // fewer bytes tell nothing of a rate
+)
+
+// transfer fetches parts of a layer.
+func (v *visit) transfer(ctx context.Context, d ocispec.Descriptor) {
+	one, err := v.client.Taste(ctx, v.target.ref, d, 0, min(d.Size, oneBytes), tasteTime)
+	if err != nil {
+		v.say(Problem, "layer", "the largest one does not come: %s", plain(err))
+		return
+	}
+	v.found(Finding{Area: Registry, What: "first byte", Level: OK, Facts: map[string]any{"seconds": one.FirstByte.Seconds(), "from": one.From},
+		Text: fmt.Sprintf("it came %s after the largest layer was asked for, from %s", ms(one.FirstByte), one.From)})
+	ranges := v.ranges(ctx, d, one)
+	v.rate(ctx, d, one, ranges)
+}
+
+// ranges asks for a small range of what has come, and compares.
+func (v *visit) ranges(ctx context.Context, d ocispec.Descriptor, whole registry.Taste) (right bool) {
+	have := int64(len(whole.Head))
+	if d.Size < 4 || have < 4 {
+		return false
+	}
+	first := have / 2
+	n := min(have-first-1, 4<<10)
+	got, err := v.client.Taste(ctx, v.target.ref, d, first, n, tasteTime)
+	wrong := got.Wrong
+	switch {
+	case err != nil:
+		wrong = plain(err)
+	case wrong != "":
+		wrong = "the answer was " + wrong
+	case got.Bytes != n:
+		wrong = fmt.Sprintf("%d bytes came", got.Bytes)
+	case string(got.Head) != string(whole.Head[first:first+n]):
+		wrong = "other bytes came than those"
+	}
+	if wrong == "" {
+		v.say(OK, "ranges", "bytes %d to %d of a layer came when they were asked for: transfers can be resumed, and several connections share in one", first, first+n-1)
+		return true
+	}
+	v.say(Warning, "ranges", "the registry gets ranges wrong: asked for bytes %d to %d of %d, %s; a layer comes by one connection, and after an interruption from its beginning", first, first+n-1, d.Size, wrong)
+	return false
+}
+
+// rate says how fast one connection is, and several.
+func (v *visit) rate(ctx context.Context, d ocispec.Descriptor, one registry.Taste, ranges bool) {
+	if one.Bytes < fewToTell {
+		v.say(OK, "rate", "not measured: the largest layer has %s, and %s came in %v", progress.Bytes(d.Size), progress.Bytes(one.Bytes), tasteTime)
+		return
+	}
+	perSecond := func(n int64, took time.Duration) float64 { return float64(n) / max(took.Seconds(), 1e-6) }
+	f := Finding{Area: Registry, What: "rate", Level: OK, Facts: map[string]any{"one": perSecond(one.Bytes, one.Took)}}
+	f.Text = "one connection brings " + progress.Rate(one.Bytes, max(one.Took, time.Microsecond))
+	if each := min(severalEach, d.Size/several-1); ranges && each >= fewToTell {
+		if n, took, err := v.together(ctx, d, each); err == nil {
+			f.Facts["several"] = perSecond(n, took)
+			f.Text += fmt.Sprintf(", %d together %s", several, progress.Rate(n, max(took, time.Microsecond)))
+		} else {
+			f.Level = Warning
+			f.Text += fmt.Sprintf("; %d at a time fail: %s", several, plain(err))
+		}
+	}
+	if perSecond(one.Bytes, one.Took) < 100<<10 {
+		f.Level = Warning
+		f.Text += "; that is slow"
+	}
+	v.found(f)
+}
+
+// together fetches by several connections at a time.
+func (v *visit) together(ctx context.Context, d ocispec.Descriptor, each int64) (n int64, took time.Duration, err error) {
+	type part struct {
+		registry.Taste
+		err error
+	}
+	parts := make(chan part, several)
+	begun := time.Now()
+	for i := range int64(several) {
+		go func() {
+			t, err := v.client.Taste(ctx, v.target.ref, d, 1+i*(d.Size/several), each, tasteTime)
+			parts <- part{t, err}
+		}()
+	}
+	for range several {
+		p := <-parts
+		if n += p.Bytes; p.err != nil {
+			err = p.err
+		}
+	}
+	return n, time.Since(begun), err
+}

@@ -1,0 +1,215 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/privilege"
+	"github.com/fastpull/fastpull/overlay"
+	"github.com/fastpull/fastpull/progress"
+)
+
+// diskTimeout is for one file system. They answer in milliseconds, or never.
+const diskTimeout = 15 * time.Second
+
+// defaultRoot is where Docker keeps images if it is not told.
+const defaultRoot = "/var/lib/docker"
+
+// disk is a file system that images would go to.
+type disk struct {
+	what  string // whose it is
+	dir   string // a folder there
+	spare bool   // images go elsewhere if nobody says so
+}
+
+// disks looks at the file systems of the Engine's data-root and of the store.
+func disks(ctx context.Context, e *exam, rights privilege.Process) {
+	var list []disk
+	if engine, err := e.docker(ctx); err == nil && engine.Local() {
+		list = append(list, disk{what: "data-root " + engine.Root(), dir: engine.Root()})
+	} else if _, serr := os.Stat(defaultRoot); serr == nil && err != nil {
+		list = append(list, disk{what: "data-root " + defaultRoot, dir: defaultRoot, spare: true})
+	}
+	if e.Store != "" {
+		if store, err := filepath.Abs(e.Store); err == nil {
+			list = append(list, disk{"store " + store, nearest(store), e.engine.engine != nil})
+		}
+	}
+	for i, d := range list {
+		findings, err := within(ctx, diskTimeout, func() ([]Finding, error) { return d.look(rights, list[:i]) })
+		switch {
+		case errors.Is(err, errHangs):
+			findings = []Finding{{Area: Host, What: d.what, Level: Problem, Text: fmt.Sprintf("its file system %v", err)}}
+		case err != nil:
+			findings = []Finding{{Area: Host, What: d.what, Level: Unknown, Text: err.Error()}}
+		}
+		for _, f := range findings {
+			if f.Level == Problem && d.spare {
+				f.Level = Warning
+			}
+			e.found(f)
+		}
+	}
+}
+
+// look makes the findings about one of them; others are those that came before.
+func (d *disk) look(rights privilege.Process, others []disk) (found []Finding, err error) {
+	dev := deviceOf(d.dir)
+	for _, o := range others {
+		if dev != 0 && deviceOf(o.dir) == dev {
+			return []Finding{{Area: Host, What: d.what, Level: OK, Text: "the same file system as that of the " + o.what}}, nil
+		}
+	}
+	space, err := d.space()
+	if err != nil {
+		return nil, err
+	}
+	return append([]Finding{space}, d.tries(rights)...), nil
+}
+
+// tries tries what layers need, and a mount as containers have it.
+func (d *disk) tries(rights privilege.Process) (found []Finding) {
+	files := Finding{Area: Host, What: "file system of " + d.what, Level: OK}
+	mount := Finding{Area: Host, What: "overlay at " + d.what, Level: OK, Text: "mounted for a test: layers over layers, whiteouts and opaque directories hold"}
+	err := inScratch(d.dir, func(dir string) error {
+		needs, err := overlay.Probe(dir, !rights.Trusted)
+		if err != nil {
+			return err
+		}
+		files.judge(needs, fileSystem(d.dir))
+		switch why := unmountable(rights); {
+		case why != "":
+			mount.Level, mount.Text = Unknown, "not tried, since "+why
+		default:
+			if err := overlay.TryMount(dir); err != nil {
+				mount.Level, mount.Text = Problem, fmt.Sprintf("it cannot be mounted as containers have it: %v", err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return []Finding{{Area: Host, What: "file system of " + d.what, Level: Unknown, Text: "not tried: " + plain(err)}}
+	}
+	return []Finding{files, mount}
+}
+
+// judge says what a file system lacks.
+func (f *Finding) judge(needs []overlay.Need, kind string) {
+	var has, lacks []string
+	f.Facts = map[string]any{"type": kind}
+	for _, n := range needs {
+		f.Facts[n.What] = !n.Lacking
+		if n.Lacking {
+			lacks = append(lacks, n.What)
+		} else {
+			has = append(has, n.What)
+		}
+	}
+	f.Text = kind + ", tried: " + strings.Join(has, ", ")
+	if len(lacks) > 0 {
+		f.Level = Problem
+		f.Text = fmt.Sprintf("%s, which lacks what layers need: %s; use ext4, btrfs, or xfs with ftype=1, and no overlay", kind, strings.Join(lacks, ", "))
+	}
+}
+
+// unmountable says why no overlay is mounted here, "" if there is no reason.
+func unmountable(rights privilege.Process) string {
+	if !rights.Has(privilege.SysAdmin) || rights.Level == privilege.User {
+		return "that takes root, with CAP_SYS_ADMIN"
+	}
+	if rights.Level == privilege.Namespace {
+		return "this is a user namespace, whose mounts are not those of an Engine"
+	}
+	list, err := os.ReadFile("/proc/filesystems")
+	if err == nil && !strings.Contains(string(list), "\toverlay\n") {
+		return "the kernel has not loaded overlay, and to mount one would load it (modprobe overlay)"
+	}
+	return ""
+}
+
+// When a disk is told to be nearly full: too little for a large image, or for any.
+const (
+	fewBytes, noBytes   = 5 << 30, 200 << 20
+	fewInodes, noInodes = 100_000, 2_000
+)
+
+// space says how much is free.
+func (d *disk) space() (Finding, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(d.dir, &st); err != nil {
+		return Finding{}, fmt.Errorf("free space of %s: %w", d.dir, err)
+	}
+	unit := int64(st.Frsize) //nolint:unconvert // types differ between platforms
+	if unit == 0 {
+		unit = int64(st.Bsize) //nolint:unconvert // see above
+	}
+	return spaceOf(d.what, int64(st.Bavail)*unit, int64(st.Blocks)*unit, st.Ffree, st.Files), nil
+}
+
+func spaceOf(what string, free, total int64, inodes, ofInodes uint64) Finding {
+	f := Finding{Area: Host, What: "space of " + what, Level: OK, Facts: map[string]any{
+		"free": free, "total": total, "inodesFree": inodes, "inodes": ofInodes,
+	}}
+	f.Text = fmt.Sprintf("%s of %s free", progress.Bytes(free), progress.Bytes(total))
+	if total == 0 {
+		f.Text = "its file system has no size of its own"
+	}
+	if ofInodes > 0 {
+		f.Text += fmt.Sprintf(", %d of %d inodes", inodes, ofInodes)
+	}
+	limited := ofInodes > 0 // else it makes inodes as it needs them
+	switch {
+	case total > 0 && free < noBytes || limited && inodes < noInodes:
+		f.Level = Problem
+		f.Text += ": too little for an image"
+	case total > 0 && free < fewBytes || limited && inodes < fewInodes:
+		f.Level = Warning
+		f.Text += ": a large image may not fit"
+	}
+	return f
+}
+
+// deviceOf returns the number of dir's file system, 0 if that is not known.
+func deviceOf(dir string) uint64 {
+	var st unix.Stat_t
+	if unix.Stat(dir, &st) != nil {
+		return 0
+	}
+	return uint64(st.Dev) //nolint:unconvert // 32 bit on some platforms
+}
+
+// fileSystem returns the type of dir's file system as mount(8) names it.
+func fileSystem(dir string) string {
+	dev := deviceOf(dir)
+	text, _ := os.ReadFile("/proc/self/mountinfo")
+	want := fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))
+	for line := range strings.Lines(string(text)) {
+		head, tail, ok := strings.Cut(line, " - ")
+		fields, kind := strings.Fields(head), strings.Fields(tail)
+		if ok && len(fields) > 2 && len(kind) > 0 && fields[2] == want {
+			return kind[0]
+		}
+	}
+	return "a file system"
+}
+
+// plain says an error in words for a table: with its hint, and of a missing right
+// that it is one.
+func plain(err error) string {
+	text := err.Error()
+	if hint := fault.HintOf(fault.Disk(err)); hint != "" {
+		text += "; " + hint
+	} else if errors.Is(err, fs.ErrPermission) {
+		text += "; run it as root"
+	}
+	return text
+}

@@ -1,0 +1,68 @@
+package doctor
+
+import (
+	"cmp"
+	"context"
+	"runtime"
+	"time"
+
+	"github.com/fastpull/fastpull/registry"
+)
+
+// Options say what to look at.
+type Options struct {
+	// Version is fastpull's, for the report.
+	Version string
+	// Image is what to ask a registry for: an image, or a host alone, which has a
+	// dot, a port or a slash at its end. "" asks none.
+	Image string
+	// Hosts say how registries are reached.
+	Hosts registry.Options
+	// Store is the store that a pull would go to, if no Engine answers. "" is none.
+	Store string
+	// Found is told of each finding as it is made, one at a time. Nil is fine.
+	Found func(Finding)
+
+	proc string // where the processes are; "" is /proc
+}
+
+// exam is an examination under way.
+type exam struct {
+	Options
+	report *Report
+	target target
+	engine engineLook
+}
+
+// found notes a finding.
+func (e *exam) found(f Finding) {
+	f = f.withoutSecrets()
+	e.report.Findings = append(e.report.Findings, f)
+	if e.Found != nil {
+		e.Found(f)
+	}
+}
+
+// Run looks at everything. The error is that of a context that ended, and the report
+// has what was found until then, or of kind fault.Usage for an image's name that is
+// none.
+func Run(ctx context.Context, o Options) (*Report, error) {
+	o.proc = cmp.Or(o.proc, "/proc")
+	e := &exam{Options: o, report: &Report{
+		Version: o.Version, Platform: runtime.GOOS + "/" + runtime.GOARCH, Time: time.Now(), Findings: []Finding{},
+	}}
+	var err error
+	if e.target, err = parseTarget(o.Image); err != nil {
+		return e.report, err
+	}
+	defer e.engine.close()
+	for _, look := range []func(context.Context, *exam){
+		stuck, decompressors, host, engines, places, registries,
+	} {
+		if ctx.Err() != nil {
+			return e.report, context.Cause(ctx)
+		}
+		look(ctx, e)
+	}
+	return e.report, context.Cause(ctx)
+}

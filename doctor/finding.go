@@ -1,0 +1,84 @@
+package doctor
+
+import (
+	"slices"
+	"time"
+)
+
+// Level says how a finding is meant.
+type Level string
+
+// The levels of findings.
+const (
+	OK      Level = "ok"
+	Warning Level = "warning" // it works, but is worth knowing
+	Problem Level = "problem" // a pull fails or hangs by it
+	Unknown Level = "unknown" // it could not be looked at
+)
+
+// Area is what findings are sorted by.
+type Area string
+
+// The areas, in the order in which they are looked at.
+const (
+	Stuck         Area = "stuck now"
+	Decompressors Area = "decompressors"
+	Host          Area = "host"
+	Engines       Area = "engines"
+	Places        Area = "destinations"
+	Registry      Area = "registry"
+)
+
+// Finding is one thing that was looked at, and what of it.
+type Finding struct {
+	Area  Area   `json:"area"`
+	What  string `json:"what"` // the thing, in a few words
+	Level Level  `json:"level"`
+	Text  string `json:"text"` // a sentence about it
+	// Fix is the way out, if there is one: lines to be pasted into a shell, with
+	// comments where they need some.
+	Fix []string `json:"fix,omitempty"`
+	// Facts are figures and names behind the sentence, for programs.
+	Facts map[string]any `json:"facts,omitempty"`
+}
+
+// Report is all that was found.
+type Report struct {
+	Version  string    `json:"version"` // of fastpull
+	Platform string    `json:"platform"`
+	Time     time.Time `json:"time"` // when it was begun
+	Findings []Finding `json:"findings"`
+}
+
+// Count returns how many findings have the level.
+func (r *Report) Count(l Level) (n int) {
+	for _, f := range r.Findings {
+		if f.Level == l {
+			n++
+		}
+	}
+	return n
+}
+
+// Fix is a way out, and what for.
+type Fix struct {
+	For   []string // the findings, by area and thing
+	Lines []string
+}
+
+// Fixes returns the ways out of all findings, each once, in the order of the findings.
+func (r *Report) Fixes() (fixes []Fix) {
+	for _, f := range r.Findings {
+		if len(f.Fix) == 0 {
+			continue
+		}
+		name := string(f.Area) + ", " + f.What
+		i := slices.IndexFunc(fixes, func(x Fix) bool { return slices.Equal(x.Lines, f.Fix) })
+		if i < 0 {
+			fixes = append(fixes, Fix{[]string{name}, f.Fix})
+		} else if !slices.Contains(fixes[i].For, name) {
+			fixes[i].For = append(fixes[i].For, name)
+		}
+	}
+	return fixes
+}

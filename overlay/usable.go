@@ -1,0 +1,47 @@
+package overlay
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/privilege"
+)
+
+// Usable tells, by looking only, if [Open] would take what is at dir: nil if there
+// is nothing, or a directory that may become a store or is one. If its file system
+// can hold a store is not part of it, see [Probe].
+func Usable(dir string) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	err = unix.Stat(dir, &st)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR:
+		err = fault.New(fault.Usage, "%s is not a directory", dir)
+	}
+	if err == nil {
+		err = unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS)
+	}
+	if err == nil {
+		err = refuse(dir)
+	}
+	if err == nil {
+		_, err = (&Reader{dir: dir}).fits(privilege.Current())
+		if errors.Is(err, fs.ErrNotExist) || err == errUndecided { // not a store yet
+			err = nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("the store %s: %w", dir, denied(err))
+	}
+	return nil
+}
