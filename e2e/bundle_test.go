@@ -253,14 +253,10 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// TestServe has clients pull from a bundle that is served: docker pull on a host
-// whose unpigz hangs, since plain layers are served plain, crane, skopeo, and
-// fastpull.
-func TestServe(t *testing.T) {
-	s := newShipment(t)
-	file := s.bundle(t, "--split", "4MiB")
-	addr := freePort(t)
-	r := newUser(t).start(t, "serve", "--listen", addr, file)
+// serveAt runs fastpull serve, and waits until it answers.
+func serveAt(t *testing.T, addr string, args ...string) *running {
+	t.Helper()
+	r := newUser(t).start(t, append([]string{"serve", "--listen", addr}, args...)...)
 	if !eventually(20*time.Second, func() bool {
 		resp, err := http.Get("http://" + addr + "/v2/")
 		if err == nil {
@@ -270,6 +266,17 @@ func TestServe(t *testing.T) {
 	}) {
 		t.Fatal("it does not answer")
 	}
+	return r
+}
+
+// TestServe has clients pull from a bundle that is served: docker pull on a host
+// whose unpigz hangs, since plain layers are served plain, crane, skopeo, and
+// fastpull.
+func TestServe(t *testing.T) {
+	s := newShipment(t)
+	file := s.bundle(t, "--split", "4MiB")
+	addr := freePort(t)
+	r := serveAt(t, addr, file)
 	broken := plantUnpigz(t, "unpigz", "pigz")
 	d := startDockerd(t, dockerdOptions{pathFirst: broken.dir})
 	store := filepath.Join(t.TempDir(), "store")
