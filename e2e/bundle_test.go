@@ -103,7 +103,11 @@ func run(t *testing.T, name string, args ...string) string {
 
 // containerd imports into the one that a dockerd brings along.
 func (s *shipment) containerd(t *testing.T, file, form string) {
-	d := startDockerd(t, dockerdOptions{})
+	s.imported(t, startDockerd(t, dockerdOptions{}), file, form)
+}
+
+func (s *shipment) imported(t *testing.T, d *dockerd, file, form string) {
+	t.Helper()
 	sock := filepath.Join(filepath.Dir(d.sock), "exec/containerd/containerd.sock")
 	ctr := func(args ...string) string {
 		return run(t, "ctr", append([]string{"-a", sock, "-n", "test"}, args...)...)
