@@ -273,7 +273,7 @@ func serveAt(t *testing.T, addr string, args ...string) *running {
 	return r
 }
 
-// TestServe has clients pull from a bundle that is served: docker pull on a host
+// TestServe has clients pull from a bundle that is served, and from a store: docker pull on a host
 // whose unpigz hangs, since plain layers are served plain, crane, skopeo, and
 // fastpull.
 func TestServe(t *testing.T) {
@@ -284,6 +284,25 @@ func TestServe(t *testing.T) {
 	broken := plantUnpigz(t, "unpigz", "pigz")
 	d := startDockerd(t, dockerdOptions{pathFirst: broken.dir})
 	store := filepath.Join(t.TempDir(), "store")
+	s.pulledFrom(t, d, addr, store)
+	r.signal(t, syscall.SIGINT)
+	r.wait(t).expect(t, 0, "docker pull "+addr+"/one:1")
+
+	// The same from the store that fastpull has put them into.
+	again := freePort(t)
+	r = serveAt(t, again, "--store", store)
+	s.pulledFrom(t, d, again, filepath.Join(t.TempDir(), "store"))
+	if pids := broken.starts(t); len(pids) > 0 {
+		t.Errorf("the Engine has started unpigz: %v", pids)
+	}
+	r.signal(t, syscall.SIGINT)
+	r.wait(t).expect(t, 0, "docker pull "+again+"/one:1")
+}
+
+// pulledFrom has everybody pull the images from a registry at addr, an Engine and a
+// new store at last, and takes them away from the Engine.
+func (s *shipment) pulledFrom(t *testing.T, d *dockerd, addr, store string) {
+	t.Helper()
 	for i, ref := range s.refs {
 		here := addr + strings.TrimPrefix(ref, s.reg.addr)
 		d.must(t, "pull", here)
@@ -306,11 +325,9 @@ func TestServe(t *testing.T) {
 			t.Errorf("%+v", sum)
 		}
 	}
-	if pids := broken.starts(t); len(pids) > 0 {
-		t.Errorf("the Engine has started unpigz: %v", pids)
+	for _, ref := range s.refs {
+		d.must(t, "rmi", "-f", addr+strings.TrimPrefix(ref, s.reg.addr))
 	}
-	r.signal(t, syscall.SIGINT)
-	r.wait(t).expect(t, 0, "docker pull "+addr+"/one:1")
 }
 
 // TestSince loads a bundle that builds on another, by fastpull and by docker load. A

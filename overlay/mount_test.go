@@ -230,6 +230,12 @@ func TestTar(t *testing.T) {
 		t.Errorf("committed: %d bytes of %d, %v", len(got), len(plain), err)
 	}
 
+	for _, off := range []int{1, 511, 512, 513, 5000, len(plain) - 7*512 - 1, len(plain) - 1, len(plain), len(plain) + 9} {
+		if got, err := again(s.TarFrom(l, int64(off))); err != nil || !bytes.Equal(got, plain[min(off, len(plain)):]) {
+			t.Errorf("from byte %d: %d bytes, %v", off, len(got), err)
+		}
+	}
+
 	// Who closes it early has ended it.
 	r, err := s.Tar(l)
 	if err != nil {

@@ -1,28 +1,37 @@
 package overlay
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"sync"
 
 	"github.com/klauspost/compress/gzip"
-	"github.com/vbatts/tar-split/tar/asm"
 	"github.com/vbatts/tar-split/tar/storage"
 
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/crc64iso"
 	"github.com/fastpull/fastpull/unpack"
 )
 
 // Tar makes the very tar of a layer again, from its files and what tar-split
 // kept of the rest. Content that has changed since is an error. The caller must
 // close it.
-func (r *Reader) Tar(l Layer) (io.ReadCloser, error) {
-	return openTar(r.path("image/overlay2/layerdb", l.ChainID.Algorithm().String(), l.ChainID.Encoded(), "tar-split.json.gz"), r.diffDir(l))
+func (r *Reader) Tar(l Layer) (io.ReadCloser, error) { return r.TarFrom(l, 0) }
+
+// TarFrom is Tar from a byte of it on. What is before that is not read: tar-split
+// says how long each file is, and of the file that it is in the rest is read. What
+// is not read from its beginning is not compared with its checksum.
+func (r *Reader) TarFrom(l Layer, off int64) (io.ReadCloser, error) {
+	return openTar(r.path("image/overlay2/layerdb", l.ChainID.Algorithm().String(), l.ChainID.Encoded(), "tar-split.json.gz"), r.diffDir(l), off)
 }
 
 // openTar puts a tar together from a tar-split file and the directory of the
-// layer's files.
-func openTar(split, dir string) (io.ReadCloser, error) {
+// layer's files, from byte off on.
+func openTar(split, dir string, off int64) (io.ReadCloser, error) {
 	f, err := os.Open(split)
 	if err != nil {
 		return nil, err
@@ -35,27 +44,121 @@ func openTar(split, dir string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	pr, pw := io.Pipe()
-	t := &tarReader{PipeReader: pr, ended: make(chan struct{})}
-	go func() {
-		defer close(t.ended)
-		err := asm.WriteOutputTarStream(files, storage.NewJSONUnpacker(z), pw)
-		files.Close()
-		f.Close()
-		pw.CloseWithError(err)
-	}()
-	return t, nil
+	return &tarReader{split: f, entries: storage.NewJSONUnpacker(z), files: files, skip: off}, nil
 }
 
-// tarReader is a tar that is being put together.
+// tarReader is a tar that is being put together, as tar-split's
+// asm.WriteOutputTarStream does it, but as it is read.
 type tarReader struct {
-	*io.PipeReader
-	ended chan struct{}
+	split   *os.File
+	entries storage.Unpacker
+	files   *unpack.Files
+
+	mu   sync.Mutex // Close may come at any time
+	err  error
+	skip int64 // bytes that are left before the first
+	part []byte
+	file *tarFile
 }
 
-// Close ends the work and waits for that.
+// tarFile is the file that is being read.
+type tarFile struct {
+	io.ReadCloser
+	name  string
+	left  int64
+	whole bool // it is read from its beginning
+	crc   uint64
+	want  []byte
+}
+
+// Read implements [io.Reader].
+func (t *tarReader) Read(p []byte) (n int, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for t.err == nil && n == 0 && len(p) > 0 {
+		switch {
+		case len(t.part) > 0:
+			n = copy(p, t.part)
+			t.part = t.part[n:]
+		case t.file != nil:
+			n, t.err = t.readFile(p)
+		default:
+			t.err = t.next()
+		}
+	}
+	if n > 0 {
+		return n, nil // an error comes next
+	}
+	return 0, t.err
+}
+
+// next goes to the next part that has bytes which are wanted.
+func (t *tarReader) next() error {
+	e, err := t.entries.Next()
+	if err != nil {
+		return err
+	}
+	switch e.Type {
+	case storage.SegmentType:
+		n := min(t.skip, int64(len(e.Payload)))
+		t.part, t.skip = e.Payload[n:], t.skip-n
+	case storage.FileType:
+		if e.Size <= t.skip { // 0, too, as that of a hard link
+			t.skip -= max(e.Size, 0)
+			return nil
+		}
+		f, err := t.files.Get(e.GetName())
+		if err != nil {
+			return err
+		}
+		t.file = &tarFile{f, e.GetName(), e.Size - t.skip, t.skip == 0, 0, e.Payload}
+		if t.skip > 0 {
+			s, ok := f.(io.Seeker)
+			if !ok {
+				return fmt.Errorf("%s: it cannot be read from its middle", e.GetName())
+			}
+			if _, err := s.Seek(t.skip, io.SeekStart); err != nil {
+				return err
+			}
+			t.skip = 0
+		}
+	}
+	return nil
+}
+
+// readFile reads of the file, and at its end compares it with its checksum.
+func (t *tarReader) readFile(p []byte) (int, error) {
+	f := t.file
+	n, err := f.Read(p[:min(int64(len(p)), f.left)])
+	f.left -= int64(n)
+	if f.whole {
+		f.crc = crc64iso.Update(f.crc, p[:n])
+	}
+	switch {
+	case f.left == 0:
+		sum := binary.BigEndian.AppendUint64(nil, f.crc)
+		if more, _ := f.Read(make([]byte, 1)); more > 0 || f.whole && !bytes.Equal(sum, f.want) {
+			return n, fault.New(fault.Corrupt, "%s has changed: it is not what it was in its layer", f.name)
+		}
+		t.file = nil
+		return n, f.Close()
+	case err == io.EOF:
+		return n, fault.New(fault.Corrupt, "%s has changed: it lacks its last %d bytes", f.name, f.left)
+	}
+	return n, err
+}
+
+// Close ends it.
 func (t *tarReader) Close() error {
-	err := t.PipeReader.Close()
-	<-t.ended
-	return err
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if errors.Is(t.err, io.ErrClosedPipe) {
+		return nil
+	}
+	t.err, t.part = io.ErrClosedPipe, nil
+	if t.file != nil {
+		t.file.Close()
+	}
+	t.files.Close()
+	return t.split.Close()
 }

@@ -6,7 +6,10 @@
 // Blobs that are in the repository are not sent, and what this run has sent to
 // another repository of the registry is mounted from there. An image's tag is set
 // when everything that it needs is there, and images are pushed one after the other,
-// so that a run that fails leaves whole images only.
+// so that a run that fails leaves whole images only. What refers to an image follows it.
+//
+// An index of which manifests are neither in the bundle nor in the registry cannot be
+// pushed. What there is of it is, and the caller's display warns.
 //
 // # How it works
 //

@@ -1,10 +1,11 @@
-// Package serve is a registry to read from, whose images are those of a bundle: one
-// host of a place without a network feeds the others by plain docker pull.
+// Package serve is a registry to read from, whose images are those of a bundle or a
+// store: one host of a place without a network feeds the others by plain docker pull.
 //
 // # Promises
 //
 // It answers as the OCI distribution specification 1.1 says for the category Pull:
-// manifests by tag and by digest, blobs with ranges, lists of tags and repositories.
+// manifests by tag and by digest, blobs with ranges, lists of tags, repositories and
+// referrers.
 // Nothing can be written. What is served was verified before the first request.
 //
 // A client that takes nothing for a minute is dropped, and so is one that says
@@ -13,7 +14,11 @@
 //
 // # How it works
 //
-// An image that is called host:5000/team/img:1.2 in the bundle is 1.2 of the
-// repository team/img here. Blobs come straight from the bundle's file. Plain layers
+// An image that is called host:5000/team/img:1.2 there is 1.2 of the
+// repository team/img here. Blobs of a bundle come straight from the bundle's file. Plain layers
 // are served as plain layers, so that a docker pull from here runs no unpigz.
+//
+// Layers of a store (store.go) are plain tars that package overlay makes again from
+// their files. One pass at the start finds out how long they are and that they are what
+// their diffIDs say. A range is made from its place on: tar-split tells what is before it.
 package serve
