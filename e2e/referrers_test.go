@@ -124,7 +124,7 @@ func TestReferrers(t *testing.T) {
 
 	to := startRegistry(t, registryOptions{})
 	for range 2 {
-		fastpull(t, "push", "--to", to.addr+"/afar", file).expect(t, 0)
+		fastpull(t, "push", "--to", to.addr+"/afar", file).expect(t, 0, "with 3 that refer to it")
 		fastpull(t, "push", "--to", to.addr+"/afar", more).expect(t, 0)
 	}
 	expectSigned(t, to.addr+"/afar/two/deep", one.Digest, signed)

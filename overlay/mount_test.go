@@ -236,6 +236,23 @@ func TestTar(t *testing.T) {
 		}
 	}
 
+	// Skipping from place to place, within and across parts.
+	for _, step := range []int{1, 100, 600, 4096, 100_000} {
+		r, err := s.TarFrom(l, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at, part := 0, make([]byte, 10); at+10 <= len(plain); at += 10 + step {
+			if _, err := io.ReadFull(r, part); err != nil || !bytes.Equal(part, plain[at:at+10]) {
+				t.Fatalf("steps of %d, at %d: %q, %v", step, at, part, err)
+			}
+			if err := r.Skip(int64(step)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.Close()
+	}
+
 	// Who closes it early has ended it.
 	r, err := s.Tar(l)
 	if err != nil {

@@ -20,18 +20,24 @@ import (
 // Tar makes the very tar of a layer again, from its files and what tar-split
 // kept of the rest. Content that has changed since is an error. The caller must
 // close it.
-func (r *Reader) Tar(l Layer) (io.ReadCloser, error) { return r.TarFrom(l, 0) }
+func (r *Reader) Tar(l Layer) (io.ReadCloser, error) {
+	t, err := r.TarFrom(l, 0)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
 
 // TarFrom is Tar from a byte of it on. What is before that is not read: tar-split
 // says how long each file is, and of the file that it is in the rest is read. What
 // is not read from its beginning is not compared with its checksum.
-func (r *Reader) TarFrom(l Layer, off int64) (io.ReadCloser, error) {
+func (r *Reader) TarFrom(l Layer, off int64) (*TarReader, error) {
 	return openTar(r.path("image/overlay2/layerdb", l.ChainID.Algorithm().String(), l.ChainID.Encoded(), "tar-split.json.gz"), r.diffDir(l), off)
 }
 
 // openTar puts a tar together from a tar-split file and the directory of the
 // layer's files, from byte off on.
-func openTar(split, dir string, off int64) (io.ReadCloser, error) {
+func openTar(split, dir string, off int64) (*TarReader, error) {
 	f, err := os.Open(split)
 	if err != nil {
 		return nil, err
@@ -44,17 +50,18 @@ func openTar(split, dir string, off int64) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &tarReader{split: f, entries: storage.NewJSONUnpacker(z), files: files, skip: off}, nil
+	return &TarReader{split: f, entries: storage.NewJSONUnpacker(z), files: files, skip: off}, nil
 }
 
-// tarReader is a tar that is being put together, as tar-split's
-// asm.WriteOutputTarStream does it, but as it is read.
-type tarReader struct {
+// TarReader is a tar that is being put together, as tar-split's
+// asm.WriteOutputTarStream does it, but as it is read. The caller must close it. It is
+// for one goroutine, but Close may be called at any time.
+type TarReader struct {
 	split   *os.File
 	entries storage.Unpacker
 	files   *unpack.Files
 
-	mu   sync.Mutex // Close may come at any time
+	mu   sync.Mutex
 	err  error
 	skip int64 // bytes that are left before the first
 	part []byte
@@ -72,7 +79,7 @@ type tarFile struct {
 }
 
 // Read implements [io.Reader].
-func (t *tarReader) Read(p []byte) (n int, err error) {
+func (t *TarReader) Read(p []byte) (n int, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for t.err == nil && n == 0 && len(p) > 0 {
@@ -92,8 +99,41 @@ func (t *tarReader) Read(p []byte) (n int, err error) {
 	return 0, t.err
 }
 
+// Skip passes over the next n bytes without reading them, as [Reader.TarFrom] does.
+func (t *TarReader) Skip(n int64) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	of := min(n, int64(len(t.part)))
+	t.part, n = t.part[of:], n-of
+	if f := t.file; f != nil && n >= f.left {
+		n -= f.left
+		t.file = nil
+		if err := f.Close(); err != nil {
+			return err
+		}
+	} else if f != nil && n > 0 {
+		if err := f.pass(n, io.SeekCurrent); err != nil {
+			return err
+		}
+		n = 0
+	}
+	t.skip += n
+	return nil
+}
+
+// pass goes on after n bytes.
+func (f *tarFile) pass(n int64, whence int) error {
+	s, ok := f.ReadCloser.(io.Seeker)
+	if !ok {
+		return fmt.Errorf("%s: it cannot be read from its middle", f.name)
+	}
+	f.left, f.whole = f.left-n, false
+	_, err := s.Seek(n, whence)
+	return err
+}
+
 // next goes to the next part that has bytes which are wanted.
-func (t *tarReader) next() error {
+func (t *TarReader) next() error {
 	e, err := t.entries.Next()
 	if err != nil {
 		return err
@@ -111,23 +151,18 @@ func (t *tarReader) next() error {
 		if err != nil {
 			return err
 		}
-		t.file = &tarFile{f, e.GetName(), e.Size - t.skip, t.skip == 0, 0, e.Payload}
+		t.file = &tarFile{f, e.GetName(), e.Size, true, 0, e.Payload}
 		if t.skip > 0 {
-			s, ok := f.(io.Seeker)
-			if !ok {
-				return fmt.Errorf("%s: it cannot be read from its middle", e.GetName())
-			}
-			if _, err := s.Seek(t.skip, io.SeekStart); err != nil {
-				return err
-			}
+			err = t.file.pass(t.skip, io.SeekStart)
 			t.skip = 0
+			return err
 		}
 	}
 	return nil
 }
 
 // readFile reads of the file, and at its end compares it with its checksum.
-func (t *tarReader) readFile(p []byte) (int, error) {
+func (t *TarReader) readFile(p []byte) (int, error) {
 	f := t.file
 	n, err := f.Read(p[:min(int64(len(p)), f.left)])
 	f.left -= int64(n)
@@ -149,7 +184,7 @@ func (t *tarReader) readFile(p []byte) (int, error) {
 }
 
 // Close ends it.
-func (t *tarReader) Close() error {
+func (t *TarReader) Close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if errors.Is(t.err, io.ErrClosedPipe) {

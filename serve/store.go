@@ -29,6 +29,7 @@ type stored struct {
 	manifests map[digest.Digest][]byte
 	configs   map[digest.Digest][]byte
 	layers    map[digest.Digest]*storedLayer // by diffID, which is their digest
+	idle      idle
 }
 
 type storedLayer struct {
@@ -45,7 +46,9 @@ type storedLayer struct {
 // image is left, or [fault.Corrupt] if that is because they are damaged. What is removed
 // from the store later can no longer be served.
 func NewStore(ctx context.Context, r *overlay.Reader, display *progress.Display) (h *Handler, left []error, err error) {
-	s := &stored{r, make(map[digest.Digest][]byte), make(map[digest.Digest][]byte), make(map[digest.Digest]*storedLayer)}
+	s := &stored{
+		r: r, manifests: make(map[digest.Digest][]byte), configs: make(map[digest.Digest][]byte), layers: make(map[digest.Digest]*storedLayer),
+	}
 	list, damaged := r.Images()
 	if damaged != nil && len(list) == 0 {
 		return nil, nil, damaged
@@ -202,57 +205,5 @@ func (s *stored) Blob(d digest.Digest) (io.ReadSeekCloser, error) {
 	if _, err := s.r.Layer(l.use.ChainID); err != nil { // it may have been removed
 		return nil, fmt.Errorf("%w: %w", bundle.ErrNotHere, err)
 	}
-	return &tarBlob{open: func(off int64) (io.ReadCloser, error) { return s.r.TarFrom(l.use, off) }, size: l.size}, nil
-}
-
-// tarBlob is a tar that is made from where it is read on.
-type tarBlob struct {
-	open func(off int64) (io.ReadCloser, error)
-	size int64
-	off  int64
-	r    io.ReadCloser // at off, or nil
-}
-
-// Read implements [io.Reader].
-func (b *tarBlob) Read(p []byte) (n int, err error) {
-	if b.off >= b.size {
-		return 0, io.EOF
-	}
-	if b.r == nil {
-		if b.r, err = b.open(b.off); err != nil {
-			return 0, err
-		}
-	}
-	n, err = b.r.Read(p)
-	b.off += int64(n)
-	return n, err
-}
-
-// Seek implements [io.Seeker].
-func (b *tarBlob) Seek(off int64, whence int) (int64, error) {
-	switch whence {
-	case io.SeekCurrent:
-		off += b.off
-	case io.SeekEnd:
-		off += b.size
-	}
-	if off < 0 {
-		return 0, errors.New("a place before the beginning")
-	}
-	if off != b.off {
-		if err := b.Close(); err != nil {
-			return 0, err
-		}
-		b.off = off
-	}
-	return off, nil
-}
-
-// Close implements [io.Closer].
-func (b *tarBlob) Close() (err error) {
-	if b.r != nil {
-		err = b.r.Close()
-	}
-	b.r = nil
-	return err
+	return &tarBlob{from: s, l: l}, nil
 }

@@ -155,6 +155,17 @@ func TestStore(t *testing.T) {
 		})
 	}
 	clients.Wait()
+	// And range by range, as fastpull itself asks.
+	var joined []byte
+	for at := 0; at < len(plain); at += 10_000 {
+		joined = append(joined, get(t, address, fmt.Sprintf("bytes=%d-%d", at, at+9_999))...)
+	}
+	if !bytes.Equal(joined, plain) {
+		t.Errorf("in ranges it has %d bytes that are others", len(joined))
+	}
+	if n := len(h.from.(*stored).idle.tars); n == 0 || n > maxIdle {
+		t.Errorf("%d tars are kept open", n)
+	}
 	if got := get(t, address, fmt.Sprintf("bytes=0-9,%d-%d", len(plain)-10, len(plain)-1)); !bytes.Contains(got, plain[:10]) || !bytes.Contains(got, plain[len(plain)-10:]) {
 		t.Error("two ranges at once are others")
 	}
