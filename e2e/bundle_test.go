@@ -108,12 +108,8 @@ func (s *shipment) containerd(t *testing.T, file, form string) {
 
 func (s *shipment) imported(t *testing.T, d *dockerd, file, form string) {
 	t.Helper()
-	sock := filepath.Join(filepath.Dir(d.sock), "exec/containerd/containerd.sock")
-	ctr := func(args ...string) string {
-		return run(t, "ctr", append([]string{"-a", sock, "-n", "test"}, args...)...)
-	}
-	ctr("images", "import", file)
-	listed := ctr("images", "list")
+	d.ctr(t, "images", "import", file)
+	listed := d.ctr(t, "images", "list")
 	for i, ref := range s.refs {
 		if !strings.Contains(listed, ref+" ") {
 			t.Errorf("%s is not there:\n%s", ref, listed)
@@ -122,7 +118,14 @@ func (s *shipment) imported(t *testing.T, d *dockerd, file, form string) {
 			t.Errorf("the manifest of %s is not %s:\n%s", ref, digest, listed)
 		}
 	}
-	ctr("images", "check")
+	d.ctr(t, "images", "check")
+}
+
+// ctr runs ctr for the containerd that a dockerd brings along.
+func (d *dockerd) ctr(t *testing.T, args ...string) string {
+	t.Helper()
+	sock := filepath.Join(filepath.Dir(d.sock), "exec/containerd/containerd.sock")
+	return run(t, "ctr", append([]string{"-a", sock, "-n", "test"}, args...)...)
 }
 
 func (s *shipment) podman(t *testing.T, file string) {

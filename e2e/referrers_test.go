@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -129,6 +130,17 @@ func TestReferrers(t *testing.T) {
 	}
 	expectSigned(t, to.addr+"/afar/two/deep", one.Digest, signed)
 	expectSigned(t, to.addr+"/afar/many", index, signedIndex)
+
+	// An archive that has one platform of an index.
+	part := filepath.Join(t.TempDir(), "part.tar")
+	d.ctr(t, "images", "pull", "--plain-http", ref)
+	d.ctr(t, "images", "export", part, ref)
+	own := both[0]
+	if runtime.GOARCH == "arm64" {
+		own = both[1]
+	}
+	fastpull(t, "push", "--to", to.addr+"/part", part).expect(t, 0, "lacking", own.digest.String())
+	fastpull(t, "push", "--to", to.addr+"/afar", part).expect(t, 0, index.String()) // where all of it is
 
 	addr := freePort(t)
 	r := serveAt(t, addr, more)

@@ -17,4 +17,9 @@
 // index (images.go); package registry has it push them with its own connections.
 // The layers that a bundle of `bundle --since` lacks have to be in the registry:
 // they are asked for, and only if they are missing it is an error.
+//
+// A blob whose connection breaks is sent from its beginning. The specification lets a
+// client ask how much has come, but docker-registry 2.8 gives up an upload
+// that was broken off in the middle of a request (BLOB_UPLOAD_INVALID, as the size is
+// not that of its state), in chunks or not.
 package push

@@ -77,8 +77,8 @@ func (p *pusher) present(ctx context.Context, to registry.Reference, d *document
 		}
 		pushed = &document{d.r, raw, ocispec.MediaTypeImageIndex, d.wrap}
 	}
-	p.Progress.Warn("%s: its index names what neither %s nor the registry has: %s; pushed is the rest, with another digest, %s",
-		to, p.From.Name(), strings.Join(lacking, ", "), digest.FromBytes(pushed.raw))
+	p.Progress.Warn("%s: of its index %s is lacking in %s and in the registry; pushed is the rest, with another digest, %s",
+		to, strings.Join(lacking, ", "), p.From.Name(), digest.FromBytes(pushed.raw))
 	return pushed, nil
 }
 

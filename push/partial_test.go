@@ -109,7 +109,7 @@ func TestPartial(t *testing.T) {
 			if same := got.Digest == digest.Digest(must(index.Digest()).String()); !slices.Equal(have, tc.pushed) || same != tc.same {
 				t.Errorf("pushed are %v, the index is the same: %v", have, same)
 			}
-			if warned := strings.Contains(said.String(), "neither"); warned == tc.same {
+			if warned := strings.Contains(said.String(), "is lacking in"); warned == tc.same {
 				t.Errorf("it said %q", said.String())
 			}
 		})
