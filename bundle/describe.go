@@ -29,7 +29,9 @@ func (r *Reader) List() (List, error) {
 		}
 		l.Images = append(l.Images, images...)
 	}
-	return l, nil
+	var err error
+	l.Referrers, err = r.listReferrers()
+	return l, err
 }
 
 func (r *Reader) list(e Entry, d ocispec.Descriptor, depth int) ([]ListImage, error) {

@@ -21,7 +21,8 @@
 // for containerd, Podman and skopeo; manifest.json and repositories (moby,
 // image/tarexport) for Docker, and for crane. Each image is a descriptor in
 // index.json with its full name in the annotations that Podman and containerd look
-// for. SHA256SUMS has the digests of those four, as blobs have theirs in their
+// for. What refers to images, signatures and the like, has descriptors too, without
+// names: by those Docker, Podman and containerd would take it for images. SHA256SUMS has the digests of those four, as blobs have theirs in their
 // names: sha256sum -c checks it in an unpacked bundle.
 //
 // Headers have one block in any case, whatever the size ([header]). So a blob whose

@@ -27,6 +27,10 @@ const (
 	annotationContainerd = "io.containerd.image.name"
 	// annotationSource has the name with the digest that the registry had for it.
 	annotationSource = "org.fastpull.source"
+	// annotationReferrer has the digest of what a referrer refers to, and
+	// annotationTag the tag that it has in its repository, if it is one of cosign's.
+	annotationReferrer = "org.fastpull.referrer"
+	annotationTag      = "org.fastpull.tag"
 	// annotationSince, of index.json itself, has the digest of the index.json of the
 	// bundle that has the layers which this one lacks.
 	annotationSince = "org.fastpull.since"

@@ -20,6 +20,8 @@ type List struct {
 	Layers  string        `json:"layers"`          // plain, keep, gzip or zstd
 	Since   digest.Digest `json:"since,omitempty"` // index of the bundle that has the layers which are left out
 	Images  []ListImage   `json:"images"`          // in the bundle's order
+	// Referrers are what refers to the images, in the bundle's order.
+	Referrers []ListReferrer `json:"referrers,omitempty"`
 }
 
 // ListImage is an image, or one platform of it.
@@ -38,4 +40,14 @@ type ListLayer struct {
 	Size   int64         `json:"size"`   // in the bundle
 	DiffID digest.Digest `json:"diffID"`
 	Left   bool          `json:"left,omitempty"` // it is left out: the bundle before has it
+}
+
+// ListReferrer is a signature, an SBOM or the like.
+type ListReferrer struct {
+	Manifest     digest.Digest `json:"manifest"`      // its own
+	Subject      digest.Digest `json:"subject"`       // the manifest that it refers to
+	ArtifactType string        `json:"artifactType"`  // a media type that says what it is
+	Tag          string        `json:"tag,omitempty"` // by which cosign finds it
+	Source       string        `json:"source"`        // repository@digest that it came from
+	Size         int64         `json:"size"`          // bytes of its manifest and its blobs
 }

@@ -46,6 +46,9 @@ type Reader struct {
 	chains  map[digest.Digest]bool   // chainIDs of images
 	types   map[digest.Digest]string // media types of manifests and indexes
 	made    map[digest.Digest][]byte // manifests that a docker-archive does not have
+
+	referrers []Entry
+	needed    map[digest.Digest]digest.Digest // blobs of referrers, and whose
 }
 
 // member is a file in the archive.
@@ -133,8 +136,12 @@ func (r *Reader) read(ctx context.Context) error {
 	}
 	r.types, r.chains = make(map[digest.Digest]string), make(map[digest.Digest]bool)
 	r.named, r.layers, r.made = make(map[digest.Digest]int64), make(map[digest.Digest]Layer), make(map[digest.Digest][]byte)
+	r.needed = make(map[digest.Digest]digest.Digest)
 	if _, ok := r.find(indexName); ok {
 		if err := r.readIndex(); err != nil {
+			return err
+		}
+		if err := r.adoptReferrers(); err != nil {
 			return err
 		}
 	} else if err := r.readDocker(ctx); err != nil {
@@ -142,6 +149,11 @@ func (r *Reader) read(ctx context.Context) error {
 	}
 	for _, e := range r.entries {
 		if err := r.walk(e.Descriptor, 0); err != nil {
+			return err
+		}
+	}
+	for _, e := range r.referrers {
+		if err := r.walkReferrer(e.Descriptor, 0); err != nil {
 			return err
 		}
 	}
@@ -256,7 +268,18 @@ func (r *Reader) readIndex() error {
 		return fault.New(fault.Corrupt, "%s: it builds on %q, which is no digest", indexName, r.since)
 	}
 	for _, d := range index.Manifests {
-		e := Entry{Name: d.Annotations[annotationContainerd], Source: d.Annotations[annotationSource], Descriptor: d}
+		e := Entry{
+			Name: d.Annotations[annotationContainerd], Source: d.Annotations[annotationSource], Descriptor: d,
+			Tag: d.Annotations[annotationTag], Subject: digest.Digest(d.Annotations[annotationReferrer]),
+		}
+		if e.Subject != "" {
+			if err := checkReferrer(e); err != nil {
+				return err
+			}
+			e.Name = ""
+			r.referrers = append(r.referrers, e)
+			continue
+		}
 		if name := d.Annotations[annotationName]; e.Name == "" && strings.Contains(name, ":") {
 			e.Name = name
 		}

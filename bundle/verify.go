@@ -52,6 +52,9 @@ func (r *Reader) Verify(ctx context.Context, o VerifyOptions) error {
 			if _, isLayer := r.layers[d]; isLayer && r.since == "" {
 				fail(fault.New(fault.Corrupt, "layer %s is missing in it", d))
 			}
+			if whose, ok := r.needed[d]; ok {
+				fail(fault.New(fault.Corrupt, "blob %s of %s, which refers to an image, is missing in it", d, whose))
+			}
 		}
 	}
 	cores := unpack.NewCores(runtime.GOMAXPROCS(0))

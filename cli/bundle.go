@@ -25,6 +25,7 @@ type bundleFlags struct {
 	platforms []string
 	split     size
 	since     string
+	referrers bool
 }
 
 func newBundle(s Streams) *cobra.Command {
@@ -49,6 +50,7 @@ A FILE that ends in .gz, .tgz, .zst or .tzst is compressed as a whole.`,
 	fl.StringVar(&f.layers, "layers", string(bundle.Plain), "have layers as `FORM`: plain (no host decompresses anything to load them),\nkeep (the registry's bytes and digests), gzip or zstd (compressed anew)")
 	fl.StringSliceVar(&f.platforms, "platform", nil, "take `OS/ARCH[/VARIANT],...` of multi-platform images, or all\n(default: this machine's; Docker finds the first that is named)")
 	fl.StringVar(&f.since, "since", "", "leave out the layers that the bundle `FILE` has; who loads this one needs to have loaded it")
+	fl.BoolVar(&f.referrers, "referrers", false, "take along what refers to the images, such as signatures and SBOMs;\nneeds --layers=keep")
 	fl.Var(&f.split, "split", "make parts of `SIZE` each: FILE.part001, ... (units: k, M, G; KiB, MiB, GiB)")
 	fl.BoolVar(&p.keepGoing, "keep-going", false, "take the other images when one fails; the exit code still tells")
 	fl.IntVar(&p.jobs, "jobs", 0, "work on `N` layers at a time, with as many cores (default: cores + 1, at least 4)")
@@ -66,7 +68,7 @@ func (f *bundleFlags) run(cmd *cobra.Command, s Streams, names []string) error {
 	if f.pull.output == "" {
 		return fault.WithHint(fault.New(fault.Usage, "no file is named to write the bundle to"), "fastpull bundle -o images.tar IMAGE...")
 	}
-	o := pull.BundleOptions{Split: int64(f.split), List: true}
+	o := pull.BundleOptions{Split: int64(f.split), Referrers: f.referrers, List: true}
 	var err error
 	if o.Layers, err = bundle.ParseForm(f.layers); err != nil {
 		return fmt.Errorf("--layers: %w", err)

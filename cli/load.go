@@ -218,5 +218,11 @@ func inspectBundle(ctx context.Context, s Streams, name string, asJSON bool) err
 			fmt.Fprintf(t, "Layer %d:\t%s  %s%s\n", n+1, layer.Digest, progress.Bytes(layer.Size), left)
 		}
 	}
+	for _, f := range l.Referrers {
+		fmt.Fprintf(t, "\nReferrer:\t%s\nSubject:\t%s\nType:\t%s\nSize:\t%s\n", f.Manifest, f.Subject, printable(f.ArtifactType), progress.Bytes(f.Size))
+		if f.Tag != "" {
+			fmt.Fprintf(t, "Tag:\t%s\n", f.Tag)
+		}
+	}
 	return t.Flush()
 }

@@ -67,7 +67,11 @@ bundle is verified before anything is sent.`,
 				return errors.Join(err, printJSON(s.Out, done))
 			}
 			for _, res := range done {
-				_, perr := fmt.Fprintf(s.Out, "%s → %s@%s, %s sent\n", res.Reference, res.Target, res.Digest, progress.Bytes(res.BytesSent))
+				with := ""
+				if res.Referrers > 0 {
+					with = fmt.Sprintf(" with %d that refer to it", res.Referrers)
+				}
+				_, perr := fmt.Fprintf(s.Out, "%s → %s@%s%s, %s sent\n", res.Reference, res.Target, res.Digest, with, progress.Bytes(res.BytesSent))
 				err = errors.Join(err, perr)
 			}
 			return err

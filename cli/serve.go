@@ -1,73 +1,124 @@
 package cli
 
 import (
+	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
+	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/serve"
 )
 
+// serveFlags are the flags of serve.
+type serveFlags struct {
+	store, listen, cert, key, tempDir, mode string
+}
+
 func newServe(s Streams) *cobra.Command {
-	var listen, cert, key, tempDir, mode string
+	var f serveFlags
 	cmd := &cobra.Command{
-		Use:   "serve [flags] FILE",
-		Short: "Serve the images of a bundle to docker pull",
-		Long: `serve is a registry to read from, with the images of a bundle, or of its parts: one host
-feeds the others, until it is interrupted. An image host:5000/team/img:1.2 of the bundle is
-called team/img:1.2 here. The bundle is verified before the first request.`,
-		Args: args(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, a []string) error {
-			m, err := progress.ParseMode(mode)
-			if err != nil {
-				return err
-			}
-			var pair *tls.Certificate
-			switch {
-			case (cert == "") != (key == ""):
-				return fault.New(fault.Usage, "--tls-cert and --tls-key go together")
-			case cert != "":
-				c, err := tls.LoadX509KeyPair(cert, key)
-				if err != nil {
-					return fault.Wrap(fault.Usage, fmt.Errorf("read the certificate: %w", err))
-				}
-				pair = &c
-			}
-			r, err := openBundle(cmd.Context(), a[0], tempDir, s.In)
-			if err != nil {
-				return err
-			}
-			defer r.Close()
-			h, err := serve.New(r)
-			if err != nil {
-				return err
-			}
-			display := progress.New(progress.Options{Mode: m, Out: s.Err})
-			err = verifyBundle(cmd.Context(), r, display, false)
-			display.Close()
-			if err != nil {
-				return err
-			}
-			l, err := (&net.ListenConfig{}).Listen(cmd.Context(), "tcp", listen)
-			if err != nil {
-				return fault.WithHint(fmt.Errorf("serve: %w", err), "choose another address with --listen HOST:PORT")
-			}
-			fmt.Fprintf(s.Out, "serving %s at %s:\n", printable(a[0]), l.Addr())
-			for _, name := range h.Names() {
-				fmt.Fprintf(s.Out, "  docker pull %s/%s\n", l.Addr(), printable(name))
-			}
-			return serve.Serve(cmd.Context(), l, h, pair)
-		},
+		Use:   "serve [flags] FILE|DIR",
+		Short: "Serve the images of a bundle or a store to docker pull",
+		Long: `serve is a registry to read from, with the images of a bundle, of its parts, or of the
+store at DIR: one host feeds the others, until it is interrupted. An image
+host:5000/team/img:1.2 is called team/img:1.2 here. Everything is verified before the
+first request. Layers of a store are served as plain tars, made again from its files.`,
+		Args: args(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error { return f.run(cmd, s, a) },
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&listen, "listen", "127.0.0.1:5000", "listen at `HOST:PORT`; :5000 is all addresses of this machine")
-	fl.StringVar(&cert, "tls-cert", "", "speak TLS with the certificate in `FILE` (PEM)")
-	fl.StringVar(&key, "tls-key", "", "... and its key in `FILE` (PEM)")
-	fl.StringVar(&tempDir, "temp-dir", "", "keep a bundle that is compressed in `DIR` (default: $TMPDIR or /var/tmp)")
-	fl.StringVar(&mode, "progress", "auto", "show progress of verifying as auto, tty, plain, json or quiet")
+	fl.SortFlags = false
+	fl.StringVar(&f.store, "store", "", "serve the store at `DIR`")
+	fl.StringVar(&f.listen, "listen", "127.0.0.1:5000", "listen at `HOST:PORT`; :5000 is all addresses of this machine")
+	fl.StringVar(&f.cert, "tls-cert", "", "speak TLS with the certificate in `FILE` (PEM)")
+	fl.StringVar(&f.key, "tls-key", "", "... and its key in `FILE` (PEM)")
+	fl.StringVar(&f.tempDir, "temp-dir", "", "keep a bundle that is compressed in `DIR` (default: $TMPDIR or /var/tmp)")
+	fl.StringVar(&f.mode, "progress", "auto", "show progress of verifying as auto, tty, plain, json or quiet")
 	return cmd
+}
+
+func (f *serveFlags) run(cmd *cobra.Command, s Streams, a []string) error {
+	m, err := progress.ParseMode(f.mode)
+	if err != nil {
+		return err
+	}
+	pair, err := f.certificate()
+	if err != nil {
+		return err
+	}
+	name, isStore := f.store, true
+	switch {
+	case cmd.Flags().Changed("store") && f.store == "":
+		return fault.New(fault.Usage, "--store is empty")
+	case f.store != "" && len(a) > 0:
+		return fault.WithHint(fault.New(fault.Usage, "one thing is served at a time"), "name a bundle, or a store with --store DIR")
+	case f.store == "" && len(a) == 0:
+		return fault.WithHint(fault.New(fault.Usage, "nothing is named to be served"), "fastpull serve images.tar, or fastpull serve --store DIR")
+	case f.store == "":
+		st, err := os.Stat(a[0])
+		name, isStore = a[0], err == nil && st.IsDir()
+	}
+	display := progress.New(progress.Options{Mode: m, Out: s.Err})
+	defer display.Close()
+	var h *serve.Handler
+	if isStore {
+		h, err = serveStore(cmd.Context(), name, display)
+	} else {
+		r, oerr := openBundle(cmd.Context(), name, f.tempDir, s.In)
+		if oerr != nil {
+			return oerr
+		}
+		defer r.Close()
+		if h, err = serve.New(r); err == nil {
+			err = verifyBundle(cmd.Context(), r, display, false)
+		}
+	}
+	display.Close()
+	if err != nil {
+		return err
+	}
+	l, err := (&net.ListenConfig{}).Listen(cmd.Context(), "tcp", f.listen)
+	if err != nil {
+		return fault.WithHint(fmt.Errorf("serve: %w", err), "choose another address with --listen HOST:PORT")
+	}
+	fmt.Fprintf(s.Out, "serving %s at %s:\n", printable(name), l.Addr())
+	for _, name := range h.Names() {
+		fmt.Fprintf(s.Out, "  docker pull %s/%s\n", l.Addr(), printable(name))
+	}
+	return serve.Serve(cmd.Context(), l, h, pair)
+}
+
+// serveStore makes a handler of a store, and says what is left out.
+func serveStore(ctx context.Context, dir string, display *progress.Display) (*serve.Handler, error) {
+	store, err := overlay.OpenReader(dir)
+	if err != nil {
+		return nil, err
+	}
+	h, left, err := serve.NewStore(ctx, store, display)
+	for _, why := range left {
+		for _, one := range split(why) {
+			display.Warn("left out: %v", one)
+		}
+	}
+	return h, err
+}
+
+func (f *serveFlags) certificate() (*tls.Certificate, error) {
+	if f.cert == "" && f.key == "" {
+		return nil, nil
+	}
+	if f.cert == "" || f.key == "" {
+		return nil, fault.New(fault.Usage, "--tls-cert and --tls-key go together")
+	}
+	c, err := tls.LoadX509KeyPair(f.cert, f.key)
+	if err != nil {
+		return nil, fault.Wrap(fault.Usage, fmt.Errorf("read the certificate: %w", err))
+	}
+	return &c, nil
 }

@@ -103,13 +103,13 @@ func run(t *testing.T, name string, args ...string) string {
 
 // containerd imports into the one that a dockerd brings along.
 func (s *shipment) containerd(t *testing.T, file, form string) {
-	d := startDockerd(t, dockerdOptions{})
-	sock := filepath.Join(filepath.Dir(d.sock), "exec/containerd/containerd.sock")
-	ctr := func(args ...string) string {
-		return run(t, "ctr", append([]string{"-a", sock, "-n", "test"}, args...)...)
-	}
-	ctr("images", "import", file)
-	listed := ctr("images", "list")
+	s.imported(t, startDockerd(t, dockerdOptions{}), file, form)
+}
+
+func (s *shipment) imported(t *testing.T, d *dockerd, file, form string) {
+	t.Helper()
+	d.ctr(t, "images", "import", file)
+	listed := d.ctr(t, "images", "list")
 	for i, ref := range s.refs {
 		if !strings.Contains(listed, ref+" ") {
 			t.Errorf("%s is not there:\n%s", ref, listed)
@@ -118,7 +118,14 @@ func (s *shipment) containerd(t *testing.T, file, form string) {
 			t.Errorf("the manifest of %s is not %s:\n%s", ref, digest, listed)
 		}
 	}
-	ctr("images", "check")
+	d.ctr(t, "images", "check")
+}
+
+// ctr runs ctr for the containerd that a dockerd brings along.
+func (d *dockerd) ctr(t *testing.T, args ...string) string {
+	t.Helper()
+	sock := filepath.Join(filepath.Dir(d.sock), "exec/containerd/containerd.sock")
+	return run(t, "ctr", append([]string{"-a", sock, "-n", "test"}, args...)...)
 }
 
 func (s *shipment) podman(t *testing.T, file string) {
@@ -253,14 +260,10 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// TestServe has clients pull from a bundle that is served: docker pull on a host
-// whose unpigz hangs, since plain layers are served plain, crane, skopeo, and
-// fastpull.
-func TestServe(t *testing.T) {
-	s := newShipment(t)
-	file := s.bundle(t, "--split", "4MiB")
-	addr := freePort(t)
-	r := newUser(t).start(t, "serve", "--listen", addr, file)
+// serveAt runs fastpull serve, and waits until it answers.
+func serveAt(t *testing.T, addr string, args ...string) *running {
+	t.Helper()
+	r := newUser(t).start(t, append([]string{"serve", "--listen", addr}, args...)...)
 	if !eventually(20*time.Second, func() bool {
 		resp, err := http.Get("http://" + addr + "/v2/")
 		if err == nil {
@@ -270,9 +273,39 @@ func TestServe(t *testing.T) {
 	}) {
 		t.Fatal("it does not answer")
 	}
+	return r
+}
+
+// TestServe has clients pull from a bundle that is served, and from a store: docker pull on a host
+// whose unpigz hangs, since plain layers are served plain, crane, skopeo, and
+// fastpull.
+func TestServe(t *testing.T) {
+	s := newShipment(t)
+	file := s.bundle(t, "--split", "4MiB")
+	addr := freePort(t)
+	r := serveAt(t, addr, file)
 	broken := plantUnpigz(t, "unpigz", "pigz")
 	d := startDockerd(t, dockerdOptions{pathFirst: broken.dir})
 	store := filepath.Join(t.TempDir(), "store")
+	s.pulledFrom(t, d, addr, store)
+	r.signal(t, syscall.SIGINT)
+	r.wait(t).expect(t, 0, "docker pull "+addr+"/one:1")
+
+	// The same from the store that fastpull has put them into.
+	again := freePort(t)
+	r = serveAt(t, again, "--store", store)
+	s.pulledFrom(t, d, again, filepath.Join(t.TempDir(), "store"))
+	if pids := broken.starts(t); len(pids) > 0 {
+		t.Errorf("the Engine has started unpigz: %v", pids)
+	}
+	r.signal(t, syscall.SIGINT)
+	r.wait(t).expect(t, 0, "docker pull "+again+"/one:1")
+}
+
+// pulledFrom has everybody pull the images from a registry at addr, an Engine and a
+// new store at last, and takes them away from the Engine.
+func (s *shipment) pulledFrom(t *testing.T, d *dockerd, addr, store string) {
+	t.Helper()
 	for i, ref := range s.refs {
 		here := addr + strings.TrimPrefix(ref, s.reg.addr)
 		d.must(t, "pull", here)
@@ -295,11 +328,9 @@ func TestServe(t *testing.T) {
 			t.Errorf("%+v", sum)
 		}
 	}
-	if pids := broken.starts(t); len(pids) > 0 {
-		t.Errorf("the Engine has started unpigz: %v", pids)
+	for _, ref := range s.refs {
+		d.must(t, "rmi", "-f", addr+strings.TrimPrefix(ref, s.reg.addr))
 	}
-	r.signal(t, syscall.SIGINT)
-	r.wait(t).expect(t, 0, "docker pull "+addr+"/one:1")
 }
 
 // TestSince loads a bundle that builds on another, by fastpull and by docker load. A

@@ -230,6 +230,29 @@ func TestTar(t *testing.T) {
 		t.Errorf("committed: %d bytes of %d, %v", len(got), len(plain), err)
 	}
 
+	for _, off := range []int{1, 511, 512, 513, 5000, len(plain) - 7*512 - 1, len(plain) - 1, len(plain), len(plain) + 9} {
+		if got, err := again(s.TarFrom(l, int64(off))); err != nil || !bytes.Equal(got, plain[min(off, len(plain)):]) {
+			t.Errorf("from byte %d: %d bytes, %v", off, len(got), err)
+		}
+	}
+
+	// Skipping from place to place, within and across parts.
+	for _, step := range []int{1, 100, 600, 4096, 100_000} {
+		r, err := s.TarFrom(l, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at, part := 0, make([]byte, 10); at+10 <= len(plain); at += 10 + step {
+			if _, err := io.ReadFull(r, part); err != nil || !bytes.Equal(part, plain[at:at+10]) {
+				t.Fatalf("steps of %d, at %d: %q, %v", step, at, part, err)
+			}
+			if err := r.Skip(int64(step)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.Close()
+	}
+
 	// Who closes it early has ended it.
 	r, err := s.Tar(l)
 	if err != nil {

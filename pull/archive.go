@@ -34,6 +34,9 @@ type BundleOptions struct {
 	Split int64
 	// Since leaves out the layers which that bundle has. Nil leaves out none.
 	Since *bundle.Reader
+	// Referrers takes along what refers to the images: signatures, SBOMs. They are valid
+	// for the registry's own digests, so that Layers has to be [bundle.Keep].
+	Referrers bool
 	// List writes a list of what there is beside the archive.
 	List bool
 }
@@ -49,6 +52,8 @@ type archiveTarget struct {
 	spool *spooler
 	pack  *packer
 	list  bundle.List
+
+	referred map[bundle.ListReferrer]bool // those that are in it
 }
 
 var _ target = (*archiveTarget)(nil)
@@ -58,6 +63,10 @@ var _ target = (*archiveTarget)(nil)
 const ahead = 1
 
 func newArchiveTarget(r *run, name string) (*archiveTarget, error) {
+	if r.Bundle.Referrers && r.Bundle.Layers != bundle.Keep {
+		return nil, fault.WithHint(fault.New(fault.Usage, "--referrers: signatures are about the registry's digests, which layers in another form do not have"),
+			"add --layers=keep")
+	}
 	// What is there is replaced, also at the end of a symlink. It must be a file:
 	// a rename would take the place of a device, too.
 	if real, err := filepath.EvalSymlinks(name); err == nil {
@@ -72,7 +81,7 @@ func newArchiveTarget(r *run, name string) (*archiveTarget, error) {
 		return nil, fmt.Errorf("write %s: %w", name, err)
 	}
 	where := newSpace(filepath.Dir(name), "make room there for the archive and the layers of one image beside it, or choose another place with -o")
-	t := &archiveTarget{r: r, name: name, file: f, w: bundle.NewWriter(f), spool: newSpooler(r, where)}
+	t := &archiveTarget{r: r, name: name, file: f, w: bundle.NewWriter(f), spool: newSpooler(r, where), referred: make(map[bundle.ListReferrer]bool)}
 	t.pack = newPacker(r, t.spool, t.w, r.Bundle.Layers)
 	t.list.Layers = string(t.pack.form)
 	if since := r.Bundle.Since; since != nil {
@@ -123,6 +132,24 @@ func (t *archiveTarget) write(im *resolved, b *bundled) error {
 		t.list.Images = append(t.list.Images, t.listed(im, p))
 	}
 	t.w.Entry(bundle.Entry{Name: fullName(im.ref), Source: sourceName(im), Descriptor: top}.Annotated())
+	return t.refer(b)
+}
+
+// refer adds what refers to an image, and whose blobs are in the archive.
+func (t *archiveTarget) refer(b *bundled) error {
+	for _, f := range b.referrers {
+		if t.referred[f.list] {
+			continue
+		}
+		t.referred[f.list] = true
+		for _, doc := range f.docs {
+			if err := t.w.Blob(digest.FromBytes(doc), int64(len(doc)), bytes.NewReader(doc)); err != nil {
+				return fmt.Errorf("%s: %w", t.name, err)
+			}
+		}
+		t.w.Entry(f.entry.Annotated())
+		t.list.Referrers = append(t.list.Referrers, f.list)
+	}
 	return nil
 }
 

@@ -103,6 +103,11 @@ func (p *packer) blobs(b *bundled) []image.Layer {
 			add(image.Layer{Blob: d})
 		}
 	}
+	for _, f := range b.referrers {
+		for _, d := range f.blobs {
+			add(image.Layer{Blob: d})
+		}
+	}
 	return slices.SortedFunc(maps.Values(all), func(a, b image.Layer) int {
 		return cmp.Or(cmp.Compare(b.Blob.Size, a.Blob.Size), strings.Compare(p.key(a).String(), p.key(b).String()))
 	})

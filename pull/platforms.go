@@ -20,6 +20,8 @@ type bundled struct {
 	whole  bool               // all manifests of the index
 	images []platformImage    // in the index's order
 	docker int                // the one of them that Docker finds
+
+	referrers []referrer // if they are wanted
 }
 
 // platformImage is one manifest of an image.
@@ -34,8 +36,15 @@ type platformImage struct {
 func (o *BundleOptions) several() bool { return o.All || len(o.Platforms) > 1 }
 
 // bundled finds out what an image's name brings: the platform that was resolved,
-// or as many as were asked for.
-func (r *run) bundled(ctx context.Context, im *resolved) (*bundled, error) {
+// or as many as were asked for, and what refers to them.
+func (r *run) bundled(ctx context.Context, im *resolved) (b *bundled, err error) {
+	if b, err = r.platforms(ctx, im); err == nil && r.Bundle.Referrers {
+		b.referrers, err = r.gather(ctx, im, b)
+	}
+	return b, err
+}
+
+func (r *run) platforms(ctx context.Context, im *resolved) (*bundled, error) {
 	own := platformImage{raw: im.own, img: im.img, desc: ocispec.Descriptor{Digest: im.own.Digest, Platform: &im.img.Platform}}
 	if !im.top.IsIndex() || !r.Bundle.several() {
 		return &bundled{images: []platformImage{own}}, nil

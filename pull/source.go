@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/bundle"
@@ -19,6 +20,7 @@ import (
 type source interface {
 	Manifest(ctx context.Context, ref registry.Reference) (registry.Manifest, error)
 	ManifestOf(ctx context.Context, ref registry.Reference, d ocispec.Descriptor) (registry.Manifest, error)
+	Referrers(ctx context.Context, ref registry.Reference, subject digest.Digest) ([]ocispec.Descriptor, error)
 	ReadBlob(ctx context.Context, ref registry.Reference, d ocispec.Descriptor, limit int64) ([]byte, error)
 	Keep(ctx context.Context, ref registry.Reference, d ocispec.Descriptor, in *partial.Folder, waiting func()) (blob, error)
 	Locate(ctx context.Context, ref registry.Reference, d ocispec.Descriptor) (from string, err error)
@@ -87,6 +89,11 @@ func (s carried) from() string { return filepath.Base(s.r.Name()) }
 func (s carried) Manifest(_ context.Context, ref registry.Reference) (registry.Manifest, error) {
 	e, ok := s.entries[ref]
 	if !ok {
+		for _, e := range s.r.Referrers() {
+			if e.Tag != "" && e.Tag == ref.Tag() {
+				return s.manifest(e.Descriptor)
+			}
+		}
 		return registry.Manifest{}, fault.WithHint(fault.New(fault.NotFound, "%s is not in %s", ref, s.r.Name()),
 			"fastpull inspect %s lists what is", s.r.Name())
 	}
@@ -95,6 +102,15 @@ func (s carried) Manifest(_ context.Context, ref registry.Reference) (registry.M
 
 func (s carried) ManifestOf(_ context.Context, _ registry.Reference, d ocispec.Descriptor) (registry.Manifest, error) {
 	return s.manifest(d)
+}
+
+func (s carried) Referrers(_ context.Context, _ registry.Reference, subject digest.Digest) (list []ocispec.Descriptor, err error) {
+	for _, e := range s.r.Referrers() {
+		if e.Subject == subject && e.Tag == "" {
+			list = append(list, e.Descriptor)
+		}
+	}
+	return list, nil
 }
 
 func (s carried) manifest(d ocispec.Descriptor) (registry.Manifest, error) {

@@ -123,6 +123,33 @@ func (x index) IndexManifest() (*v1.IndexManifest, error) {
 	return &m, nil
 }
 
+// Manifests are those that are in the bundle. The others are in the registry.
+func (x index) Manifests() (list []partial.Describable, err error) {
+	m, err := x.IndexManifest()
+	if err != nil {
+		return nil, err
+	}
+	for _, child := range m.Manifests {
+		d, err := x.open(child.Digest)
+		if errors.Is(err, bundle.ErrNotHere) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if types.MediaType(d.mediaType).IsIndex() {
+			list = append(list, index{d})
+			continue
+		}
+		img, err := d.image()
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, img)
+	}
+	return list, nil
+}
+
 func (x index) Image(h v1.Hash) (v1.Image, error) {
 	d, err := x.open(h)
 	if err != nil {

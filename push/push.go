@@ -38,6 +38,7 @@ type Result struct {
 	Reference string        `json:"reference"` // in the bundle
 	Target    string        `json:"target"`    // what it is called in the registry
 	Digest    digest.Digest `json:"digest"`    // of what Target names
+	Referrers int           `json:"referrers"` // that were pushed with it: signatures, SBOMs
 	BytesSent int64         `json:"bytesSent"` // of blobs
 	Seconds   float64       `json:"seconds"`
 }
@@ -122,6 +123,11 @@ func (p *pusher) push(ctx context.Context, ref registry.Reference, e bundle.Entr
 	d := &document{p.From, raw, mediaType, func(l v1.Layer) v1.Layer { return p.elsewhere(repo, l) }}
 	var what remote.Taggable
 	if types.MediaType(mediaType).IsIndex() {
+		if d, err = p.present(ctx, to, d); err != nil {
+			return Result{}, err
+		}
+	}
+	if types.MediaType(d.mediaType).IsIndex() {
 		what = index{d}
 	} else if what, err = d.image(); err != nil {
 		return Result{}, fault.Wrap(fault.Corrupt, err)
@@ -129,10 +135,14 @@ func (p *pusher) push(ctx context.Context, ref registry.Reference, e bundle.Entr
 	task := p.Progress.Task("push "+to.String(), 0)
 	task.Phase(progress.Sending)
 	var sent atomic.Int64
-	err = p.Registry.Push(ctx, to, what, func(n int64) {
+	count := func(n int64) {
 		sent.Add(n)
 		task.Add(n)
-	})
+	}
+	refer := 0
+	if err = p.Registry.Push(ctx, to, what, count); err == nil {
+		refer, err = p.refer(ctx, e, to, d, count)
+	}
 	if err != nil {
 		task.Phase(progress.Failed)
 		return Result{}, err
@@ -140,8 +150,8 @@ func (p *pusher) push(ctx context.Context, ref registry.Reference, e bundle.Entr
 	task.Phase(progress.Done)
 	p.note(repo, d)
 	return Result{
-		Reference: ref.String(), Target: to.String(), Digest: e.Descriptor.Digest,
-		BytesSent: sent.Load(), Seconds: time.Since(begun).Seconds(),
+		Reference: ref.String(), Target: to.String(), Digest: digest.FromBytes(d.raw),
+		Referrers: refer, BytesSent: sent.Load(), Seconds: time.Since(begun).Seconds(),
 	}, nil
 }
 

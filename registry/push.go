@@ -16,7 +16,7 @@ import (
 )
 
 // Push brings an image, or an index with its images, to the registry of ref, under
-// its tag. Blobs that are there are not sent. What the tag stands for changes last,
+// its tag, or if it has none its digest. Blobs that are there are not sent. What the tag stands for changes last,
 // when all the rest is there. Sent is told of the bytes of blobs that were taken from
 // what, from several goroutines.
 //
@@ -24,13 +24,27 @@ import (
 // with our connections, credentials and time limits. Errors are of kind
 // [fault.Denied] where credentials are lacking.
 func (c *Client) Push(ctx context.Context, ref Reference, what remote.Taggable, sent func(n int64)) error {
+	return c.pushing(ctx, ref, sent, func(pusher *remote.Pusher, as name.Reference) error { return pusher.Push(ctx, as, what) })
+}
+
+// own returns the registry's own host.
+func (c *Client) own(ctx context.Context, ref Reference) (*host, error) {
 	s, err := c.serversOf(ctx, ref.Host())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	h := s.hosts[len(s.hosts)-1]
 	if h.mirror || h.ns != "" {
-		return fault.New(fault.Usage, "push to %s: what is configured for it are mirrors alone", ref.Host())
+		return nil, fault.New(fault.Usage, "push to %s: what is configured for it are mirrors alone", ref.Host())
+	}
+	return h, nil
+}
+
+// pushing has push use a pusher for the repository of ref.
+func (c *Client) pushing(ctx context.Context, ref Reference, sent func(n int64), push func(*remote.Pusher, name.Reference) error) error {
+	h, err := c.own(ctx, ref)
+	if err != nil {
+		return err
 	}
 	var options []name.Option
 	if schemes := h.candidates(); schemes[len(schemes)-1] == "http" {
@@ -57,7 +71,11 @@ func (c *Client) Push(ctx context.Context, ref Reference, what remote.Taggable, 
 	if err != nil {
 		return permanent(err)
 	}
-	if err = pusher.Push(ctx, repo.Tag(ref.Tag()), what); err == nil {
+	var as name.Reference = repo.Tag(ref.Tag())
+	if ref.Tag() == "" {
+		as = repo.Digest(ref.Digest().String())
+	}
+	if err = push(pusher, as); err == nil {
 		return nil
 	}
 	if ctx.Err() != nil {

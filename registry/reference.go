@@ -131,6 +131,12 @@ func (r Reference) Tag() string { return r.tag }
 // Digest returns the digest, or "" when the reference has none.
 func (r Reference) Digest() digest.Digest { return r.digest }
 
+// WithTag returns the reference to a tag of r's repository.
+func (r Reference) WithTag(tag string) Reference { return Reference{repo: r.repo, tag: tag} }
+
+// WithDigest returns the reference to what has the digest in r's repository.
+func (r Reference) WithDigest(d digest.Digest) Reference { return Reference{repo: r.repo, digest: d} }
+
 // Host returns the registry as it is contacted, with its port if one was
 // given. That of Docker Hub is "index.docker.io".
 func (r Reference) Host() string { return r.repo.RegistryStr() }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 )
 
 // getAt asks a host once for a path below the repository of ref, and returns the
@@ -54,7 +55,11 @@ func (c *Client) send(ctx context.Context, method string, s *session, path strin
 	var own ask
 	address := "https://" + s.host.name + path // the session knows the scheme
 	if s.host.ns != "" {
-		address += "?ns=" + url.QueryEscape(s.host.ns)
+		mark := "?"
+		if strings.Contains(path, "?") {
+			mark = "&"
+		}
+		address += mark + "ns=" + url.QueryEscape(s.host.ns)
 	}
 	req, err := http.NewRequestWithContext(context.WithValue(ctx, askKey{}, &own), method, address, nil)
 	if err != nil {

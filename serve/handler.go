@@ -16,23 +16,37 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/bundle"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/registry"
 )
 
-// Handler answers requests for the images of a bundle. It is safe for concurrent use.
+// Handler answers requests for images. It is safe for concurrent use.
 type Handler struct {
-	r     *bundle.Reader
-	repos map[string]map[string]digest.Digest // tags by repository
+	from  content
+	repos map[string]*repository
+}
+
+// content is what images are made of.
+type content interface {
+	// Manifest and Blob return errors that are [bundle.ErrNotHere] for what is not there.
+	Manifest(d digest.Digest) (raw []byte, mediaType string, err error)
+	Blob(d digest.Digest) (io.ReadSeekCloser, error)
+}
+
+type repository struct {
+	tags      map[string]digest.Digest
+	aside     map[string]digest.Digest               // tags that are not listed: cosign's
+	referrers map[digest.Digest][]ocispec.Descriptor // by what they refer to
 }
 
 // New returns a handler for the images of r, which has to stay open. Two images of
 // the same name at different hosts cannot both be served; that is an error of kind
 // [fault.Usage].
 func New(r *bundle.Reader) (*Handler, error) {
-	h := &Handler{r: r, repos: make(map[string]map[string]digest.Digest)}
+	h := &Handler{from: bundled{r}, repos: make(map[string]*repository)}
 	for _, e := range r.Entries() {
 		name := e.Name
 		if name == "" {
@@ -45,38 +59,67 @@ func New(r *bundle.Reader) (*Handler, error) {
 		if err != nil {
 			return nil, fault.Wrap(fault.Corrupt, fmt.Errorf("%s: %w", r.Name(), err))
 		}
-		tags := h.repos[ref.Repository()]
-		if tags == nil {
-			tags = make(map[string]digest.Digest)
-			h.repos[ref.Repository()] = tags
-		}
-		if ref.Tag() == "" {
-			continue
-		}
-		if other, ok := tags[ref.Tag()]; ok && other != e.Descriptor.Digest {
+		if !h.add(ref, e.Descriptor.Digest) {
 			return nil, fault.WithHint(fault.New(fault.Usage, "%s: two images would be called %s:%s here", r.Name(), ref.Repository(), ref.Tag()),
 				"they come from different registries; make a bundle for each")
 		}
-		tags[ref.Tag()] = e.Descriptor.Digest
 	}
 	if len(h.repos) == 0 {
 		return nil, fault.New(fault.NotFound, "%s: no image in it has a name", r.Name())
 	}
+	for _, e := range r.Referrers() {
+		if err := h.refer(r, e); err != nil {
+			return nil, fault.Wrap(fault.Corrupt, fmt.Errorf("%s: %w", r.Name(), err))
+		}
+	}
 	return h, nil
+}
+
+// add adds an image by its name. It fails where another one has that.
+func (h *Handler) add(ref registry.Reference, d digest.Digest) bool {
+	repo := h.repos[ref.Repository()]
+	if repo == nil {
+		repo = &repository{
+			tags: make(map[string]digest.Digest), aside: make(map[string]digest.Digest), referrers: make(map[digest.Digest][]ocispec.Descriptor),
+		}
+		h.repos[ref.Repository()] = repo
+	}
+	if ref.Tag() == "" {
+		return true
+	}
+	if other, ok := repo.tags[ref.Tag()]; ok && other != d {
+		return false
+	}
+	repo.tags[ref.Tag()] = d
+	return true
+}
+
+// bundled is a bundle.
+type bundled struct{ *bundle.Reader }
+
+func (b bundled) Blob(d digest.Digest) (io.ReadSeekCloser, error) {
+	s, err := b.Reader.Blob(d)
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		io.ReadSeeker
+		io.Closer
+	}{s, io.NopCloser(s)}, nil
 }
 
 // Names are the images that have tags, as name:tag, sorted.
 func (h *Handler) Names() (names []string) {
-	for repo, tags := range h.repos {
-		for tag := range tags {
-			names = append(names, repo+":"+tag)
+	for name, repo := range h.repos {
+		for tag := range repo.tags {
+			names = append(names, name+":"+tag)
 		}
 	}
 	slices.Sort(names)
 	return names
 }
 
-var route = regexp.MustCompile(`^/v2/(.+)/(manifests|blobs|tags)/([^/]+)$`)
+var route = regexp.MustCompile(`^/v2/(.+)/(manifests|blobs|tags|referrers)/([^/]+)$`)
 
 // ServeHTTP implements [http.Handler].
 func (h *Handler) ServeHTTP(w http.ResponseWriter, q *http.Request) {
@@ -98,31 +141,36 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 		refuse(w, http.StatusNotFound, "UNSUPPORTED", "no such resource")
 		return
 	}
-	tags, ok := h.repos[m[1]]
+	repo, ok := h.repos[m[1]]
 	if !ok {
 		refuse(w, http.StatusNotFound, "NAME_UNKNOWN", "there is no repository "+m[1])
 		return
 	}
 	switch m[2] {
 	case "manifests":
-		h.manifest(w, q, tags, m[3])
+		h.manifest(w, q, repo, m[3])
 	case "blobs":
 		h.blob(w, q, digest.Digest(m[3]))
+	case "referrers":
+		repo.list(w, q, digest.Digest(m[3]))
 	case "tags":
 		if m[3] != "list" {
 			refuse(w, http.StatusNotFound, "UNSUPPORTED", "no such resource")
 			return
 		}
-		h.page(w, q, slices.Sorted(maps.Keys(tags)), func(names []string) any { return map[string]any{"name": m[1], "tags": names} })
+		h.page(w, q, slices.Sorted(maps.Keys(repo.tags)), func(names []string) any { return map[string]any{"name": m[1], "tags": names} })
 	}
 }
 
-func (h *Handler) manifest(w http.ResponseWriter, q *http.Request, tags map[string]digest.Digest, what string) {
-	d, ok := tags[what]
+func (h *Handler) manifest(w http.ResponseWriter, q *http.Request, repo *repository, what string) {
+	d, ok := repo.tags[what]
+	if !ok {
+		d, ok = repo.aside[what]
+	}
 	if !ok {
 		d = digest.Digest(what)
 	}
-	raw, mediaType, err := h.r.Manifest(d)
+	raw, mediaType, err := h.from.Manifest(d)
 	if err != nil {
 		h.fail(w, err, "MANIFEST_UNKNOWN", "there is no manifest "+what)
 		return
@@ -132,21 +180,26 @@ func (h *Handler) manifest(w http.ResponseWriter, q *http.Request, tags map[stri
 }
 
 func (h *Handler) blob(w http.ResponseWriter, q *http.Request, d digest.Digest) {
-	b, err := h.r.Blob(d)
-	if d.Validate() != nil || err != nil {
+	if d.Validate() != nil {
+		refuse(w, http.StatusNotFound, "BLOB_UNKNOWN", "there is no such blob")
+		return
+	}
+	b, err := h.from.Blob(d)
+	if err != nil {
 		h.fail(w, err, "BLOB_UNKNOWN", "there is no such blob")
 		return
 	}
+	defer b.Close()
 	w.Header().Set("Content-Type", "application/octet-stream")
 	send(w, q, d, b)
 }
 
 func (h *Handler) fail(w http.ResponseWriter, err error, code, missing string) {
-	if err == nil || errors.Is(err, bundle.ErrNotHere) {
+	if errors.Is(err, bundle.ErrNotHere) {
 		refuse(w, http.StatusNotFound, code, missing)
 		return
 	}
-	refuse(w, http.StatusInternalServerError, "UNKNOWN", "the bundle cannot be read: "+err.Error())
+	refuse(w, http.StatusInternalServerError, "UNKNOWN", "what is served cannot be read: "+err.Error())
 }
 
 // send sends content of a digest, or a range of it.

@@ -1,0 +1,141 @@
+package bundle
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/image"
+)
+
+// CosignTags are the tags of a repository under which cosign has the signatures,
+// attestations and SBOMs of a manifest, where it does not use referrers.
+func CosignTags(subject digest.Digest) []string {
+	name := subject.Algorithm().String() + "-" + subject.Encoded()
+	return []string{name + ".sig", name + ".att", name + ".sbom"}
+}
+
+// Referrers are the signatures, SBOMs and the like in the bundle that refer to its
+// images or to each other, in the bundle's order. They have no Name.
+func (r *Reader) Referrers() []Entry { return r.referrers }
+
+// Artifact parses a referrer, or another manifest of the bundle.
+func (r *Reader) Artifact(d digest.Digest) (*image.Artifact, error) {
+	raw, mediaType, err := r.Manifest(d)
+	if err != nil {
+		return nil, err
+	}
+	return image.ParseArtifact(mediaType, raw)
+}
+
+// checkReferrer makes sure that what is said of a referrer can be used for names.
+func checkReferrer(e Entry) error {
+	if err := e.Subject.Validate(); err != nil {
+		return fault.New(fault.Corrupt, "%s: %s refers to %q, which is no digest", indexName, e.Descriptor.Digest, e.Subject)
+	}
+	if e.Tag == "" {
+		return nil
+	}
+	for _, tag := range CosignTags(e.Subject) {
+		if tag == e.Tag {
+			return nil
+		}
+	}
+	return fault.New(fault.Corrupt, "%s: %s has the tag %q, which is none of its subject's", indexName, e.Descriptor.Digest, e.Tag)
+}
+
+// adoptReferrers takes for referrers what has no name and says itself that it refers
+// to something: the layouts of others do not tell them from images.
+func (r *Reader) adoptReferrers() error {
+	images := r.entries[:0:0]
+	for _, e := range r.entries {
+		raw, err := r.ReadBlob(e.Descriptor, maxDocument)
+		if err != nil && !errors.Is(err, ErrNotHere) {
+			return err
+		}
+		if a, aerr := image.ParseArtifact(e.Descriptor.MediaType, raw); err == nil && aerr == nil && e.Name == "" && e.Source == "" && a.Subject != "" {
+			e.Subject = a.Subject
+			r.referrers = append(r.referrers, e)
+			continue
+		}
+		images = append(images, e)
+	}
+	r.entries = images
+	return nil
+}
+
+// walkReferrer looks at all that a referrer leads to, as walk does at an image's.
+func (r *Reader) walkReferrer(d ocispec.Descriptor, depth int) error {
+	if depth > maxDepth || len(r.named) > maxNamed {
+		return fault.New(fault.Corrupt, "what refers to its images leads too far")
+	}
+	known, err := r.note(d)
+	if err != nil || known {
+		return err
+	}
+	data, err := r.ReadBlob(d, maxDocument)
+	if errors.Is(err, ErrNotHere) && depth > 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	a, err := image.ParseArtifact(d.MediaType, data)
+	if err != nil {
+		return fmt.Errorf("%s, which refers to an image: %w", d.Digest, err)
+	}
+	r.types[d.Digest] = a.Descriptor.MediaType
+	for _, b := range a.Blobs {
+		if _, err := r.note(b); err != nil {
+			return err
+		}
+		r.needed[b.Digest] = d.Digest
+	}
+	for _, m := range a.Manifests {
+		if err := r.walkReferrer(m, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// listReferrers describes the referrers as FILE.json does.
+func (r *Reader) listReferrers() (list []ListReferrer, err error) {
+	for _, e := range r.referrers {
+		a, err := r.Artifact(e.Descriptor.Digest)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, NewListReferrer(e, a))
+	}
+	return list, nil
+}
+
+// NewListReferrer describes a referrer. Its size is that of its manifest and blobs.
+func NewListReferrer(e Entry, a *image.Artifact) ListReferrer {
+	l := ListReferrer{
+		Manifest: e.Descriptor.Digest, Subject: e.Subject, Tag: e.Tag, Source: e.Source,
+		ArtifactType: a.Descriptor.ArtifactType, Size: e.Descriptor.Size,
+	}
+	for _, b := range a.Blobs {
+		l.Size += b.Size
+	}
+	return l
+}
+
+// Repository is the repository that an entry came from, with its host, "" if that
+// is not told.
+func (e Entry) Repository() string {
+	name, _, _ := strings.Cut(e.Source, "@")
+	if name == "" {
+		name = e.Name
+	}
+	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
+		name = name[:i]
+	}
+	return name
+}

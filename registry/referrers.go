@@ -1,0 +1,194 @@
+package registry
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/fastpull/fastpull/fault"
+)
+
+const (
+	maxReferrers     = 4096 // of one manifest
+	maxReferrerPages = 256
+)
+
+// ReferrersTag is the tag under which a registry without the referrers API has the
+// index of what refers to a manifest (distribution-spec 1.1, "Referrers Tag Schema").
+func ReferrersTag(subject digest.Digest) string {
+	tag := subject.Algorithm().String() + "-" + subject.Encoded()
+	return tag[:min(len(tag), 128)] // what a tag may have, which a sha512 has not
+}
+
+// errNoReferrers is that of a host that knows of none.
+var errNoReferrers = errors.New("nothing refers to it")
+
+// Referrers lists what refers to a manifest in the repository of ref: signatures,
+// SBOMs and the like, by their digests, sorted. It asks the referrers API, all of
+// its pages, and where there is none the tag that stands in for it. That nothing
+// refers to it is no error.
+//
+// What the descriptors name has not been looked at. Errors are of kind
+// [fault.Corrupt] for a list that is none, or an endless one, and else those of
+// [Client.Manifest].
+func (c *Client) Referrers(ctx context.Context, ref Reference, subject digest.Digest) (list []ocispec.Descriptor, err error) {
+	e := errand{
+		ref: ref, doing: fmt.Sprintf("list what refers to %s of %s", cut(subject.String(), 150), ref.Familiar()),
+		missing: "the registry does not say", advice: "check the name",
+	}
+	if err := checkDigest(subject); err != nil {
+		return nil, fmt.Errorf("%s: %w", e.doing, err)
+	}
+	for p := c.patience(); ; {
+		err := c.each(ctx, ref, true, func(h *host) (err error) {
+			list, _, err = c.referrersAt(ctx, h, ref, subject)
+			if err == nil && len(list) == 0 {
+				err = permanent(errNoReferrers) // a mirror need not have them
+			}
+			return err
+		})
+		switch {
+		case err == nil:
+			return list, nil
+		case errors.Is(err, errNoReferrers):
+			return nil, nil
+		}
+		if err = p.again(ctx, err); err != nil {
+			return nil, e.explain(err)
+		}
+	}
+}
+
+// referrersAt asks one host once. It tells if that has the API.
+func (c *Client) referrersAt(ctx context.Context, h *host, ref Reference, subject digest.Digest) (list []ocispec.Descriptor, api bool, err error) {
+	path, query := "/referrers/"+subject.String(), ""
+	for page := 0; ; page++ {
+		if page == maxReferrerPages || len(list) > maxReferrers {
+			return nil, true, fault.New(fault.Corrupt, "the registry's list does not end: more than %d on %d pages", len(list), page)
+		}
+		resp, err := c.getAt(ctx, h, ref, path+query, http.Header{"Accept": {ocispec.MediaTypeImageIndex}})
+		if page == 0 && !hasReferrersAPI(resp, err) {
+			if resp != nil {
+				resp.Body.Close()
+			}
+			list, err := c.referrersByTag(ctx, h, ref, subject)
+			return list, false, err
+		}
+		if err != nil {
+			return nil, true, err
+		}
+		more, err := c.readReferrers(resp)
+		resp.Body.Close()
+		if err != nil {
+			return nil, true, err
+		}
+		list = append(list, more...)
+		if query = nextPage(resp.Header); query == "" {
+			return sorted(list), true, nil
+		}
+	}
+}
+
+// hasReferrersAPI tells by an answer if it is one of the API. Those of registries
+// that do not know it are of many kinds, and pages for people among them.
+func hasReferrersAPI(resp *http.Response, err error) bool {
+	var status *statusError
+	if errors.As(err, &status) {
+		return status.handshake || !slices.Contains([]int{
+			http.StatusNotFound, http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusNotImplemented,
+		}, status.code)
+	}
+	if err != nil {
+		return true // nobody knows
+	}
+	contentType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	return contentType == ocispec.MediaTypeImageIndex
+}
+
+func (c *Client) readReferrers(resp *http.Response) ([]ocispec.Descriptor, error) {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, c.opt.ManifestLimit+1))
+	switch {
+	case int64(len(body)) > c.opt.ManifestLimit:
+		return nil, fault.New(fault.Corrupt, "the list is larger than the limit of %d bytes", c.opt.ManifestLimit)
+	case err != nil:
+		return nil, fmt.Errorf("read body: %w", err)
+	}
+	return parseReferrers(body)
+}
+
+func parseReferrers(body []byte) ([]ocispec.Descriptor, error) {
+	var index struct{ Manifests *[]ocispec.Descriptor }
+	if err := json.Unmarshal(body, &index); err != nil {
+		return nil, fault.New(fault.Corrupt, "the list is not valid JSON: %w", err)
+	}
+	if index.Manifests == nil {
+		return nil, fault.New(fault.Corrupt, "the list is no index")
+	}
+	for _, d := range *index.Manifests {
+		if err := checkDigest(d.Digest); err != nil {
+			return nil, err
+		}
+		if d.Size < 0 {
+			return nil, fault.New(fault.Corrupt, "%s has the size %d", d.Digest, d.Size)
+		}
+	}
+	return *index.Manifests, nil
+}
+
+var linkPattern = regexp.MustCompile(`<([^>]*)>\s*;[^,]*\brel="?next"?`)
+
+// nextPage returns the query of the page that follows, "" if none does. Where the
+// page is, the registry has no say in.
+func nextPage(h http.Header) string {
+	m := linkPattern.FindStringSubmatch(strings.Join(h.Values("Link"), ", "))
+	if m == nil {
+		return ""
+	}
+	u, err := url.Parse(m[1])
+	if err != nil || u.RawQuery == "" {
+		return ""
+	}
+	return "?" + u.RawQuery
+}
+
+// referrersByTag reads the index that stands in for the API.
+func (c *Client) referrersByTag(ctx context.Context, h *host, ref Reference, subject digest.Digest) ([]ocispec.Descriptor, error) {
+	tag := ReferrersTag(subject)
+	m, err := c.manifestAt(ctx, h, ref, tag, ocispec.Descriptor{Size: -1})
+	var status *statusError
+	if errors.As(err, &status) && status.code == http.StatusNotFound && !status.handshake {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	list, err := parseReferrers(m.Bytes)
+	if err == nil && m.MediaType != ocispec.MediaTypeImageIndex {
+		err = fault.New(fault.Corrupt, "it is of the type %q", cut(m.MediaType, 100))
+	}
+	if err == nil && len(list) > maxReferrers {
+		err = fault.New(fault.Corrupt, "it has more than %d entries", maxReferrers)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the tag %s, which should be an index: %w", tag, err)
+	}
+	return sorted(list), nil
+}
+
+// sorted returns descriptors by their digests, each once.
+func sorted(list []ocispec.Descriptor) []ocispec.Descriptor {
+	slices.SortStableFunc(list, func(a, b ocispec.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) })
+	return slices.CompactFunc(list, func(a, b ocispec.Descriptor) bool { return a.Digest == b.Digest })
+}
