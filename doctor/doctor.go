@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"runtime"
+	"time"
 
 	"github.com/fastpull/fastpull/registry"
 )
@@ -21,7 +22,8 @@ type Options struct {
 	// Found is told of each finding as it is made, one at a time. Nil is fine.
 	Found func(Finding)
 
-	proc string // where the processes are; "" is /proc
+	proc      string        // where the processes are; "" is /proc
+	watchTime time.Duration // how long processes are watched; 0 is some seconds
 }
 
 // exam is an examination under way.
