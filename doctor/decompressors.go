@@ -256,14 +256,16 @@ func (r *tried) said(elsewhere bool) (Level, string) {
 	case cannotRun:
 		return Problem, "it cannot run: " + r.detail + ". Every pull fails by it"
 	}
-	text := fmt.Sprintf("it %s, %s, with %s", r.outcome, r.detail, r.stream)
+	text := fmt.Sprintf("it %s with %s, %s", r.outcome, r.stream, r.detail)
 	switch r.outcome {
-	case acceptsBroken, tooSlow:
+	case acceptsBroken:
+		return Warning, fmt.Sprintf("it takes %s for a good one: %s. An Engine finds that out, by the digests", r.stream, r.detail)
+	case tooSlow:
 		return Warning, text
 	case hangs:
 		text += ". A pull stops there without an error, for ever"
 	case wrongBytes:
-		text = fmt.Sprintf("it gives wrong bytes %s with %s. A pull fails by it", r.detail, r.stream)
+		text = fmt.Sprintf("it gives wrong bytes for %s, %s. A pull fails by it", r.stream, r.detail)
 	default:
 		text += ". A pull fails by it"
 	}

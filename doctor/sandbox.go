@@ -81,7 +81,7 @@ func (s *sandbox) exec(path, program string, args []string, f *os.File) (*run, e
 	r := &run{ended: make(chan struct{})}
 	r.cmd = &exec.Cmd{
 		Path: path, Args: append([]string{filepath.Base(program)}, args...), Env: append([]string{}, s.env...), Dir: "/",
-		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Chroot: string(s.root)},
+		SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Chroot: string(s.root)},
 		Stderr:      &r.stderr, WaitDelay: time.Second,
 	}
 	if f != nil {
@@ -99,7 +99,7 @@ func (s *sandbox) exec(path, program string, args []string, f *os.File) (*run, e
 		return nil, errors.Join(err, theirIn.Close(), in.Close())
 	}
 	r.stdin, r.stdout, r.cmd.Stdin, r.cmd.Stdout = in, out, theirIn, theirOut
-	err = startTamed(r.cmd)
+	err = startTamed(r.cmd, r.ended)
 	theirIn.Close()
 	theirOut.Close()
 	if err != nil {
@@ -121,19 +121,21 @@ func (s *sandbox) exec(path, program string, args []string, f *os.File) (*run, e
 }
 
 // startTamed starts a command that cannot gain privileges, by setuid bits for one, and
-// sets its limits before it has any input.
-func startTamed(cmd *exec.Cmd) error {
+// is killed when we are. It sets its limits before it has any input.
+func startTamed(cmd *exec.Cmd, ended <-chan struct{}) error {
 	started := make(chan error, 1)
-	go func() {
-		// The promise holds for this thread, and for what is forked from it. The
-		// thread is not given back, but ends with this goroutine.
-		runtime.LockOSThread()
+	onThread(func() {
+		// The promise holds for a thread, and for what is forked from it.
 		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 			started <- fmt.Errorf("keep a program from gaining privileges: %w", err)
 			return
 		}
-		started <- cmd.Start()
-	}()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			<-ended // the end of the thread is what Pdeathsig means
+		}
+	})
 	if err := <-started; err != nil {
 		return err
 	}
@@ -150,6 +152,25 @@ func startTamed(cmd *exec.Cmd) error {
 		_ = unix.Prlimit(cmd.Process.Pid, l.what, &unix.Rlimit{Cur: l.max, Max: l.max}, nil)
 	}
 	return nil
+}
+
+// onThread calls f, and returns before it does, on a thread that ends with it. It is
+// not the first one, which stands for the process and never ends.
+func onThread(f func()) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			f()
+			return // locked, so it is not used again
+		}
+		other := make(chan struct{})
+		onThread(func() {
+			close(other)
+			f()
+		})
+		<-other
+		runtime.UnlockOSThread()
+	}()
 }
 
 // ending says how a run came to its end.

@@ -18,6 +18,7 @@ type job struct {
 	watched
 	engine *process
 	orphan bool // its Engine is no more
+	verdict
 }
 
 // stuck looks for decompressors that make no progress, and who waits for them.
@@ -41,13 +42,17 @@ func stuck(ctx context.Context, e *exam) {
 	for i, j := range jobs {
 		list[i] = &j.watched
 	}
-	p.watch(ctx, list, cmp.Or(e.watchTime, watchTime))
+	watch := cmp.Or(e.watchTime, watchTime)
+	p.watch(ctx, list, watch)
 	jobs = slices.DeleteFunc(jobs, func(j *job) bool { return j.gone || len(j.samples) == 0 })
 
+	for _, j := range jobs {
+		j.verdict = j.judge(watch)
+	}
 	pairs := pair(jobs)
 	well := 0
 	for _, j := range jobs {
-		if isUnpacker(j.name()) && slices.ContainsFunc(jobs, func(d *job) bool { return pairs[d] == j && !fine(d.judge()) }) {
+		if isUnpacker(j.name()) && slices.ContainsFunc(jobs, func(d *job) bool { return pairs[d] == j && !fine(d.verdict) }) {
 			continue // told with the one that it waits for
 		}
 		if f, bad := e.judgeJob(ctx, all, j, pairs[j]); bad {
@@ -113,18 +118,18 @@ func fine(v verdict) bool { return v == moving || v == starved || v == held || v
 
 // judgeJob makes a finding of what was seen of a process, and says if it is worth one.
 func (e *exam) judgeJob(ctx context.Context, all map[int]*process, j, unpacker *job) (f Finding, bad bool) {
-	v := j.judge()
+	v := j.verdict
 	if fine(v) {
 		return f, false
 	}
 	p := e.procfs()
 	age := p.age(j.process)
-	took := j.samples[len(j.samples)-1].at.Sub(j.samples[0].at)
+	took, _ := j.still()
 	f = Finding{Area: Stuck, What: j.String(), Level: Problem, Facts: map[string]any{
 		"pid": j.pid, "program": j.name(), "verdict": string(v),
 		"seconds": int(age.Seconds()), "cpuSeconds": float64(j.cpu) / hertz,
 	}}
-	since := fmt.Sprintf("it was watched for %s, runs for %s and has used %.1f s of CPU time", round(took), round(age), float64(j.cpu)/hertz)
+	since := fmt.Sprintf("it has stood still for %s while it was watched, runs for %s and has used %.1f s of CPU time", round(took), round(age), float64(j.cpu)/hertz)
 	switch {
 	case j.orphan:
 		f.Level = Warning

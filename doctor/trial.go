@@ -139,7 +139,7 @@ func (s *sandbox) try(ctx context.Context, program string, args []string, st *st
 		r.outcome = works
 	}
 	if errText != "" && r.outcome != works {
-		r.detail += fmt.Sprintf(", and says %q", errText)
+		r.detail += fmt.Sprintf(" (it says %q)", errText)
 	}
 	return r
 }

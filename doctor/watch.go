@@ -60,22 +60,31 @@ type watched struct {
 	gone    bool // it has ended
 }
 
-// moved reports whether it has read or written, or used the CPU if that is all that
-// can be told.
-func (w *watched) moved() bool {
-	first, last := w.samples[0], w.samples[len(w.samples)-1]
-	if first.io && last.io {
-		return first.read != last.read || first.written != last.written
+// still is the time since it has moved last: read or written, or used the CPU if that
+// is all that can be told. The samples of that time are returned, too.
+func (w *watched) still() (time.Duration, []sample) {
+	i := len(w.samples) - 1
+	for ; i > 0; i-- {
+		a, b := w.samples[i-1], w.samples[i]
+		if a.io && b.io {
+			if a.read != b.read || a.written != b.written {
+				break
+			}
+		} else if a.cpu != b.cpu {
+			break
+		}
 	}
-	return first.cpu != last.cpu
+	return w.samples[len(w.samples)-1].at.Sub(w.samples[i].at), w.samples[i:]
 }
 
-// watch looks at processes for some time, or until all of them have moved or ended.
+// watch looks at processes until each of them moves, or has not moved for d, or has
+// ended. One that moves now and then may take twice that.
 func (p procfs) watch(ctx context.Context, list []*watched, d time.Duration) {
-	tick := time.NewTicker(min(watchEvery, d))
+	every := min(watchEvery, d/4)
+	tick := time.NewTicker(every)
 	defer tick.Stop()
-	for end := time.Now().Add(d); ; {
-		still := false
+	for begun := time.Now(); ; {
+		open := false
 		for _, w := range list {
 			if w.gone {
 				continue
@@ -86,9 +95,11 @@ func (p procfs) watch(ctx context.Context, list []*watched, d time.Duration) {
 				continue
 			}
 			w.samples = append(w.samples, s)
-			still = still || !w.moved()
+			still, _ := w.still()
+			moves := still < 3*every && time.Since(begun) > d/4
+			open = open || !moves && still < d
 		}
-		if !still || !time.Now().Before(end) {
+		if !open || time.Since(begun) > 2*d {
 			return
 		}
 		select {
@@ -101,12 +112,14 @@ func (p procfs) watch(ctx context.Context, list []*watched, d time.Duration) {
 
 // judge says what a process that was watched does. It is not slow that is looked for,
 // but what cannot go on: a process with input before it and room behind it.
-func (w *watched) judge() verdict {
-	if w.moved() {
+// d is how long it takes to be sure.
+func (w *watched) judge(d time.Duration) verdict {
+	still, samples := w.still()
+	if still < d/2 {
 		return moving
 	}
-	first, last := w.samples[0], w.samples[len(w.samples)-1]
-	in, out := least(w.samples, func(s sample) *pipe { return s.in }), least(w.samples, func(s sample) *pipe { return s.out })
+	first, last := samples[0], samples[len(samples)-1]
+	in, out := least(samples, func(s sample) *pipe { return s.in }), least(samples, func(s sample) *pipe { return s.out })
 	took := last.at.Sub(first.at).Seconds()
 	switch {
 	case last.state == 'T' || last.state == 't':
