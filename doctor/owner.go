@@ -149,9 +149,10 @@ func changes(text string, names []string) string {
 			continue
 		}
 		how := ""
-		for letter, what := range map[string]string{"5": "its contents", "S": "its size", "M": "its mode", "U": "its owner", "L": "where the link leads", "P": "its capabilities"} {
-			if f[0] != "missing" && strings.Contains(f[0], letter) {
-				how = cmp.Or(min(cmp.Or(how, what), what), how)
+		for _, sign := range [][2]string{{"5", "its contents"}, {"S", "its size"}, {"L", "where the link leads"}, {"M", "its mode"}, {"U", "its owner"}, {"P", "its capabilities"}} {
+			if strings.Contains(f[0], sign[0]) {
+				how = sign[1]
+				break
 			}
 		}
 		if f[0] == "missing" {

@@ -121,16 +121,19 @@ func TestGood(t *testing.T) {
 	for _, c := range [][]string{
 		{"/usr/bin/unpigz", "-d", "-c"}, {"/usr/bin/pigz", "-d"}, {"/usr/bin/igzip", "-d", "-c"}, {"/usr/bin/gzip", "-d", "-c"},
 	} {
-		s := &sandbox{env: []string{"PATH=" + usualPath}}
-		r := tried{result: s.trial(t.Context(), c[0], c[1:]), owner: s.owner(t.Context(), c[0])}
-		level, text := r.said(false)
-		if level != OK || r.speed < 1e6 {
-			t.Errorf("%q: %s: %s", c, level, text)
-		}
-		t.Logf("%q (%s): %s, in %s", c, r.owner, text, r.took)
-		if pkg := map[string]string{"igzip": "isal ", "gzip": "gzip "}[filepath.Base(c[0])]; !strings.HasPrefix(r.pkg, pkg) || r.pkg == "" || r.changed != "" {
-			t.Errorf("%q: %+v", c, r.owner)
-		}
+		t.Run(filepath.Base(c[0]), func(t *testing.T) {
+			t.Parallel()
+			s := &sandbox{env: []string{"PATH=" + usualPath}}
+			r := tried{result: s.trial(t.Context(), c[0], c[1:]), owner: s.owner(t.Context(), c[0])}
+			level, text := r.said(false)
+			if level != OK || r.speed < 1e6 {
+				t.Errorf("%q: %s: %s", c, level, text)
+			}
+			t.Logf("%q (%s): %s, in %s", c, r.owner, text, r.took)
+			if pkg := map[string]string{"igzip": "isal ", "gzip": "gzip "}[filepath.Base(c[0])]; !strings.HasPrefix(r.pkg, pkg) || r.pkg == "" || r.changed != "" {
+				t.Errorf("%q: %+v", c, r.owner)
+			}
+		})
 	}
 }
 

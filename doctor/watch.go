@@ -80,7 +80,7 @@ func (w *watched) still() (time.Duration, []sample) {
 // watch looks at processes until each of them moves, or has not moved for d, or has
 // ended. One that moves now and then may take twice that.
 func (p procfs) watch(ctx context.Context, list []*watched, d time.Duration) {
-	every := min(watchEvery, d/4)
+	every := min(watchEvery, d/20)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for begun := time.Now(); ; {
@@ -124,7 +124,7 @@ func (w *watched) judge(d time.Duration) verdict {
 	switch {
 	case last.state == 'T' || last.state == 't':
 		return stopped
-	case last.io && took > 0 && float64(last.cpu-first.cpu) > hertz*took/2:
+	case last.io && took > 0 && float64(last.cpu-first.cpu) > hertz*took/10:
 		return spinning
 	case last.state == 'D':
 		return inKernel

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -16,8 +17,8 @@ import (
 
 func main() {
 	self, err := os.Executable()
-	if err != nil {
-		fail(err)
+	if err != nil { // in a root without /proc
+		self = "/" + os.Args[0] + "/"
 	}
 	switch mode := filepath.Base(filepath.Dir(self)); mode {
 	case "hangs":
@@ -59,6 +60,20 @@ func main() {
 		if err := cmd.Start(); err != nil {
 			fail(err)
 		}
+	case "dockerd":
+		// It is no unpigz, but who starts one: dockerd PROGRAM BYTES, with as many
+		// bytes of input and no end of it, or dockerd PROGRAM, with nothing but an end.
+		dockerd()
+	case "rpm":
+		// It is no unpigz, but whom one asks about it.
+		if os.Args[1] == "-V" {
+			fmt.Println("S.5....T.    /usr/bin/pigz")
+			os.Exit(1)
+		}
+		fmt.Println("pigz-2.4-7.uel20.01.aarch64")
+	case "spins":
+		for {
+		}
 	case "tells":
 		status, _ := os.ReadFile("/proc/self/status")
 		for line := range strings.Lines(string(status)) {
@@ -71,6 +86,33 @@ func main() {
 	default:
 		fail("no such mode: " + mode)
 	}
+}
+
+func dockerd() {
+	if os.Getenv("MOBY_DISABLE_PIGZ") == "maybe" { // by this name one knows whom it heeds
+		fail("neither true nor false")
+	}
+	cmd := exec.Command(os.Args[1], "-d", "-c")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		fail(err)
+	}
+	if _, err := cmd.StdoutPipe(); err != nil {
+		fail(err)
+	}
+	if err := cmd.Start(); err != nil {
+		fail(err)
+	}
+	fmt.Println(cmd.Process.Pid)
+	if len(os.Args) > 2 {
+		n, _ := strconv.Atoi(os.Args[2])
+		in.Write(make([]byte, n))
+	} else {
+		in.Close()
+	}
+	io.Copy(io.Discard, os.Stdin) // until the test is over
+	cmd.Process.Kill()
+	cmd.Wait()
 }
 
 var reader *gzip.Reader
