@@ -207,6 +207,7 @@ func TestStuck(t *testing.T) {
 			if c.signal != 0 {
 				syscall.Kill(pid, c.signal)
 			}
+			settle(t, pid)
 			list := look(t, stuck, pid, engine)
 			if c.level == "" {
 				if len(list) > 0 {
@@ -219,5 +220,21 @@ func TestStuck(t *testing.T) {
 				t.Errorf("%+v, want %s: %s", list, c.level, c.text)
 			}
 		})
+	}
+}
+
+// settle waits until a process that was started has come to where it stays.
+func settle(t *testing.T, pid int) {
+	t.Helper()
+	var last sample
+	for n := 0; n < 5; time.Sleep(20 * time.Millisecond) {
+		s := sample{io: true}
+		var err error
+		if s.read, s.written, err = procfs("/proc").io(pid); err != nil {
+			t.Fatal(err)
+		}
+		if n++; moved(last, s) {
+			last, n = s, 0
+		}
 	}
 }

@@ -60,25 +60,40 @@ type watched struct {
 	gone    bool // it has ended
 }
 
-// still is the time since it has moved last: read or written, or used the CPU if that
-// is all that can be told. The samples of that time are returned, too.
+// moved reports whether a process has read or written between two samples, or used the
+// CPU if that is all that can be told.
+func moved(a, b sample) bool {
+	if a.io && b.io {
+		return a.read != b.read || a.written != b.written
+	}
+	return a.cpu != b.cpu
+}
+
+// still is the time since it has moved last. The samples of that time are returned, too.
 func (w *watched) still() (time.Duration, []sample) {
 	i := len(w.samples) - 1
-	for ; i > 0; i-- {
-		a, b := w.samples[i-1], w.samples[i]
-		if a.io && b.io {
-			if a.read != b.read || a.written != b.written {
-				break
-			}
-		} else if a.cpu != b.cpu {
-			break
-		}
+	for i > 0 && !moved(w.samples[i-1], w.samples[i]) {
+		i--
 	}
 	return w.samples[len(w.samples)-1].at.Sub(w.samples[i].at), w.samples[i:]
 }
 
-// watch looks at processes until each of them moves, or has not moved for d, or has
-// ended. One that moves now and then may take twice that.
+// flows reports whether it has moved in each of the last n times between samples.
+func (w *watched) flows(n int) bool {
+	if len(w.samples) <= n {
+		return false
+	}
+	last := w.samples[len(w.samples)-n-1:]
+	for i := range n {
+		if !moved(last[i], last[i+1]) {
+			return false
+		}
+	}
+	return true
+}
+
+// watch looks at processes until each of them moves all the time, or has not moved for
+// d, or has ended. One that moves now and then may take twice that.
 func (p procfs) watch(ctx context.Context, list []*watched, d time.Duration) {
 	every := min(watchEvery, d/20)
 	tick := time.NewTicker(every)
@@ -96,8 +111,7 @@ func (p procfs) watch(ctx context.Context, list []*watched, d time.Duration) {
 			}
 			w.samples = append(w.samples, s)
 			still, _ := w.still()
-			moves := still < 3*every && time.Since(begun) > d/4
-			open = open || !moves && still < d
+			open = open || still < d && !w.flows(5)
 		}
 		if !open || time.Since(begun) > 2*d {
 			return
