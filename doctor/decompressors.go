@@ -31,6 +31,23 @@ func (g *engine) String() string {
 	return fmt.Sprintf("%s %d", g.proc.comm, g.proc.pid)
 }
 
+// processes looks at what is stuck and at what would be. Both mean to wait, so they do
+// it together; the findings come one after the other.
+func processes(ctx context.Context, e *exam) {
+	aside := &exam{Options: e.Options, report: &Report{}}
+	aside.Found = nil
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		decompressors(ctx, aside)
+	}()
+	stuck(ctx, e)
+	<-done
+	for _, f := range aside.report.Findings {
+		e.found(f)
+	}
+}
+
 // decompressors tries the programs that the Engines here would run.
 func decompressors(ctx context.Context, e *exam) {
 	all, err := e.procfs().all()
@@ -180,7 +197,10 @@ func (e *exam) try(ctx context.Context, g *engine, program string, args []string
 	if got, ok := all[key]; ok {
 		return got
 	}
-	got := tried{result: s.trial(ctx, program, args), owner: s.owner(ctx, program)}
+	whose := make(chan owner, 1)
+	go func() { whose <- s.owner(ctx, program) }()
+	got := tried{result: s.trial(ctx, program, args)}
+	got.owner = <-whose
 	all[key] = got
 	return got
 }
@@ -239,7 +259,7 @@ func (e *exam) decompressor(ctx context.Context, g *engine, all map[string]tried
 		f.Text += "; a pull is unpacked by containerd, only docker import and ADD run it"
 	}
 	if level == Problem {
-		f.Fix = append(f.Fix, "fastpull IMAGE   # in place of a pull")
+		f.Fix = append(f.Fix, instead)
 		fix, d := e.without(ctx, g)
 		f.Fix, f.DropIn = append(f.Fix, fix...), d
 	}

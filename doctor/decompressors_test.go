@@ -111,7 +111,7 @@ func TestDecompressors(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			pid, _ := startEngine(t, c.env, "/bin/cat", "0")
-			list := look(t, decompressors, pid)
+			list := look(t, processes, pid)
 			if len(list) != 1 || list[0].Level != c.level || !strings.HasPrefix(list[0].Text, c.text) {
 				t.Fatalf("%+v, want %s: %s", list, c.level, c.text)
 			}

@@ -48,7 +48,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 		Version: o.Version, Platform: runtime.GOOS + "/" + runtime.GOARCH, Findings: []Finding{},
 	}}
 	for _, look := range []func(context.Context, *exam){
-		stuck, decompressors, host, engines, places, registries,
+		processes, host, engines, places, registries,
 	} {
 		if ctx.Err() != nil {
 			return e.report, context.Cause(ctx)

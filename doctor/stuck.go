@@ -125,11 +125,14 @@ func (e *exam) judgeJob(ctx context.Context, all map[int]*process, j, unpacker *
 	p := e.procfs()
 	age := p.age(j.process)
 	took, _ := j.still()
-	f = Finding{Area: Stuck, What: j.String(), Level: Problem, Facts: map[string]any{
+	f = Finding{Area: Stuck, What: "a program left behind", Level: Problem, Facts: map[string]any{
 		"pid": j.pid, "program": j.name(), "verdict": string(v),
 		"seconds": int(age.Seconds()), "cpuSeconds": float64(j.cpu) / hertz,
 	}}
 	since := fmt.Sprintf("it has stood still for %s while it was watched, runs for %s and has used %.1f s of CPU time", round(took), round(age), float64(j.cpu)/hertz)
+	if j.engine != nil {
+		f.What, f.Facts["engine"] = j.engine.String(), j.engine.pid
+	}
 	switch {
 	case j.orphan:
 		f.Level = Warning
@@ -138,29 +141,28 @@ func (e *exam) judgeJob(ctx context.Context, all map[int]*process, j, unpacker *
 		return f, true
 	case v == unseen:
 		f.Level = Unknown
-		f.Text = fmt.Sprintf("%s, started by %s, has used no CPU time while it was watched for %s; "+
-			"only root may see if it has input: run it as root", j, j.engine, round(took))
+		f.Text = fmt.Sprintf("%s has used no CPU time while it was watched for %s; "+
+			"only root may see if it has input: run it as root", j, round(took))
 		if errors.Is(ctx.Err(), context.Canceled) {
 			f.Text = fmt.Sprintf("%s was not watched to the end", j)
 		}
 		return f, true
 	case v == inKernel:
 		f.Level = Warning
-		f.Text = fmt.Sprintf("%s, started by %s, waits in the kernel, likely for a disk (%s)", j, j.engine, since)
+		f.Text = fmt.Sprintf("%s waits in the kernel, likely for a disk (%s)", j, since)
 	case v == unclear, v == spinning && !ofGzip(j.name()):
 		f.Level = Warning
-		f.Text = fmt.Sprintf("%s, started by %s, %s (%s)", j, j.engine, v, since)
+		f.Text = fmt.Sprintf("%s %s (%s)", j, v, since)
 	case v == stopped:
-		f.Text = fmt.Sprintf("%s, started by %s, was stopped by a signal (%s)", j, j.engine, since)
+		f.Text = fmt.Sprintf("%s was stopped by a signal (%s)", j, since)
 		f.Fix = []string{fmt.Sprintf("kill -CONT %d   # let it go on", j.pid)}
 	case v == spinning:
-		f.Text = fmt.Sprintf("%s, started by %s, keeps a CPU busy, but reads and writes nothing (%s)", j, j.engine, since)
+		f.Text = fmt.Sprintf("%s keeps a CPU busy, but reads and writes nothing (%s)", j, since)
 	case isUnpacker(j.name()):
-		f.Text = fmt.Sprintf("%s, started by %s, has input waiting but takes none of it (%s)", j, j.engine, since)
+		f.Text = fmt.Sprintf("%s has input waiting but takes none of it (%s)", j, since)
 	default:
-		// An age that is that of the watch says more than the age alone would.
-		f.Text = fmt.Sprintf("%s, started by %s, has made no progress%s: %s and nothing comes out (%s)",
-			j, j.engine, forAges(j, age), inputOf(j), since)
+		f.Text = fmt.Sprintf("%s has made no progress%s: %s and nothing comes out (%s)",
+			j, forAges(j, age), inputOf(j), since)
 	}
 	e.told(&f, all, j, unpacker)
 	if f.Level == Problem && v != stopped && !isUnpacker(j.name()) {
@@ -168,7 +170,7 @@ func (e *exam) judgeJob(ctx context.Context, all map[int]*process, j, unpacker *
 			f.Fix = append(f.Fix, "fastpull "+name)
 		}
 		if f.Fix == nil {
-			f.Fix = []string{"fastpull IMAGE   # the one that is being pulled, in place of the Engine's pull"}
+			f.Fix = []string{instead}
 		}
 		r, _ := roleOf(j.engine.comm)
 		fix, d := e.without(ctx, &engine{role: r, proc: j.engine})
@@ -176,6 +178,9 @@ func (e *exam) judgeJob(ctx context.Context, all map[int]*process, j, unpacker *
 	}
 	return f, true
 }
+
+// instead is the way out that needs no root and no restart.
+const instead = "fastpull IMAGE   # in place of the Engine's own pull"
 
 // forAges says for how long nothing moves, where that is known: a program that has
 // used hardly any CPU time cannot have moved for long.

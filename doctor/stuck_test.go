@@ -216,7 +216,7 @@ func TestStuck(t *testing.T) {
 				return
 			}
 			if len(list) != 1 || list[0].Level != c.level || !strings.Contains(list[0].Text, c.text) ||
-				!strings.Contains(list[0].Text, fmt.Sprintf("started by dockerd %d", engine)) || len(list[0].Fix) == 0 {
+				list[0].What != fmt.Sprintf("dockerd %d", engine) || !strings.HasPrefix(list[0].Text, fmt.Sprintf("unpigz %d ", pid)) || len(list[0].Fix) == 0 {
 				t.Errorf("%+v, want %s: %s", list, c.level, c.text)
 			}
 		})
