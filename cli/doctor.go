@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"time"
 
@@ -15,14 +16,14 @@ import (
 
 func newDoctor(s Streams) *cobra.Command {
 	var store, file string
-	var asJSON bool
+	var asJSON, writeDropIn bool
 	var connect connectFlags
 	cmd := &cobra.Command{
 		Use:   "doctor [flags] [IMAGE|HOST]",
 		Short: "Find out if this host is able to pull, and what is stuck",
 		Long: `doctor looks for decompressors that hang, tries the ones that Engines would run, and
-looks at the host, its Engines and, if one is named, at a registry. It changes nothing.
-The exit code is 0 only if there is no problem.
+looks at the host, its Engines and, if one is named, at a registry. It changes
+nothing but by --write-dropin. The exit code is 0 only if there is no problem.
 
 A host alone is written with its port, or with a slash at its end.`,
 		Args: args(cobra.MaximumNArgs(1)),
@@ -52,6 +53,9 @@ A host alone is written with its port, or with a slash at its end.`,
 				table.end(report)
 				err = table.err
 			}
+			if writeDropIn {
+				err = errors.Join(err, writeDropIns(s.Err, "/", report))
+			}
 			if n := report.Count(doctor.Problem); n > 0 {
 				err = errors.Join(err, fault.New(fault.Failed, "doctor: problems found: %d", n))
 			}
@@ -63,8 +67,30 @@ A host alone is written with its port, or with a slash at its end.`,
 	fl.StringVar(&store, "store", defaultStore(), "look at the store at `DIR`, too")
 	fl.BoolVar(&asJSON, "json", false, "print JSON")
 	fl.StringVar(&file, "report", "", "write what was found to `FILE`, too, as text without secrets")
+	fl.BoolVar(&writeDropIn, "write-dropin", false, "have Engines whose decompressor is broken do without, from their next restart on:\nwrite a drop-in for their systemd services")
 	connect.add(fl)
 	return cmd
+}
+
+// writeDropIns writes what the report has for systemd, and says what is left to do.
+func writeDropIns(w io.Writer, root string, r *doctor.Report) (err error) {
+	list := r.DropIns()
+	if len(list) == 0 {
+		fmt.Fprintln(w, "no drop-in was written: no systemd service has a decompressor that is broken")
+	}
+	for _, d := range list {
+		written, e := doctor.WriteDropIn(root, d)
+		if e != nil {
+			err = errors.Join(err, e)
+			continue
+		}
+		verb := "wrote"
+		if !written {
+			verb = "is there already:"
+		}
+		fmt.Fprintf(w, "%s %s; nothing was restarted. It counts after\n    %s\n", verb, printable(d.Path), printable(d.Restart()))
+	}
+	return err
 }
 
 // writeReport writes the report as text, whole or not at all.

@@ -161,3 +161,6 @@ func (e *Engine) Root() string { return e.info.DockerRootDir }
 func (e *Engine) Containerd() bool {
 	return slices.Contains(e.info.DriverStatus, [2]string{"driver-type", "io.containerd.snapshotter.v1"})
 }
+
+// LiveRestore reports whether containers go on running while the Engine restarts.
+func (e *Engine) LiveRestore() bool { return e.info.LiveRestoreEnabled }

@@ -15,9 +15,22 @@
 // No credentials, and no environment but the few variables that are named, are part of
 // a finding.
 //
+// Foreign programs are run here, which fastpull does nowhere else: the decompressors that
+// Engines would run, to try them, and the package managers that know whose they are. A
+// pull has no use for either. They run as nobody if we are root, in their Engine's root,
+// without a way to gain privileges, with limits, and end with us. None of them is one of
+// our own PATH, unless a Podman there would run it.
+//
 // # How it works
 //
 // [Run] makes one examination after the other, and each tells its findings as it goes.
 // A finding has a level, a sentence, and where there is one a way out, as lines to
 // paste.
+//
+// Processes that work for an Engine are watched for some seconds (watch.go): bytes that
+// they read and write, CPU time, and the pipes that they wait in (pipe.go). One that has
+// input before it, room behind it, and moves nothing is stuck. An Engine's decompressor
+// is found as it finds it itself (roles.go, decompressors.go) and is fed with streams
+// that are made for it (streams.go), the plain bytes of which are known (trial.go,
+// sandbox.go).
 package doctor

@@ -23,7 +23,8 @@ type Options struct {
 	// Found is told of each finding as it is made, one at a time. Nil is fine.
 	Found func(Finding)
 
-	proc string // where the processes are; "" is /proc
+	proc      string        // where the processes are; "" is /proc
+	watchTime time.Duration // how long processes are watched; 0 is some seconds
 }
 
 // exam is an examination under way.
@@ -57,7 +58,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	defer e.engine.close()
 	for _, look := range []func(context.Context, *exam){
-		stuck, decompressors, host, engines, places, registries,
+		processes, host, engines, places, registries,
 	} {
 		if ctx.Err() != nil {
 			return e.report, context.Cause(ctx)

@@ -38,6 +38,8 @@ type Finding struct {
 	// Fix is the way out, if there is one: lines to be pasted into a shell, with
 	// comments where they need some.
 	Fix []string `json:"fix,omitempty"`
+	// DropIn is the part of the way out that [WriteDropIn] can write.
+	DropIn *DropIn `json:"dropIn,omitempty"`
 	// Facts are figures and names behind the sentence, for programs.
 	Facts map[string]any `json:"facts,omitempty"`
 }

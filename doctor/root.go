@@ -1,0 +1,71 @@
+package doctor
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// root is a folder that is somebody's /.
+type root string
+
+// path is where a path of his is for us. What is not there stays as it is.
+func (r root) path(path string) string {
+	if real, err := r.resolve(path); err == nil {
+		return filepath.Join(string(r), real)
+	}
+	return filepath.Join(string(r), filepath.Clean("/"+path))
+}
+
+// resolve follows the links in an absolute path as one does whose / the root is, and
+// returns what it is called there without them.
+func (r root) resolve(path string) (string, error) {
+	real, rest, links := "/", filepath.Clean("/"+path), 0
+	for rest != "" {
+		var name string
+		name, rest, _ = strings.Cut(strings.TrimPrefix(rest, "/"), "/")
+		switch name {
+		case "", ".":
+			continue
+		case "..":
+			real = filepath.Dir(real)
+			continue
+		}
+		next := filepath.Join(real, name)
+		target, err := os.Readlink(filepath.Join(string(r), next))
+		if err != nil { // it is no link, or not there
+			if _, err := os.Lstat(filepath.Join(string(r), next)); err != nil {
+				return "", err
+			}
+			real = next
+			continue
+		}
+		if links++; links > 40 { // as many as the kernel follows
+			return "", &os.PathError{Op: "resolve", Path: path, Err: os.ErrInvalid}
+		}
+		if filepath.IsAbs(target) {
+			real = "/"
+		}
+		rest = target + "/" + rest
+	}
+	return real, nil
+}
+
+// find looks a program up in a PATH as Go programs do. Folders that are not absolute
+// do not count: Go refuses what it finds there.
+func (r root) find(program, path string) (string, bool) {
+	for dir := range strings.SplitSeq(path, ":") {
+		if !filepath.IsAbs(dir) {
+			continue
+		}
+		name := filepath.Join(dir, program)
+		real, err := r.resolve(name)
+		if err != nil {
+			continue
+		}
+		if st, err := os.Stat(filepath.Join(string(r), real)); err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
+			return name, true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,148 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// finding is what doctor --json says of one thing.
+type finding struct {
+	Area  string         `json:"area"`
+	What  string         `json:"what"`
+	Level string         `json:"level"`
+	Text  string         `json:"text"`
+	Fix   []string       `json:"fix"`
+	Facts map[string]any `json:"facts"`
+}
+
+// findings are those of a report that are about processes: other tests have Engines,
+// too.
+func (r result) findings(t *testing.T, area string, pids ...int) (list []finding) {
+	t.Helper()
+	var report struct{ Findings []finding }
+	if err := json.Unmarshal([]byte(r.stdout), &report); err != nil {
+		t.Fatalf("doctor --json: %v\n%s%s", err, r.stdout, r.stderr)
+	}
+	for _, f := range report.Findings {
+		for _, pid := range pids {
+			if f.Area == area && f.Facts["pid"] == float64(pid) {
+				list = append(list, f)
+			}
+		}
+	}
+	return list
+}
+
+// pids are those of a dockerd and of its containerd.
+func (d *dockerd) pids(t *testing.T) (own, containerd int) {
+	t.Helper()
+	read := func(name string) int {
+		text, err := os.ReadFile(filepath.Join(filepath.Dir(d.sock), name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pid
+	}
+	return read("pid"), read("exec/containerd/containerd.pid")
+}
+
+// TestDoctorStuck has a dockerd hang in a pull, and asks what is the matter.
+func TestDoctorStuck(t *testing.T) {
+	t.Parallel()
+	reg := startRegistry(t, registryOptions{})
+	ref := reg.push(t, "img:tag", makeImage(t, imageSpec{layers: []layer{noiseLayer(t, 24<<20, 1)}}))
+	broken := plantUnpigz(t, "unpigz")
+	d := startDockerd(t, dockerdOptions{pathFirst: broken.dir})
+	pid, containerd := d.pids(t)
+
+	pull, _, _ := d.command(t, "pull", ref)
+	if err := pull.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		pull.Process.Kill()
+		pull.Wait()
+	}()
+	if !eventually(20*time.Second, func() bool { return len(broken.starts(t)) > 0 }) {
+		t.Fatal("docker pull does not come to its first layer")
+	}
+	hangs := broken.starts(t)[0]
+	r := d.user(t).fastpull(t, "doctor", "--json")
+	if r.code != 1 {
+		t.Errorf("exit code %d, want 1\n%s", r.code, r.stderr)
+	}
+	if r.took > 15*time.Second {
+		t.Errorf("it took %s", r.took)
+	}
+	list := r.findings(t, "stuck now", hangs)
+	if len(list) != 1 || list[0].Level != "problem" {
+		t.Fatalf("unpigz %d hangs, but doctor says %+v\n%s", hangs, list, r.stdout)
+	}
+	stuck := list[0]
+	t.Logf("after %s: %s: %s", r.took, stuck.What, stuck.Text)
+	if want := fmt.Sprintf("dockerd %d", pid); stuck.What != want {
+		t.Errorf("it names %s, want %s", stuck.What, want)
+	}
+	for _, want := range []string{
+		fmt.Sprintf("unpigz %d has made no progress", hangs),
+		"docker-untar ", "waits for it", filepath.Join(d.root, "overlay2") + "/", "number 1 of its image", ref, "this pull will not end",
+	} {
+		if !strings.Contains(stuck.Text, want) {
+			t.Errorf("it does not say %q", want)
+		}
+	}
+	fix := strings.Join(stuck.Fix, "\n")
+	for _, want := range []string{"fastpull " + ref, "MOBY_DISABLE_PIGZ=true", "live-restore is off"} {
+		if !strings.Contains(fix, want) {
+			t.Errorf("the way out does not say %q:\n%s", want, fix)
+		}
+	}
+	list = r.findings(t, "decompressors", pid)
+	if len(list) != 1 || list[0].Level != "problem" {
+		t.Fatalf("dockerd would run a broken unpigz, but doctor says %+v", list)
+	}
+	for _, want := range []string{filepath.Join(broken.dir, "unpigz") + " -d -c", "of no package", "it hangs with", "A pull stops there without an error"} {
+		if !strings.Contains(list[0].Text, want) {
+			t.Errorf("it does not say %q: %s", want, list[0].Text)
+		}
+	}
+	if list := r.findings(t, "decompressors", containerd); len(list) != 1 || list[0].Level != "ok" {
+		t.Errorf("the containerd of dockerd unpacks nothing, but doctor says %+v", list)
+	}
+	if again := broken.starts(t); len(again) != 1 {
+		t.Errorf("unpigz was started %d times where it could write", len(again))
+	}
+}
+
+// TestDoctorWell has nothing to say about an Engine whose unpigz works, nor about one
+// that has a broken one and is told not to use it.
+func TestDoctorWell(t *testing.T) {
+	t.Parallel()
+	healthy := startDockerd(t, dockerdOptions{})
+	without := startDockerd(t, dockerdOptions{pathFirst: plantUnpigz(t, "unpigz").dir, env: []string{"MOBY_DISABLE_PIGZ=true"}})
+	r := newUser(t).fastpull(t, "doctor", "--json")
+	for d, want := range map[*dockerd]string{
+		healthy: "runs /usr/bin/unpigz -d -c for gzip layers (of package pigz ",
+		without: "MOBY_DISABLE_PIGZ=true is in its environment",
+	} {
+		pid, containerd := d.pids(t)
+		if list := r.findings(t, "decompressors", pid); len(list) != 1 || list[0].Level != "ok" || !strings.Contains(list[0].Text, want) {
+			t.Errorf("dockerd %d: %+v, want %q", pid, list, want)
+		}
+		if list := r.findings(t, "decompressors", containerd); len(list) != 1 || list[0].Level != "ok" {
+			t.Errorf("containerd %d: %+v", containerd, list)
+		}
+	}
+}
