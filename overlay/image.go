@@ -149,10 +149,17 @@ func (r *Reader) Find(name string) (*Image, error) {
 
 // PutImage records an image whose layers are all in the store, under the given
 // names: its repository in Docker's familiar form, and tags or digests of it.
-// Names that another image had move over.
+// Names that another image had move over. The error is [ErrGone] if a layer is not
+// there, or not any more.
 func (s *Store) PutImage(ctx context.Context, img *image.Image, repository string, refs []string) error {
+	unlock, err := s.lockLists(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	// Who removes layers has the lists too: what is there now stays for the image.
 	if have := s.Chain(img.Layers); len(have) != len(img.Layers) {
-		return fmt.Errorf("record image %s: layer %s is not there", img.ID, img.Layers[len(have)].DiffID)
+		return fmt.Errorf("record image %s: layer %s: %w", img.ID, img.Layers[len(have)].DiffID, ErrGone)
 	}
 	if err := s.stillOurs(ctx); err != nil {
 		return err
@@ -163,11 +170,6 @@ func (s *Store) PutImage(ctx context.Context, img *image.Image, repository strin
 			return err
 		}
 	}
-	unlock, err := s.lockLists(ctx)
-	if err != nil {
-		return err
-	}
-	defer unlock()
 	n, err := s.names()
 	if err != nil {
 		return err
@@ -183,6 +185,11 @@ func (s *Store) PutImage(ctx context.Context, img *image.Image, repository strin
 		return nil
 	}
 	n.Repositories[repository] = tags
+	return s.putNames(n)
+}
+
+// putNames writes repositories.json. The caller has the lists.
+func (s *Store) putNames(n names) error {
 	data, err := json.Marshal(n)
 	if err != nil {
 		return err
@@ -204,7 +211,7 @@ const maxBlobInfos = 50
 // host), holds the layer of that diffID. A later docker pull of the blob says
 // "Already exists".
 func (s *Store) PutBlob(ctx context.Context, blob, diffID digest.Digest, repository string) error {
-	unlock, err := s.lockLists(ctx)
+	unlock, err := s.lockLists(ctx, nil)
 	if err != nil {
 		return err
 	}

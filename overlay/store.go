@@ -248,14 +248,15 @@ func denied(err error) error {
 }
 
 // lockLists waits until nobody else, in this process or another, changes the
-// lists. The caller must call unlock.
-func (s *Store) lockLists(ctx context.Context) (unlock func(), err error) {
+// lists. The caller must call unlock. waiting is called once if another process
+// has them; nil is fine.
+func (s *Store) lockLists(ctx context.Context, waiting func()) (unlock func(), err error) {
 	select {
 	case s.lists <- struct{}{}:
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	if err := s.locks.lock(ctx, namesLock, nil, s.pulse()); err != nil {
+	if err := s.locks.lock(ctx, namesLock, waiting, s.pulse()); err != nil {
 		<-s.lists
 		return nil, err
 	}
