@@ -147,6 +147,26 @@ func (r *Reader) Find(name string) (*Image, error) {
 	return nil, fault.New(fault.Usage, "%s fits %d images", name, len(found))
 }
 
+// Resolve returns the ID of the image that a user means, as Find does, whether the
+// image can be read or not.
+func (r *Reader) Resolve(name string) (digest.Digest, error) {
+	st, err := r.stock()
+	if err != nil {
+		return "", err
+	}
+	id, _, err := st.find(name, r.dir)
+	return id, err
+}
+
+// Names returns the names of an image, also of one that cannot be read.
+func (r *Reader) Names(id digest.Digest) ([]string, error) {
+	n, err := r.names()
+	if err != nil {
+		return nil, err
+	}
+	return (&stock{names: n}).refs(id), nil
+}
+
 // PutImage records an image whose layers are all in the store, under the given
 // names: its repository in Docker's familiar form, and tags or digests of it.
 // Names that another image had move over. The error is [ErrGone] if a layer is not
@@ -204,6 +224,31 @@ type blobInfo struct {
 	HMAC             string
 }
 
+// Origin is where a layer came from.
+type Origin struct {
+	Blob       digest.Digest
+	Repository string // in full, with its host
+}
+
+// Origins returns where layers of that diffID came from, the last first.
+func (r *Reader) Origins(diffID digest.Digest) (origins []Origin) {
+	data, err := os.ReadFile(r.blobInfos(diffID))
+	var list []blobInfo
+	if err != nil || json.Unmarshal(data, &list) != nil {
+		return nil // a cache
+	}
+	for _, b := range slices.Backward(list) {
+		if b.Digest.Validate() == nil && b.SourceRepository != "" {
+			origins = append(origins, Origin{b.Digest, b.SourceRepository})
+		}
+	}
+	return origins
+}
+
+func (r *Reader) blobInfos(diffID digest.Digest) string {
+	return r.path("image/overlay2/distribution/v2metadata-by-diffid", diffID.Algorithm().String(), diffID.Encoded())
+}
+
 // maxBlobInfos is how many places Docker remembers for a layer.
 const maxBlobInfos = 50
 
@@ -217,7 +262,7 @@ func (s *Store) PutBlob(ctx context.Context, blob, diffID digest.Digest, reposit
 	}
 	defer unlock()
 	dir := s.path("image/overlay2/distribution")
-	infos := dir + "/v2metadata-by-diffid/" + diffID.Algorithm().String() + "/" + diffID.Encoded()
+	infos := s.blobInfos(diffID)
 	var list []blobInfo
 	before, err := os.ReadFile(infos)
 	if err == nil {

@@ -71,7 +71,7 @@ func Prune(ctx context.Context, dir string, o PruneOptions) (p Pruned, err error
 func (r *Reader) left(p *Pruned) error {
 	dead := func(dir string) error {
 		p.Staging++
-		p.Freed += diskUse(dir, nil)
+		p.Freed += diskUse(dir)
 		return nil
 	}
 	if err := tmpfile.DeadDirs(r.path("fastpull/run"), "", dead); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -227,9 +227,9 @@ func (r *Reader) wouldPrune(p *Pruned, o PruneOptions) error {
 		for _, e := range st.free() {
 			p.Layers = append(p.Layers, e.chain)
 			if e.cacheID != "" {
-				p.Freed += diskUse(r.path("overlay2", e.cacheID), nil)
+				p.Freed += diskUse(r.path("overlay2", e.cacheID))
 			}
-			p.Freed += diskUse(r.path("image/overlay2/layerdb/sha256", e.chain.Encoded()), nil)
+			p.Freed += diskUse(r.path("image/overlay2/layerdb/sha256", e.chain.Encoded()))
 		}
 	}
 	loose, err := r.loose()
@@ -237,7 +237,7 @@ func (r *Reader) wouldPrune(p *Pruned, o PruneOptions) error {
 		return err
 	}
 	for _, name := range loose.folders {
-		p.Freed += diskUse(r.path("overlay2", name), nil)
+		p.Freed += diskUse(r.path("overlay2", name))
 	}
 	p.Folders, p.Links = len(loose.folders), len(loose.links)
 	return nil

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sys/unix"
 )
 
 // Kept is a layer that could not be removed now, and why.
@@ -161,35 +160,11 @@ func (s *Store) forgetBlob(diffID string) (found bool, err error) {
 // on the disk.
 func (s *Store) throwAwayMeasured(names []string) (freed int64, err error) {
 	for _, name := range names {
-		freed += diskUse(name, nil)
+		freed += diskUse(name)
 	}
 	return freed, s.throwAway(names)
 }
 
-// inode tells files apart that have several names.
-type inode struct{ dev, ino uint64 }
-
-// diskUse returns the room that a tree takes on the disk, in bytes. Files that are
-// in seen do not count, and are added to it; nil is fine. What cannot be looked at
-// takes none.
-func diskUse(root string, seen map[inode]bool) (bytes int64) {
-	if seen == nil {
-		seen = make(map[inode]bool)
-	}
-	_ = filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
-		var st unix.Stat_t
-		if err != nil || unix.Lstat(path, &st) != nil {
-			return nil
-		}
-		if st.Nlink > 1 && st.Mode&unix.S_IFMT != unix.S_IFDIR {
-			id := inode{uint64(st.Dev), st.Ino} //nolint:unconvert // 32 bit on some platforms
-			if seen[id] {
-				return nil
-			}
-			seen[id] = true
-		}
-		bytes += st.Blocks * 512
-		return nil
-	})
-	return bytes
-}
+// diskUse returns the room that a tree takes on the disk, in bytes. What cannot be
+// looked at takes none.
+func diskUse(root string) int64 { return measure(root).Disk }
