@@ -31,6 +31,7 @@ var children = map[string]func(args []string) error{
 	"flock":  childFlock,
 	"remove": childRemove,
 	"mend":   childMend,
+	"lists":  childLists,
 }
 
 func TestMain(m *testing.M) {

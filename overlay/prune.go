@@ -22,7 +22,8 @@ type PruneOptions struct {
 	Untagged bool
 	// DryRun only tells what would be removed. It changes nothing and takes no lock.
 	DryRun bool
-	// Waiting is called once if another process has the lists. Nil is fine.
+	// Waiting is called once, by another goroutine, if another process has the lists
+	// for a while. Nil is fine.
 	Waiting func()
 }
 

@@ -19,7 +19,8 @@ type RemoveOptions struct {
 	// Force removes an image by its ID that has names in several repositories, and
 	// one that a container uses, as docker rmi does.
 	Force bool
-	// Waiting is called once if another process has the lists. Nil is fine.
+	// Waiting is called once, by another goroutine, if another process has the lists
+	// for a while. Nil is fine.
 	Waiting func()
 }
 

@@ -2,13 +2,17 @@ package overlay
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
@@ -422,4 +426,51 @@ func childMend(args []string) error {
 		return err
 	}
 	return st.Commit(background, size)
+}
+
+// childLists has the lists until its input ends.
+func childLists(args []string) error {
+	s, err := Open(args[0])
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	unlock, err := s.lockLists(background, nil)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	fmt.Println("has them")
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+// TestRemoveWaits has another process keep the lists: it is waited for, which is
+// said, until the user interrupts it or that process has been silent for too long.
+func TestRemoveWaits(t *testing.T) {
+	s := openTest(t, t.TempDir())
+	img := putChain(t, s, "w", 1)
+	record(t, s, img, "w:1")
+	c := start(t, "lists", s.dir)
+	c.line(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	said := 0
+	_, err := s.Remove(ctx, "w:1", RemoveOptions{Waiting: func() { said++; cancel() }})
+	if !errors.Is(err, context.Canceled) || said != 1 {
+		t.Errorf("interrupted: %v, said %d times", err, said)
+	}
+	before := beatLost
+	beatLost = 1500 * time.Millisecond
+	defer func() { beatLost = before }()
+	c.cmd.Process.Signal(unix.SIGSTOP)
+	begun := time.Now()
+	_, err = Prune(t.Context(), s.dir, PruneOptions{})
+	if err == nil || !strings.Contains(err.Error(), "no sign of life") || time.Since(begun) > 15*time.Second {
+		t.Errorf("after %v: %v", time.Since(begun), err)
+	}
+	c.cmd.Process.Signal(unix.SIGCONT)
+	c.stop(t)
+	if _, err := s.Remove(t.Context(), "w:1", RemoveOptions{}); err != nil {
+		t.Error(err)
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -247,16 +248,22 @@ func denied(err error) error {
 	return fault.Disk(err)
 }
 
+// patience is how long the lists may be another's before somebody is told of it.
+const patience = time.Second
+
 // lockLists waits until nobody else, in this process or another, changes the
-// lists. The caller must call unlock. waiting is called once if another process
-// has them; nil is fine.
+// lists. The caller must call unlock. waiting is called once, by another goroutine,
+// if that takes a while; nil is fine.
 func (s *Store) lockLists(ctx context.Context, waiting func()) (unlock func(), err error) {
+	if waiting != nil {
+		defer time.AfterFunc(patience, waiting).Stop()
+	}
 	select {
 	case s.lists <- struct{}{}:
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	if err := s.locks.lock(ctx, namesLock, waiting, s.pulse()); err != nil {
+	if err := s.locks.lock(ctx, namesLock, nil, s.pulse()); err != nil {
 		<-s.lists
 		return nil, err
 	}

@@ -233,9 +233,9 @@ func (c *verifier) wanted(chain digest.Digest) bool {
 	return err != nil || now.held[chain] != ""
 }
 
-// Fix writes an image's config anew, for an image that has a name or a damaged
+// PutConfig writes an image's config anew, for an image that has a name or a damaged
 // config. The config must be the image's.
-func (s *Store) Fix(ctx context.Context, id digest.Digest, config []byte) error {
+func (s *Store) PutConfig(ctx context.Context, id digest.Digest, config []byte) error {
 	if digest.FromBytes(config) != id {
 		return fault.New(fault.Corrupt, "the config is not that of the image %s", id)
 	}

@@ -181,7 +181,7 @@ func (p *repair) config(ctx context.Context, id digest.Digest) error {
 	if err != nil {
 		return err
 	}
-	return p.t.s.Fix(ctx, id, img.Config)
+	return p.t.s.PutConfig(ctx, id, img.Config)
 }
 
 // find tells where a layer is to be had.
