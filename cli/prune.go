@@ -89,7 +89,7 @@ func printPruned(w io.Writer, p pruned, dry bool) (err error) {
 	for _, part := range []struct {
 		n    int
 		word string
-	}{{p.Staging, "interrupted layer"}, {len(p.Deleted), "image"}, {len(p.Layers), "layer"}, {p.Folders, "stray folder"}, {p.Links, "stray link"}, {p.Blobs, "stray note"}} {
+	}{{p.Staging, "leftover"}, {len(p.Deleted), "image"}, {len(p.Layers), "layer"}, {p.Folders, "stray folder"}, {p.Links, "stray link"}, {p.Blobs, "stray note"}} {
 		if part.n > 0 {
 			what = append(what, count(part.n, part.word))
 		}

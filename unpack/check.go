@@ -1,6 +1,7 @@
 package unpack
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -10,6 +11,7 @@ import (
 	"hash/maphash"
 	"io"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -37,6 +39,9 @@ type CheckOptions struct {
 // is called for each thing that is wrong, with a path in the layer. What the tar
 // does not have is wrong, too.
 //
+// A layer that goes through symlinks of its own to what it then replaces, which no
+// builder makes, may be found damaged.
+//
 // It returns the digest of the tar, as made again of both, or "" where what was
 // found, or a sparse file, keeps it from being made. An error says that tar-split
 // cannot be read to its end.
@@ -55,6 +60,9 @@ func Check(ctx context.Context, split io.Reader, root string, o CheckOptions, fo
 	}
 	for _, l := range c.linked {
 		c.wrong(l[0], l[1])
+	}
+	for _, d := range c.doubts {
+		c.wrong(d.name, d.problem)
 	}
 	if err := c.strangers(f.t.root.fd, ""); err != nil {
 		return "", err
@@ -82,6 +90,34 @@ type checker struct {
 	// linked has what is wrong with files that have several names: another entry of
 	// the tar may explain it.
 	linked map[uint64][2]string
+	doubts []doubt
+}
+
+// doubt is something that is wrong with what an entry became, unless a later one put
+// something in its place.
+type doubt struct {
+	name, problem string
+	dir           bool // the entry's type
+}
+
+// doubt is wrong, for what a later entry may explain.
+func (c *checker) doubt(h *tar.Header, name, problem string) {
+	if len(c.doubts) >= maxDoubts {
+		c.wrong(name, problem)
+		return
+	}
+	c.doubts = append(c.doubts, doubt{name, problem, h.Typeflag == tar.TypeDir})
+}
+
+// maxDoubts bounds the memory for them.
+const maxDoubts = 1 << 10
+
+// explain drops the doubts that an entry explains: it is in something that was no
+// directory before, or no directory where something was in one.
+func (c *checker) explain(h *tar.Header, name string) {
+	c.doubts = slices.DeleteFunc(c.doubts, func(d doubt) bool {
+		return !d.dir && strings.HasPrefix(name, d.name+"/") || h.Typeflag != tar.TypeDir && strings.HasPrefix(d.name, name+"/")
+	})
 }
 
 func (c *checker) wrong(name, problem string) {
@@ -94,6 +130,7 @@ const maxHeader = 16 << 20
 
 func (c *checker) run(in storage.Unpacker) error {
 	var raw []byte // what came since the last file
+	at := 0        // where that begins, in a block; -1 if that is not known
 	for {
 		if c.ctx.Err() != nil {
 			return context.Cause(c.ctx)
@@ -112,13 +149,25 @@ func (c *checker) run(in storage.Unpacker) error {
 				raw = append(raw, e.Payload...)
 			}
 		case storage.FileType:
-			// First the end of the last block of what came before.
-			h, err := tar.NewReader(strings.NewReader(string(raw[len(raw)%512:]))).Next()
+			h, next, err := header(raw, at)
 			if err != nil {
 				return fault.New(fault.Corrupt, "%s has no header: %w", quote(e.GetName()), err)
 			}
-			raw = raw[:0]
-			there := c.entry(h)
+			raw, at = raw[:0], next
+			there := true
+			if h == nil {
+				h = &tar.Header{Name: e.GetName(), Typeflag: tar.TypeGNUSparse, Size: e.Size}
+				c.remember(path.Clean(strings.TrimLeft(h.Name, "/")))
+			} else {
+				there = c.entry(h)
+			}
+			switch {
+			case e.Size == 0:
+			case sparse(h), kinds[h.Typeflag] != 0, h.Typeflag == tar.TypeLink:
+				at = -1 // the content has another size, or there is none
+			default:
+				at = int((int64(at) + e.Size) % blockSize)
+			}
 			if e.Size > 0 && !c.content(h, e, there) {
 				c.void = true
 			}
@@ -128,11 +177,31 @@ func (c *checker) run(in storage.Unpacker) error {
 	}
 }
 
+const blockSize = 512
+
+// header finds the header at the end of raw, which begins at the given place of a
+// block with the rest of what came before, and returns where raw ends in a block.
+// It is nil for a sparse file that has the list of its holes among its content.
+func header(raw []byte, at int) (h *tar.Header, next int, err error) {
+	skip := (blockSize - at) % blockSize
+	if at < 0 {
+		skip = len(raw) % blockSize
+	}
+	if skip > len(raw) {
+		return nil, 0, io.ErrUnexpectedEOF
+	}
+	raw = raw[skip:]
+	if h, err = tar.NewReader(bytes.NewReader(raw)).Next(); err != nil && bytes.Contains(raw, []byte("GNU.sparse.major=1")) {
+		return nil, len(raw) % blockSize, nil
+	}
+	return h, len(raw) % blockSize, err
+}
+
 // content reads the content of a file, and tells if the tar can be made of it.
 func (c *checker) content(h *tar.Header, e *storage.Entry, there bool) bool {
 	name := e.GetName()
-	if top, _, _ := strings.Cut(path.Clean(strings.TrimLeft(name, "/")), "/"); !there || strings.HasPrefix(top, metaPrefix) {
-		return false // AUFS' own files are not kept
+	if !there {
+		return false
 	}
 	f, err := c.files.Get(name)
 	if err != nil {

@@ -21,16 +21,18 @@ func (c *checker) entry(h *tar.Header) bool {
 	if top, _, _ := strings.Cut(name, "/"); strings.HasPrefix(top, metaPrefix) && name != opaqueName {
 		return false
 	}
+	c.explain(h, name)
 	parent, base := path.Split(name)
 	d, err := c.files.t.open(path.Clean(parent), false)
 	if err != nil {
 		if !c.closed(err) {
-			c.wrong(name, "it is missing: "+err.Error())
+			c.doubt(h, name, "it is missing: "+err.Error())
 		}
 		return false
 	}
 	d.keep()
 	defer d.drop()
+	c.remember(path.Clean(d.path()))
 	switch {
 	case base == opaqueName:
 		if !c.Whiteouts.IsOpaque(d.fd) {
@@ -51,16 +53,17 @@ func (c *checker) entry(h *tar.Header) bool {
 	var st unix.Stat_t
 	if err := unix.Fstatat(d.fd, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		if device := h.Typeflag == tar.TypeChar || h.Typeflag == tar.TypeBlock || h.Typeflag == tar.TypeLink; err != unix.ENOENT || !c.Rootless || !device {
-			c.wrong(real, absent(err))
+			c.doubt(h, real, absent(err))
 		}
 		return false
 	}
 	if h.Typeflag == tar.TypeLink {
 		c.hardlink(real, &st, h)
-		return true
+	} else {
+		c.node(d, base, real, &st, h)
 	}
-	c.node(d, base, real, &st, h)
-	return true
+	// A directory may have a size, and content that is nowhere.
+	return st.Mode&unix.S_IFMT == unix.S_IFREG
 }
 
 func absent(err error) string {
@@ -118,7 +121,7 @@ func (c *checker) node(d *dir, base, name string, st *unix.Stat_t, h *tar.Header
 		kind = unix.S_IFREG
 	}
 	if st.Mode&unix.S_IFMT != kind {
-		c.wrong(name, "it is of another type: "+kindName(st.Mode))
+		c.doubt(h, name, "it is of another type: "+kindName(st.Mode))
 		return
 	}
 	switch kind {
