@@ -178,9 +178,6 @@ func (st *Staged) Commit(ctx context.Context, size int64) (err error) {
 	return nil
 }
 
-// published is called in tests after each step of what perform does.
-var published func(step string)
-
 // publish moves the layer to where it is looked for, its files first.
 func (st *Staged) publish(cacheID, short string) error {
 	entry := st.s.path("image/overlay2/layerdb/sha256", st.chain.Encoded())
@@ -202,25 +199,6 @@ func (st *Staged) publish(cacheID, short string) error {
 		steps = st.replace(cacheID, short, entry)
 	}
 	return perform(steps)
-}
-
-// step is one of those that make something visible, or take it away. A crash may
-// come between any two of them.
-type step struct {
-	name string
-	do   func() error
-}
-
-func perform(steps []step) error {
-	for _, s := range steps {
-		if err := s.do(); err != nil {
-			return err
-		}
-		if published != nil {
-			published(s.name)
-		}
-	}
-	return nil
 }
 
 // place writes what ties the layer into a chain: its short ID, and those of all
