@@ -123,41 +123,59 @@ func verifyBundle(ctx context.Context, r *bundle.Reader, display *progress.Displ
 }
 
 func newVerify(s Streams) *cobra.Command {
-	var mode, tempDir string
-	var asJSON bool
+	var tempDir string
+	var f storeVerify
 	cmd := &cobra.Command{
-		Use:   "verify [flags] FILE",
-		Short: "Check every byte of a bundle",
+		Use:   "verify [flags] FILE | [IMAGE...]",
+		Short: "Check every byte of a bundle or a store",
 		Long: `verify reads a bundle, or its parts, and checks every digest and every layer's diffID.
-Of a bundle that fastpull has written every other byte is checked as well.`,
-		Args: args(cobra.ExactArgs(1)),
+Of a bundle that fastpull has written every other byte is checked as well.
+
+With --store, or where there is no file of that name, it checks a store, or images in
+it: configs, names, and that the tar of each layer, made again from its files, is what
+it was, with owners, modes and all else that a tar says of files.`,
+		Args: args(cobra.ArbitraryArgs),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			m, err := progress.ParseMode(mode)
-			if err != nil {
-				return err
+			if len(a) != 1 || cmd.Flags().Changed("store") || a[0] != "-" && !isBundle(a[0]) {
+				return f.run(cmd, s, a)
 			}
-			r, err := openBundle(cmd.Context(), a[0], tempDir, s.In)
-			if err != nil {
-				return err
+			if f.repair {
+				return fault.WithHint(fault.New(fault.Usage, "--repair is for a store, and %s is a file", a[0]), "name the store with --store")
 			}
-			defer r.Close()
-			display := progress.New(progress.Options{Mode: m, Out: s.Err})
-			err = verifyBundle(cmd.Context(), r, display, true)
-			display.Close()
-			if asJSON {
-				return errors.Join(err, printJSON(s.Out, verified{r.Name(), err == nil, len(r.Entries()), r.Blobs(), r.Size()}))
-			}
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(s.Out, "%s: %d images, %d blobs, %s: all as it should be\n", printable(r.Name()), len(r.Entries()), r.Blobs(), progress.Bytes(r.Size()))
-			return err
+			return verifyFile(cmd.Context(), s, a[0], tempDir, f.mode, f.json)
 		},
 	}
-	cmd.Flags().StringVar(&tempDir, "temp-dir", "", "keep a bundle that is compressed in `DIR` (default: $TMPDIR or /var/tmp)")
-	cmd.Flags().StringVar(&mode, "progress", "auto", "show progress as auto, tty, plain, json or quiet")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	fl := cmd.Flags()
+	fl.SortFlags = false
+	fl.StringVar(&tempDir, "temp-dir", "", "keep a bundle that is compressed in `DIR` (default: $TMPDIR or /var/tmp)")
+	f.add(cmd)
+	fl.StringVar(&f.mode, "progress", "auto", "show progress as auto, tty, plain, json or quiet")
+	fl.BoolVar(&f.json, "json", false, "print JSON")
 	return cmd
+}
+
+// verifyFile checks a bundle.
+func verifyFile(ctx context.Context, s Streams, name, tempDir, mode string, asJSON bool) error {
+	m, err := progress.ParseMode(mode)
+	if err != nil {
+		return err
+	}
+	r, err := openBundle(ctx, name, tempDir, s.In)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	display := progress.New(progress.Options{Mode: m, Out: s.Err})
+	err = verifyBundle(ctx, r, display, true)
+	display.Close()
+	if asJSON {
+		return errors.Join(err, printJSON(s.Out, verified{r.Name(), err == nil, len(r.Entries()), r.Blobs(), r.Size()}))
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.Out, "%s: %d images, %d blobs, %s: all as it should be\n", printable(r.Name()), len(r.Entries()), r.Blobs(), progress.Bytes(r.Size()))
+	return err
 }
 
 // verified is what verify prints.

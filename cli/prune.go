@@ -1,47 +1,110 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/partial"
+	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/pull"
 )
 
 func newPrune(s Streams) *cobra.Command {
 	var dir string
+	var o overlay.PruneOptions
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "prune",
-		Short: "Remove what interrupted pulls have left to go on with",
-		Long: `Removes the blobs that a pull has begun to fetch and that none is fetching now,
-of the store and of the user's cache. They are there for the next pull to go on
-with, and go by themselves when nobody has asked for them in a week.`,
+		Short: "Remove what nobody needs from a store",
+		Long: `Removes what interrupted pulls have left in the store, and the layers in it that no
+image has; of the store and of the user's cache also the blobs that a pull has begun to
+fetch and that none is fetching now. Those are there for the next pull to go on with,
+and go by themselves when nobody has asked for them in a week.`,
 		Args: args(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error {
-			var blobs int
-			var bytes int64
-			var failures []error
-			for _, d := range []string{pull.PartialDir(dir), defaultCache()} {
-				if d == "" {
-					continue
-				}
-				n, freed, err := partial.In(d).Sweep(time.Now())
-				blobs, bytes = blobs+n, bytes+freed
-				if errors.Is(err, fs.ErrPermission) {
-					err = fault.Wrap(fault.Denied, err)
-				}
-				failures = append(failures, err)
-			}
-			_, err := fmt.Fprintf(s.Out, "%d partial blobs, %s freed\n", blobs, progress.Bytes(bytes))
-			return errors.Join(append(failures, err)...)
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o.Waiting = waiting(s.Err)
+			return prune(cmd.Context(), s.Out, dir, o, asJSON)
 		},
 	}
 	storeFlag(cmd, &dir)
+	cmd.Flags().BoolVar(&o.Untagged, "images", false, "remove images that have no tag, too")
+	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "say what would be removed, and remove nothing")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
+}
+
+// pruned is what prune prints.
+type pruned struct {
+	overlay.Pruned
+	Partial int `json:"partialBlobs"`
+}
+
+// prune does what it can, and prints what that was.
+func prune(ctx context.Context, out io.Writer, dir string, o overlay.PruneOptions, asJSON bool) error {
+	var p pruned
+	var failures []error
+	for _, d := range []string{pull.PartialDir(dir), defaultCache()} {
+		if d == "" {
+			continue
+		}
+		sweep := partial.In(d).Sweep
+		if o.DryRun {
+			sweep = partial.In(d).Idle
+		}
+		n, freed, err := sweep(time.Now())
+		p.Partial, p.Freed = p.Partial+n, p.Freed+freed
+		if errors.Is(err, fs.ErrPermission) {
+			err = fault.Wrap(fault.Denied, err)
+		}
+		failures = append(failures, err)
+	}
+	freed := p.Freed
+	var err error
+	p.Pruned, err = overlay.Prune(ctx, dir, o)
+	p.Freed += freed
+	if fault.KindOf(err) != fault.NotFound { // no store has nothing to remove
+		failures = append(failures, err)
+	}
+	if asJSON {
+		return errors.Join(append(failures, printJSON(out, p))...)
+	}
+	return errors.Join(append(failures, printPruned(out, p, o.DryRun))...)
+}
+
+func printPruned(w io.Writer, p pruned, dry bool) (err error) {
+	say := func(format string, args ...any) {
+		_, perr := fmt.Fprintf(w, format, args...)
+		err = errors.Join(err, perr)
+	}
+	what := []string{count(p.Partial, "partial blob")}
+	for _, part := range []struct {
+		n    int
+		word string
+	}{{p.Staging, "leftover"}, {len(p.Deleted), "image"}, {len(p.Layers), "layer"}, {p.Folders, "stray folder"}, {p.Links, "stray link"}, {p.Blobs, "stray note"}} {
+		if part.n > 0 {
+			what = append(what, count(part.n, part.word))
+		}
+	}
+	done := "freed"
+	if dry {
+		done = "would be freed"
+	}
+	for _, name := range p.Untagged {
+		say("untagged %s\n", printable(name))
+	}
+	for _, id := range p.Deleted {
+		say("deleted %s\n", id)
+	}
+	printKept(say, p.Kept)
+	say("%s, %s %s\n", strings.Join(what, ", "), progress.Bytes(p.Freed), done)
+	return err
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/progress"
-	"github.com/fastpull/fastpull/registry"
 )
 
 // storeFlag adds --store to a command that looks at one.
@@ -131,18 +130,8 @@ func findImage(dir, name string) (*overlay.Reader, *overlay.Image, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if ref, err := registry.ParseReference(name); err == nil {
-		full := ref.Familiar() + ":" + ref.Tag()
-		if ref.Digest() != "" {
-			full = ref.Familiar() + "@" + ref.Digest().String()
-		}
-		id, err := store.ID(full)
-		if err != nil {
-			return nil, nil, err
-		}
-		if id != "" {
-			name = full
-		}
+	if name, err = fullName(store, name); err != nil {
+		return nil, nil, err
 	}
 	img, err := store.Find(name)
 	return store, img, err

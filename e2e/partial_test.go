@@ -167,7 +167,7 @@ func TestPrune(t *testing.T) {
 			if err := unix.Stat(p.file(), &st); err != nil {
 				t.Fatal(err)
 			}
-			said := p.user.fastpull(t, prune...).expect(t, 0, "1 partial blobs")
+			said := p.user.fastpull(t, prune...).expect(t, 0, "1 partial blob, ")
 			if strings.Contains(said.stdout, " 0 B") || st.Blocks*512 < 5<<20 {
 				t.Errorf("of a file that takes %d bytes: %s", st.Blocks*512, said.stdout)
 			}

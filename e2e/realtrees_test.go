@@ -56,6 +56,7 @@ func TestRealTrees(t *testing.T) {
 			d.must(t, "pull", ref)
 			d.stop()
 			fastpull(t, "--store", store, ref).expect(t, 0)
+			fastpull(t, "verify", "--store", store).expect(t, 0, "all as it should be")
 			fastpull(t, "--rootfs", rootfs, ref).expect(t, 0)
 
 			dockers, ours := readDataRoot(t, d.root), readDataRoot(t, store)

@@ -82,6 +82,7 @@ func TestRootless(t *testing.T) {
 			}
 			expectClean(t, store)
 			u.fastpull(t, "images", "--store", store).expect(t, 0, im.id.Hex[:12])
+			u.fastpull(t, "verify", "--store", store).expect(t, 0, "all as it should be")
 
 			// What was killed on the way left files of whatever owner.
 			orphan := filepath.Join(store, "fastpull/run/orphan")

@@ -14,6 +14,10 @@
 // nobody waits for a layer that he does not want, and a process that dies has
 // no locks.
 //
+// What is removed goes the same way backwards, and what somebody needs stays: layers
+// of images, those that a pull builds on, that are mounted, and that Docker's
+// containers and builder have. A layer that is damaged is replaced at once.
+//
 // A root that a running dockerd uses is refused: the daemon keeps its lists in
 // memory, would not see what is added and overwrite it with its next change.
 //
@@ -35,10 +39,11 @@
 // and one of fastpull's own, on the same file system so that renames work:
 //
 //	fastpull/lock              byte-range locks: one byte a layer that is being made,
-//	                           and one for who changes the lists of names and blobs
+//	                           one, shared, a layer that somebody builds on, and one
+//	                           for who changes the lists of images, names and blobs
 //	fastpull/run/<id>/         what a running process is working on; the folder is
 //	                           locked for as long as the process lives
-//	fastpull/pending/<id>      layers that are about to move into overlay2/
+//	fastpull/pending/<id>      layers that are about to move into overlay2/, or out
 //	fastpull/opaque            the attribute that makes a directory opaque in this store
 //
 // The format was read in moby (daemon/graphdriver/overlay2, layer/filestore.go,

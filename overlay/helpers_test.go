@@ -29,6 +29,9 @@ var children = map[string]func(args []string) error{
 	"hold":   childHold,
 	"name":   childName,
 	"flock":  childFlock,
+	"remove": childRemove,
+	"mend":   childMend,
+	"lists":  childLists,
 }
 
 func TestMain(m *testing.M) {
@@ -128,13 +131,19 @@ func begin(s *Store, parent digest.Digest, plain []byte) (*Staged, int64, error)
 	if err != nil {
 		return nil, 0, err
 	}
+	size, err := fill(st, plain)
+	return st, size, err
+}
+
+// fill extracts a tar.
+func fill(st *Staged, plain []byte) (int64, error) {
 	if err := st.Clear(); err != nil {
-		return nil, 0, err
+		return 0, err
 	}
 	stats, err := unpack.Extract(background, bytes.NewReader(plain), st.Dir(), unpack.ExtractOptions{
 		Whiteouts: unpack.Overlay{}, TarSplit: st.TarSplit(),
 	})
-	return st, stats.Size, err
+	return stats.Size, err
 }
 
 // put commits a layer.

@@ -147,12 +147,39 @@ func (r *Reader) Find(name string) (*Image, error) {
 	return nil, fault.New(fault.Usage, "%s fits %d images", name, len(found))
 }
 
+// Resolve returns the ID of the image that a user means, as Find does, whether the
+// image can be read or not.
+func (r *Reader) Resolve(name string) (digest.Digest, error) {
+	st, err := r.stock()
+	if err != nil {
+		return "", err
+	}
+	id, _, err := st.find(name, r.dir)
+	return id, err
+}
+
+// Names returns the names of an image, also of one that cannot be read.
+func (r *Reader) Names(id digest.Digest) ([]string, error) {
+	n, err := r.names()
+	if err != nil {
+		return nil, err
+	}
+	return (&stock{names: n}).refs(id), nil
+}
+
 // PutImage records an image whose layers are all in the store, under the given
 // names: its repository in Docker's familiar form, and tags or digests of it.
-// Names that another image had move over.
+// Names that another image had move over. The error is [ErrGone] if a layer is not
+// there, or not any more.
 func (s *Store) PutImage(ctx context.Context, img *image.Image, repository string, refs []string) error {
+	unlock, err := s.lockLists(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	// Who removes layers has the lists too: what is there now stays for the image.
 	if have := s.Chain(img.Layers); len(have) != len(img.Layers) {
-		return fmt.Errorf("record image %s: layer %s is not there", img.ID, img.Layers[len(have)].DiffID)
+		return fmt.Errorf("record image %s: layer %s: %w", img.ID, img.Layers[len(have)].DiffID, ErrGone)
 	}
 	if err := s.stillOurs(ctx); err != nil {
 		return err
@@ -163,11 +190,6 @@ func (s *Store) PutImage(ctx context.Context, img *image.Image, repository strin
 			return err
 		}
 	}
-	unlock, err := s.lockLists(ctx)
-	if err != nil {
-		return err
-	}
-	defer unlock()
 	n, err := s.names()
 	if err != nil {
 		return err
@@ -183,6 +205,11 @@ func (s *Store) PutImage(ctx context.Context, img *image.Image, repository strin
 		return nil
 	}
 	n.Repositories[repository] = tags
+	return s.putNames(n)
+}
+
+// putNames writes repositories.json. The caller has the lists.
+func (s *Store) putNames(n names) error {
 	data, err := json.Marshal(n)
 	if err != nil {
 		return err
@@ -197,6 +224,31 @@ type blobInfo struct {
 	HMAC             string
 }
 
+// Origin is where a layer came from.
+type Origin struct {
+	Blob       digest.Digest
+	Repository string // in full, with its host
+}
+
+// Origins returns where layers of that diffID came from, the last first.
+func (r *Reader) Origins(diffID digest.Digest) (origins []Origin) {
+	data, err := os.ReadFile(r.blobInfos(diffID))
+	var list []blobInfo
+	if err != nil || json.Unmarshal(data, &list) != nil {
+		return nil // a cache
+	}
+	for _, b := range slices.Backward(list) {
+		if b.Digest.Validate() == nil && b.SourceRepository != "" {
+			origins = append(origins, Origin{b.Digest, b.SourceRepository})
+		}
+	}
+	return origins
+}
+
+func (r *Reader) blobInfos(diffID digest.Digest) string {
+	return r.path("image/overlay2/distribution/v2metadata-by-diffid", diffID.Algorithm().String(), diffID.Encoded())
+}
+
 // maxBlobInfos is how many places Docker remembers for a layer.
 const maxBlobInfos = 50
 
@@ -204,13 +256,13 @@ const maxBlobInfos = 50
 // host), holds the layer of that diffID. A later docker pull of the blob says
 // "Already exists".
 func (s *Store) PutBlob(ctx context.Context, blob, diffID digest.Digest, repository string) error {
-	unlock, err := s.lockLists(ctx)
+	unlock, err := s.lockLists(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer unlock()
 	dir := s.path("image/overlay2/distribution")
-	infos := dir + "/v2metadata-by-diffid/" + diffID.Algorithm().String() + "/" + diffID.Encoded()
+	infos := s.blobInfos(diffID)
 	var list []blobInfo
 	before, err := os.ReadFile(infos)
 	if err == nil {

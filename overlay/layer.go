@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base32"
@@ -16,8 +17,6 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/opencontainers/go-digest"
-
-	"github.com/fastpull/fastpull/internal/tmpfile"
 )
 
 // ErrExists is returned by [Store.Begin] for a layer that is there by now.
@@ -32,6 +31,7 @@ type Staged struct {
 	meta          string // what becomes layerdb/sha256/<chainID>
 	chain, parent digest.Digest
 	diffID        digest.Digest
+	mend          bool // a layer that is there is to be replaced
 	split         *os.File
 	splitZip      *gzip.Writer
 	splitBuf      *bufio.Writer
@@ -42,15 +42,32 @@ type Staged struct {
 // as long as ctx allows and some other process shows that it lives; waiting is
 // called once if so. It returns [ErrExists] if
 // there is nothing to do any more. One process must not begin the same layer
-// twice at a time. The parent need not be there before [Staged.Commit].
+// twice at a time. The parent need not be there before [Staged.Commit]. As with
+// [Store.Use], neither of the two is removed any more.
 func (s *Store) Begin(ctx context.Context, chain, parent, diffID digest.Digest, waiting func()) (*Staged, error) {
-	at := layerLock(chain)
-	if err := s.locks.lock(ctx, at, waiting, s.pulse()); err != nil {
+	st, err := s.begin(ctx, chain, parent, diffID, waiting)
+	if err != nil {
 		return nil, err
 	}
 	if _, err := s.Layer(chain); err == nil {
-		s.locks.unlock(at)
+		s.locks.unlock(layerLock(chain))
 		return nil, ErrExists
+	}
+	return st, nil
+}
+
+// begin locks the layer.
+func (s *Store) begin(ctx context.Context, chain, parent, diffID digest.Digest, waiting func()) (*Staged, error) {
+	for _, needed := range []digest.Digest{chain, parent} {
+		if needed == "" {
+			continue
+		}
+		if err := s.Use(ctx, needed); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.locks.lock(ctx, layerLock(chain), waiting, s.pulse()); err != nil {
+		return nil, err
 	}
 	id := randomID(8)
 	return &Staged{
@@ -165,19 +182,13 @@ func (st *Staged) Commit(ctx context.Context, size int64) (err error) {
 	return nil
 }
 
-// published is called in tests after each step of publish.
-var published func(step string)
-
 // publish moves the layer to where it is looked for, its files first.
 func (st *Staged) publish(cacheID, short string) error {
 	entry := st.s.path("image/overlay2/layerdb/sha256", st.chain.Encoded())
-	for _, step := range []struct {
-		name string
-		do   func() error
-	}{
+	steps := []step{
 		{"note", func() error { return st.s.announce(cacheID, short) }},
 		{"files", func() error { return os.Rename(st.dir, st.s.path("overlay2", cacheID)) }},
-		{"link", func() error { return os.Symlink("../"+cacheID+"/diff", st.s.path("overlay2/l", short)) }},
+		{"link", func() error { return st.s.link(cacheID, short) }},
 		{"aside", func() error {
 			// Begin found no such layer. What stands here nevertheless is one that
 			// lost its files or is damaged, and would be in the way.
@@ -187,21 +198,18 @@ func (st *Staged) publish(cacheID, short string) error {
 			return nil
 		}},
 		{"entry", func() error { return os.Rename(st.meta, entry) }},
-	} {
-		if err := step.do(); err != nil {
-			return err
-		}
-		if published != nil {
-			published(step.name)
-		}
 	}
-	return nil
+	if st.mend {
+		steps = st.replace(cacheID, short, entry)
+	}
+	return perform(steps)
 }
 
 // place writes what ties the layer into a chain: its short ID, and those of all
-// layers under it.
+// layers under it. If there are layers above it already, which lost it, it gets
+// the short ID by which they know it.
 func (st *Staged) place() (cacheID, short string, err error) {
-	cacheID, short = randomID(32), shortID()
+	cacheID, short = randomID(32), cmp.Or(st.s.shortOf(st.chain), shortID())
 	if err := writePlain(filepath.Join(st.dir, "link"), short); err != nil {
 		return "", "", err
 	}
@@ -245,7 +253,7 @@ func (st *Staged) discard() error {
 		_ = st.split.Close() // of no use any more
 		st.split = nil
 	}
-	return errors.Join(tmpfile.RemoveAll(st.dir), tmpfile.RemoveAll(st.meta), tmpfile.RemoveAll(st.meta+"-old"))
+	return st.s.throwAway([]string{st.dir, st.dir + "-old", st.meta, st.meta + "-old"})
 }
 
 // forgetPending undoes the first steps of a commit.

@@ -18,7 +18,8 @@ import (
 type lockFile struct{ f *os.File }
 
 // namesLock is the byte for the lists: which layers, images and names there are.
-// Layers that are being made have their bytes above.
+// Layers that are being made have their bytes above, and those that somebody
+// builds on have theirs above these.
 const namesLock int64 = 1
 
 func layerLock(chain digest.Digest) int64 {
@@ -26,6 +27,9 @@ func layerLock(chain digest.Digest) int64 {
 	at, _ := strconv.ParseInt(sum[:15], 16, 64) // 60 bits, which cannot fail
 	return at | 1<<60
 }
+
+// useLock is the byte that everybody shares who needs the layer to stay.
+func useLock(chain digest.Digest) int64 { return layerLock(chain) | 1<<61 }
 
 func openLockFile(name string) (*lockFile, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
@@ -35,13 +39,25 @@ func openLockFile(name string) (*lockFile, error) {
 	return &lockFile{f}, nil
 }
 
-// lock waits for the lock at the given byte, as long as the context allows.
-// waiting is called once if somebody else has it; nil is fine. The wait ends when
+// lock waits for the lock at the given byte, which nobody else has then, as long as
+// the context allows. waiting is called once if somebody else has it; nil is fine. The wait ends when
 // pulse, asked now and then, has an error.
 func (l *lockFile) lock(ctx context.Context, at int64, waiting func(), pulse func() error) error {
+	return l.wait(ctx, at, unix.F_WRLCK, waiting, pulse)
+}
+
+// share waits as lock does, for a lock that others may have too, but not alone.
+func (l *lockFile) share(ctx context.Context, at int64, pulse func() error) error {
+	return l.wait(ctx, at, unix.F_RDLCK, nil, pulse)
+}
+
+// try takes the lock if that needs no waiting.
+func (l *lockFile) try(at int64) bool { return l.set(at, unix.F_WRLCK) == nil }
+
+func (l *lockFile) wait(ctx context.Context, at int64, kind int16, waiting func(), pulse func() error) error {
 	const poll = 100 * time.Millisecond // F_OFD_SETLKW could not be interrupted
 	for i := 0; ; i++ {
-		err := l.set(at, unix.F_WRLCK)
+		err := l.set(at, kind)
 		if err == nil {
 			return nil
 		}

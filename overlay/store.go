@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -247,9 +248,16 @@ func denied(err error) error {
 	return fault.Disk(err)
 }
 
+// patience is how long the lists may be another's before somebody is told of it.
+const patience = time.Second
+
 // lockLists waits until nobody else, in this process or another, changes the
-// lists. The caller must call unlock.
-func (s *Store) lockLists(ctx context.Context) (unlock func(), err error) {
+// lists. The caller must call unlock. waiting is called once, by another goroutine,
+// if that takes a while; nil is fine.
+func (s *Store) lockLists(ctx context.Context, waiting func()) (unlock func(), err error) {
+	if waiting != nil {
+		defer time.AfterFunc(patience, waiting).Stop()
+	}
 	select {
 	case s.lists <- struct{}{}:
 	case <-ctx.Done():

@@ -30,8 +30,10 @@ func (s *Store) sweep() error {
 }
 
 // A layer is announced in fastpull/pending before it moves into overlay2/, and
-// the note goes away when layerdb names it. A note that stayed, of a process
-// that is no more, tells of a layer that nobody will ever look at.
+// the note goes away when layerdb names it. The same is done before a layer is
+// taken out of layerdb, and the note goes when its files are gone. A note that
+// stayed, of a process that is no more, tells of a layer that nobody will ever look
+// at, unless layerdb names it.
 //
 // The note's content is the folder of the process, and the short ID.
 func (s *Store) announce(cacheID, short string) error {
@@ -70,11 +72,14 @@ func (s *Store) sweepPending(cacheID string) error {
 	if err != nil {
 		return err
 	}
-	if !named {
-		if short != "" {
-			if err := os.Remove(s.path("overlay2/l", filepath.Base(short))); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
+	if named {
+		// It may have taken the place of another one, whose link it has.
+		if err := s.relink(cacheID); err != nil {
+			return err
+		}
+	} else {
+		if err := s.unlink(cacheID, short); err != nil {
+			return err
 		}
 		if err := tmpfile.RemoveAll(s.path("overlay2", filepath.Base(cacheID))); err != nil {
 			return err
@@ -87,13 +92,13 @@ func (s *Store) sweepPending(cacheID string) error {
 }
 
 // namesCacheID tells if some layer of layerdb has its files there.
-func (s *Store) namesCacheID(cacheID string) (bool, error) {
-	layers, err := os.ReadDir(s.path("image/overlay2/layerdb/sha256"))
+func (r *Reader) namesCacheID(cacheID string) (bool, error) {
+	layers, err := os.ReadDir(r.path("image/overlay2/layerdb/sha256"))
 	if err != nil {
 		return false, err
 	}
 	for _, l := range layers {
-		data, err := os.ReadFile(s.path("image/overlay2/layerdb/sha256", l.Name(), "cache-id"))
+		data, err := os.ReadFile(r.path("image/overlay2/layerdb/sha256", l.Name(), "cache-id"))
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 			continue // not fastpull's work, and it names nothing
 		}

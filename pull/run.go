@@ -90,19 +90,27 @@ type run struct {
 // TempDir is where layers wait if nobody says where.
 func TempDir() string { return cmp.Or(os.Getenv("TMPDIR"), "/var/tmp") }
 
+// startRun returns a run from registries, with what the options leave open.
+func startRun(ctx context.Context, o Options) *run {
+	if o.Layers <= 0 {
+		o.Layers = max(4, runtime.NumCPU()+1)
+	}
+	o.TempDir = cmp.Or(o.TempDir, TempDir())
+	return &run{
+		Options: o, ctx: ctx, src: registries{o.Registry},
+		slots: newSlots(o.Layers), cores: unpack.NewCores(min(runtime.GOMAXPROCS(0), o.Layers)), rights: privilege.Current(),
+	}
+}
+
 // Run pulls all references of o. The error is that of the images that failed, or
 // what ended the run; the summary is there in both cases.
 func Run(ctx context.Context, o Options) (_ *Summary, err error) {
 	start := time.Now()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	if o.Layers <= 0 {
-		o.Layers = max(4, runtime.NumCPU()+1)
-	}
-	o.TempDir = cmp.Or(o.TempDir, TempDir())
-	r := &run{Options: o, ctx: ctx, slots: newSlots(o.Layers), cores: unpack.NewCores(min(runtime.GOMAXPROCS(0), o.Layers)), rights: privilege.Current()}
+	r := startRun(ctx, o)
+	o = r.Options
 	defer r.disk.close()
-	r.src = registries{o.Registry}
 	if o.From != nil {
 		if _, r.src, err = carriedBy(o.From); err != nil {
 			return &Summary{Images: []Result{}}, err

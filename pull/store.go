@@ -94,7 +94,12 @@ func (t *storeTarget) adopt(ctx context.Context, ref registry.Reference, found d
 	if known == nil && image.Runs(want, img.Platform) == 0 || len(t.s.Chain(img.Layers)) < len(img.Layers) {
 		return nil, nil
 	}
-	return img.Image, t.name(ctx, ref, found, img.Image)
+	if err := t.name(ctx, ref, found, img.Image); errors.Is(err, overlay.ErrGone) {
+		return nil, nil // somebody has just removed it
+	} else if err != nil {
+		return nil, err
+	}
+	return img.Image, nil
 }
 
 // name records the names by which the image was asked for.
@@ -105,6 +110,11 @@ func (t *storeTarget) name(ctx context.Context, ref registry.Reference, found di
 
 func (t *storeTarget) put(ctx context.Context, im *resolved) (int64, error) {
 	layers := t.register(im)
+	for _, l := range layers {
+		if err := t.s.Use(ctx, l.ChainID); err != nil {
+			return 0, err
+		}
+	}
 	forget, err := t.space.expect(t.missing(layers))
 	if err != nil {
 		return 0, err

@@ -5,43 +5,60 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Locate tells from which host [Client.Blob] would get a blob, by asking them
 // if they have it. Errors are those of Blob.
 func (c *Client) Locate(ctx context.Context, ref Reference, d ocispec.Descriptor) (from string, err error) {
+	from, _, err = c.locate(ctx, ref, d)
+	return from, err
+}
+
+// BlobSize asks how many bytes a blob has of which only the digest is known. It is
+// 0 if the registry does not say. Errors are those of Blob.
+func (c *Client) BlobSize(ctx context.Context, ref Reference, blob digest.Digest) (size int64, err error) {
+	_, size, err = c.locate(ctx, ref, ocispec.Descriptor{Digest: blob})
+	return size, err
+}
+
+func (c *Client) locate(ctx context.Context, ref Reference, d ocispec.Descriptor) (from string, size int64, err error) {
 	e := errand{
 		ref: ref, doing: fmt.Sprintf("look for blob %s of %s", cut(d.Digest.String(), 150), ref.Familiar()),
 		missing: "the registry has no such blob", advice: incomplete,
 	}
 	if err := checkDigest(d.Digest); err != nil {
-		return "", fmt.Errorf("%s: %w", e.doing, err)
+		return "", 0, fmt.Errorf("%s: %w", e.doing, err)
 	}
 	for p := c.patience(); ; {
-		err := c.each(ctx, ref, false, func(h *host) error {
+		err := c.each(ctx, ref, false, func(h *host) (err error) {
 			from = h.name
-			return c.has(ctx, h, ref, d)
+			size, err = c.has(ctx, h, ref, d)
+			return err
 		})
 		if err == nil {
-			return from, nil
+			return from, size, nil
 		}
 		if err = p.again(ctx, err); err != nil {
-			return "", e.explain(err)
+			return "", 0, e.explain(err)
 		}
 	}
 }
 
-// has asks a host if it has a blob. To be sent elsewhere for it means that it
+// has asks a host if it has a blob, and how large it is. To be sent elsewhere for it means that it
 // has: a signed address may be good for a GET only.
-func (c *Client) has(ctx context.Context, h *host, ref Reference, d ocispec.Descriptor) error {
+func (c *Client) has(ctx context.Context, h *host, ref Reference, d ocispec.Descriptor) (size int64, err error) {
 	resp, s, err := c.exchange(ctx, http.MethodHead, h, ref, "/blobs/"+d.Digest.String(), nil)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusOK || resp.StatusCode/100 == 3 {
-		return nil
+	if resp.StatusCode == http.StatusOK {
+		return max(0, resp.ContentLength), nil
 	}
-	return newStatusError(resp, s)
+	if resp.StatusCode/100 == 3 {
+		return 0, nil
+	}
+	return 0, newStatusError(resp, s)
 }

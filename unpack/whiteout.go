@@ -157,7 +157,7 @@ func (x *extractor) whiteout(d *dir, name string, h *tar.Header) error {
 	if _, err := metaOf(h); err != nil {
 		return err
 	}
-	if hidden, err := x.hidden(d); hidden || err != nil {
+	if hidden, err := hidden(x.opt.Whiteouts, d); hidden || err != nil {
 		return err // Docker would show a ghost of a name
 	}
 	if err := x.room.take(0); err != nil {
@@ -168,9 +168,9 @@ func (x *extractor) whiteout(d *dir, name string, h *tar.Header) error {
 
 // hidden tells if d or a directory that it is in is opaque. The root's opaqueness
 // does not count: overlayfs takes no notice of it.
-func (x *extractor) hidden(d *dir) (bool, error) {
+func hidden(w Whiteouts, d *dir) (bool, error) {
 	for at := d.keep(); ; {
-		if at.up == nil || x.opt.Whiteouts.IsOpaque(at.fd) {
+		if at.up == nil || w.IsOpaque(at.fd) {
 			opaque := at.up != nil
 			at.drop()
 			return opaque, nil
@@ -183,7 +183,7 @@ func (x *extractor) hidden(d *dir) (bool, error) {
 }
 
 func (x *extractor) opaque(d *dir) error {
-	hidden, err := x.hidden(d)
+	hidden, err := hidden(x.opt.Whiteouts, d)
 	if err != nil {
 		return err
 	}

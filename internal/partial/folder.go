@@ -87,6 +87,18 @@ func openFile(name string) (*os.File, fs.FileInfo, error) {
 // nobody works on, and returns how many there were and how much room they took.
 // A folder that is not there has none.
 func (d *Folder) Sweep(since time.Time) (files int, freed int64, err error) {
+	return d.each(func(name string) (int64, error) { return sweepFile(name, since, os.Remove) })
+}
+
+// Idle counts what Sweep would remove.
+func (d *Folder) Idle(since time.Time) (files int, bytes int64, err error) {
+	return d.each(func(name string) (int64, error) {
+		return sweepFile(name, since, func(string) error { return nil })
+	})
+}
+
+// each calls do for all blobs.
+func (d *Folder) each(do func(name string) (int64, error)) (files int, bytes int64, err error) {
 	entries, err := os.ReadDir(d.dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, 0, nil
@@ -99,29 +111,30 @@ func (d *Folder) Sweep(since time.Time) (files int, freed int64, err error) {
 		if _, err := digest.Parse(e.Name()); err != nil || !e.Type().IsRegular() {
 			continue // not of this package's making
 		}
-		n, err := sweepFile(filepath.Join(d.dir, e.Name()), since)
+		n, err := do(filepath.Join(d.dir, e.Name()))
 		if err != nil {
 			failures = append(failures, err)
 			continue
 		}
 		if n >= 0 {
 			files++
-			freed += n
+			bytes += n
 		}
 	}
-	return files, freed, errors.Join(failures...)
+	return files, bytes, errors.Join(failures...)
 }
 
 // Remove removes what there is of a blob, unless somebody works on it. The digest
 // must be a valid one.
 func (d *Folder) Remove(blob digest.Digest) error {
-	_, err := sweepFile(filepath.Join(d.dir, blob.String()), time.Time{})
+	_, err := sweepFile(filepath.Join(d.dir, blob.String()), time.Time{}, os.Remove)
 	return err
 }
 
 // sweepFile removes one file, if nobody has asked for it since the given time or
-// that is zero, and returns the room that it took, or -1 if it is to stay.
-func sweepFile(name string, since time.Time) (int64, error) {
+// that is zero, and returns the room that it took, or -1 if it is to stay. remove
+// is what removes it.
+func sweepFile(name string, since time.Time, remove func(string) error) (int64, error) {
 	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return -1, nil
@@ -143,7 +156,7 @@ func sweepFile(name string, since time.Time) (int64, error) {
 	if !since.IsZero() && time.Unix(st.Mtim.Unix()).After(since) {
 		return -1, nil
 	}
-	if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return -1, err
 	}
 	return st.Blocks * 512, nil

@@ -46,7 +46,11 @@ func (d *Dir) Remove() error {
 
 // SweepDirs removes the folders in parent whose names begin with prefix, and
 // whose processes are no more.
-func SweepDirs(parent, prefix string) error {
+func SweepDirs(parent, prefix string) error { return DeadDirs(parent, prefix, RemoveAll) }
+
+// DeadDirs calls do for the folders in parent whose names begin with prefix, and
+// whose processes are no more. Meanwhile nobody else does the same with them.
+func DeadDirs(parent, prefix string, do func(dir string) error) error {
 	entries, err := os.ReadDir(parent)
 	if err != nil {
 		return err
@@ -63,7 +67,7 @@ func SweepDirs(parent, prefix string) error {
 		if err != nil {
 			return err
 		}
-		err = RemoveAll(dir)
+		err = do(dir)
 		lock.Close()
 		if err != nil {
 			return err

@@ -1,0 +1,199 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
+
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/overlay"
+	"github.com/fastpull/fastpull/progress"
+	"github.com/fastpull/fastpull/pull"
+	"github.com/fastpull/fastpull/registry"
+	"github.com/fastpull/fastpull/unpack"
+)
+
+// storeVerify is fastpull verify for a store.
+type storeVerify struct {
+	dir     string
+	repair  bool
+	jobs    int
+	mode    string
+	json    bool
+	connect connectFlags
+	limits  limitFlags
+}
+
+func (f *storeVerify) add(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	storeFlag(cmd, &f.dir)
+	fl.BoolVar(&f.repair, "repair", false, "fetch again what is damaged in a store, and put it right")
+	fl.IntVar(&f.jobs, "jobs", 0, "work on `N` layers of a store at a time (default: cores)")
+	f.connect.add(fl)
+	f.limits.add(fl)
+}
+
+// storeVerified is what verify prints of a store.
+type storeVerified struct {
+	Store string `json:"store"`
+	OK    bool   `json:"ok"`
+	overlay.Verified
+	Mended *pull.Mended `json:"mended,omitempty"`
+}
+
+// rounds is how often verify --repair looks: for what is damaged, for what the
+// configs that were mended tell of, and if all is well.
+const rounds = 3
+
+func (f *storeVerify) run(cmd *cobra.Command, s Streams, names []string) error {
+	ctx := cmd.Context()
+	mode, err := progress.ParseMode(f.mode)
+	if err != nil {
+		return err
+	}
+	if cmd.Flags().Changed("jobs") && f.jobs < 1 {
+		return fault.New(fault.Usage, "--jobs %d: at least one layer has to be worked on", f.jobs)
+	}
+	store, err := overlay.OpenReader(f.dir)
+	if err != nil {
+		if len(names) > 0 && !cmd.Flags().Changed("store") {
+			err = fault.WithHint(err, "there is no file %s either; name the directory that was pulled into with --store", names[0])
+		}
+		return err
+	}
+	o := overlay.VerifyOptions{Cores: f.jobs}
+	for _, name := range names {
+		full, err := fullName(store, name)
+		if err != nil {
+			return err
+		}
+		id, err := store.Resolve(full)
+		if err != nil {
+			return err
+		}
+		o.Images = append(o.Images, id)
+	}
+	if f.repair {
+		// Who may not write to it learns that before all is read.
+		w, err := overlay.Open(f.dir)
+		if err != nil {
+			return err
+		}
+		if err := w.Close(); err != nil {
+			return err
+		}
+	}
+	display := progress.New(progress.Options{Mode: mode, Out: s.Err})
+	defer display.Close()
+	v, err := verifyStore(ctx, store, display, o)
+	if err != nil {
+		return err
+	}
+	result := storeVerified{Store: store.Dir(), Verified: v}
+	var unmended error
+	if f.repair && len(v.Damages) > 0 {
+		result.Mended = &pull.Mended{Configs: []digest.Digest{}, Layers: []digest.Digest{}}
+		unmended, err = f.mend(ctx, display, store, o, &result)
+		if err != nil {
+			return err
+		}
+	}
+	display.Close()
+	result.OK = len(result.Damages) == 0
+	var failures []error
+	for _, d := range result.Damages {
+		failures = append(failures, d)
+	}
+	if !result.OK {
+		failures = append(failures, fault.Wrap(fault.Corrupt, unmended))
+		if !f.repair {
+			last := len(result.Damages) - 1
+			failures[last] = fault.WithHint(failures[last], "fastpull verify --repair --store %s fetches again what is damaged", store.Dir())
+		}
+	}
+	if f.json {
+		return errors.Join(append(failures, printJSON(s.Out, result))...)
+	}
+	if result.Mended != nil {
+		for _, d := range result.Mended.Configs {
+			fmt.Fprintf(s.Out, "mended config %s\n", d)
+		}
+		for _, d := range result.Mended.Layers {
+			fmt.Fprintf(s.Out, "mended layer %s\n", d)
+		}
+	}
+	if result.OK {
+		_, err = fmt.Fprintf(s.Out, "%s: %s, %s, %s: all as it should be\n", printable(store.Dir()), count(result.Images, "image"), count(len(result.Good), "layer"), progress.Bytes(result.Bytes))
+	}
+	return errors.Join(append(failures, err)...)
+}
+
+// mend fetches what is damaged and looks again, as long as there is something new.
+// unmended is why the rest could not be mended.
+func (f *storeVerify) mend(ctx context.Context, display *progress.Display, store *overlay.Reader, o overlay.VerifyOptions, result *storeVerified) (unmended, err error) {
+	hosts := f.connect.options()
+	if err := f.limits.set(&hosts); err != nil {
+		return nil, err
+	}
+	client, err := registry.New(hosts)
+	if err != nil {
+		return nil, err
+	}
+	defer client.Close()
+	gzip, err := unpack.ParseGzip(cmp.Or(os.Getenv(gzipVariable), string(unpack.GzipAuto)))
+	if err != nil {
+		return nil, fmt.Errorf("$%s: %w", gzipVariable, err)
+	}
+	for range rounds {
+		m, rerr := pull.Repair(ctx, pull.Options{
+			Registry: client, Path: f.dir, Gzip: gzip, Progress: display, Layers: f.jobs,
+			NoResume: f.limits.noResume,
+		}, result.Damages)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		result.Mended.Configs = append(result.Mended.Configs, m.Configs...)
+		result.Mended.Layers = append(result.Mended.Layers, m.Layers...)
+		result.Mended.Fetched += m.Fetched
+		unmended = rerr
+		if len(m.Configs)+len(m.Layers) == 0 {
+			return unmended, nil
+		}
+		read := result.Bytes
+		o.Good = result.Good
+		v, err := verifyStore(ctx, store, display, o)
+		if err != nil {
+			return nil, err
+		}
+		for chain := range result.Good {
+			v.Good[chain] = true
+		}
+		v.Layers, v.Bytes = max(v.Layers, result.Layers), v.Bytes+read
+		if result.Verified = v; len(v.Damages) == 0 {
+			return nil, nil
+		}
+	}
+	return unmended, nil
+}
+
+// verifyStore looks at a store, and shows how far it is.
+func verifyStore(ctx context.Context, store *overlay.Reader, display *progress.Display, o overlay.VerifyOptions) (overlay.Verified, error) {
+	var task *progress.Task
+	o.Expect = func(n int64) {
+		task = display.Task("verify "+store.Dir(), n)
+		task.Phase(progress.Verifying)
+	}
+	o.Read = func(n int64) { task.Add(n) }
+	v, err := store.Verify(ctx, o)
+	if err != nil || len(v.Damages) > 0 {
+		task.Phase(progress.Failed)
+	} else {
+		task.Phase(progress.Done)
+	}
+	return v, err
+}

@@ -1,0 +1,85 @@
+package overlay
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Docker's builder keeps layers too: in its databases (buildkit/*.db in the root,
+// bbolt's format) stand chainIDs of layers that no image need have, and folders in
+// overlay2/ that layerdb does not know. Keys and values stand there in one piece,
+// so it is enough to look for their bytes. What bbolt has not overwritten yet is
+// found as well: then something stays that could go.
+
+// knownToBuilder returns those of the names that stand in a database of Docker's
+// builder.
+func (r *Reader) knownToBuilder(names []string) (map[string]bool, error) {
+	known := make(map[string]bool)
+	if len(names) == 0 {
+		return known, nil
+	}
+	dbs, err := filepath.Glob(r.path("buildkit/*.db"))
+	if err != nil {
+		return nil, err
+	}
+	for _, db := range dbs {
+		if err := search(db, names, known); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, denied(err)
+		}
+	}
+	return known, nil
+}
+
+// holdBuilders holds the layers that the builder has.
+func (r *Reader) holdBuilders(st *stock) error {
+	var names []string
+	free := st.free()
+	for _, e := range free {
+		names = append(names, e.chain.Encoded())
+	}
+	known, err := r.knownToBuilder(names)
+	if err != nil {
+		return err
+	}
+	for name := range known {
+		st.hold(digest.NewDigestFromEncoded(digest.SHA256, name), "Docker's builder has it in its cache")
+	}
+	return nil
+}
+
+// search adds the names that a file contains.
+func search(file string, names []string, found map[string]bool) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	longest := 0
+	for _, n := range names {
+		longest = max(longest, len(n))
+	}
+	buf := make([]byte, 1<<20+longest)
+	have := 0
+	for {
+		n, err := io.ReadFull(f, buf[have:])
+		have += n
+		for _, name := range names {
+			if !found[name] && bytes.Contains(buf[:have], []byte(name)) {
+				found[name] = true
+			}
+		}
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		have = copy(buf, buf[have-min(have, longest):have]) // a name may be cut in two
+	}
+}

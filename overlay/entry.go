@@ -1,0 +1,59 @@
+package overlay
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// entry is what layerdb says of a layer, whatever is missing of it. Fields that
+// cannot be read are "".
+type entry struct {
+	chain, diffID, parent digest.Digest
+	cacheID               string
+}
+
+// entryOf reads the entry of a layer.
+func (r *Reader) entryOf(chain digest.Digest) entry {
+	return r.entryAt(chain.Encoded(), chain)
+}
+
+func (r *Reader) entryAt(name string, chain digest.Digest) entry {
+	get := func(file string) string {
+		data, err := os.ReadFile(r.path("image/overlay2/layerdb/sha256", name, file))
+		if err != nil {
+			return ""
+		}
+		return strings.TrimSpace(string(data))
+	}
+	e := entry{chain: chain, diffID: digest.Digest(get("diff")), parent: digest.Digest(get("parent")), cacheID: get("cache-id")}
+	if e.diffID.Validate() != nil {
+		e.diffID = ""
+	}
+	if e.parent.Validate() != nil {
+		e.parent = ""
+	}
+	if strings.ContainsAny(e.cacheID, "/.") {
+		e.cacheID = ""
+	}
+	return e
+}
+
+// entries reads all entries that have the name of a layer.
+func (r *Reader) entries() (map[digest.Digest]entry, error) {
+	list, err := os.ReadDir(r.path("image/overlay2/layerdb/sha256"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, denied(err)
+	}
+	all := make(map[digest.Digest]entry, len(list))
+	for _, f := range list {
+		chain := digest.NewDigestFromEncoded(digest.SHA256, f.Name())
+		if chain.Validate() == nil && f.IsDir() {
+			all[chain] = r.entryOf(chain)
+		}
+	}
+	return all, nil
+}

@@ -1,0 +1,75 @@
+package overlay
+
+import (
+	"bufio"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// mounted is where layers are mounted, by the folders and short IDs in the
+// options of overlay mounts. Both are random: they tell of no other store.
+type mounted map[string]string
+
+// mounts looks at the mounts of all processes that this one may see: each mount
+// namespace has its own.
+func mounts() mounted {
+	m := make(mounted)
+	m.read("/proc/self/mountinfo")
+	own, _ := os.Readlink("/proc/self/ns/mnt")
+	seen := map[string]bool{own: true}
+	namespaces, _ := filepath.Glob("/proc/[0-9]*/ns/mnt")
+	for _, ns := range namespaces {
+		to, err := os.Readlink(ns)
+		if err != nil || seen[to] {
+			continue
+		}
+		seen[to] = true
+		m.read(filepath.Join(filepath.Dir(filepath.Dir(ns)), "mountinfo"))
+	}
+	return m
+}
+
+// read adds the mounts of a mountinfo (proc(5)). One that cannot be read, of a
+// process that has ended, has none.
+func (m mounted) read(name string) {
+	f, err := os.Open(name)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		before, after, _ := strings.Cut(lines.Text(), " - ")
+		fields := strings.Fields(before)
+		if len(fields) < 5 || !strings.HasPrefix(after, "overlay ") {
+			continue
+		}
+		// In the options stand l/SHORT, or paths that end in it or in ID/diff.
+		for _, path := range strings.FieldsFunc(after, func(r rune) bool { return strings.ContainsRune(" ,:=", r) }) {
+			dir, base := filepath.Split(path)
+			if base == "diff" {
+				base = filepath.Base(dir)
+			}
+			if m[base] == "" {
+				m[base] = fields[4]
+			}
+		}
+	}
+}
+
+// of returns where a layer is mounted, or "".
+func (m mounted) of(r *Reader, e entry) string {
+	if e.cacheID == "" {
+		return ""
+	}
+	if at := m[e.cacheID]; at != "" {
+		return at
+	}
+	short, err := os.ReadFile(r.path("overlay2", e.cacheID, "link"))
+	if err != nil || len(short) == 0 {
+		return ""
+	}
+	return m[strings.TrimSpace(string(short))]
+}

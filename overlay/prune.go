@@ -1,0 +1,245 @@
+package overlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/fastpull/fastpull/internal/tmpfile"
+)
+
+// PruneOptions are the options of [Prune].
+type PruneOptions struct {
+	// Untagged also removes the images that have no tag, that no container uses and
+	// that none was built on: those that docker image prune removes.
+	Untagged bool
+	// DryRun only tells what would be removed. It changes nothing and takes no lock.
+	DryRun bool
+	// Waiting is called once, by another goroutine, if another process has the lists
+	// for a while. Nil is fine.
+	Waiting func()
+}
+
+// Pruned is what was removed, or would be.
+type Pruned struct {
+	Removal
+	Staging int `json:"staging"` // folders and layers that processes left which are no more
+	Folders int `json:"folders"` // in overlay2/, which nothing names
+	Links   int `json:"links"`   // in overlay2/l/, which lead nowhere
+	Blobs   int `json:"blobs"`   // notes on the blobs of layers that are not there
+}
+
+// Prune removes from the store at dir what nobody needs: what processes have left
+// that were killed, layers that no image, no container and no builder of Docker's
+// has, folders in overlay2/ that nothing names. A store that is not there is an
+// error of kind [fault.NotFound].
+func Prune(ctx context.Context, dir string, o PruneOptions) (p Pruned, err error) {
+	r, err := OpenReader(dir)
+	if err != nil {
+		return p, err
+	}
+	p.Removal = Removal{Untagged: []string{}, Deleted: []digest.Digest{}, Layers: []digest.Digest{}}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("prune the store %s: %w", r.dir, denied(err))
+		}
+	}()
+	if err := r.left(&p); err != nil {
+		return p, err
+	}
+	if o.DryRun {
+		return p, r.wouldPrune(&p, o)
+	}
+	s, err := Open(dir) // sweeps
+	if err != nil {
+		return p, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	files, err := s.prune(ctx, &p, o)
+	freed, terr := s.throwAwayMeasured(files)
+	p.Freed += freed
+	return p, errors.Join(err, terr)
+}
+
+// left measures what processes have left that are no more.
+func (r *Reader) left(p *Pruned) error {
+	dead := func(dir string) error {
+		p.Staging++
+		p.Freed += diskUse(dir)
+		return nil
+	}
+	if err := tmpfile.DeadDirs(r.path("fastpull/run"), "", dead); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	notes, err := os.ReadDir(r.path("fastpull/pending"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, n := range notes {
+		data, err := os.ReadFile(r.path("fastpull/pending", n.Name()))
+		if err != nil {
+			continue // its process is at work
+		}
+		run, _, _ := strings.Cut(string(data), " ")
+		if run != "" && r.lives(filepath.Base(run)) {
+			continue
+		}
+		if named, err := r.namesCacheID(n.Name()); err != nil || named {
+			continue
+		}
+		if _, err := os.Stat(r.path("overlay2", n.Name())); err == nil {
+			_ = dead(r.path("overlay2", n.Name()))
+		}
+	}
+	return nil
+}
+
+// lives tells if the process lives whose folder in run/ this is.
+func (r *Reader) lives(run string) bool {
+	if _, err := os.Stat(r.path("fastpull/run", run)); err != nil {
+		return false
+	}
+	lives := true
+	_ = tmpfile.DeadDirs(r.path("fastpull/run"), run, func(dir string) error {
+		lives = lives && filepath.Base(dir) != run
+		return nil
+	})
+	return lives
+}
+
+// untagged returns the images that have no tag and that nobody needs, those that
+// were built last first.
+func (st *stock) untagged() (list []digest.Digest) {
+	for again := true; again; {
+		again = false
+		for id := range st.images {
+			if slices.Contains(list, id) || len(st.containers[id]) > 0 {
+				continue
+			}
+			tagged := slices.ContainsFunc(st.refs(id), func(ref string) bool { return !strings.Contains(ref, "@") })
+			needed := false
+			for child, parent := range st.parents {
+				needed = needed || parent == id && !slices.Contains(list, child)
+			}
+			if !tagged && !needed {
+				list = append(list, id)
+				again = true
+			}
+		}
+	}
+	return list
+}
+
+func (s *Store) prune(ctx context.Context, p *Pruned, o PruneOptions) (files []string, err error) {
+	unlock, err := s.lockLists(ctx, o.Waiting)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := s.stillOurs(ctx); err != nil {
+		return nil, err
+	}
+	st, err := s.stock()
+	if err != nil {
+		return nil, err
+	}
+	if o.Untagged {
+		for _, id := range st.untagged() {
+			if s.notMounted(st, []digest.Digest{id}) != nil {
+				continue
+			}
+			if err := s.untag(st, st.refs(id), &p.Removal); err != nil {
+				return files, err
+			}
+			more, err := s.delete(st, []digest.Digest{id}, &p.Removal)
+			files = append(files, more...)
+			if err != nil {
+				return files, err
+			}
+			st = st.without([]digest.Digest{id})
+		}
+		p.Kept = nil // what stays is told below
+	}
+	if bad := st.unreadable(); bad != "" {
+		for _, e := range st.free() {
+			p.Kept = append(p.Kept, Kept{e.chain, fmt.Sprintf("the image %.12s cannot be read, and may have it", bad.Encoded())})
+		}
+	} else {
+		if err := s.holdBuilders(st); err != nil {
+			return files, err
+		}
+		if files, err = s.takeLayers(st, st.free(), files, &p.Removal); err != nil {
+			return files, err
+		}
+	}
+	loose, err := s.loose()
+	if err != nil {
+		return files, err
+	}
+	for _, name := range loose.folders {
+		aside := filepath.Join(s.run.Path, randomID(8))
+		files = append(files, aside)
+		if err := perform([]step{{"prune: folder", func() error { return os.Rename(s.path("overlay2", name), aside) }}}); err != nil {
+			return files, err
+		}
+		p.Folders++
+	}
+	for _, name := range loose.links {
+		if err := os.Remove(s.path("overlay2/l", name)); err != nil {
+			return files, err
+		}
+		p.Links++
+	}
+	if s.alone() {
+		return files, s.pruneBlobs(st, p)
+	}
+	return files, nil
+}
+
+func (r *Reader) wouldPrune(p *Pruned, o PruneOptions) error {
+	st, err := r.stock()
+	if err != nil {
+		return err
+	}
+	if o.Untagged {
+		p.Deleted = append(p.Deleted, st.untagged()...)
+		for _, id := range p.Deleted {
+			p.Untagged = append(p.Untagged, st.refs(id)...)
+		}
+		st = st.without(p.Deleted)
+	}
+	m := mounts()
+	if st.unreadable() == "" {
+		if err := r.holdBuilders(st); err != nil {
+			return err
+		}
+		for _, e := range st.free() {
+			if m.of(r, e) != "" {
+				st.hold(e.chain, "it is mounted")
+			}
+		}
+		for _, e := range st.free() {
+			p.Layers = append(p.Layers, e.chain)
+			if e.cacheID != "" {
+				p.Freed += diskUse(r.path("overlay2", e.cacheID))
+			}
+			p.Freed += diskUse(r.path("image/overlay2/layerdb/sha256", e.chain.Encoded()))
+		}
+	}
+	loose, err := r.loose()
+	if err != nil {
+		return err
+	}
+	for _, name := range loose.folders {
+		p.Freed += diskUse(r.path("overlay2", name))
+	}
+	p.Folders, p.Links = len(loose.folders), len(loose.links)
+	return nil
+}

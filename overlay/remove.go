@@ -1,0 +1,262 @@
+package overlay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/fastpull/fastpull/fault"
+)
+
+// RemoveOptions are the options of [Store.Remove].
+type RemoveOptions struct {
+	// Force removes an image by its ID that has names in several repositories, and
+	// one that a container uses, as docker rmi does.
+	Force bool
+	// Waiting is called once, by another goroutine, if another process has the lists
+	// for a while. Nil is fine.
+	Waiting func()
+}
+
+// Removal is what was removed.
+type Removal struct {
+	Untagged []string        `json:"untagged"` // names
+	Deleted  []digest.Digest `json:"deleted"`  // images
+	Layers   []digest.Digest `json:"layers"`   // chainIDs
+	Freed    int64           `json:"freed"`    // bytes on the disk
+	// Kept are layers that no image has any more, and that stay for now.
+	Kept []Kept `json:"kept,omitempty"`
+}
+
+// Remove removes an image, or a name of one that has others: name is one in
+// Docker's familiar form, an ID or the beginning of one. What is removed by which
+// name, and what is refused, is as with docker rmi. Layers go that no image and
+// nobody else needs.
+//
+// The order is that of a commit, backwards: names, the image, its layers, those on
+// top first. A crash leaves whole images, and layers for [Prune].
+func (s *Store) Remove(ctx context.Context, name string, o RemoveOptions) (r Removal, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("remove %s: %w", name, denied(err))
+		}
+	}()
+	r = Removal{Untagged: []string{}, Deleted: []digest.Digest{}, Layers: []digest.Digest{}}
+	files, err := s.remove(ctx, name, o, &r)
+	// Nobody waits while the files go.
+	freed, terr := s.throwAwayMeasured(files)
+	r.Freed += freed
+	return r, errors.Join(err, terr)
+}
+
+func (s *Store) remove(ctx context.Context, name string, o RemoveOptions, r *Removal) (files []string, err error) {
+	unlock, err := s.lockLists(ctx, o.Waiting)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := s.stillOurs(ctx); err != nil {
+		return nil, err
+	}
+	st, err := s.stock()
+	if err != nil {
+		return nil, err
+	}
+	id, byName, err := st.find(name, s.dir)
+	if err != nil {
+		return nil, err
+	}
+	drop, rest := st.drops(id, name, byName)
+	if !byName && len(rest) > 0 && !o.Force {
+		return nil, fault.WithHint(fault.New(fault.Failed, "the image %.12s has several names: %s", id.Encoded(), strings.Join(append(drop, rest...), ", ")),
+			"remove it by these, or with --force")
+	}
+	if !byName {
+		drop, rest = append(drop, rest...), nil
+	}
+	var images []digest.Digest
+	if len(rest) == 0 {
+		if images, err = st.doomed(id, o.Force); err != nil {
+			return nil, err
+		}
+		if err := s.notMounted(st, images); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.untag(st, drop, r); err != nil {
+		return nil, err
+	}
+	return s.delete(st, images, r)
+}
+
+// drops returns which names go with one, and which are left: with the last tag in a
+// repository the digests there go, too. Of an image that is meant by its ID, what
+// goes at once is one tag and the digests in its repository.
+func (st *stock) drops(id digest.Digest, name string, byName bool) (drop, rest []string) {
+	refs := st.refs(id)
+	if !byName {
+		// The first tag, or else a digest: all of one repository come together.
+		first := slices.IndexFunc(refs, func(ref string) bool { return !strings.Contains(ref, "@") })
+		if len(refs) == 0 {
+			return nil, nil
+		}
+		name = refs[max(first, 0)]
+	}
+	repo := repositoryOf(name)
+	tags := 0
+	for _, ref := range refs {
+		if ref != name && repositoryOf(ref) == repo && !strings.Contains(ref, "@") {
+			tags++
+		}
+	}
+	for _, ref := range refs {
+		byDigest := strings.Contains(ref, "@") && repositoryOf(ref) == repo
+		if ref == name || byDigest && tags == 0 && (!byName || !strings.Contains(name, "@")) {
+			drop = append(drop, ref)
+		} else {
+			rest = append(rest, ref)
+		}
+	}
+	return drop, rest
+}
+
+// repositoryOf cuts off a name's tag or digest.
+func repositoryOf(name string) string {
+	if repo, _, ok := strings.Cut(name, "@"); ok {
+		return repo
+	}
+	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
+		return name[:i]
+	}
+	return name
+}
+
+// doomed returns the images that go with one: itself, and those without a name that
+// it alone was built on. Those of Docker's containers, and those that others were
+// built on, are refused.
+func (st *stock) doomed(id digest.Digest, force bool) ([]digest.Digest, error) {
+	if _, ok := st.images[id]; !ok {
+		return nil, nil // a name of nothing
+	}
+	if c := st.containers[id]; len(c) > 0 && !force {
+		return nil, fault.WithHint(fault.New(fault.Failed, "the image %.12s is used by the container %.12s of the Docker whose root this is", id.Encoded(), c[0]),
+			"remove the container with that Docker, or the image with --force: the container keeps its layers")
+	}
+	children := make(map[digest.Digest]int)
+	for _, parent := range st.parents {
+		children[parent]++
+	}
+	if children[id] > 0 {
+		return nil, fault.WithHint(fault.New(fault.Failed, "the image %.12s has %d images that were built on it", id.Encoded(), children[id]), "remove those first")
+	}
+	list := []digest.Digest{id}
+	for parent := st.parents[id]; parent != ""; parent = st.parents[parent] {
+		_, there := st.images[parent]
+		if !there || children[parent] > 1 || len(st.refs(parent)) > 0 || len(st.containers[parent]) > 0 || slices.Contains(list, parent) {
+			break
+		}
+		list = append(list, parent)
+	}
+	return list, nil
+}
+
+// notMounted refuses images whose layers would go, and are mounted.
+func (s *Store) notMounted(st *stock, images []digest.Digest) error {
+	m := mounts()
+	rest := st.without(images)
+	for _, id := range images {
+		for _, chain := range st.images[id] {
+			if rest.held[chain] != "" {
+				continue
+			}
+			if at := m.of(&s.Reader, st.entries[chain]); at != "" {
+				return fault.WithHint(fault.New(fault.Failed, "the image %.12s is mounted at %s", id.Encoded(), at), "unmount it first: fastpull umount %s", at)
+			}
+		}
+	}
+	return nil
+}
+
+// untag takes names out of the list. The caller has the lists.
+func (s *Store) untag(st *stock, drop []string, r *Removal) error {
+	if len(drop) == 0 {
+		return nil
+	}
+	for repo, tags := range st.names.Repositories {
+		for _, name := range drop {
+			delete(tags, name)
+		}
+		if len(tags) == 0 {
+			delete(st.names.Repositories, repo)
+		}
+	}
+	if err := perform([]step{{"untag", func() error { return s.putNames(st.names) }}}); err != nil {
+		return err
+	}
+	r.Untagged = append(r.Untagged, drop...)
+	return nil
+}
+
+// delete removes images that have no names, and the layers that they leave to
+// nobody. The caller has the lists, and throws away the files.
+func (s *Store) delete(st *stock, images []digest.Digest, r *Removal) (files []string, err error) {
+	for _, id := range images {
+		meta := filepath.Join(s.run.Path, randomID(8))
+		files = append(files, meta)
+		if err := perform([]step{
+			{"delete: config", func() error { return os.Remove(s.path("image/overlay2/imagedb/content/sha256", id.Encoded())) }},
+			{"delete: metadata", func() error {
+				return renameIfThere(s.path("image/overlay2/imagedb/metadata/sha256", id.Encoded()), meta)
+			}},
+		}); err != nil {
+			return files, err
+		}
+		r.Deleted = append(r.Deleted, id)
+	}
+	rest := st.without(images)
+	if bad := rest.unreadable(); bad != "" && len(images) > 0 {
+		// Its layers are not known: any of these may be one.
+		for _, id := range images {
+			for _, chain := range st.images[id] {
+				if rest.held[chain] == "" {
+					r.Kept = append(r.Kept, Kept{chain, fmt.Sprintf("the image %.12s cannot be read, and may have it", bad.Encoded())})
+				}
+			}
+		}
+		return files, nil
+	}
+	if err := s.holdBuilders(rest); err != nil {
+		return files, err
+	}
+	var layers []entry
+	for _, e := range rest.free() {
+		if slices.ContainsFunc(images, func(id digest.Digest) bool { return slices.Contains(st.images[id], e.chain) }) {
+			layers = append(layers, e)
+		}
+	}
+	return s.takeLayers(rest, layers, files, r)
+}
+
+// takeLayers takes layers away, and adds what became of them to r.
+func (s *Store) takeLayers(st *stock, layers []entry, files []string, r *Removal) ([]string, error) {
+	// A layer that is not of these and stands on one of them needs it.
+	for _, e := range layers {
+		for _, child := range st.children[e.chain] {
+			if _, there := st.entries[child]; there && !slices.ContainsFunc(layers, func(l entry) bool { return l.chain == child }) {
+				st.hold(e.chain, "a layer on top of it stays")
+			}
+		}
+	}
+	gone, more, kept, err := s.takeAway(st, layers)
+	for _, e := range gone {
+		r.Layers = append(r.Layers, e.chain)
+	}
+	r.Kept = append(r.Kept, kept...)
+	return append(files, more...), err
+}

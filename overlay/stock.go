@@ -1,0 +1,210 @@
+package overlay
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/fastpull/fastpull/fault"
+)
+
+// stock is all that the lists have, and who needs what of it. Who is to act on it
+// reads it while he has the lists.
+type stock struct {
+	names      names
+	images     map[digest.Digest][]digest.Digest // chainIDs; nil if the config cannot be read
+	diffs      map[digest.Digest][]digest.Digest // image → the diffIDs of its layers
+	parents    map[digest.Digest]digest.Digest   // image → the one that it was built on, here
+	containers map[digest.Digest][]string        // image → Docker's containers
+	entries    map[digest.Digest]entry
+	children   map[digest.Digest][]digest.Digest // layer → those on top of it
+	held       map[digest.Digest]string          // layers that are to stay, and why
+}
+
+// stock reads the lists. Of layers it finds all that images and containers need,
+// with those below.
+func (r *Reader) stock() (*stock, error) {
+	st := &stock{
+		images: map[digest.Digest][]digest.Digest{}, diffs: map[digest.Digest][]digest.Digest{}, parents: map[digest.Digest]digest.Digest{},
+		children: map[digest.Digest][]digest.Digest{}, held: map[digest.Digest]string{},
+	}
+	var err error
+	if st.names, err = r.names(); err != nil {
+		return nil, err
+	}
+	list, err := os.ReadDir(r.path("image/overlay2/imagedb/content/sha256"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, denied(err)
+	}
+	for _, f := range list {
+		id := digest.NewDigestFromEncoded(digest.SHA256, f.Name())
+		if id.Validate() != nil {
+			continue
+		}
+		st.images[id] = nil
+		if img, err := r.Image(id); err == nil {
+			st.images[id] = []digest.Digest{}
+			for _, l := range img.Layers {
+				st.images[id] = append(st.images[id], l.ChainID)
+				st.diffs[id] = append(st.diffs[id], l.DiffID)
+			}
+		}
+		parent, err := os.ReadFile(r.path("image/overlay2/imagedb/metadata/sha256", f.Name(), "parent"))
+		if d := digest.Digest(strings.TrimSpace(string(parent))); err == nil && d.Validate() == nil {
+			st.parents[id] = d
+		}
+	}
+	if st.entries, err = r.entries(); err != nil {
+		return nil, err
+	}
+	for chain, e := range st.entries {
+		if e.parent != "" {
+			st.children[e.parent] = append(st.children[e.parent], chain)
+		}
+	}
+	if st.containers, err = r.containers(); err != nil {
+		return nil, err
+	}
+	parents, err := filepath.Glob(r.path("image/overlay2/layerdb/mounts/*/parent"))
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range parents {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return nil, denied(err)
+		}
+		st.hold(digest.Digest(strings.TrimSpace(string(data))), "a container of Docker's is made of it")
+	}
+	for _, chains := range st.images {
+		for _, c := range chains {
+			st.hold(c, heldByImage)
+		}
+	}
+	return st, nil
+}
+
+const heldByImage = "an image has it"
+
+// hold notes that a layer stays, and with it those below.
+func (st *stock) hold(chain digest.Digest, why string) {
+	for st.held[chain] == "" && chain != "" {
+		st.held[chain] = why
+		chain = st.entries[chain].parent
+	}
+}
+
+// unreadable returns an image whose layers are not known, or "".
+func (st *stock) unreadable() digest.Digest {
+	for id, chains := range st.images {
+		if chains == nil {
+			return id
+		}
+	}
+	return ""
+}
+
+// free returns the layers that nothing holds, those on top first.
+func (st *stock) free() []entry {
+	depth := func(e entry) (n int) {
+		for ; e.parent != "" && n < len(st.entries); n++ {
+			e = st.entries[e.parent]
+		}
+		return n
+	}
+	var list []entry
+	for chain, e := range st.entries {
+		if st.held[chain] == "" {
+			list = append(list, e)
+		}
+	}
+	slices.SortFunc(list, func(a, b entry) int {
+		return cmp.Or(depth(b)-depth(a), strings.Compare(a.chain.String(), b.chain.String()))
+	})
+	return list
+}
+
+// without returns what the lists come to when these images are gone.
+func (st *stock) without(images []digest.Digest) *stock {
+	rest := *st
+	rest.images, rest.held = map[digest.Digest][]digest.Digest{}, map[digest.Digest]string{}
+	for chain, why := range st.held {
+		if why != heldByImage {
+			rest.hold(chain, why)
+		}
+	}
+	for id, chains := range st.images {
+		if slices.Contains(images, id) {
+			continue
+		}
+		rest.images[id] = chains
+		for _, c := range chains {
+			rest.hold(c, heldByImage)
+		}
+	}
+	return &rest
+}
+
+// refs returns the names of an image, in order.
+func (st *stock) refs(id digest.Digest) (list []string) {
+	for _, tags := range st.names.Repositories {
+		for name, to := range tags {
+			if to == id {
+				list = append(list, name)
+			}
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// find returns what a user means: a name, an ID or the beginning of one.
+func (st *stock) find(name, dir string) (id digest.Digest, byName bool, err error) {
+	for _, tags := range st.names.Repositories {
+		if id, ok := tags[name]; ok {
+			return id, true, nil
+		}
+	}
+	hex := strings.TrimPrefix(name, "sha256:")
+	var found []digest.Digest
+	for id := range st.images {
+		if len(hex) >= 4 && strings.HasPrefix(id.Encoded(), hex) {
+			found = append(found, id)
+		}
+	}
+	switch len(found) {
+	case 1:
+		return found[0], false, nil
+	case 0:
+		return "", false, fault.WithHint(fault.New(fault.NotFound, "there is no image %s in the store %s", name, dir), "`fastpull images --store %s` lists those there are", dir)
+	}
+	return "", false, fault.New(fault.Usage, "%s fits %d images", name, len(found))
+}
+
+// containers returns the containers of a Docker whose root this is, by image.
+func (r *Reader) containers() (map[digest.Digest][]string, error) {
+	configs, err := filepath.Glob(r.path("containers/*/config.v2.json"))
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[digest.Digest][]string)
+	for _, name := range configs {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return nil, denied(err)
+		}
+		var c struct{ Image digest.Digest }
+		if err := json.Unmarshal(data, &c); err != nil {
+			return nil, fault.New(fault.Corrupt, "%s: %w", name, err)
+		}
+		all[c.Image] = append(all[c.Image], filepath.Base(filepath.Dir(name)))
+	}
+	return all, nil
+}

@@ -1,0 +1,165 @@
+package overlay
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// Room is what something takes, in bytes. A file with several names counts once.
+type Room struct {
+	Count int   `json:"count"`
+	Size  int64 `json:"size"` // of the content of files
+	Disk  int64 `json:"disk"` // of the blocks that it has on the disk
+}
+
+func (r *Room) add(o Room) {
+	r.Count++
+	r.Size += o.Size
+	r.Disk += o.Disk
+}
+
+// ImageUsage is what the layers of an image take.
+type ImageUsage struct {
+	ID     digest.Digest `json:"id"`
+	Names  []string      `json:"names"`
+	All    Room          `json:"all"`
+	Shared Room          `json:"shared"` // what other images have too
+	Unique Room          `json:"unique"` // what goes with it
+}
+
+// Usage is what a store takes.
+type Usage struct {
+	Images  []ImageUsage `json:"images"`
+	Layers  Room         `json:"layers"`  // of images, each once
+	Loose   Room         `json:"loose"`   // layers that no image has
+	Other   Room         `json:"other"`   // what else is in overlay2/: containers, what Docker's builder has
+	Partial Room         `json:"partial"` // blobs that are not whole
+	Staging Room         `json:"staging"` // what processes work on, or have left
+	Total   Room         `json:"total"`   // of all that is in the directory
+}
+
+// Usage finds out what takes how much room. It takes no lock: what others change
+// meanwhile may count or not.
+func (r *Reader) Usage(ctx context.Context) (u Usage, err error) {
+	st, err := r.stock()
+	if err != nil {
+		return u, err
+	}
+	images, damaged := r.Images()
+	var mu sync.Mutex
+	layers := make(map[digest.Digest]Room, len(st.entries))
+	named := make(map[string]bool)
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for chain, e := range st.entries {
+		if e.cacheID == "" {
+			continue
+		}
+		named[e.cacheID] = true
+		g.Go(func() error {
+			room := measure(r.path("overlay2", e.cacheID))
+			mu.Lock()
+			defer mu.Unlock()
+			layers[chain] = room
+			return ctx.Err()
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return u, context.Cause(ctx)
+	}
+	users := make(map[digest.Digest]int)
+	for _, img := range images {
+		for _, l := range img.Layers {
+			users[l.ChainID]++
+		}
+	}
+	u.Images = []ImageUsage{}
+	for _, img := range images {
+		one := ImageUsage{ID: img.ID, Names: append([]string{}, img.Names...)}
+		for _, l := range img.Layers {
+			room, ok := layers[l.ChainID]
+			if !ok {
+				continue
+			}
+			one.All.add(room)
+			if users[l.ChainID] > 1 {
+				one.Shared.add(room)
+			} else {
+				one.Unique.add(room)
+			}
+		}
+		u.Images = append(u.Images, one)
+	}
+	for chain, room := range layers {
+		if users[chain] > 0 {
+			u.Layers.add(room)
+		} else {
+			u.Loose.add(room)
+		}
+	}
+	for _, part := range []struct {
+		dir string
+		to  *Room
+	}{{"overlay2", &u.Other}, {"fastpull/partial", &u.Partial}, {"fastpull/run", &u.Staging}} {
+		entries, err := os.ReadDir(r.path(part.dir))
+		if err != nil {
+			continue // not there, or it is not for this user
+		}
+		for _, e := range entries {
+			if part.dir != "overlay2" || !named[e.Name()] && e.Name() != "l" {
+				part.to.add(measure(r.path(part.dir, e.Name())))
+			}
+			if ctx.Err() != nil {
+				return u, context.Cause(ctx)
+			}
+		}
+	}
+	u.Total = measure(r.dir)
+	return u, damaged
+}
+
+// measure looks at a tree. What cannot be looked at takes no room. It does not look
+// into mounts.
+func measure(root string) (room Room) {
+	type inode struct{ dev, ino uint64 }
+	seen := make(map[inode]bool)
+	var own unix.Stat_t
+	if unix.Lstat(root, &own) != nil {
+		return room
+	}
+	_ = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		var st unix.Stat_t
+		if err != nil || unix.Lstat(path, &st) != nil {
+			return nil
+		}
+		if st.Dev != own.Dev {
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		kind := st.Mode & unix.S_IFMT
+		if st.Nlink > 1 && kind != unix.S_IFDIR {
+			id := inode{uint64(st.Dev), st.Ino} //nolint:unconvert // 32 bit on some platforms
+			if seen[id] {
+				return nil
+			}
+			seen[id] = true
+		}
+		room.Count++
+		room.Disk += int64(st.Blocks) * 512 //nolint:unconvert // 32 bit on some platforms
+		if kind == unix.S_IFREG || kind == unix.S_IFLNK {
+			room.Size += st.Size
+		}
+		return nil
+	})
+	return room
+}

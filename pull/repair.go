@@ -1,0 +1,309 @@
+package pull
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/overlay"
+	"github.com/fastpull/fastpull/progress"
+	"github.com/fastpull/fastpull/registry"
+	"github.com/fastpull/fastpull/unpack"
+)
+
+// Mended is what [Repair] has put right.
+type Mended struct {
+	Configs []digest.Digest `json:"configs"` // image IDs
+	Layers  []digest.Digest `json:"layers"`  // diffIDs
+	Fetched int64           `json:"bytesFetched"`
+}
+
+// Repair fetches again what was found damaged in the store o.Path, from where the
+// images' names or Docker's notes on its layers say that it came. It is verified as
+// in a pull, and takes the place of what is there at once. Of the options those
+// about images and destinations do not matter.
+//
+// The error tells of what could not be put right; the rest is.
+func Repair(ctx context.Context, o Options, damages []overlay.Damage) (m Mended, err error) {
+	m = Mended{Configs: []digest.Digest{}, Layers: []digest.Digest{}}
+	r := startRun(ctx, o)
+	defer r.disk.close()
+	t, err := newStoreTarget(r, o.Path)
+	if err != nil {
+		return m, err
+	}
+	defer func() { err = errors.Join(err, t.close()) }()
+	r.keepIn(PartialDir(t.s.Dir()))
+	p := &repair{r: r, t: t, manifests: make(map[registry.Reference][]*image.Manifest)}
+
+	var failures []error
+	for _, d := range once(damages, func(d overlay.Damage) digest.Digest { return d.Image }) {
+		if err := p.config(ctx, d.Image); err != nil {
+			failures = append(failures, fmt.Errorf("mend image %s: %w", d.Image, p.advise(err, d)))
+			continue
+		}
+		m.Configs = append(m.Configs, d.Image)
+	}
+	layers, err := p.layers(ctx, once(damages, func(d overlay.Damage) digest.Digest { return d.Layer }))
+	m.Layers, m.Fetched = append(m.Layers, layers...), r.fetched.Load()
+	if ctx.Err() != nil {
+		return m, context.Cause(ctx)
+	}
+	return m, errors.Join(append(failures, err)...)
+}
+
+// once returns the first of the damages of each thing, in order.
+func once(damages []overlay.Damage, what func(overlay.Damage) digest.Digest) (list []overlay.Damage) {
+	seen := map[digest.Digest]bool{"": true}
+	for _, d := range damages {
+		if !seen[what(d)] {
+			seen[what(d)] = true
+			list = append(list, d)
+		}
+	}
+	return list
+}
+
+// repair is the state of one Repair.
+type repair struct {
+	r *run
+	t *storeTarget
+
+	mu        sync.Mutex
+	manifests map[registry.Reference][]*image.Manifest // of one image each
+}
+
+// advise adds what the user can do where nothing can be fetched.
+func (p *repair) advise(err error, d overlay.Damage) error {
+	switch {
+	case fault.HintOf(err) != "" || errors.Is(err, context.Canceled):
+		return err
+	case len(d.Images) == 0:
+		return fault.WithHint(err, "no image has it: fastpull prune --store %s removes it", p.t.s.Dir())
+	}
+	return fault.WithHint(err, "try again when its registry has it, or remove what has it and pull that again: fastpull rm --store %[1]s %[2]s, fastpull pull --store %[1]s %[2]s", p.t.s.Dir(), d.Images[0])
+}
+
+// refs returns what to ask registries for to get an image: what a digest names first,
+// since a tag may name another one by now.
+func (p *repair) refs(id digest.Digest) (refs []registry.Reference, err error) {
+	names, err := p.t.s.Names(id)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(names, func(a, b string) int {
+		return cmp.Compare(strings.Count(b, "@"), strings.Count(a, "@"))
+	})
+	for _, name := range names {
+		if ref, err := registry.ParseReference(name); err == nil {
+			refs = append(refs, ref)
+		}
+	}
+	if len(refs) == 0 {
+		return nil, fault.New(fault.NotFound, "no name tells where the image %.12s came from", id.Encoded())
+	}
+	return refs, nil
+}
+
+// manifest finds the manifest of an image in a registry, and the reference by which
+// it was found.
+func (p *repair) manifest(ctx context.Context, id digest.Digest) (*image.Manifest, registry.Reference, error) {
+	refs, err := p.refs(id)
+	if err != nil {
+		return nil, registry.Reference{}, err
+	}
+	var failures []error
+	for _, ref := range refs {
+		list, err := p.all(ctx, ref)
+		if err != nil {
+			failures = append(failures, err)
+			continue
+		}
+		for _, m := range list {
+			if m.Config.Digest == id {
+				return m, ref, nil
+			}
+		}
+		failures = append(failures, fault.New(fault.NotFound, "%s is another image by now", ref))
+	}
+	return nil, registry.Reference{}, errors.Join(failures...)
+}
+
+// all returns the manifests of all images that a reference names.
+func (p *repair) all(ctx context.Context, ref registry.Reference) (list []*image.Manifest, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if list, ok := p.manifests[ref]; ok {
+		return list, nil
+	}
+	got, err := p.r.src.Manifest(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	m, err := image.ParseManifest(got.MediaType, got.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	list = []*image.Manifest{m}
+	if m.IsIndex() {
+		list = nil
+		for _, d := range m.Manifests {
+			got, err := p.r.src.ManifestOf(ctx, ref, d)
+			if err != nil {
+				continue // of another platform, perhaps; or it is missed later
+			}
+			if one, err := image.ParseManifest(got.MediaType, got.Bytes); err == nil && !one.IsIndex() {
+				list = append(list, one)
+			}
+		}
+	}
+	p.manifests[ref] = list
+	return list, nil
+}
+
+// config fetches an image's config again.
+func (p *repair) config(ctx context.Context, id digest.Digest) error {
+	m, ref, err := p.manifest(ctx, id)
+	if err != nil {
+		return err
+	}
+	img, err := p.r.config(ctx, ref, m)
+	if err != nil {
+		return err
+	}
+	return p.t.s.PutConfig(ctx, id, img.Config)
+}
+
+// find tells where a layer is to be had.
+func (p *repair) find(ctx context.Context, d overlay.Damage, images []*overlay.Image) (layerOf, error) {
+	var failures []error
+	for _, img := range images {
+		at := slices.IndexFunc(img.Layers, func(l image.Layer) bool { return l.ChainID == d.Layer })
+		if at < 0 {
+			continue
+		}
+		m, ref, err := p.manifest(ctx, img.ID)
+		if err == nil {
+			var whole *image.Image
+			if whole, err = image.New(m, img.Config); err == nil {
+				return layerOf{whole.Layers[at], ref}, nil
+			}
+		}
+		failures = append(failures, err)
+	}
+	l := image.Layer{DiffID: d.DiffID, ChainID: d.Layer, Parent: d.Parent}
+	if d.DiffID != "" {
+		for _, from := range p.t.s.Origins(d.DiffID) {
+			ref, err := registry.ParseReference(from.Repository + "@" + from.Blob.String())
+			if err != nil {
+				continue
+			}
+			size, err := p.r.Registry.BlobSize(ctx, ref, from.Blob)
+			if err != nil || size == 0 {
+				failures = append(failures, err)
+				continue
+			}
+			l.Blob = ocispec.Descriptor{Digest: from.Blob, Size: size}
+			return layerOf{l, ref}, nil
+		}
+	}
+	if err := errors.Join(failures...); err != nil {
+		return layerOf{}, err
+	}
+	return layerOf{}, fault.New(fault.NotFound, "nothing tells where it came from")
+}
+
+// layers fetches layers again, side by side, and puts them in their places, those
+// below first. It returns the diffIDs of those that are.
+func (p *repair) layers(ctx context.Context, damages []overlay.Damage) (done []digest.Digest, err error) {
+	images, _ := p.t.s.Images() // those that can be read: the others' layers are not known
+	depth := func(d overlay.Damage) int {
+		for _, img := range images {
+			if at := slices.IndexFunc(img.Layers, func(l image.Layer) bool { return l.ChainID == d.Layer }); at >= 0 {
+				return at
+			}
+		}
+		return image.MaxLayers
+	}
+	slices.SortStableFunc(damages, func(a, b overlay.Damage) int { return cmp.Compare(depth(a), depth(b)) })
+	all, failures := make([]*made, len(damages)), make([]error, len(damages))
+	var g errgroup.Group
+	for i, d := range damages {
+		g.Go(func() error {
+			all[i], failures[i] = p.make(ctx, d, images)
+			return nil
+		})
+	}
+	_ = g.Wait()
+	defer func() {
+		for _, m := range all {
+			if m != nil {
+				err = errors.Join(err, m.abort())
+			}
+		}
+	}()
+	if slices.ContainsFunc(all, func(m *made) bool { return m != nil }) {
+		if err := p.r.flush(ctx, p.t.s.Dir()); err != nil {
+			return nil, err
+		}
+	}
+	for i, m := range all {
+		if failures[i] == nil {
+			failures[i] = m.commit(ctx, p.t.s)
+		}
+		if failures[i] != nil {
+			failures[i] = fmt.Errorf("mend layer %s: %w", cmp.Or(damages[i].DiffID, damages[i].Layer), p.advise(failures[i], damages[i]))
+			continue
+		}
+		done = append(done, m.DiffID)
+	}
+	if len(done) == len(all) {
+		p.r.keeper.releaseAll()
+	}
+	return done, errors.Join(failures...)
+}
+
+// make gets a layer ready that takes the place of a damaged one.
+func (p *repair) make(ctx context.Context, d overlay.Damage, images []*overlay.Image) (_ *made, err error) {
+	l, err := p.find(ctx, d, images)
+	if err != nil {
+		return nil, err
+	}
+	st, err := p.t.s.Mend(ctx, l.ChainID, l.Parent, l.DiffID, func() {
+		p.r.Progress.Note("another fastpull is working on layer %.19s, waiting for it", l.Blob.Digest)
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, st.Abort())
+		}
+	}()
+	m := &made{layerOf: l, st: st, blob: l.Blob.Digest}
+	task := p.r.task(l.Layer)
+	_, err = p.r.fetch(ctx, l.ref, l.Layer, task, p.t.space, func(tar *unpack.Reader) error {
+		stats, err := p.t.extract(ctx, tar, st)
+		m.size = stats.Size
+		return err
+	})
+	if err == nil {
+		err = st.Seal()
+	}
+	if err != nil {
+		task.Phase(progress.Failed)
+		return nil, err
+	}
+	task.Phase(progress.Done)
+	return m, nil
+}

@@ -1,0 +1,107 @@
+package unpack
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// check extracts a tar and compares it with its tar-split. change is called between.
+func check(t *testing.T, raw []byte, root string, o CheckOptions, change func()) (sum digest.Digest, wrong []string, err error) {
+	t.Helper()
+	var split bytes.Buffer
+	if _, err := Extract(t.Context(), bytes.NewReader(raw), root, ExtractOptions{Whiteouts: Overlay{}, TarSplit: &split}); err != nil {
+		t.Fatal(err)
+	}
+	if change != nil {
+		change()
+	}
+	sum, err = Check(t.Context(), &split, root, o, func(name, problem string) { wrong = append(wrong, name+": "+problem) })
+	return sum, wrong, err
+}
+
+// TestCheckFindsNothing compares layers of all kinds, hostile ones too, with what
+// was made of them a moment ago.
+func TestCheckFindsNothing(t *testing.T) {
+	for name, raw := range zoo(t) {
+		t.Run(name, func(t *testing.T) {
+			sum, wrong, err := check(t, raw, t.TempDir(), CheckOptions{}, nil)
+			if len(wrong) > 0 || err != nil || sum != "" && sum != digest.FromBytes(raw) {
+				t.Errorf("%q, %s, %v", wrong, sum, err)
+			}
+			lacks := strings.Contains(name, "sparse") || slices.Contains([]string{"AUFS", "content nobody wants", "directory with a size"}, name)
+			if sum == "" && !lacks {
+				t.Error("the tar was not made")
+			}
+		})
+	}
+	// These go through symlinks of their own to what they replace: what they became is
+	// not to be told from what was done to it.
+	tangled := []string{"replaced directory, kept open", "AUFS' directory by another name", "SymlinkEmptyFile",
+		"dangling3", "deep dangling-file", "partial-nondir-symlink-dotdot", "TestRoot/dotdot after symlink"}
+	for _, tc := range hostileCases() {
+		if tc.refuse != "" || repeats(tc.layer) || slices.Contains(tangled, tc.name) {
+			continue
+		}
+		t.Run(tc.from+"/"+tc.name, func(t *testing.T) {
+			outside, root := tc.prison(t)
+			raw := tc.tar(t, outside)
+			var split bytes.Buffer
+			if _, err := extractRaw(t, raw, root, ExtractOptions{Whiteouts: Overlay{}, TarSplit: &split}); err != nil {
+				t.Fatal(err)
+			}
+			var wrong []string
+			err := unharmed(t, outside, "", func() error {
+				_, err := Check(t.Context(), &split, root, CheckOptions{}, func(name, problem string) { wrong = append(wrong, fmt.Sprintf("%q: %s", name, problem)) })
+				return err
+			})
+			if len(wrong) > 0 || err != nil {
+				t.Errorf("%q %v", wrong, err)
+			}
+		})
+	}
+}
+
+// TestCheckReads tells of what is read, and leaves out what a user cannot have.
+func TestCheckReads(t *testing.T) {
+	raw := makeTar(t, folder("d"), mode(file("d/f", "content"), 0o4755), owned(file("d/g", "x"), 5, 6), device("null", '3', 1, 3))
+	var read int64
+	root := t.TempDir()
+	sum, wrong, err := check(t, raw, root, CheckOptions{Rootless: true, Read: func(n int64) { read += n }}, func() {
+		must(t, os.Chown(filepath.Join(root, "d/g"), 0, 0), os.Chmod(filepath.Join(root, "d/f"), 0o755), os.Remove(filepath.Join(root, "null")))
+	})
+	if sum != digest.FromBytes(raw) || len(wrong) > 0 || err != nil || read != 8 {
+		t.Errorf("rootless: %q, %s, read %d, %v", wrong, sum, read, err)
+	}
+	root = t.TempDir()
+	sum, wrong, err = check(t, raw, root, CheckOptions{}, func() {
+		must(t, os.Remove(filepath.Join(root, "null")), os.WriteFile(filepath.Join(root, "d/f"), []byte("CONTENT"), 0),
+			os.Chtimes(filepath.Join(root, "d/f"), time.Time{}, time.Unix(1, 0)), os.Symlink("x", filepath.Join(root, "d/new")))
+	})
+	slices.Sort(wrong)
+	want := []string{"d/f: its content is not what it was", "d/new: the layer does not have it", "null: it is missing"}
+	if wrong = slices.DeleteFunc(wrong, func(w string) bool { return strings.Contains(w, "time of change") }); sum != "" || !slices.Equal(wrong, want) || err != nil {
+		t.Errorf("damaged: %q, %s, %v", wrong, sum, err)
+	}
+	for _, bad := range []string{"{", `{"type":9}`, `{"type":1,"name":"x"}`, `{"type":2,"payload":"AAAA"}` + "\n" + `{"type":1,"name":"x","position":1}`} {
+		if _, err := Check(t.Context(), strings.NewReader(bad), t.TempDir(), CheckOptions{}, func(string, string) {}); err == nil {
+			t.Errorf("no error for %s", bad)
+		}
+	}
+}
+
+func must(t *testing.T, errs ...error) {
+	t.Helper()
+	for _, err := range errs {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
