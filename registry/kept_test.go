@@ -102,7 +102,7 @@ func TestKeepSharesWhatTakesLong(t *testing.T) {
 		defer now.Add(-1)
 		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 		}
-		serveLarge(&slowly{w, r, 100_000}, r) // 2 MB/s
+		serveLarge(&slowly{w, r, 32 << 10, 8 * time.Millisecond}, r) // 4 MB/s at most
 	})
 	if n := keepAll(t, newClient(t, Options{}), slow.ref(t, ""), folder(t)); n != int64(len(large)) {
 		t.Errorf("%d bytes came for a blob of %d", n, len(large))
@@ -112,11 +112,12 @@ func TestKeepSharesWhatTakesLong(t *testing.T) {
 	}
 }
 
-// slowly is a writer that lets some bytes through, 20 times a second.
+// slowly is a writer that lets some bytes through, and makes a pause.
 type slowly struct {
 	http.ResponseWriter
-	r    *http.Request
-	some int
+	r     *http.Request
+	some  int
+	pause time.Duration
 }
 
 func (s *slowly) Write(p []byte) (n int, err error) {
@@ -125,7 +126,7 @@ func (s *slowly) Write(p []byte) (n int, err error) {
 		m, err = s.ResponseWriter.Write(p[n:min(n+s.some, len(p))])
 		n += m
 		http.NewResponseController(s.ResponseWriter).Flush()
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(s.pause)
 	}
 	return n, err
 }
@@ -133,7 +134,9 @@ func (s *slowly) Write(p []byte) (n int, err error) {
 // A connection that is much slower than the others is given up, whichever it is:
 // the blob takes hardly longer than the others do.
 func TestKeepSlowRange(t *testing.T) {
-	trickle := func(w http.ResponseWriter, r *http.Request) { serveLarge(&slowly{w, r, 2000}, r) }
+	trickle := func(w http.ResponseWriter, r *http.Request) {
+		serveLarge(&slowly{w, r, 2000, 50 * time.Millisecond}, r)
+	}
 	for slow, steps := range [][]http.HandlerFunc{{trickle, serveLarge}, {serveLarge, serveLarge, trickle, serveLarge}} {
 		s := newScript(t, steps...)
 		c := newClient(t, Options{ChunkSize: 1 << 20})
