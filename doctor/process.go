@@ -196,10 +196,18 @@ func (p procfs) unit(pid int) (name string, ofUser bool) {
 		if len(f) != 3 || f[1] != "" && f[1] != "name=systemd" {
 			continue
 		}
-		parts := strings.Split(f[2], "/")
-		for i := len(parts) - 1; i >= 0; i-- {
-			if strings.HasSuffix(parts[i], ".service") && !strings.HasPrefix(parts[i], "user@") {
-				return parts[i], strings.Contains(f[2], "/user@")
+		// A unit is below slices, and a user's manager is one, too. What is below
+		// something else may be named like a unit, such as those of a systemd in a
+		// container.
+		for part := range strings.SplitSeq(strings.Trim(f[2], "/"), "/") {
+			switch {
+			case strings.HasSuffix(part, ".slice"):
+			case !ofUser && strings.HasPrefix(part, "user@") && strings.HasSuffix(part, ".service"):
+				ofUser = true
+			case strings.HasSuffix(part, ".service"):
+				return part, ofUser
+			default:
+				return "", false
 			}
 		}
 	}
