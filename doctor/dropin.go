@@ -176,7 +176,7 @@ func (e *exam) liveRestore(ctx context.Context, engine *process) (bool, error) {
 	if slices.ContainsFunc(engine.args, func(a string) bool { return a == "--live-restore" || a == "--live-restore=true" }) {
 		return true, nil
 	}
-	text, err := os.ReadFile(root(e.procfs().file(engine.pid, "root")).path(name))
+	text, err := readRegular(root(e.procfs().file(engine.pid, "root")).path(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}

@@ -37,7 +37,7 @@ func (p procfs) layerOf(unpacker, engine *process) (l layer) {
 	own := filepath.Dir(l.dir)
 	driver := filepath.Dir(own)
 	root := root(p.file(engine.pid, "root"))
-	lower, err := os.ReadFile(root.path(filepath.Join(own, "lower")))
+	lower, err := readRegular(root.path(filepath.Join(own, "lower")))
 	if os.IsNotExist(err) {
 		if _, err := os.Stat(root.path(own)); err == nil {
 			l.number = 1
@@ -68,7 +68,7 @@ func chainOf(root root, driver, id string) string {
 	for {
 		names, err := dir.Readdirnames(1000)
 		for _, name := range names {
-			if got, err := os.ReadFile(filepath.Join(books, name, "cache-id")); err == nil && string(got) == id {
+			if got, err := readRegular(filepath.Join(books, name, "cache-id")); err == nil && string(got) == id {
 				return "sha256:" + name
 			}
 		}

@@ -63,7 +63,7 @@ type run struct {
 // start runs a program in a process group of its own.
 func (s *sandbox) start(program string, args []string) (*run, error) {
 	file := root(cmp.Or(s.root, "/")).path(program)
-	f, err := os.Open(file)
+	f, err := openRegular(file)
 	if err != nil {
 		return nil, err
 	}

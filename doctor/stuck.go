@@ -21,6 +21,9 @@ type job struct {
 	verdict
 }
 
+// mostJobs is how many processes are watched. No Engine has as many at a time.
+const mostJobs = 256
+
 // stuck looks for decompressors that make no progress, and who waits for them.
 func stuck(ctx context.Context, e *exam) {
 	p := e.procfs()
@@ -37,6 +40,11 @@ func stuck(ctx context.Context, e *exam) {
 	if len(jobs) == 0 {
 		e.found(Finding{Area: Stuck, What: "decompressors", Level: OK, Text: "no Engine runs one just now"})
 		return
+	}
+	if len(jobs) > mostJobs {
+		e.found(Finding{Area: Stuck, What: "decompressors", Level: Unknown,
+			Text: fmt.Sprintf("there are %d, and only the %d that were started first were watched", len(jobs), mostJobs)})
+		jobs = jobs[:mostJobs]
 	}
 	list := make([]*watched, len(jobs))
 	for i, j := range jobs {
@@ -85,7 +93,7 @@ func jobsOf(all map[int]*process) (jobs []*job) {
 		switch {
 		case up != nil && isEngine(up.comm):
 			jobs = append(jobs, &job{watched: watched{process: x}, engine: up})
-		case x.ppid == 1 && (x.name() == "unpigz" || x.name() == "igzip") && slices.Equal(x.args[1:], unpigz.args):
+		case x.ppid == 1 && (x.name() == "unpigz" || x.name() == "igzip") && len(x.args) > 0 && slices.Equal(x.args[1:], unpigz.args):
 			// That is how Engines call it, and hardly anybody else.
 			jobs = append(jobs, &job{watched: watched{process: x}, orphan: true})
 		}

@@ -82,6 +82,8 @@ func TestJobsAndPairs(t *testing.T) {
 	p.add(302, 1, 400, "gzip", "gzip", "-d", "-c")
 	p.add(303, 10, 400, "docker-proxy", "docker-proxy")
 	p.add(304, 1, 500, "unpigz", "unpigz", "-d", "-c")
+	p.add(305, 1, 500, "unpigz")
+	p.write("305/cmdline", "") // as who starts it may have it
 	// Who ends, and a circle.
 	p.add(401, 10, 600, "unpigz")
 	p.write("401/stat", stat(401, 10, "unpigz", 'Z', 1, 1, 600))
