@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/fastpull/fastpull/internal/privilege"
 )
 
 // engine is an Engine, and how it looks for a decompressor.
@@ -23,6 +25,7 @@ type engine struct {
 	env    map[string]string
 	guess  string // why the environment is only what it usually is, "" if it is known
 	exe    string // its own program, a path of ours
+	uid    int    // whose it is; 0 is root's, or not known
 }
 
 func (g *engine) String() string {
@@ -130,6 +133,10 @@ func (e *exam) enginesOf(all map[int]*process) (list []*engine) {
 		if up := all[x.ppid]; up != nil && up.comm == "dockerd" && x.comm == "containerd" {
 			g.parent = up
 		}
+		var st syscall.Stat_t
+		if syscall.Stat(p.file(x.pid, ""), &st) == nil {
+			g.uid = int(st.Uid)
+		}
 		var err error
 		if g.env, err = p.environ(x.pid); err != nil {
 			if _, gone := p.again(x); gone != nil {
@@ -227,7 +234,7 @@ type tried struct {
 
 // try tries a program in the way of an Engine, once for all who would run the same.
 func (e *exam) try(ctx context.Context, g *engine, program string, args []string, all map[string]tried) tried {
-	s := &sandbox{root: g.root}
+	s := &sandbox{root: g.root, uid: g.uid}
 	key := program[strings.LastIndexByte(program, '/'):] + fmt.Sprint(args)
 	for _, name := range []string{"PATH", "PIGZ", "GZIP", "LD_LIBRARY_PATH", "LD_PRELOAD"} {
 		if v, ok := g.env[name]; ok {
@@ -237,7 +244,8 @@ func (e *exam) try(ctx context.Context, g *engine, program string, args []string
 			}
 		}
 	}
-	if g.root != "" && !isRoot() {
+	key += fmt.Sprint(" ", s.user())
+	if g.root != "" && (!isRoot() || !privilege.Current().Has(privilege.SysAdmin)) {
 		return tried{result: result{outcome: notTried, detail: "it is in another root, where only root may go"}}
 	}
 	file := cmp.Or(g.root, "/").path(program)
