@@ -102,18 +102,33 @@ func (p procfs) pulls(engine *process, all map[int]*process) (names []string) {
 		if x.comm == "docker" && (engine.comm != "dockerd" || !slices.Contains(hosts, p.dockerHost(x))) {
 			continue
 		}
-		for _, name := range slices.Backward(words[i+1:]) {
-			if strings.HasPrefix(name, "-") {
-				continue
-			}
-			if reference.MatchString(name) && !slices.Contains(names, name) {
-				names = append(names, name)
-			}
-			break
+		if slices.Contains(words[1:i], "compose") {
+			continue // which names its services
+		}
+		if name := imageOf(words[i+1:]); reference.MatchString(name) && !slices.Contains(names, name) {
+			names = append(names, name)
 		}
 	}
 	slices.Sort(names)
 	return names
+}
+
+// imageOf finds the image among the arguments of a pull, "" if that is not certain: the
+// value of a flag may be a password (podman pull --creds).
+func imageOf(args []string) string {
+	name := ""
+	for i, arg := range args {
+		value := i > 0 && strings.HasPrefix(args[i-1], "-") && !strings.Contains(args[i-1], "=") &&
+			!slices.Contains([]string{"-q", "--quiet", "-a", "--all-tags", "--disable-content-trust", "--tls-verify"}, args[i-1])
+		switch {
+		case strings.HasPrefix(arg, "-"), value:
+		case name != "":
+			return ""
+		default:
+			name = arg
+		}
+	}
+	return name
 }
 
 // dockerHost is the Engine that a docker client speaks to.
