@@ -79,6 +79,8 @@ func TestJobsAndPairs(t *testing.T) {
 	p.add(202, 201, 301, "gzip", "gzip", "-d")
 	// In a container, of somebody else, and none.
 	p.add(301, 30, 400, "gzip", "gzip", "-d")
+	p.add(310, 10, 30, "runc", "runc", "run") // of a build
+	p.add(311, 310, 400, "xz", "xz", "-d")
 	p.add(302, 1, 400, "gzip", "gzip", "-d", "-c")
 	p.add(303, 10, 400, "docker-proxy", "docker-proxy")
 	p.add(304, 1, 500, "unpigz", "unpigz", "-d", "-c")
