@@ -192,7 +192,8 @@ const (
 )
 
 // await waits for the end of a program that has its streams, for as long as bytes move
-// and ctx lasts. One that uses the CPU without moving any gets more time.
+// and ctx lasts. One that uses the CPU without moving any gets more time, and so does one
+// that would, or that waits for a disk.
 func (r *run) await(ctx context.Context, moved *atomic.Int64) ending {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -214,7 +215,7 @@ func (r *run) await(ctx context.Context, moved *atomic.Int64) ending {
 			cpu = x.cpu
 		}
 		idle := time.Since(since)
-		if idle > cpuTime || idle > patience && (err != nil || x.cpu-cpu < hertz/2) {
+		if idle > cpuTime || idle > patience && (err != nil || x.cpu-cpu < hertz/2 && x.state != 'R' && x.state != 'D') {
 			return overTime
 		}
 	}
