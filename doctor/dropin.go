@@ -140,9 +140,9 @@ func (e *exam) without(ctx context.Context, g *engine) (fix []string, d *DropIn)
 	}
 	d = newDropIn(unit, lines)
 	return []string{
-		fmt.Sprintf("# have %s decompress by itself (fastpull doctor --write-dropin writes the file)", g),
+		fmt.Sprintf("# as root, have %s decompress by itself (fastpull doctor --write-dropin writes the file):", g),
 		"mkdir -p " + filepath.Dir(d.Path),
-		fmt.Sprintf("printf '[Service]\\nEnvironment=%s\\n' > %s", lines, d.Path),
+		fmt.Sprintf("printf '%s' > %s", strings.ReplaceAll(d.Text, "\n", `\n`), d.Path), // what --write-dropin knows again
 		"# the restart: " + e.survives(ctx, g.proc),
 		d.Restart(),
 	}, d
