@@ -60,6 +60,10 @@ func stuck(ctx context.Context, e *exam) {
 	pairs := pair(jobs)
 	well := 0
 	for _, j := range jobs {
+		if f, bad := between(j, pairs[j]); bad {
+			e.found(f)
+			continue
+		}
 		if isUnpacker(j.name()) && slices.ContainsFunc(jobs, func(d *job) bool { return pairs[d] == j && !fine(d.verdict) }) {
 			continue // told with the one that it waits for
 		}
@@ -123,6 +127,19 @@ func pair(jobs []*job) map[*job]*job {
 }
 
 func fine(v verdict) bool { return v == moving || v == starved || v == held || v == queued }
+
+// between makes a finding of an Engine that does not move bytes from a decompressor to
+// its unpacker, and says if it is so.
+func between(j, unpacker *job) (f Finding, bad bool) {
+	if unpacker == nil || j.verdict != held || unpacker.verdict != starved {
+		return f, false
+	}
+	return Finding{Area: Stuck, What: j.engine.String(), Level: Warning,
+		Facts: map[string]any{"pid": j.pid, "unpacker": unpacker.pid, "engine": j.engine.pid, "verdict": string(j.verdict)},
+		Text: fmt.Sprintf("%s has output that nobody takes, and %s waits for input: %s, which is between them, moves nothing; this pull may not end",
+			j, unpacker, j.engine),
+	}, true
+}
 
 // judgeJob makes a finding of what was seen of a process, and says if it is worth one.
 func (e *exam) judgeJob(ctx context.Context, all map[int]*process, j, unpacker *job) (f Finding, bad bool) {

@@ -119,6 +119,23 @@ func TestJobsAndPairs(t *testing.T) {
 	}
 }
 
+// TestBetween has an Engine between a program and its unpacker.
+func TestBetween(t *testing.T) {
+	engine := &process{pid: 10, comm: "dockerd"}
+	d := &job{watched: watched{process: &process{pid: 11, comm: "unpigz"}}, engine: engine, verdict: held}
+	u := &job{watched: watched{process: &process{pid: 12, comm: "docker-untar"}}, engine: engine, verdict: starved}
+	f, bad := between(d, u)
+	if !bad || f.Level != Warning || f.What != "dockerd 10" || !strings.Contains(f.Text, "dockerd 10, which is between them, moves nothing") {
+		t.Errorf("%+v", f)
+	}
+	slow := &job{watched: u.watched, engine: engine, verdict: inKernel}
+	for _, pair := range [][2]*job{{d, nil}, {d, slow}, {u, u}} {
+		if f, bad := between(pair[0], pair[1]); bad {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
 // TestStuckGone has processes that are gone when they are looked at again.
 func TestStuckGone(t *testing.T) {
 	p := newFakeProc(t)
