@@ -190,8 +190,12 @@ func (e *exam) liveRestore(ctx context.Context, engine *process) (bool, error) {
 	return config.LiveRestore, err
 }
 
-// dial speaks with a dockerd. One that does not answer soon does not count.
+// dial speaks with a dockerd. One that does not answer soon does not count, and is not
+// waited for again.
 func (e *exam) dial(ctx context.Context, engine *process) (*daemon.Engine, error) {
+	if e.silent[engine.pid] {
+		return nil, daemon.ErrUnavailable
+	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	for _, host := range dockerHosts(engine.args) {
@@ -205,5 +209,9 @@ func (e *exam) dial(ctx context.Context, engine *process) (*daemon.Engine, error
 			return d, nil
 		}
 	}
+	if e.silent == nil {
+		e.silent = make(map[int]bool)
+	}
+	e.silent[engine.pid] = true
 	return nil, daemon.ErrUnavailable
 }
