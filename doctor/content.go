@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -239,14 +240,16 @@ func (v *visit) rate(ctx context.Context, d ocispec.Descriptor, one registry.Tas
 	v.found(f)
 }
 
-// together fetches by several connections at a time.
+// together fetches by several connections at a time. Like that of one, the time is from
+// the first byte to the last one.
 func (v *visit) together(ctx context.Context, d ocispec.Descriptor, each int64) (n int64, took time.Duration, err error) {
 	type part struct {
 		registry.Taste
 		err error
 	}
 	parts := make(chan part, several)
-	begun := time.Now()
+	first := time.Duration(math.MaxInt64)
+	var last time.Duration
 	for i := range int64(several) {
 		go func() {
 			t, err := v.client.Taste(ctx, v.target.ref, d, 1+i*(d.Size/several), each, tasteTime)
@@ -258,6 +261,7 @@ func (v *visit) together(ctx context.Context, d ocispec.Descriptor, each int64) 
 		if n += p.Bytes; p.err != nil {
 			err = p.err
 		}
+		first, last = min(first, p.FirstByte), max(last, p.FirstByte+p.Took)
 	}
-	return n, time.Since(begun), err
+	return n, max(last-first, 0), err
 }

@@ -11,6 +11,9 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
+
+	"github.com/fastpull/fastpull/internal/privilege"
 )
 
 // engine is an Engine, and how it looks for a decompressor.
@@ -22,6 +25,7 @@ type engine struct {
 	env    map[string]string
 	guess  string // why the environment is only what it usually is, "" if it is known
 	exe    string // its own program, a path of ours
+	uid    int    // whose it is; 0 is root's, or not known
 }
 
 func (g *engine) String() string {
@@ -31,20 +35,68 @@ func (g *engine) String() string {
 	return fmt.Sprintf("%s %d", g.proc.comm, g.proc.pid)
 }
 
+// How long what is there may be looked at, and how much later it is left alone: an
+// Engine's files may be on a disk that does not answer. How many Engines are looked at:
+// whoever may start programs here can give them an Engine's name.
+const (
+	processesTime = 2 * time.Minute
+	processesMore = 5 * time.Second
+	mostEngines   = 32
+)
+
 // processes looks at what is stuck and at what would be. Both mean to wait, so they do
 // it together; the findings come one after the other.
 func processes(ctx context.Context, e *exam) {
-	aside := &exam{Options: e.Options, report: &Report{}}
-	aside.Found = nil
-	done := make(chan struct{})
+	later := e.aside(ctx, Decompressors, decompressors)
+	e.aside(ctx, Stuck, stuck)()
+	later()
+}
+
+// aside begins to look at something and returns a function that waits for the end of it,
+// with the findings. A look that hangs is left alone, as within does.
+func (e *exam) aside(ctx context.Context, area Area, look func(context.Context, *exam)) (wait func()) {
+	ctx, cancel := context.WithTimeout(ctx, processesTime)
+	other := &exam{Options: e.Options, report: &Report{}}
+	findings, over := make(chan Finding), make(chan struct{})
+	var kept []Finding // until they are waited for
+	other.Found = func(f Finding) {
+		select {
+		case findings <- f:
+		case <-over:
+		}
+	}
+	collected := make(chan struct{})
 	go func() {
-		defer close(done)
-		decompressors(ctx, aside)
+		defer close(findings)
+		look(ctx, other)
 	}()
-	stuck(ctx, e)
-	<-done
-	for _, f := range aside.report.Findings {
-		e.found(f)
+	go func() {
+		defer close(collected)
+		defer cancel()
+		defer close(over)
+		var patience <-chan time.Time
+		ended := ctx.Done()
+		for {
+			select {
+			case f, more := <-findings:
+				if !more {
+					return
+				}
+				kept = append(kept, f)
+			case <-ended:
+				ended, patience = nil, time.After(processesMore)
+			case <-patience:
+				kept = append(kept, Finding{Area: area, What: "processes", Level: Unknown,
+					Text: "something of theirs does not answer, likely a disk: not all could be looked at"})
+				return
+			}
+		}
+	}()
+	return func() {
+		<-collected
+		for _, f := range kept {
+			e.found(f)
+		}
 	}
 }
 
@@ -59,8 +111,10 @@ func decompressors(ctx context.Context, e *exam) {
 		e.found(Finding{Area: Decompressors, What: "Engines", Level: OK, Text: "none runs here, and no podman is in the PATH"})
 	}
 	tried := make(map[string]tried)
-	for _, g := range list {
-		if ctx.Err() != nil {
+	for i, g := range list {
+		if ctx.Err() != nil || i == mostEngines {
+			e.found(Finding{Area: Decompressors, What: "Engines", Level: Unknown,
+				Text: fmt.Sprintf("%d more were not looked at, there are so many or they take so long", len(list)-i)})
 			return
 		}
 		e.found(e.decompressor(ctx, g, tried))
@@ -78,6 +132,10 @@ func (e *exam) enginesOf(all map[int]*process) (list []*engine) {
 		g := &engine{role: r, proc: x, exe: p.file(x.pid, "exe")}
 		if up := all[x.ppid]; up != nil && up.comm == "dockerd" && x.comm == "containerd" {
 			g.parent = up
+		}
+		var st syscall.Stat_t
+		if syscall.Stat(p.file(x.pid, ""), &st) == nil {
+			g.uid = int(st.Uid)
 		}
 		var err error
 		if g.env, err = p.environ(x.pid); err != nil {
@@ -141,17 +199,20 @@ func (g *engine) choose() (c candidate, program, note string) {
 	return candidate{}, "", strings.Join(append(void, why...), ", ")
 }
 
+// programSize is how much of an Engine's program is looked at: they have some 100 MB.
+const programSize = 512 << 20
+
 // knows reports whether an Engine's program has a word in it. Versions differ in what
 // they run, and none of them says so.
 func (g *engine) knows(word string) bool {
-	f, err := os.Open(g.exe)
+	f, err := openRegular(g.exe)
 	if err != nil {
 		return true
 	}
 	defer f.Close()
 	buf, keep := make([]byte, 1<<20), 0
-	for {
-		n, err := io.ReadFull(f, buf[keep:])
+	for in := io.LimitReader(f, programSize); ; {
+		n, err := io.ReadFull(in, buf[keep:])
 		if bytes.Contains(buf[:keep+n], []byte(word)) {
 			return true
 		}
@@ -173,7 +234,7 @@ type tried struct {
 
 // try tries a program in the way of an Engine, once for all who would run the same.
 func (e *exam) try(ctx context.Context, g *engine, program string, args []string, all map[string]tried) tried {
-	s := &sandbox{root: g.root}
+	s := &sandbox{root: g.root, uid: g.uid}
 	key := program[strings.LastIndexByte(program, '/'):] + fmt.Sprint(args)
 	for _, name := range []string{"PATH", "PIGZ", "GZIP", "LD_LIBRARY_PATH", "LD_PRELOAD"} {
 		if v, ok := g.env[name]; ok {
@@ -183,7 +244,8 @@ func (e *exam) try(ctx context.Context, g *engine, program string, args []string
 			}
 		}
 	}
-	if g.root != "" && !isRoot() {
+	key += fmt.Sprint(" ", s.user())
+	if g.root != "" && (!isRoot() || !privilege.Current().Has(privilege.SysAdmin)) {
 		return tried{result: result{outcome: notTried, detail: "it is in another root, where only root may go"}}
 	}
 	file := cmp.Or(g.root, "/").path(program)

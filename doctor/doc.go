@@ -17,8 +17,8 @@
 //
 // Foreign programs are run here, which fastpull does nowhere else: the decompressors that
 // Engines would run, to try them, and the package managers that know whose they are. A
-// pull has no use for either. They run as nobody if we are root, in their Engine's root,
-// without a way to gain privileges, with limits, and end with us. None of them is one of
+// pull has no use for either. They run as nobody or an Engine's own user if we are root, in
+// their Engine's root, and there without a network and other processes, without a way to gain privileges, with limits, and end with us. None of them is one of
 // our own PATH, unless a Podman there would run it.
 //
 // # How it works

@@ -33,6 +33,7 @@ type exam struct {
 	report *Report
 	target target
 	engine engineLook
+	silent map[int]bool // dockerds, by PID, that do not answer
 }
 
 // found notes a finding.

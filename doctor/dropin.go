@@ -140,9 +140,9 @@ func (e *exam) without(ctx context.Context, g *engine) (fix []string, d *DropIn)
 	}
 	d = newDropIn(unit, lines)
 	return []string{
-		fmt.Sprintf("# have %s decompress by itself (fastpull doctor --write-dropin writes the file)", g),
+		fmt.Sprintf("# as root, have %s decompress by itself (fastpull doctor --write-dropin writes the file):", g),
 		"mkdir -p " + filepath.Dir(d.Path),
-		fmt.Sprintf("printf '[Service]\\nEnvironment=%s\\n' > %s", lines, d.Path),
+		fmt.Sprintf("printf '%s' > %s", strings.ReplaceAll(d.Text, "\n", `\n`), d.Path), // what --write-dropin knows again
 		"# the restart: " + e.survives(ctx, g.proc),
 		d.Restart(),
 	}, d
@@ -176,7 +176,7 @@ func (e *exam) liveRestore(ctx context.Context, engine *process) (bool, error) {
 	if slices.ContainsFunc(engine.args, func(a string) bool { return a == "--live-restore" || a == "--live-restore=true" }) {
 		return true, nil
 	}
-	text, err := os.ReadFile(root(e.procfs().file(engine.pid, "root")).path(name))
+	text, err := readRegular(root(e.procfs().file(engine.pid, "root")).path(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -190,8 +190,12 @@ func (e *exam) liveRestore(ctx context.Context, engine *process) (bool, error) {
 	return config.LiveRestore, err
 }
 
-// dial speaks with a dockerd. One that does not answer soon does not count.
+// dial speaks with a dockerd. One that does not answer soon does not count, and is not
+// waited for again.
 func (e *exam) dial(ctx context.Context, engine *process) (*daemon.Engine, error) {
+	if e.silent[engine.pid] {
+		return nil, daemon.ErrUnavailable
+	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	for _, host := range dockerHosts(engine.args) {
@@ -205,5 +209,9 @@ func (e *exam) dial(ctx context.Context, engine *process) (*daemon.Engine, error
 			return d, nil
 		}
 	}
+	if e.silent == nil {
+		e.silent = make(map[int]bool)
+	}
+	e.silent[engine.pid] = true
 	return nil, daemon.ErrUnavailable
 }

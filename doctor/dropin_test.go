@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -108,6 +109,18 @@ func TestWithout(t *testing.T) {
 		for _, w := range want {
 			if !strings.Contains(text, w) {
 				t.Errorf("%s: no %q in\n%s", all[pid], w, text)
+			}
+		}
+		if d != nil { // what is pasted is what --write-dropin writes
+			in := t.TempDir()
+			name := filepath.Join(in, d.Path)
+			for _, line := range fix[1:3] {
+				if out, err := exec.Command("sh", "-c", strings.ReplaceAll(line, "/etc", in+"/etc")).CombinedOutput(); err != nil {
+					t.Errorf("%s: %v\n%s", line, err, out)
+				}
+			}
+			if text, err := os.ReadFile(name); err != nil || string(text) != d.Text {
+				t.Errorf("%q, %v; want %q", text, err, d.Text)
 			}
 		}
 		if (d != nil) != (pid == 10 || pid == 14) {

@@ -5,7 +5,6 @@ import (
 	"debug/elf"
 	"fmt"
 	"io"
-	"os"
 	"runtime"
 	"strings"
 )
@@ -23,7 +22,7 @@ var machines = map[string]struct {
 // elf says what keeps an ELF file from running here, "" if nothing is seen.
 func (s *sandbox) elf(program string) string {
 	in := root(cmp.Or(s.root, "/"))
-	f, err := os.Open(in.path(program))
+	f, err := openRegular(in.path(program))
 	if err != nil {
 		return ""
 	}

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -68,14 +69,17 @@ type Fix struct {
 	Lines []string
 }
 
-// Fixes returns the ways out of all findings, each once, in the order of the findings.
+// Fixes returns the ways out of all findings, each once, in the order of the findings. One
+// whose lines are all of an earlier one is that one.
 func (r *Report) Fixes() (fixes []Fix) {
 	for _, f := range r.Findings {
 		if len(f.Fix) == 0 {
 			continue
 		}
 		name := string(f.Area) + ", " + f.What
-		i := slices.IndexFunc(fixes, func(x Fix) bool { return slices.Equal(x.Lines, f.Fix) })
+		i := slices.IndexFunc(fixes, func(x Fix) bool {
+			return !slices.ContainsFunc(f.Fix, func(line string) bool { return !x.has(line) })
+		})
 		if i < 0 {
 			fixes = append(fixes, Fix{[]string{name}, f.Fix})
 		} else if !slices.Contains(fixes[i].For, name) {
@@ -83,4 +87,10 @@ func (r *Report) Fixes() (fixes []Fix) {
 		}
 	}
 	return fixes
+}
+
+// has reports whether a line is part of a way out. The name of an image in it is better
+// than none.
+func (x Fix) has(line string) bool {
+	return slices.Contains(x.Lines, line) || line == instead && strings.HasPrefix(x.Lines[0], "fastpull ")
 }

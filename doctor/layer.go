@@ -37,7 +37,7 @@ func (p procfs) layerOf(unpacker, engine *process) (l layer) {
 	own := filepath.Dir(l.dir)
 	driver := filepath.Dir(own)
 	root := root(p.file(engine.pid, "root"))
-	lower, err := os.ReadFile(root.path(filepath.Join(own, "lower")))
+	lower, err := readRegular(root.path(filepath.Join(own, "lower")))
 	if os.IsNotExist(err) {
 		if _, err := os.Stat(root.path(own)); err == nil {
 			l.number = 1
@@ -68,7 +68,7 @@ func chainOf(root root, driver, id string) string {
 	for {
 		names, err := dir.Readdirnames(1000)
 		for _, name := range names {
-			if got, err := os.ReadFile(filepath.Join(books, name, "cache-id")); err == nil && string(got) == id {
+			if got, err := readRegular(filepath.Join(books, name, "cache-id")); err == nil && string(got) == id {
 				return "sha256:" + name
 			}
 		}
@@ -102,18 +102,33 @@ func (p procfs) pulls(engine *process, all map[int]*process) (names []string) {
 		if x.comm == "docker" && (engine.comm != "dockerd" || !slices.Contains(hosts, p.dockerHost(x))) {
 			continue
 		}
-		for _, name := range slices.Backward(words[i+1:]) {
-			if strings.HasPrefix(name, "-") {
-				continue
-			}
-			if reference.MatchString(name) && !slices.Contains(names, name) {
-				names = append(names, name)
-			}
-			break
+		if slices.Contains(words[1:i], "compose") {
+			continue // which names its services
+		}
+		if name := imageOf(words[i+1:]); reference.MatchString(name) && !slices.Contains(names, name) {
+			names = append(names, name)
 		}
 	}
 	slices.Sort(names)
 	return names
+}
+
+// imageOf finds the image among the arguments of a pull, "" if that is not certain: the
+// value of a flag may be a password (podman pull --creds).
+func imageOf(args []string) string {
+	name := ""
+	for i, arg := range args {
+		value := i > 0 && strings.HasPrefix(args[i-1], "-") && !strings.Contains(args[i-1], "=") &&
+			!slices.Contains([]string{"-q", "--quiet", "-a", "--all-tags", "--disable-content-trust", "--tls-verify"}, args[i-1])
+		switch {
+		case strings.HasPrefix(arg, "-"), value:
+		case name != "":
+			return ""
+		default:
+			name = arg
+		}
+	}
+	return name
 }
 
 // dockerHost is the Engine that a docker client speaks to.

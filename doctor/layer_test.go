@@ -66,11 +66,15 @@ func TestPulls(t *testing.T) {
 	p.add(26, 1, 20, "git", "git", "pull", "f")
 	p.add(27, 1, 20, "podman", "podman", "pull", "g")
 	p.add(28, 1, 20, "podman", "podman", "pull", "h")
+	p.add(29, 1, 20, "podman", "podman", "pull", "i", "-q", "--creds", "hannah:hush")
+	p.add(30, 1, 20, "docker", "docker", "compose", "pull", "web")
+	p.add(31, 1, 20, "docker", "docker", "pull", "--all-tags")
+	p.add(32, 1, 20, "podman", "podman", "pull", "--quiet", "j", "k")
 	all, err := p.all()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for pid, want := range map[int][]string{10: {"b@sha256:00", "host:5000/img:1"}, 11: {"c", "d"}, 12: nil, 27: {"g"}} {
+	for pid, want := range map[int][]string{10: {"b@sha256:00", "host:5000/img:1"}, 11: {"c", "d"}, 12: nil, 27: {"g"}, 29: {"i"}, 32: nil} {
 		if got := p.pulls(all[pid], all); !slices.Equal(got, want) {
 			t.Errorf("pulls of %d: %q, want %q", pid, got, want)
 		}

@@ -56,7 +56,7 @@ func (s *sandbox) owner(ctx context.Context, program string) (o owner) {
 		add(strings.TrimPrefix(name, "/usr"))
 		add("/usr" + name)
 	}
-	s = &sandbox{root: s.root, env: []string{"PATH=" + usualPath, "LC_ALL=C"}}
+	s = &sandbox{root: s.root, uid: s.uid, env: []string{"PATH=" + usualPath, "LC_ALL=C"}}
 	for _, ask := range []func(context.Context, root, []string) owner{s.dpkg, s.rpm} {
 		got := ask(ctx, in, names)
 		o.asked = o.asked || got.asked

@@ -18,8 +18,8 @@ type pipe struct {
 // pipe looks into the pipe that is a file descriptor of a process. It is nil if there
 // is something else.
 //
-// To be asked, the pipe has to be opened: for reading, from the link in /proc. That
-// does not touch the descriptors of the two who use it, O_NONBLOCK included, which is
+// To be asked, the pipe has to be opened: for reading, from the link in /proc, once it
+// was seen that it is one (a device may do anything when it is opened). That does not touch the descriptors of the two who use it, O_NONBLOCK included, which is
 // of the new description alone. Opening one that is for reading never waits, and no
 // byte is read, so none is lost. For the moment until it is closed there is one more
 // who could read: a writer whose reader is gone just now gets EPIPE not at once, but
@@ -27,22 +27,20 @@ type pipe struct {
 // writing, which would keep a reader from its end of file.
 func (p procfs) pipe(pid, fd int) (*pipe, error) {
 	file := p.file(pid, fmt.Sprintf("fd/%d", fd))
-	name, err := os.Readlink(file)
+	found, err := unix.Open(file, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: file, Err: err}
+	}
+	defer unix.Close(found)
+	name, err := os.Readlink(descriptor(found))
+	if err != nil || !strings.HasPrefix(name, "pipe:[") {
 		return nil, err
 	}
-	if !strings.HasPrefix(name, "pipe:[") {
-		return nil, nil // a file or a socket may do anything when it is opened
-	}
-	f, err := unix.Open(file, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	f, err := unix.Open(descriptor(found), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: file, Err: err}
 	}
 	defer unix.Close(f)
-	var st unix.Stat_t
-	if err := unix.Fstat(f, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO {
-		return nil, err // the descriptor has become another one meanwhile
-	}
 	n, err := unix.IoctlGetInt(f, unix.TIOCINQ) // FIONREAD
 	if err != nil {
 		return nil, os.NewSyscallError("FIONREAD", err)

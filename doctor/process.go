@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,7 +24,7 @@ const hertz = 100
 type process struct {
 	pid, ppid int
 	comm      string
-	args      []string // nil for zombies, and for threads of the kernel
+	args      []string // of those that matter; nil for zombies, and for who was started without any
 	state     byte     // R running, S sleeping, D in the kernel, T stopped, Z ended
 	cpu       int64    // hertz, of all its threads
 	start     int64    // hertz since boot
@@ -37,7 +38,8 @@ func (p procfs) file(pid int, name string) string {
 	return filepath.Join(string(p), strconv.Itoa(pid), name)
 }
 
-// all reads all processes. One that ends meanwhile is left out.
+// all reads all processes. One that ends meanwhile is left out, and so is one of whose
+// memory the kernel lets nobody read just now, as that of some who wait for a disk.
 func (p procfs) all() (map[int]*process, error) {
 	entries, err := os.ReadDir(string(p))
 	if err != nil {
@@ -49,14 +51,41 @@ func (p procfs) all() (map[int]*process, error) {
 		if err != nil || pid <= 0 {
 			continue
 		}
-		if x, err := p.read(pid); err == nil {
-			list[pid] = x
+		x, err := p.read(pid)
+		if err != nil {
+			continue
 		}
+		if matters(x.comm) {
+			// The arguments are read from its memory, which may take for ever.
+			x.args, err = within(context.Background(), procTimeout, func() ([]string, error) { return p.arguments(pid) })
+			if err != nil && !errors.Is(err, errHangs) {
+				continue
+			}
+		}
+		list[pid] = x
 	}
 	return list, nil
 }
 
-// read reads one process.
+// procTimeout is for what is to be read of one process.
+const procTimeout = time.Second
+
+// matters reports whether a process may be one that is looked for, by the name that the
+// kernel has for it. That of a copy of itself is "exe".
+func matters(comm string) bool {
+	return comm == "exe" || comm == "docker" || isEngine(comm) || isDecompressor(comm) || isUnpacker(comm)
+}
+
+// arguments reads those of a process; nil if it has none.
+func (p procfs) arguments(pid int) ([]string, error) {
+	line, err := readSome(p.file(pid, "cmdline"))
+	if err != nil || len(line) == 0 {
+		return nil, err
+	}
+	return strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00"), nil
+}
+
+// read reads one process, but for its arguments.
 func (p procfs) read(pid int) (*process, error) {
 	text, err := os.ReadFile(p.file(pid, "stat"))
 	if err != nil {
@@ -65,13 +94,6 @@ func (p procfs) read(pid int) (*process, error) {
 	x, err := parseStat(string(text))
 	if err != nil || x.pid != pid {
 		return nil, fmt.Errorf("process %d: its stat cannot be read: %w", pid, err)
-	}
-	line, err := os.ReadFile(p.file(pid, "cmdline"))
-	if err != nil {
-		return nil, err
-	}
-	if len(line) > 0 {
-		x.args = strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")
 	}
 	return x, nil
 }
@@ -167,7 +189,7 @@ func (p procfs) io(pid int) (read, written int64, err error) {
 // environ reads the environment that a process was started with. Only its own user
 // and root may know.
 func (p procfs) environ(pid int) (map[string]string, error) {
-	text, err := os.ReadFile(p.file(pid, "environ"))
+	text, err := readSome(p.file(pid, "environ"))
 	if err != nil {
 		return nil, err
 	}
@@ -196,10 +218,18 @@ func (p procfs) unit(pid int) (name string, ofUser bool) {
 		if len(f) != 3 || f[1] != "" && f[1] != "name=systemd" {
 			continue
 		}
-		parts := strings.Split(f[2], "/")
-		for i := len(parts) - 1; i >= 0; i-- {
-			if strings.HasSuffix(parts[i], ".service") && !strings.HasPrefix(parts[i], "user@") {
-				return parts[i], strings.Contains(f[2], "/user@")
+		// A unit is below slices, and a user's manager is one, too. What is below
+		// something else may be named like a unit, such as those of a systemd in a
+		// container.
+		for part := range strings.SplitSeq(strings.Trim(f[2], "/"), "/") {
+			switch {
+			case strings.HasSuffix(part, ".slice"):
+			case !ofUser && strings.HasPrefix(part, "user@") && strings.HasSuffix(part, ".service"):
+				ofUser = true
+			case strings.HasSuffix(part, ".service"):
+				return part, ofUser
+			default:
+				return "", false
 			}
 		}
 	}

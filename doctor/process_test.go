@@ -85,6 +85,9 @@ func TestProcfs(t *testing.T) {
 	p.write("8/cgroup", "0::/user.slice/user-1000.slice/user@1000.service/app.slice/docker.service\n")
 	p.write("9/cgroup", "0::/user.slice/user-1000.slice/session-3.scope\n")
 	p.write("10/cgroup", "0::/kubepods.slice/containerd.service/sub\n")
+	p.write("12/cgroup", "0::/docker/0123/system.slice/docker.service\n") // in a container
+	p.write("13/cgroup", "0::/system.slice/docker-0123.scope/system.slice/docker.service\n")
+	p.write("14/cgroup", "0::/../../system.slice/docker.service\n")
 	p.write("uptime", "400.50 100.00\n")
 	p.write("66/stat", "rubbish")
 	p.write("77/stat", stat(78, 1, "another", 'S', 0, 0, 1)) // not who it says
@@ -107,7 +110,8 @@ func TestProcfs(t *testing.T) {
 	if env, err := p.environ(7); err != nil || !reflect.DeepEqual(env, map[string]string{"PATH": "/a:/b", "A": "1"}) {
 		t.Errorf("environ %v, %v", env, err)
 	}
-	for pid, want := range map[int]string{7: "docker.service false", 8: "docker.service true", 9: " false", 10: "containerd.service false", 11: " false"} {
+	for pid, want := range map[int]string{7: "docker.service false", 8: "docker.service true", 9: " false", 10: "containerd.service false", 11: " false",
+		12: " false", 13: " false", 14: " false"} {
 		if name, ofUser := p.unit(pid); fmt.Sprint(name, " ", ofUser) != want {
 			t.Errorf("unit of %d: %q, %v; want %s", pid, name, ofUser, want)
 		}

@@ -84,8 +84,11 @@ func TestFixes(t *testing.T) {
 		{Area: Host, What: "a", Fix: []string{"do"}}, {Area: Host, What: "b"}, {Area: Registry, What: "c", Fix: []string{"do"}},
 		{Area: Registry, What: "c", Fix: []string{"do"}}, {Area: Registry, What: "d", Fix: []string{"do", "more"}},
 	}}
+	stuck, tried := []string{"fastpull host/img", "export A=1"}, []string{instead, "export A=1"}
+	r.Findings = append(r.Findings, Finding{Area: Stuck, What: "e", Fix: stuck}, Finding{Area: Decompressors, What: "e", Fix: tried},
+		Finding{Area: Registry, What: "f", Fix: stuck[:1]}, Finding{Area: Decompressors, What: "g", Fix: []string{instead, "export A=2"}})
 	got := r.Fixes()
-	if len(got) != 2 || !slices.Equal(got[0].For, []string{"host, a", "registry, c"}) || !slices.Equal(got[1].For, []string{"registry, d"}) {
+	if len(got) != 4 || !slices.Equal(got[2].For, []string{"stuck now, e", "decompressors, e", "registry, f"}) || !slices.Equal(got[2].Lines, stuck) || !slices.Equal(got[0].For, []string{"host, a", "registry, c"}) || !slices.Equal(got[1].For, []string{"registry, d"}) {
 		t.Errorf("%+v", got)
 	}
 }

@@ -87,8 +87,9 @@ func isEngine(comm string) bool {
 	return ok
 }
 
-// isShim reports whether a process of that name keeps containers. What runs below
-// one belongs to a container, and is none of an Engine's business.
+// isShim reports whether a process of that name keeps containers, or starts one, as for a
+// step of a build. What runs below one belongs to a container, and is none of an Engine's
+// business.
 func isShim(comm string) bool {
-	return strings.HasPrefix(comm, "containerd-shim") || comm == "conmon"
+	return strings.HasPrefix(comm, "containerd-shim") || slices.Contains([]string{"conmon", "runc", "crun", "buildkit-runc"}, comm)
 }

@@ -21,7 +21,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nobody is who runs foreign programs if we are root and so is who would run them.
+// nobody is who runs foreign programs if we are root and so is who would run them. Whose
+// Engine is another user's gets that user's: as nobody it would have what is nobody's,
+// which that user has not.
 const nobody = 65534
 
 // sandbox is where a program of somebody else's is run: below his /, in it, with little
@@ -30,10 +32,13 @@ const nobody = 65534
 //
 // Whoever is root and looks at a host may find an "Engine" there in a container of
 // somebody whom he does not trust. So a chroot does not do, and a program is not given
-// the rights that its Engine would give it. A decompressor needs none.
+// the rights that its Engine would give it. A decompressor needs none. In another root it
+// sees no other processes and has no network, as the host's are none of a container's,
+// and whatever it has started ends with it.
 type sandbox struct {
 	root root // "" is ours
 	env  []string
+	uid  int // who runs it if we are root; 0 is nobody
 }
 
 // user is who runs it.
@@ -41,7 +46,7 @@ func (s *sandbox) user() int {
 	if !isRoot() {
 		return os.Geteuid()
 	}
-	return nobody
+	return cmp.Or(s.uid, nobody)
 }
 
 // isRoot reports whether we are root, and not only in a user namespace: there may be
@@ -63,7 +68,7 @@ type run struct {
 // start runs a program in a process group of its own.
 func (s *sandbox) start(program string, args []string) (*run, error) {
 	file := root(cmp.Or(s.root, "/")).path(program)
-	f, err := os.Open(file)
+	f, err := openRegular(file)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +76,10 @@ func (s *sandbox) start(program string, args []string) (*run, error) {
 	r, err := s.exec(program, program, args, nil)
 	if errors.Is(err, unix.EACCES) && isRoot() {
 		// Perhaps it is only the folders that this user may not go through.
-		r, err = s.exec("/proc/self/fd/3", program, args, f)
+		again, err2 := s.exec("/proc/self/fd/3", program, args, f)
+		if s.root == "" || !errors.Is(err2, unix.ENOENT) { // another root may have no such name
+			r, err = again, err2
+		}
 	}
 	return r, err
 }
@@ -87,6 +95,9 @@ func (s *sandbox) exec(path, program string, args []string, f *os.File) (*run, e
 		r.cmd.ExtraFiles = []*os.File{f}
 	}
 	if isRoot() {
+		if s.root != "" {
+			r.cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC
+		}
 		r.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(s.user()), Gid: uint32(s.user())}
 	}
 	theirIn, in, err := os.Pipe()
@@ -181,7 +192,8 @@ const (
 )
 
 // await waits for the end of a program that has its streams, for as long as bytes move
-// and ctx lasts. One that uses the CPU without moving any gets more time.
+// and ctx lasts. One that uses the CPU without moving any gets more time, and so does one
+// that would, or that waits for a disk.
 func (r *run) await(ctx context.Context, moved *atomic.Int64) ending {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -203,7 +215,7 @@ func (r *run) await(ctx context.Context, moved *atomic.Int64) ending {
 			cpu = x.cpu
 		}
 		idle := time.Since(since)
-		if idle > cpuTime || idle > patience && (err != nil || x.cpu-cpu < hertz/2) {
+		if idle > cpuTime || idle > patience && (err != nil || x.cpu-cpu < hertz/2 && x.state != 'R' && x.state != 'D') {
 			return overTime
 		}
 	}

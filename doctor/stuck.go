@@ -21,6 +21,9 @@ type job struct {
 	verdict
 }
 
+// mostJobs is how many processes are watched. No Engine has as many at a time.
+const mostJobs = 256
+
 // stuck looks for decompressors that make no progress, and who waits for them.
 func stuck(ctx context.Context, e *exam) {
 	p := e.procfs()
@@ -38,6 +41,11 @@ func stuck(ctx context.Context, e *exam) {
 		e.found(Finding{Area: Stuck, What: "decompressors", Level: OK, Text: "no Engine runs one just now"})
 		return
 	}
+	if len(jobs) > mostJobs {
+		e.found(Finding{Area: Stuck, What: "decompressors", Level: Unknown,
+			Text: fmt.Sprintf("there are %d, and only the %d that were started first were watched", len(jobs), mostJobs)})
+		jobs = jobs[:mostJobs]
+	}
 	list := make([]*watched, len(jobs))
 	for i, j := range jobs {
 		list[i] = &j.watched
@@ -52,6 +60,10 @@ func stuck(ctx context.Context, e *exam) {
 	pairs := pair(jobs)
 	well := 0
 	for _, j := range jobs {
+		if f, bad := between(j, pairs[j]); bad {
+			e.found(f)
+			continue
+		}
 		if isUnpacker(j.name()) && slices.ContainsFunc(jobs, func(d *job) bool { return pairs[d] == j && !fine(d.verdict) }) {
 			continue // told with the one that it waits for
 		}
@@ -85,7 +97,7 @@ func jobsOf(all map[int]*process) (jobs []*job) {
 		switch {
 		case up != nil && isEngine(up.comm):
 			jobs = append(jobs, &job{watched: watched{process: x}, engine: up})
-		case x.ppid == 1 && (x.name() == "unpigz" || x.name() == "igzip") && slices.Equal(x.args[1:], unpigz.args):
+		case x.ppid == 1 && (x.name() == "unpigz" || x.name() == "igzip") && len(x.args) > 0 && slices.Equal(x.args[1:], unpigz.args):
 			// That is how Engines call it, and hardly anybody else.
 			jobs = append(jobs, &job{watched: watched{process: x}, orphan: true})
 		}
@@ -115,6 +127,19 @@ func pair(jobs []*job) map[*job]*job {
 }
 
 func fine(v verdict) bool { return v == moving || v == starved || v == held || v == queued }
+
+// between makes a finding of an Engine that does not move bytes from a decompressor to
+// its unpacker, and says if it is so.
+func between(j, unpacker *job) (f Finding, bad bool) {
+	if unpacker == nil || j.verdict != held || unpacker.verdict != starved {
+		return f, false
+	}
+	return Finding{Area: Stuck, What: j.engine.String(), Level: Warning,
+		Facts: map[string]any{"pid": j.pid, "unpacker": unpacker.pid, "engine": j.engine.pid, "verdict": string(j.verdict)},
+		Text: fmt.Sprintf("%s has output that nobody takes, and %s waits for input: %s, which is between them, moves nothing; this pull may not end",
+			j, unpacker, j.engine),
+	}, true
+}
 
 // judgeJob makes a finding of what was seen of a process, and says if it is worth one.
 func (e *exam) judgeJob(ctx context.Context, all map[int]*process, j, unpacker *job) (f Finding, bad bool) {

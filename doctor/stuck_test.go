@@ -79,9 +79,13 @@ func TestJobsAndPairs(t *testing.T) {
 	p.add(202, 201, 301, "gzip", "gzip", "-d")
 	// In a container, of somebody else, and none.
 	p.add(301, 30, 400, "gzip", "gzip", "-d")
+	p.add(310, 10, 30, "runc", "runc", "run") // of a build
+	p.add(311, 310, 400, "xz", "xz", "-d")
 	p.add(302, 1, 400, "gzip", "gzip", "-d", "-c")
 	p.add(303, 10, 400, "docker-proxy", "docker-proxy")
 	p.add(304, 1, 500, "unpigz", "unpigz", "-d", "-c")
+	p.add(305, 1, 500, "unpigz")
+	p.write("305/cmdline", "") // as who starts it may have it
 	// Who ends, and a circle.
 	p.add(401, 10, 600, "unpigz")
 	p.write("401/stat", stat(401, 10, "unpigz", 'Z', 1, 1, 600))
@@ -112,6 +116,23 @@ func TestJobsAndPairs(t *testing.T) {
 	}
 	if len(pairs) != 2 || pairs[101] != 102 || pairs[103] != 104 {
 		t.Errorf("pairs %v", pairs)
+	}
+}
+
+// TestBetween has an Engine between a program and its unpacker.
+func TestBetween(t *testing.T) {
+	engine := &process{pid: 10, comm: "dockerd"}
+	d := &job{watched: watched{process: &process{pid: 11, comm: "unpigz"}}, engine: engine, verdict: held}
+	u := &job{watched: watched{process: &process{pid: 12, comm: "docker-untar"}}, engine: engine, verdict: starved}
+	f, bad := between(d, u)
+	if !bad || f.Level != Warning || f.What != "dockerd 10" || !strings.Contains(f.Text, "dockerd 10, which is between them, moves nothing") {
+		t.Errorf("%+v", f)
+	}
+	slow := &job{watched: u.watched, engine: engine, verdict: inKernel}
+	for _, pair := range [][2]*job{{d, nil}, {d, slow}, {u, u}} {
+		if f, bad := between(pair[0], pair[1]); bad {
+			t.Errorf("%+v", f)
+		}
 	}
 }
 

@@ -71,7 +71,7 @@ func (s *sandbox) trial(ctx context.Context, program string, args []string) (r r
 		r.stream, r.broken, r.speed = st.name, st.broken, speed
 		switch {
 		case ctx.Err() != nil:
-			return result{outcome: notTried, detail: "it was interrupted"}
+			return result{outcome: notTried, detail: "it was interrupted, or took too long in all"}
 		case r.outcome == acceptsBroken:
 			weak = cmp.Or(weak, &r)
 		case r.outcome != works:

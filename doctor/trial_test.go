@@ -159,6 +159,35 @@ func TestSandbox(t *testing.T) {
 	}
 }
 
+// TestSandboxElsewhere has programs in another root look for what is of this one.
+func TestSandboxElsewhere(t *testing.T) {
+	if !isRoot() {
+		r := (&exam{}).try(t.Context(), &engine{root: "/none"}, "/unpigz", nil, nil)
+		if r.outcome != notTried || !strings.Contains(r.detail, "only root") {
+			t.Errorf("%+v", r)
+		}
+		return
+	}
+	dir := t.TempDir()
+	for _, mode := range []string{"tells", "stays", "hangs"} {
+		if err := os.Link(broken, filepath.Join(dir, mode)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := &sandbox{root: root(dir), uid: 12345}
+	got, err := s.output(t.Context(), "/tells")
+	if err != nil || !strings.HasPrefix(got, "user 12345, process 1, interfaces 1\n") {
+		t.Errorf("%q, %v", got, err)
+	}
+	got, err = s.output(t.Context(), "/stays")
+	if err != nil || got != "started\n" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if left := running(t, dir); len(left) > 0 {
+		t.Errorf("processes are left: %v", left)
+	}
+}
+
 func TestTrialEnds(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"time"
 )
 
@@ -38,6 +39,7 @@ type sample struct {
 	in, out       *pipe // nil if it has none there, or they could not be looked at
 }
 
+// sample looks at a process.
 func (p procfs) sample(x *process) (s sample, err error) {
 	now, err := p.again(x)
 	if err != nil {
@@ -58,6 +60,7 @@ type watched struct {
 	*process
 	samples []sample
 	gone    bool // it has ended
+	hangs   bool // in the kernel, and so does who asks for what it does
 }
 
 // moved reports whether a process has read or written between two samples, or used the
@@ -101,10 +104,17 @@ func (p procfs) watch(ctx context.Context, list []*watched, d time.Duration) {
 	for begun := time.Now(); ; {
 		open := false
 		for _, w := range list {
-			if w.gone {
+			if w.gone || w.hangs {
 				continue
 			}
-			s, err := p.sample(w.process)
+			s, err := within(ctx, procTimeout, func() (sample, error) { return p.sample(w.process) })
+			if ctx.Err() != nil {
+				return
+			}
+			if w.hangs = errors.Is(err, errHangs); w.hangs {
+				w.samples = append(w.samples, sample{at: time.Now(), state: 'D', cpu: w.cpu})
+				continue
+			}
 			if err != nil || s.state == 'Z' || s.state == 'X' {
 				w.gone = true
 				continue
@@ -128,6 +138,9 @@ func (p procfs) watch(ctx context.Context, list []*watched, d time.Duration) {
 // but what cannot go on: a process with input before it and room behind it.
 // d is how long it takes to be sure.
 func (w *watched) judge(d time.Duration) verdict {
+	if w.hangs {
+		return inKernel
+	}
 	still, samples := w.still()
 	if still < d/2 {
 		return moving

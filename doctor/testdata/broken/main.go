@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -81,8 +82,18 @@ func main() {
 				fmt.Print(line)
 			}
 		}
+		links, _ := net.Interfaces()
+		fmt.Printf("user %d, process %d, interfaces %d\n", os.Getuid(), os.Getpid(), len(links))
 		dir, _ := os.Getwd()
 		fmt.Println(dir, os.Environ())
+	case "stays":
+		child := exec.Command("/hangs")
+		child.Stdin, child.Stdout, child.Stderr = os.Stdin, os.Stdout, os.Stderr
+		child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		if err := child.Start(); err != nil {
+			fail(err)
+		}
+		fmt.Println("started")
 	default:
 		fail("no such mode: " + mode)
 	}

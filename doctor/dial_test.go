@@ -1,0 +1,44 @@
+package doctor
+
+import (
+	"net"
+	"path/filepath"
+	"testing"
+)
+
+// TestDialOnce has a dockerd that takes connections and says nothing.
+func TestDialOnce(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	p := newFakeProc(t)
+	p.link("10/root", "/")
+	e := &exam{Options: Options{proc: string(p.procfs)}}
+	engine := &process{pid: 10, comm: "dockerd", args: []string{"dockerd", "-H", "unix://" + socket}}
+	asked := make(chan struct{}, 10)
+	go func() {
+		for {
+			if _, err := l.Accept(); err != nil {
+				close(asked)
+				return
+			}
+			asked <- struct{}{}
+		}
+	}()
+	for range 3 {
+		if _, err := e.dial(t.Context(), engine); err == nil {
+			t.Error("it answers")
+		}
+	}
+	l.Close()
+	n := 0
+	for range asked {
+		n++
+	}
+	if n != 1 {
+		t.Errorf("it was asked %d times", n)
+	}
+}
