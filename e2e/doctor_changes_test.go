@@ -54,7 +54,12 @@ func snapshot(t *testing.T, folders ...string) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all["mounts"] = string(mounts)
+	// Tests of other packages mount things at the same time.
+	for line := range strings.Lines(string(mounts)) {
+		if strings.Contains(line, "fastpull-doctor") || slices.ContainsFunc(folders, func(f string) bool { return strings.Contains(line, f) }) {
+			all["mounts"] += line
+		}
+	}
 	return all
 }
 
@@ -119,7 +124,7 @@ func TestDoctorChangesNothing(t *testing.T) {
 	}
 	n := 0
 	for line := range strings.Lines(string(text)) {
-		if changes.MatchString(line) {
+		if changes.MatchString(line) && !strings.Contains(line, " = -1 ") {
 			n++
 			if !harmless.MatchString(line) {
 				t.Errorf("the doctor asked for a change: %s", line)
