@@ -7,8 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-
-	"github.com/opencontainers/go-digest"
 )
 
 // Docker's builder keeps layers too: in its databases (buildkit/*.db in the root,
@@ -24,31 +22,40 @@ func (r *Reader) knownToBuilder(names []string) (map[string]bool, error) {
 	if len(names) == 0 {
 		return known, nil
 	}
-	dbs, err := filepath.Glob(r.path("buildkit/*.db"))
-	if err != nil {
-		return nil, err
+	files, err := os.ReadDir(r.path("buildkit"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, denied(err)
 	}
-	for _, db := range dbs {
-		if err := search(db, names, known); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for _, f := range files {
+		if filepath.Ext(f.Name()) != ".db" {
+			continue
+		}
+		if err := search(r.path("buildkit", f.Name()), names, known); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, denied(err)
 		}
 	}
 	return known, nil
 }
 
-// holdBuilders holds the layers that the builder has.
+// holdBuilders holds the layers that the builder has, by their chainIDs or, before it
+// has written those down, by the folders that it has made them of.
 func (r *Reader) holdBuilders(st *stock) error {
 	var names []string
 	free := st.free()
 	for _, e := range free {
 		names = append(names, e.chain.Encoded())
+		if e.cacheID != "" {
+			names = append(names, e.cacheID)
+		}
 	}
 	known, err := r.knownToBuilder(names)
 	if err != nil {
 		return err
 	}
-	for name := range known {
-		st.hold(digest.NewDigestFromEncoded(digest.SHA256, name), "Docker's builder has it in its cache")
+	for _, e := range free {
+		if known[e.chain.Encoded()] || known[e.cacheID] {
+			st.hold(e.chain, "Docker's builder has it in its cache")
+		}
 	}
 	return nil
 }

@@ -36,11 +36,15 @@ func (r *Reader) entryAt(name string, chain digest.Digest) entry {
 	if e.parent.Validate() != nil {
 		e.parent = ""
 	}
-	if strings.ContainsAny(e.cacheID, "/.") {
+	if !isCacheID(e.cacheID) {
 		e.cacheID = ""
 	}
 	return e
 }
+
+// isCacheID tells if it can be a layer's folder in overlay2/. In l/ are the links of
+// all layers.
+func isCacheID(s string) bool { return s != "" && s != "l" && !strings.ContainsAny(s, "/.") }
 
 // entries reads all entries that have the name of a layer.
 func (r *Reader) entries() (map[digest.Digest]entry, error) {

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -14,10 +15,17 @@ import (
 // loose is what is in overlay2/ and leads nowhere.
 type loose struct{ folders, links []string }
 
+// isFolder tells if it is the name of a folder that Docker, its builder or fastpull
+// makes: what somebody else has put into overlay2/ is none of ours.
+var isFolder = regexp.MustCompile(`^([0-9a-f]{64}|[0-9a-z]{25})(-init|-removing)?$`).MatchString
+
 // loose looks for folders that nothing names. They are listed first and the names
 // read afterwards, the notes before the layers: whatever moves into overlay2/ is
 // named by one of the two at any time.
 func (r *Reader) loose() (l loose, err error) {
+	if st, err := os.Lstat(r.path("overlay2")); err == nil && !st.IsDir() {
+		return l, nil // a symlink: another root may have the same, and names of its own
+	}
 	folders, err := os.ReadDir(r.path("overlay2"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return l, err
@@ -32,23 +40,19 @@ func (r *Reader) loose() (l loose, err error) {
 	}
 	// Docker has layers that are being made in tmp/, and renames those that are
 	// being removed.
-	for _, pattern := range []string{"sha256/*/cache-id", "tmp/*/cache-id", "mounts/*/mount-id", "mounts/*/init-id"} {
-		files, err := filepath.Glob(r.path("image/overlay2/layerdb", pattern))
+	for _, place := range [][2]string{{"sha256", "cache-id"}, {"tmp", "cache-id"}, {"mounts", "mount-id"}, {"mounts", "init-id"}} {
+		ids, err := r.contents(filepath.Join("image/overlay2/layerdb", place[0]), place[1])
 		if err != nil {
 			return l, err
 		}
-		for _, f := range files {
-			data, err := os.ReadFile(f)
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return l, err
-			}
-			named[strings.TrimSpace(string(data))] = true
+		for _, id := range ids {
+			named[strings.TrimSpace(id)] = true
 		}
 	}
 	m := mounts()
 	var candidates []string
 	for _, f := range folders {
-		if f.IsDir() && !named[f.Name()] && m[f.Name()] == "" {
+		if f.IsDir() && isFolder(f.Name()) && !named[f.Name()] && m[f.Name()] == "" {
 			candidates = append(candidates, f.Name())
 		}
 	}
@@ -90,13 +94,12 @@ func (s *Store) pruneBlobs(st *stock, p *Pruned) error {
 		return nil // it is what the image could be mended with
 	}
 	have := st.diffIDs()
-	dir := s.path("image/overlay2/distribution")
-	infos, err := filepath.Glob(dir + "/v2metadata-by-diffid/*/*")
+	const blobs = "image/overlay2/distribution/diffid-by-digest"
+	infos, err := s.nested("image/overlay2/distribution/v2metadata-by-diffid")
 	if err != nil {
 		return err
 	}
-	for _, name := range infos {
-		rel := filepath.Base(filepath.Dir(name)) + "/" + filepath.Base(name)
+	for _, rel := range infos {
 		if have[digest.Digest(strings.Replace(rel, "/", ":", 1))] {
 			continue
 		}
@@ -105,11 +108,12 @@ func (s *Store) pruneBlobs(st *stock, p *Pruned) error {
 		}
 		p.Blobs++
 	}
-	blobs, err := filepath.Glob(dir + "/diffid-by-digest/*/*")
+	digests, err := s.nested(blobs)
 	if err != nil {
 		return err
 	}
-	for _, name := range blobs {
+	for _, rel := range digests {
+		name := s.path(blobs, rel)
 		data, err := os.ReadFile(name)
 		if err != nil {
 			return err

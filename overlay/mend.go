@@ -27,11 +27,20 @@ func (s *Store) Mend(ctx context.Context, chain, parent, diffID digest.Digest, w
 	if st.mend = s.entryOf(chain).cacheID != ""; !st.mend {
 		return st, nil
 	}
-	if at := mounts().of(&s.Reader, s.entryOf(chain)); at != "" {
+	if err := st.notInUse(); err != nil {
 		s.locks.unlock(layerLock(chain))
-		return nil, fault.WithHint(fault.New(fault.Failed, "layer %s is in use: it is mounted at %s", diffID, at), "unmount it first: fastpull umount %s", at)
+		return nil, err
 	}
 	return st, nil
+}
+
+// notInUse refuses a layer that is mounted. It is asked again right before the layer is
+// replaced: to fetch it may have taken long.
+func (st *Staged) notInUse() error {
+	if at := mounts().of(&st.s.Reader, st.s.entryOf(st.chain)); at != "" {
+		return fault.WithHint(fault.New(fault.Failed, "layer %s is in use: it is mounted at %s", st.diffID, at), "unmount it first: fastpull umount %s", at)
+	}
+	return nil
 }
 
 // replace are the steps that put a layer in the place of another one. It changes
@@ -40,6 +49,7 @@ func (st *Staged) replace(cacheID, short, entry string) []step {
 	s := st.s
 	old := s.entryOf(st.chain).cacheID
 	return []step{
+		{"in use", st.notInUse},
 		{"note", func() error { return s.announce(cacheID, short) }},
 		{"old note", func() error { return s.announce(old, short) }},
 		{"committed", func() error {

@@ -88,3 +88,29 @@ func childMend(args []string) error {
 	}
 	return st.Commit(background, size)
 }
+
+// TestMendMounted mounts a layer while its replacement is being made.
+func TestMendMounted(t *testing.T) {
+	s := openTest(t, t.TempDir())
+	a, _ := twoImages(t, s)
+	l, before := a.Layers[0], s.entryOf(a.Layers[0].ChainID)
+	st, err := s.Mend(t.Context(), l.ChainID, l.Parent, l.DiffID, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size, err := fill(st, tarOf("shared-1", "layer 1 of shared"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := t.TempDir()
+	if err := s.Mount(a, at); err != nil {
+		t.Fatal(err)
+	}
+	defer Unmount(at)
+	if err := st.Commit(t.Context(), size); err == nil || !strings.Contains(err.Error(), "mounted at") {
+		t.Errorf("Commit: %v", err)
+	}
+	if now := s.entryOf(l.ChainID); now != before || read(t, at, "shared-1") == "" {
+		t.Errorf("the layer was replaced: %+v", now)
+	}
+}

@@ -98,7 +98,16 @@ func (r *Reader) fits(p privilege.Process) (unpack.Overlay, error) {
 	if err != nil {
 		return unpack.Overlay{}, err
 	}
-	if me := os.Geteuid(); uid != me {
+	me := os.Geteuid()
+	// The folder of layers may be another's, by a symlink: who made that can lead
+	// everything else where he likes, too.
+	for _, name := range []string{"fastpull", "fastpull/run", "fastpull/pending", "overlay2", "overlay2/l", "image", "image/overlay2", "image/overlay2/layerdb"} {
+		var st unix.Stat_t
+		if unix.Lstat(r.path(name), &st) == nil && int(st.Uid) != me && st.Uid != 0 {
+			uid = int(st.Uid)
+		}
+	}
+	if uid != me {
 		return unpack.Overlay{}, fault.WithHint(
 			fault.New(fault.Denied, "it belongs to the user %d, and fastpull runs as %d", uid, me),
 			"run fastpull as the owner, in the user namespace that the store was made in, or name another directory with --store")

@@ -51,15 +51,20 @@ func Prune(ctx context.Context, dir string, o PruneOptions) (p Pruned, err error
 			err = fmt.Errorf("prune the store %s: %w", r.dir, denied(err))
 		}
 	}()
+	nothing := p
 	if err := r.left(&p); err != nil {
 		return p, err
 	}
 	if o.DryRun {
+		// What the run would refuse is nothing that would be removed.
+		if err := Usable(dir); err != nil {
+			return nothing, err
+		}
 		return p, r.wouldPrune(&p, o)
 	}
 	s, err := Open(dir) // sweeps
 	if err != nil {
-		return p, err
+		return nothing, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 	files, err := s.prune(ctx, &p, o)
@@ -152,7 +157,7 @@ func (s *Store) prune(ctx context.Context, p *Pruned, o PruneOptions) (files []s
 	}
 	if o.Untagged {
 		for _, id := range st.untagged() {
-			if s.notMounted(st, []digest.Digest{id}) != nil {
+			if s.notMounted(st, mounts(), []digest.Digest{id}) != nil {
 				continue
 			}
 			if err := s.untag(st, st.refs(id), &p.Removal); err != nil {
@@ -167,12 +172,17 @@ func (s *Store) prune(ctx context.Context, p *Pruned, o PruneOptions) (files []s
 		}
 		p.Kept = nil // what stays is told below
 	}
+	// Who cannot tell what is a stray folder cannot tell what stands on a layer.
+	before, err := s.loose()
+	if err != nil {
+		return files, err
+	}
 	if bad := st.unreadable(); bad != "" {
 		for _, e := range st.free() {
-			p.Kept = append(p.Kept, Kept{e.chain, fmt.Sprintf("the image %.12s cannot be read, and may have it", bad.Encoded())})
+			p.Kept = append(p.Kept, Kept{e.chain, unknown(bad)})
 		}
 	} else {
-		if err := s.holdBuilders(st); err != nil {
+		if err := s.holdOthers(st, before.folders); err != nil {
 			return files, err
 		}
 		if files, err = s.takeLayers(st, st.free(), files, &p.Removal); err != nil {
@@ -208,21 +218,34 @@ func (r *Reader) wouldPrune(p *Pruned, o PruneOptions) error {
 	if err != nil {
 		return err
 	}
+	m := mounts()
 	if o.Untagged {
-		p.Deleted = append(p.Deleted, st.untagged()...)
+		for _, id := range st.untagged() {
+			if r.notMounted(st, m, []digest.Digest{id}) == nil {
+				p.Deleted = append(p.Deleted, id)
+			}
+		}
 		for _, id := range p.Deleted {
 			p.Untagged = append(p.Untagged, st.refs(id)...)
 		}
 		st = st.without(p.Deleted)
 	}
-	m := mounts()
-	if st.unreadable() == "" {
-		if err := r.holdBuilders(st); err != nil {
+	loose, err := r.loose()
+	if err != nil {
+		return err
+	}
+	if bad := st.unreadable(); bad != "" {
+		for _, e := range st.free() {
+			p.Kept = append(p.Kept, Kept{e.chain, unknown(bad)})
+		}
+	} else {
+		if err := r.holdOthers(st, loose.folders); err != nil {
 			return err
 		}
 		for _, e := range st.free() {
-			if m.of(r, e) != "" {
-				st.hold(e.chain, "it is mounted")
+			if at := m.of(r, e); at != "" {
+				st.hold(e.chain, "a layer on top of it stays")
+				p.Kept = append(p.Kept, Kept{e.chain, "it is mounted at " + at})
 			}
 		}
 		for _, e := range st.free() {
@@ -232,10 +255,6 @@ func (r *Reader) wouldPrune(p *Pruned, o PruneOptions) error {
 			}
 			p.Freed += diskUse(r.path("image/overlay2/layerdb/sha256", e.chain.Encoded()))
 		}
-	}
-	loose, err := r.loose()
-	if err != nil {
-		return err
 	}
 	for _, name := range loose.folders {
 		p.Freed += diskUse(r.path("overlay2", name))

@@ -21,12 +21,13 @@ func TestPrune(t *testing.T) {
 	maker := openTest(t, s.dir)
 	orphan := putChain(t, maker, "orphan", 2)
 	maker.Close() // it needs them no more
-	for _, dir := range []string{"overlay2/stray/diff", "fastpull/run/dead/x"} {
+	stray := randomID(32)
+	for _, dir := range []string{"overlay2/" + stray + "/diff", "overlay2/" + stray + "-init", "overlay2/somebody-put-it-here", "fastpull/run/dead/x"} {
 		if err := os.MkdirAll(s.path(dir), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for name, to := range map[string]string{"LOST": "../lost/diff", "STRAY": "../stray/diff"} {
+	for name, to := range map[string]string{"LOST": "../lost/diff", "STRAY": "../" + stray + "/diff"} {
 		if err := os.Symlink(to, s.path("overlay2/l", name)); err != nil {
 			t.Fatal(err)
 		}
@@ -43,7 +44,7 @@ func TestPrune(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, p := range map[string]Pruned{"dry run": dry, "run": wet} {
-		if len(p.Layers) != 2 || p.Folders != 1 || p.Links != 2 || p.Staging != 1 || p.Freed < 8<<10 {
+		if len(p.Layers) != 2 || p.Folders != 2 || p.Links != 2 || p.Staging != 1 || p.Freed < 8<<10 {
 			t.Errorf("%s: %+v", name, p)
 		}
 	}
@@ -55,6 +56,9 @@ func TestPrune(t *testing.T) {
 	}
 	if _, err := Prune(t.Context(), s.dir, PruneOptions{}); err != nil {
 		t.Fatal(err)
+	}
+	if err := os.Remove(s.path("overlay2/somebody-put-it-here")); err != nil {
+		t.Error(err)
 	}
 	if got := shape(t, s); got != want {
 		t.Errorf("the store has\n%s\nwant\n%s", got, want)

@@ -53,7 +53,7 @@ func (r *Reader) Layer(chain digest.Digest) (Layer, error) {
 	if err := l.DiffID.Validate(); err != nil {
 		return Layer{}, fault.New(fault.Corrupt, "%s: %w", get("diff"), err)
 	}
-	if l.CacheID == "" || strings.ContainsAny(l.CacheID, "/.") {
+	if !isCacheID(l.CacheID) {
 		return Layer{}, fault.New(fault.Corrupt, "%s: %q is no cache-id", get("cache-id"), l.CacheID)
 	}
 	if _, err := os.Stat(r.diffDir(l)); err != nil {

@@ -85,7 +85,7 @@ func (s *Store) remove(ctx context.Context, name string, o RemoveOptions, r *Rem
 		if images, err = st.doomed(id, o.Force); err != nil {
 			return nil, err
 		}
-		if err := s.notMounted(st, images); err != nil {
+		if err := s.notMounted(st, mounts(), images); err != nil {
 			return nil, err
 		}
 	}
@@ -167,15 +167,14 @@ func (st *stock) doomed(id digest.Digest, force bool) ([]digest.Digest, error) {
 }
 
 // notMounted refuses images whose layers would go, and are mounted.
-func (s *Store) notMounted(st *stock, images []digest.Digest) error {
-	m := mounts()
+func (r *Reader) notMounted(st *stock, m mounted, images []digest.Digest) error {
 	rest := st.without(images)
 	for _, id := range images {
 		for _, chain := range st.images[id] {
 			if rest.held[chain] != "" {
 				continue
 			}
-			if at := m.of(&s.Reader, st.entries[chain]); at != "" {
+			if at := m.of(r, st.entries[chain]); at != "" {
 				return fault.WithHint(fault.New(fault.Failed, "the image %.12s is mounted at %s", id.Encoded(), at), "unmount it first: fastpull umount %s", at)
 			}
 		}
@@ -225,13 +224,13 @@ func (s *Store) delete(st *stock, images []digest.Digest, r *Removal) (files []s
 		for _, id := range images {
 			for _, chain := range st.images[id] {
 				if rest.held[chain] == "" {
-					r.Kept = append(r.Kept, Kept{chain, fmt.Sprintf("the image %.12s cannot be read, and may have it", bad.Encoded())})
+					r.Kept = append(r.Kept, Kept{chain, unknown(bad)})
 				}
 			}
 		}
 		return files, nil
 	}
-	if err := s.holdBuilders(rest); err != nil {
+	if err := s.holdOthers(rest, nil); err != nil {
 		return files, err
 	}
 	var layers []entry
@@ -243,6 +242,11 @@ func (s *Store) delete(st *stock, images []digest.Digest, r *Removal) (files []s
 	return s.takeLayers(rest, layers, files, r)
 }
 
+// unknown is why layers stay where there is an image whose config cannot be read.
+func unknown(bad digest.Digest) string {
+	return fmt.Sprintf("the config of the image %.12s is missing or damaged, and it may have the layer", bad.Encoded())
+}
+
 // takeLayers takes layers away, and adds what became of them to r.
 func (s *Store) takeLayers(st *stock, layers []entry, files []string, r *Removal) ([]string, error) {
 	// A layer that is not of these and stands on one of them needs it.
@@ -251,6 +255,12 @@ func (s *Store) takeLayers(st *stock, layers []entry, files []string, r *Removal
 			if _, there := st.entries[child]; there && !slices.ContainsFunc(layers, func(l entry) bool { return l.chain == child }) {
 				st.hold(e.chain, "a layer on top of it stays")
 			}
+		}
+	}
+	if len(layers) > 0 {
+		// To find out who needs them may have taken a while.
+		if err := refuseRunning(s.dir); err != nil {
+			return files, err
 		}
 	}
 	gone, more, kept, err := s.takeAway(st, layers)

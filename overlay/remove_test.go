@@ -265,7 +265,11 @@ func TestRemoveSpares(t *testing.T) {
 		}, "mounted at", 3},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			s := openTest(t, t.TempDir())
+			dir := filepath.Join(t.TempDir(), "a [pattern]") // for filepath.Glob
+			if err := os.Mkdir(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			s := openTest(t, dir)
 			a, b := twoImages(t, s)
 			tc.need(t, s, a)
 			_, err := s.Remove(t.Context(), "a:1", RemoveOptions{})

@@ -5,8 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -56,8 +56,15 @@ func (r *Reader) stock() (*stock, error) {
 				st.diffs[id] = append(st.diffs[id], l.DiffID)
 			}
 		}
-		parent, err := os.ReadFile(r.path("image/overlay2/imagedb/metadata/sha256", f.Name(), "parent"))
-		if d := digest.Digest(strings.TrimSpace(string(parent))); err == nil && d.Validate() == nil {
+	}
+	below, err := r.contents("image/overlay2/imagedb/metadata/sha256", "parent")
+	if err != nil {
+		return nil, err
+	}
+	for name, parent := range below {
+		id := digest.NewDigestFromEncoded(digest.SHA256, name)
+		_, there := st.images[id]
+		if d := digest.Digest(strings.TrimSpace(parent)); there && d.Validate() == nil {
 			st.parents[id] = d
 		}
 	}
@@ -72,16 +79,12 @@ func (r *Reader) stock() (*stock, error) {
 	if st.containers, err = r.containers(); err != nil {
 		return nil, err
 	}
-	parents, err := filepath.Glob(r.path("image/overlay2/layerdb/mounts/*/parent"))
+	parents, err := r.contents("image/overlay2/layerdb/mounts", "parent")
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range parents {
-		data, err := os.ReadFile(name)
-		if err != nil {
-			return nil, denied(err)
-		}
-		st.hold(digest.Digest(strings.TrimSpace(string(data))), "a container of Docker's is made of it")
+	for _, parent := range parents {
+		st.hold(digest.Digest(strings.TrimSpace(parent)), "a container of Docker's is made of it")
 	}
 	for _, chains := range st.images {
 		for _, c := range chains {
@@ -101,8 +104,16 @@ func (st *stock) hold(chain digest.Digest, why string) {
 	}
 }
 
-// unreadable returns an image whose layers are not known, or "".
+// unreadable returns an image whose layers are not known, or "": its config cannot
+// be read, or is missing where a name leads to it.
 func (st *stock) unreadable() digest.Digest {
+	for _, tags := range st.names.Repositories {
+		for _, id := range tags {
+			if _, there := st.images[id]; !there {
+				return id
+			}
+		}
+	}
 	for id, chains := range st.images {
 		if chains == nil {
 			return id
@@ -135,6 +146,12 @@ func (st *stock) free() []entry {
 func (st *stock) without(images []digest.Digest) *stock {
 	rest := *st
 	rest.images, rest.held = map[digest.Digest][]digest.Digest{}, map[digest.Digest]string{}
+	rest.names.Repositories = make(map[string]map[string]digest.Digest, len(st.names.Repositories))
+	for repo, tags := range st.names.Repositories {
+		tags = maps.Clone(tags)
+		maps.DeleteFunc(tags, func(_ string, id digest.Digest) bool { return slices.Contains(images, id) })
+		rest.names.Repositories[repo] = tags
+	}
 	for chain, why := range st.held {
 		if why != heldByImage {
 			rest.hold(chain, why)
@@ -190,21 +207,19 @@ func (st *stock) find(name, dir string) (id digest.Digest, byName bool, err erro
 
 // containers returns the containers of a Docker whose root this is, by image.
 func (r *Reader) containers() (map[digest.Digest][]string, error) {
-	configs, err := filepath.Glob(r.path("containers/*/config.v2.json"))
+	configs, err := r.contents("containers", "config.v2.json")
 	if err != nil {
 		return nil, err
 	}
 	all := make(map[digest.Digest][]string)
-	for _, name := range configs {
-		data, err := os.ReadFile(name)
-		if err != nil {
-			return nil, denied(err)
-		}
+	for name, config := range configs {
 		var c struct{ Image digest.Digest }
-		if err := json.Unmarshal(data, &c); err != nil {
-			return nil, fault.New(fault.Corrupt, "%s: %w", name, err)
+		if err := json.Unmarshal([]byte(config), &c); err != nil {
+			return nil, fault.WithHint(
+				fault.New(fault.Corrupt, "%s: what image the container has is not known: %w", r.path("containers", name, "config.v2.json"), err),
+				"Docker cannot read it either: move %s elsewhere", r.path("containers", name))
 		}
-		all[c.Image] = append(all[c.Image], filepath.Base(filepath.Dir(name)))
+		all[c.Image] = append(all[c.Image], name)
 	}
 	return all, nil
 }

@@ -64,8 +64,8 @@ func (s *Store) sweepPending(cacheID string) error {
 	}
 	run, short, _ := strings.Cut(string(data), " ")
 	if run != "" {
-		if _, err := os.Stat(s.path("fastpull/run", filepath.Base(run))); err == nil {
-			return nil // alive: dead ones were swept before
+		if _, err := os.Stat(s.path("fastpull/run", filepath.Base(run))); !errors.Is(err, fs.ErrNotExist) {
+			return err // nil if it is alive: dead ones were swept before
 		}
 	}
 	named, err := s.namesCacheID(cacheID)

@@ -35,8 +35,15 @@ func (s *Store) takeAway(st *stock, layers []entry) (gone []entry, files []strin
 	}()
 	path := func(h hidden) string { return s.path("image/overlay2/layerdb/sha256", h.chain.Encoded()) }
 	before := mounts()
+	owners := make(map[string]int)
+	for _, e := range st.entries {
+		owners[e.cacheID]++
+	}
 	for _, e := range layers {
 		why := st.held[e.chain]
+		if why == "" && e.cacheID != "" && owners[e.cacheID] > 1 {
+			why = "another layer says that it has the same files"
+		}
 		if at := before.of(&s.Reader, e); why == "" && at != "" {
 			why = "it is mounted at " + at
 		}

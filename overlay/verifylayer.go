@@ -109,6 +109,7 @@ func (c *verifier) entry(e entry, wrong func(file, format string, args ...any)) 
 	}
 }
 
+// chainID returns that of the layer with that diffID on a parent, "" for none.
 func chainID(parent, diffID digest.Digest) digest.Digest {
 	if parent == "" {
 		return diffID

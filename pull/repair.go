@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
@@ -202,7 +203,8 @@ func (p *repair) find(ctx context.Context, d overlay.Damage, images []*overlay.I
 		failures = append(failures, err)
 	}
 	l := image.Layer{DiffID: d.DiffID, ChainID: d.Layer, Parent: d.Parent}
-	if d.DiffID != "" {
+	// Without an image it is the damaged layer itself that says what it is.
+	if d.DiffID != "" && chainID(d.Parent, d.DiffID) == d.Layer {
 		for _, from := range p.t.s.Origins(d.DiffID) {
 			ref, err := registry.ParseReference(from.Repository + "@" + from.Blob.String())
 			if err != nil {
@@ -306,4 +308,12 @@ func (p *repair) make(ctx context.Context, d overlay.Damage, images []*overlay.I
 	}
 	task.Phase(progress.Done)
 	return m, nil
+}
+
+// chainID returns that of the layer with that diffID on a parent, "" for none.
+func chainID(parent, diffID digest.Digest) digest.Digest {
+	if parent == "" {
+		return diffID
+	}
+	return identity.ChainID([]digest.Digest{parent, diffID})
 }
