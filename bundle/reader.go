@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -34,6 +36,7 @@ const (
 type Reader struct {
 	name    string
 	src     *io.SectionReader
+	files   joint // that were opened
 	close   func() error
 	members map[string]member
 	links   map[string]string
@@ -59,6 +62,14 @@ func (r *Reader) Close() error { return r.close() }
 
 // Name is what was opened.
 func (r *Reader) Name() string { return r.name }
+
+// IsIn tells if the bundle is in that file, or a part of it is.
+func (r *Reader) IsIn(file fs.FileInfo) bool {
+	return slices.ContainsFunc(r.files, func(f *os.File) bool {
+		st, err := f.Stat()
+		return err == nil && os.SameFile(st, file)
+	})
+}
 
 // Entries are the images, in the bundle's order.
 func (r *Reader) Entries() []Entry { return r.entries }
