@@ -70,7 +70,7 @@ func open(ctx context.Context, name string, files joint, o OpenOptions) (*Reader
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{name: name, src: all, close: files.Close}
+	r := &Reader{name: name, src: all, files: files, close: files.Close}
 	if unpacked != nil {
 		f, err := keep(ctx, unpacked, o.TempDir)
 		unpacked.Close()

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -34,6 +36,7 @@ const (
 type Reader struct {
 	name    string
 	src     *io.SectionReader
+	files   joint // that were opened
 	close   func() error
 	members map[string]member
 	links   map[string]string
@@ -59,6 +62,14 @@ func (r *Reader) Close() error { return r.close() }
 
 // Name is what was opened.
 func (r *Reader) Name() string { return r.name }
+
+// IsIn tells if the bundle is in that file, or a part of it is.
+func (r *Reader) IsIn(file fs.FileInfo) bool {
+	return slices.ContainsFunc(r.files, func(f *os.File) bool {
+		st, err := f.Stat()
+		return err == nil && os.SameFile(st, file)
+	})
+}
 
 // Entries are the images, in the bundle's order.
 func (r *Reader) Entries() []Entry { return r.entries }
@@ -112,7 +123,10 @@ func (r *Reader) ReadBlob(d ocispec.Descriptor, limit int64) ([]byte, error) {
 			return nil, fmt.Errorf("%s: %w", d.Digest, err)
 		}
 	}
-	if d.Digest.Algorithm().FromBytes(data) != d.Digest || int64(len(data)) != d.Size {
+	if int64(len(data)) != d.Size {
+		return nil, otherSize(d, int64(len(data)))
+	}
+	if d.Digest.Algorithm().FromBytes(data) != d.Digest {
 		return nil, fault.New(fault.Corrupt, "blob %s is damaged", d.Digest)
 	}
 	return data, nil
@@ -267,7 +281,12 @@ func (r *Reader) readIndex() error {
 	if r.since != "" && r.since.Validate() != nil {
 		return fault.New(fault.Corrupt, "%s: it builds on %q, which is no digest", indexName, r.since)
 	}
+	sizes := make(map[digest.Digest]int64)
 	for _, d := range index.Manifests {
+		if size, known := sizes[d.Digest]; known && size != d.Size {
+			return fmt.Errorf("%s: %w", indexName, twoSizes(d.Digest, size, d.Size))
+		}
+		sizes[d.Digest] = d.Size
 		e := Entry{
 			Name: d.Annotations[annotationContainerd], Source: d.Annotations[annotationSource], Descriptor: d,
 			Tag: d.Annotations[annotationTag], Subject: digest.Digest(d.Annotations[annotationReferrer]),
@@ -359,13 +378,21 @@ func (r *Reader) walkImage(m *image.Manifest) error {
 func (r *Reader) note(d ocispec.Descriptor) (known bool, err error) {
 	size, known := r.named[d.Digest]
 	if known && size != d.Size {
-		return true, fault.New(fault.Corrupt, "blob %s is named with %d bytes and with %d", d.Digest, size, d.Size)
+		return true, twoSizes(d.Digest, size, d.Size)
 	}
 	r.named[d.Digest] = d.Size
 	if m, ok := r.members[blobName(d.Digest)]; ok && m.size != d.Size {
-		return known, fault.New(fault.Corrupt, "blob %s has %d bytes, and its descriptor says %d", d.Digest, m.size, d.Size)
+		return known, otherSize(d, m.size)
 	}
 	return known, nil
+}
+
+func otherSize(d ocispec.Descriptor, has int64) error {
+	return fault.New(fault.Corrupt, "blob %s has %d bytes, and its descriptor says %d", d.Digest, has, d.Size)
+}
+
+func twoSizes(d digest.Digest, one, other int64) error {
+	return fault.New(fault.Corrupt, "blob %s is named with %d bytes and with %d", d, one, other)
 }
 
 // readDocker makes manifests for the images of manifest.json.

@@ -322,7 +322,14 @@ func TestHostileBundle(t *testing.T) {
 		{"absolute", []entry{index(good), {name: "/etc/passwd"}}, "/etc/passwd"},
 		{"a device", []entry{index(good), {name: "x", typ: tar.TypeChar}}, "neither file nor directory"},
 		{"twice", []entry{index(good), blob("layer"), blob("layer")}, "twice"},
-		{"two sizes", []entry{index(good, manifest(6)), blob(good), blob(manifest(6)), blob(config), blob("layer")}, "5"},
+		{"two sizes", []entry{index(good, manifest(6)), blob(good), blob(manifest(6)), blob(config), blob("layer")}, "named with 5 bytes and with 6"},
+		{"two sizes of a manifest", []entry{{name: "index.json", content: jsonOf(t, ocispec.Index{Manifests: []ocispec.Descriptor{
+			{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString(good), Size: int64(len(good))},
+			{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString(good), Size: 7},
+		}})}, blob(good), blob(config), blob("layer")}, fmt.Sprintf("named with %d bytes and with 7", len(good))},
+		{"another size of a manifest", []entry{{name: "index.json", content: jsonOf(t, ocispec.Index{Manifests: []ocispec.Descriptor{
+			{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString(good), Size: 7},
+		}})}, blob(good), blob(config), blob("layer")}, fmt.Sprintf("has %d bytes, and its descriptor says 7", len(good))},
 		{"two sizes of what is not there", []entry{index(good, manifest(6)), blob(good), blob(manifest(6)), blob(config)}, "named with 5 bytes and with 6"},
 		{"another size", []entry{index(manifest(6)), blob(manifest(6)), blob(config), blob("layer")}, "has 5 bytes, and its descriptor says 6"},
 		{"no layer", []entry{index(good), blob(good), blob(config)}, "layer " + l.String() + " is missing"},
@@ -362,6 +369,31 @@ func TestHostileBundle(t *testing.T) {
 	}
 	if _, err := openFile(t, filepath.Join(t.TempDir(), "none")); fault.KindOf(err) != fault.NotFound {
 		t.Errorf("a file that is not there: %v", err)
+	}
+}
+
+// TestPackedAnew says what is the matter with a bundle whose files another program
+// has put into a new tar, once and not of each of them.
+func TestPackedAnew(t *testing.T) {
+	var entries []entry
+	for old := tar.NewReader(bytes.NewReader(written(t))); ; {
+		h, err := old.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := io.ReadAll(old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries = append(entries, entry{name: "./" + h.Name, content: string(data)})
+	}
+	r, err := openBytes(t, tarOf(t, entries...))
+	err = check(t, r, err)
+	if fault.KindOf(err) != fault.Corrupt || !strings.Contains(err.Error(), "packed it anew") || strings.Contains(err.Error(), "\n") {
+		t.Errorf("error: %v", err)
 	}
 }
 

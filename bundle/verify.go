@@ -44,7 +44,7 @@ func (r *Reader) Verify(ctx context.Context, o VerifyOptions) error {
 		defer mu.Unlock()
 		failures = append(failures, err)
 	}
-	if err := r.verifyFrame(); err != nil {
+	for _, err := range r.verifyFrame() {
 		fail(err)
 	}
 	for _, d := range slices.Sorted(maps.Keys(r.named)) {
@@ -134,21 +134,29 @@ func (r *Reader) Ours() bool {
 }
 
 // verifyFrame compares all that is not a blob with what a Writer makes of it.
-func (r *Reader) verifyFrame() error {
+func (r *Reader) verifyFrame() (errs []error) {
 	if !r.Ours() {
 		return nil
 	}
-	var errs []error
-	for name, m := range r.members {
-		if err := r.verifyMember(name, m); err != nil {
+	others := 0
+	for _, name := range slices.Sorted(maps.Keys(r.members)) {
+		ours, err := r.verifyMember(name, r.members[name])
+		if err != nil {
 			errs = append(errs, err)
 		}
+		if !ours {
+			others++
+		}
+	}
+	if others == len(r.members) {
+		return []error{fault.WithHint(fault.New(fault.Corrupt, "no file in it has the header that fastpull writes: another program has packed it anew"),
+			"take the bundle as fastpull has made it")}
 	}
 	var sums bytes.Buffer
 	for _, name := range []string{layoutName, indexName, manifestName, repositoriesName} {
 		data, err := r.document(name)
 		if err != nil {
-			return err
+			return append(errs, err)
 		}
 		fmt.Fprintf(&sums, "%s  %s\n", digest.FromBytes(data).Encoded(), name)
 		line := sums.String()[strings.LastIndexByte(strings.TrimSuffix(sums.String(), "\n"), '\n')+1:]
@@ -163,25 +171,27 @@ func (r *Reader) verifyFrame() error {
 	if r.src.Size() != r.end+2*blockSize || !zero(rest) {
 		errs = append(errs, fault.New(fault.Corrupt, "its end, from byte %d on, is not what it should be", r.end))
 	}
-	return errors.Join(errs...)
+	return errs
 }
 
-func (r *Reader) verifyMember(name string, m member) error {
+// verifyMember compares a file's header, and what follows it. It tells if the header is
+// ours.
+func (r *Reader) verifyMember(name string, m member) (ours bool, err error) {
 	want, err := header(name, m.size)
 	if err != nil {
-		return err
+		return false, err
 	}
 	got := make([]byte, blockSize)
 	if _, err := r.src.ReadAt(got, m.header); err != nil {
-		return err
+		return false, err
 	}
 	if m.off != m.header+blockSize || !bytes.Equal(got, want) {
-		return fault.New(fault.Corrupt, "the header of %s is damaged", name)
+		return false, fault.New(fault.Corrupt, "the header of %s is damaged", name)
 	}
 	if !zero(io.NewSectionReader(r.src, m.off+m.size, padding(m.size))) {
-		return fault.New(fault.Corrupt, "what follows %s is damaged", name)
+		return true, fault.New(fault.Corrupt, "what follows %s is damaged", name)
 	}
-	return nil
+	return true, nil
 }
 
 // zero tells if there is nothing but zeroes.

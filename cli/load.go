@@ -116,10 +116,21 @@ func verifyBundle(ctx context.Context, r *bundle.Reader, display *progress.Displ
 	err := r.Verify(ctx, bundle.VerifyOptions{DiffIDs: diffIDs, Done: task.Add})
 	if err != nil {
 		task.Phase(progress.Failed)
-		return fmt.Errorf("%s: %w", r.Name(), err)
+		var all []error
+		for _, one := range split(err) {
+			all = append(all, fmt.Errorf("%s: %w", r.Name(), one))
+		}
+		return errors.Join(all...)
 	}
 	task.Phase(progress.Done)
 	return nil
+}
+
+func images(n int) string {
+	if n == 1 {
+		return "1 image"
+	}
+	return fmt.Sprintf("%d images", n)
 }
 
 func newVerify(s Streams) *cobra.Command {
@@ -174,7 +185,7 @@ func verifyFile(ctx context.Context, s Streams, name, tempDir, mode string, asJS
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(s.Out, "%s: %d images, %d blobs, %s: all as it should be\n", printable(r.Name()), len(r.Entries()), r.Blobs(), progress.Bytes(r.Size()))
+	_, err = fmt.Fprintf(s.Out, "%s: %s, %d blobs, %s: all as it should be\n", printable(r.Name()), images(len(r.Entries())), r.Blobs(), progress.Bytes(r.Size()))
 	return err
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -78,6 +79,9 @@ func (f *serveFlags) run(cmd *cobra.Command, s Streams, a []string) error {
 		if h, err = serve.New(r); err == nil {
 			err = verifyBundle(cmd.Context(), r, display, false)
 		}
+		if since := r.Since(); since != "" && err == nil {
+			display.Warn("%s was made by bundle --since: who lacks the layers of the bundle that it builds on, whose index is %s, cannot pull from it", name, since)
+		}
 	}
 	display.Close()
 	if err != nil {
@@ -87,9 +91,13 @@ func (f *serveFlags) run(cmd *cobra.Command, s Streams, a []string) error {
 	if err != nil {
 		return fault.WithHint(fmt.Errorf("serve: %w", err), "choose another address with --listen HOST:PORT")
 	}
-	fmt.Fprintf(s.Out, "serving %s at %s:\n", printable(name), l.Addr())
+	at, about := l.Addr().String(), ""
+	if a, ok := l.Addr().(*net.TCPAddr); ok && a.IP.IsUnspecified() {
+		at, about = net.JoinHostPort("HOST", strconv.Itoa(a.Port)), ", HOST being a name or an address of this machine"
+	}
+	fmt.Fprintf(s.Out, "serving %s at %s%s:\n", printable(name), l.Addr(), about)
 	for _, name := range h.Names() {
-		fmt.Fprintf(s.Out, "  docker pull %s/%s\n", l.Addr(), printable(name))
+		fmt.Fprintf(s.Out, "  docker pull %s/%s\n", at, printable(name))
 	}
 	return serve.Serve(cmd.Context(), l, h, pair)
 }

@@ -76,6 +76,9 @@ func newArchiveTarget(r *run, name string) (*archiveTarget, error) {
 		return nil, fault.WithHint(fault.New(fault.Usage, "write %s: it is there, and is not a file", name),
 			"name a file, which is replaced when the archive is complete")
 	}
+	if err := keepsBase(name, r.Bundle); err != nil {
+		return nil, err
+	}
 	f, err := bundle.Create(name, r.Bundle.Split)
 	if err != nil {
 		return nil, fmt.Errorf("write %s: %w", name, err)
@@ -90,6 +93,29 @@ func newArchiveTarget(r *run, name string) (*archiveTarget, error) {
 		t.w.Since(since.Index())
 	}
 	return t, nil
+}
+
+// keepsBase makes sure that the bundle which a new one builds on is not replaced by
+// that: nobody would have the layers any more.
+func keepsBase(name string, o BundleOptions) error {
+	if o.Since == nil {
+		return nil
+	}
+	for n := 1; n <= bundle.MaxParts; n++ {
+		file := name
+		if o.Split > 0 {
+			file = bundle.PartName(name, n)
+		}
+		st, err := os.Stat(file)
+		if err == nil && o.Since.IsIn(st) {
+			return fault.WithHint(fault.New(fault.Usage, "write %s: that is the bundle which the new one builds on, and has to stay", file),
+				"choose another name with -o")
+		}
+		if err != nil || o.Split == 0 {
+			break
+		}
+	}
+	return nil
 }
 
 func (t *archiveTarget) platform() ocispec.Platform {

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/fastpull/fastpull/bundle"
+	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
@@ -42,12 +43,14 @@ type packer struct {
 	written map[digest.Digest]ocispec.Descriptor // what layers are in the archive, by key
 	older   *bundle.Reader                       // nil, or the archive before
 	left    map[digest.Digest]ocispec.Descriptor // what layers are in that, by key
+	said    map[digest.Digest]image.Layer        // what manifests have said of blobs that are kept
 }
 
 func newPacker(r *run, spool *spooler, w *bundle.Writer, form bundle.Form) *packer {
 	p := &packer{
 		r: r, spool: spool, w: w, form: cmp.Or(form, bundle.Plain), writing: semaphore.NewWeighted(1),
 		written: make(map[digest.Digest]ocispec.Descriptor), left: make(map[digest.Digest]ocispec.Descriptor),
+		said: make(map[digest.Digest]image.Layer),
 	}
 	spool.key, spool.make = p.key, p.make
 	return p
@@ -82,30 +85,57 @@ func (p *packer) digests(img *image.Image) (list []digest.Digest) {
 	return list
 }
 
-// blobs returns the layers of all of b's images, and what else is kept as it is,
-// each once, in the order in which they are written.
-func (p *packer) blobs(b *bundled) []image.Layer {
-	all := make(map[digest.Digest]image.Layer)
-	add := func(l image.Layer) {
-		// Who has it on other layers cannot use it for this image: an Engine does not
-		// give back what it has.
-		if _, ok := p.left[p.key(l)]; !ok || !p.older.HasChain(l.ChainID) {
-			all[p.key(l)] = l
+// agree makes sure that no manifest of the archive says of a blob what another one
+// denies. They are kept as the registry has them, the blob comes for the first of them,
+// and an archive with both would be refused by whoever verifies it.
+func (p *packer) agree(b *bundled) error {
+	if p.form != bundle.Keep {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range b.all() {
+		old, known := p.said[l.Blob.Digest]
+		if !known || old.DiffID == "" {
+			p.said[l.Blob.Digest] = l
+		}
+		if known && old.Blob.Size != l.Blob.Size {
+			return fault.New(fault.Corrupt, "blob %s is named with %d bytes and with %d", l.Blob.Digest, old.Blob.Size, l.Blob.Size)
+		}
+		if known && old.DiffID != l.DiffID && old.DiffID != "" && l.DiffID != "" {
+			return fault.New(fault.Corrupt, "layer %s has the diffID %s in one image and %s in another", l.Blob.Digest, old.DiffID, l.DiffID)
 		}
 	}
+	return nil
+}
+
+// all are the layers of the images, and as layers of no image what else is kept.
+func (b *bundled) all() (list []image.Layer) {
 	for _, im := range b.images {
 		if im.img != nil {
-			for _, l := range im.img.Layers {
-				add(l)
-			}
+			list = append(list, im.img.Layers...)
 		}
 		for _, d := range im.also {
-			add(image.Layer{Blob: d})
+			list = append(list, image.Layer{Blob: d})
 		}
 	}
 	for _, f := range b.referrers {
 		for _, d := range f.blobs {
-			add(image.Layer{Blob: d})
+			list = append(list, image.Layer{Blob: d})
+		}
+	}
+	return list
+}
+
+// blobs returns the layers of all of b's images, and what else is kept as it is,
+// each once, in the order in which they are written.
+func (p *packer) blobs(b *bundled) []image.Layer {
+	all := make(map[digest.Digest]image.Layer)
+	for _, l := range b.all() {
+		// Who has it on other layers cannot use it for this image: an Engine does not
+		// give back what it has.
+		if _, ok := p.left[p.key(l)]; !ok || !p.older.HasChain(l.ChainID) {
+			all[p.key(l)] = l
 		}
 	}
 	return slices.SortedFunc(maps.Values(all), func(a, b image.Layer) int {
@@ -128,6 +158,9 @@ func (p *packer) missing(layers []image.Layer) []image.Layer {
 // image fetches what an image has, brings it into the archive when its turn
 // comes, and calls write to finish it.
 func (p *packer) image(ctx context.Context, im *resolved, b *bundled, write func() error) (fetched int64, err error) {
+	if err := p.agree(b); err != nil {
+		return 0, err
+	}
 	all := p.blobs(b)
 	defer p.spool.hold(all)()
 	layers := p.missing(all)
@@ -305,6 +338,7 @@ func (p *packer) leaveOut(old *bundle.Reader) {
 		switch {
 		case p.form == bundle.Keep:
 			p.left[l.Blob.Digest] = l.Blob
+			p.said[l.Blob.Digest] = image.Layer{Blob: l.Blob, DiffID: l.DiffID}
 		case l.Blob.MediaType == p.form.LayerType():
 			p.left[l.DiffID] = l.Blob
 		}

@@ -2,15 +2,18 @@ package pull
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/bundle"
+	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/internal/partial"
 	"github.com/fastpull/fastpull/registry"
@@ -28,6 +31,40 @@ func (l losing) Keep(ctx context.Context, ref registry.Reference, d ocispec.Desc
 type lostFile struct{ blob }
 
 func (lostFile) File() *os.File { return nil }
+
+// TestAgree refuses manifests that say different things of a blob, where they are kept.
+func TestAgree(t *testing.T) {
+	one, two, three := digest.FromString("one"), digest.FromString("two"), digest.FromString("three")
+	of := func(d digest.Digest, size int64, diffID digest.Digest) *bundled {
+		return &bundled{images: []platformImage{{img: &image.Image{Layers: []image.Layer{
+			{Blob: ocispec.Descriptor{Digest: d, Size: size}, DiffID: diffID},
+		}}}}}
+	}
+	also := func(d digest.Digest, size int64) *bundled {
+		return &bundled{referrers: []referrer{{blobs: []ocispec.Descriptor{{Digest: d, Size: size}}}}}
+	}
+	for _, tc := range []struct {
+		name string
+		form bundle.Form
+		all  []*bundled
+		say  string
+	}{
+		{"the same", bundle.Keep, []*bundled{of(one, 5, two), of(one, 5, two), also(one, 5)}, ""},
+		{"two sizes", bundle.Keep, []*bundled{of(one, 5, two), of(one, 6, two)}, "named with 5 bytes and with 6"},
+		{"another size of a referrer", bundle.Keep, []*bundled{also(one, 5), of(one, 6, two)}, "named with 5 bytes and with 6"},
+		{"two diffIDs", bundle.Keep, []*bundled{also(one, 5), of(one, 5, two), of(one, 5, three)}, "has the diffID " + two.String()},
+		{"plain ones", bundle.Plain, []*bundled{of(one, 5, two), of(one, 6, two)}, ""},
+	} {
+		p := &packer{form: tc.form, said: make(map[digest.Digest]image.Layer)}
+		var err error
+		for _, b := range tc.all {
+			err = errors.Join(err, p.agree(b))
+		}
+		if tc.say == "" && err != nil || tc.say != "" && (fault.KindOf(err) != fault.Corrupt || !strings.Contains(err.Error(), tc.say)) {
+			t.Errorf("%s: %v", tc.name, err)
+		}
+	}
+}
 
 // TestSink: a layer whose turn it is not needs no second file if its blob is kept in
 // one, and has one if that comes to nothing.

@@ -32,6 +32,7 @@ type Kept struct {
 	more   chan struct{}      // has something when there is more of the file
 	done   chan struct{}      // closed when nothing more comes into the file
 	stop   context.CancelFunc // ends the filling alone
+	ours   bool               // nobody else may write to the file, from before the first Read on
 	failed error              // why it ended, set before
 
 	mu     sync.Mutex // held by Read throughout, so taken after cancel
@@ -71,6 +72,7 @@ func (c *Client) Keep(ctx context.Context, ref Reference, d ocispec.Descriptor, 
 		default:
 		}
 	}
+	k.ours, _ = k.file.Own() // an error comes again when there is something to write
 	filling, stop := context.WithCancel(k.ctx)
 	k.stop = stop
 	go func() {
@@ -219,16 +221,18 @@ func (k *Kept) leave() {
 	k.direct.pos = k.pos
 }
 
-// InFile tells if the blob is in a file, or is to be when it has come.
+// InFile tells if the blob is in a file, or is to be when it has come, that has for
+// good what has been read. Where another process may write to it, as one does that
+// was told another size of the blob, it is not.
 func (k *Kept) InFile() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.file != nil && k.direct == nil
+	return k.file != nil && k.direct == nil && k.ours
 }
 
 // File opens the file of a blob that has been read to its end: its first bytes are
-// the blob. It stays readable whatever becomes of k; closing it is the caller's
-// part. It is nil if there is no such file.
+// those that were read, and stay so until it is closed, whatever becomes of k; that
+// is the caller's part. It is nil if there is no such file.
 func (k *Kept) File() *os.File {
 	if !k.InFile() {
 		return nil

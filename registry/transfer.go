@@ -61,6 +61,7 @@ type transfer struct {
 	mu    sync.Mutex
 	parts []*claim
 	done  spent     // by connections that have brought their parts
+	late  spent     // the same, of which the later ones count for more
 	extra int       // connections beside the first
 	pause time.Time // until when there are to be none
 }
@@ -186,10 +187,18 @@ func (t *transfer) next() (start, end int64) {
 	return start, end
 }
 
-// rate is what a connection brings in a second, 0 while nothing is known. t.mu is
+// brought counts what a connection has brought that is done with its part. t.mu is
 // held.
+func (t *transfer) brought(s spent) {
+	t.done.add(s)
+	t.late = spent{t.late.bytes * 3 / 4, t.late.time * 3 / 4}
+	t.late.add(s)
+}
+
+// rate is what a connection brings in a second by now, 0 while nothing is known: a
+// line may have become another since the blob was begun. t.mu is held.
 func (t *transfer) rate() float64 {
-	all, now := t.done, time.Now()
+	all, now := t.late, time.Now()
 	for _, c := range t.parts {
 		all.add(c.spent(now))
 	}
@@ -278,7 +287,7 @@ func (t *transfer) bring(ctx context.Context, c *claim, p *patience, look func()
 	t.mu.Unlock()
 	defer func() {
 		t.mu.Lock()
-		t.done.add(c.spent(time.Now()))
+		t.brought(c.spent(time.Now()))
 		t.parts = slices.DeleteFunc(t.parts, func(other *claim) bool { return other == c })
 		t.mu.Unlock()
 	}()

@@ -135,7 +135,8 @@ func (f *File) Refresh() bool {
 func (f *File) read() { f.rec.read(f.f) }
 
 // Open returns the file itself, whose first Size bytes are the blob, once all of it
-// is whole. It stays readable when f is closed, or removed.
+// is whole. It stays readable when f is closed, or removed, and if f has the right to
+// write nobody else gets that before both are closed.
 func (f *File) Open() (*os.File, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -159,14 +160,32 @@ type Writer struct {
 // Writer returns one that begins at pos, the beginning of a block.
 func (f *File) Writer(pos int64) *Writer { return &Writer{f: f, pos: pos, whole: pos / Block} }
 
-// Write writes p, and records the blocks that are whole by that.
-func (w *Writer) Write(p []byte) (int, error) {
-	n, err := w.f.f.WriteAt(p, w.pos)
-	w.pos += int64(n)
-	if err == nil {
-		err = w.record()
+// Write writes p, and records the blocks that are whole by that. Those that were
+// before stay as they are, whatever p has for them: somebody may have read and
+// hashed them.
+func (w *Writer) Write(p []byte) (n int, err error) {
+	for err == nil && n < len(p) {
+		end, whole := w.f.stretch(w.pos, w.pos+int64(len(p)-n))
+		m := int(end - w.pos)
+		if !whole {
+			m, err = w.f.f.WriteAt(p[n:n+m], w.pos)
+		}
+		n += m
+		w.pos += int64(m)
+		if err == nil {
+			err = w.record()
+		}
 	}
 	return n, err
+}
+
+// stretch returns the end of the blocks from pos on that are all whole, or all not,
+// up to end, and which of that they are.
+func (f *File) stretch(pos, end int64) (to int64, whole bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	whole = f.rec.has(pos / Block)
+	return f.rec.run(pos, end, whole), whole
 }
 
 func (w *Writer) record() error {

@@ -111,6 +111,67 @@ func TestRanges(t *testing.T) {
 	}
 }
 
+// What is whole stays as it is, also when other bytes come for it: whoever has read
+// it may have hashed it.
+func TestWholeStays(t *testing.T) {
+	f := open(t, In(t.TempDir()))
+	own(t, f)
+	fill(t, f, 3*Block, 5*Block)
+	fill(t, f, 9*Block, 10*Block)
+	fill(t, f, 20*Block, len(blob))
+	other := bytes.Clone(blob)
+	for i := range other {
+		if in := i / Block; in == 3 || in == 4 || in == 9 || in == 20 {
+			other[i]++
+		}
+	}
+	w := f.Writer(0)
+	for rest := other; len(rest) > 0; {
+		n, err := w.Write(rest[:min(3*Block+1234, len(rest))])
+		if err != nil {
+			t.Fatal(err)
+		}
+		rest = rest[n:]
+	}
+	got := make([]byte, len(blob))
+	if _, err := f.ReadAt(got, 0); err != nil || !bytes.Equal(got, blob) || f.Left() != 0 {
+		t.Errorf("what was whole is another, or %d bytes are left, %v", f.Left(), err)
+	}
+}
+
+// A file that is open for whoever copies it stays as it is while it is: one that is
+// told another size does not begin it anew.
+func TestOpenStays(t *testing.T) {
+	d := In(t.TempDir())
+	one := open(t, d)
+	own(t, one)
+	if f, err := one.Open(); err == nil {
+		f.Close()
+		t.Error("a file that is not whole was opened")
+	}
+	fill(t, one, 0, len(blob))
+	f, err := one.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	one.Close()
+	two, err := d.Open(name, int64(len(blob))+Block)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer two.Close()
+	if mine, err := two.Own(); mine || err != nil {
+		t.Errorf("another one may write: %v, %v", mine, err)
+	}
+	got := make([]byte, len(blob))
+	if _, err := f.ReadAt(got, 0); err != nil || !bytes.Equal(got, blob) {
+		t.Errorf("it is another: %v", err)
+	}
+	f.Close()
+	own(t, two)
+}
+
 // Only one may write, and when it goes the next one may. One that has waited for
 // a file which is no more gets a new one.
 func TestOwn(t *testing.T) {

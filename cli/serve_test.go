@@ -1,0 +1,40 @@
+package cli
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestServeSays has what serve says be of use: an address that others can fill in where
+// it listens at all, and a warning where the bundle has not all of its layers.
+func TestServeSays(t *testing.T) {
+	host, dir := startRegistry(t), t.TempDir()
+	base, more := filepath.Join(dir, "base.tar"), filepath.Join(dir, "more.tar")
+	for _, args := range [][]string{
+		{"bundle", "-o", base, host + "/base:1"}, {"bundle", "-o", more, "--since", base, host + "/app:1"},
+	} {
+		if code, _, errs := run(t.Context(), nil, args...); code != 0 {
+			t.Fatal(errs)
+		}
+	}
+	for _, tc := range []struct {
+		file, listen, say string
+		warns             bool
+	}{
+		{base, "127.0.0.1:0", "  docker pull 127.0.0.1:", false},
+		{more, ":0", "  docker pull HOST:", true},
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		_, out, errs := run(ctx, nil, "serve", "--listen", tc.listen, tc.file)
+		cancel()
+		if !strings.Contains(out, tc.say) || strings.Contains(out, "pull [") {
+			t.Errorf("it says %q, want %q; %q", out, tc.say, errs)
+		}
+		if strings.Contains(errs, "bundle --since") != tc.warns {
+			t.Errorf("warnings: %q", errs)
+		}
+	}
+}
