@@ -147,6 +147,9 @@ type Stream struct {
 	n     int64
 }
 
+// Streams tells if [Writer.Stream] can be used.
+func (w *Writer) Streams() bool { return w.file != nil }
+
 // Stream begins a blob of which neither size nor digest is known. Nothing else may
 // be written until it ends by [Stream.Commit] or [Stream.Abort]. It is nil where
 // what was written cannot be changed: then the blob has to wait somewhere else.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
@@ -24,7 +25,13 @@ func (r *run) task(l image.Layer) *progress.Task {
 // What it reads goes where there is space. A blob that arrives damaged is fetched
 // once more; use is called again, and begins anew.
 func (r *run) fetch(ctx context.Context, ref registry.Reference, l image.Layer, task *progress.Task, where *space, use func(*unpack.Reader) error) (n int64, err error) {
-	return r.twice(ctx, l, task, func() (int64, error) { return r.fetchOnce(ctx, ref, l, task, where, use) })
+	return r.fetchInTurn(ctx, ref, l, task, where, nil, use)
+}
+
+// fetchInTurn does as fetch, but has the blob come into a file, if there is one for
+// it, and does not call use before turn is closed.
+func (r *run) fetchInTurn(ctx context.Context, ref registry.Reference, l image.Layer, task *progress.Task, where *space, turn <-chan struct{}, use func(*unpack.Reader) error) (n int64, err error) {
+	return r.twice(ctx, l, task, func() (int64, error) { return r.fetchOnce(ctx, ref, l, task, where, turn, use) })
 }
 
 // twice calls once again if a blob comes damaged.
@@ -43,11 +50,12 @@ func (r *run) twice(ctx context.Context, l image.Layer, task *progress.Task, onc
 	}
 }
 
-func (r *run) fetchOnce(ctx context.Context, ref registry.Reference, l image.Layer, task *progress.Task, where *space, use func(*unpack.Reader) error) (int64, error) {
+func (r *run) fetchOnce(ctx context.Context, ref registry.Reference, l image.Layer, task *progress.Task, where *space, turn <-chan struct{}, use func(*unpack.Reader) error) (int64, error) {
 	if err := r.slots.acquire(ctx, l.Blob.Size); err != nil {
 		return 0, err
 	}
-	defer r.slots.release()
+	release := sync.OnceFunc(r.slots.release)
+	defer release()
 	task.Phase(progress.Downloading)
 	most, err := where.most()
 	if err != nil {
@@ -58,16 +66,23 @@ func (r *run) fetchOnce(ctx context.Context, ref registry.Reference, l image.Lay
 	if err != nil {
 		return 0, err
 	}
+	a := &arrived{tell: func(n int64) {
+		where.came(l, n)
+		task.Add(n)
+	}}
+	if err := await(ctx, blob, turn, a, task, release); err != nil {
+		err = errors.Join(err, blob.Close())
+		r.fetched.Add(blob.Fetched())
+		return blob.Fetched(), err
+	}
+	task.Phase(progress.Downloading)
 	tar := unpack.NewReader(ctx, blob, unpack.Expect{Digest: l.Blob.Digest, Size: l.Blob.Size, DiffID: l.DiffID}, unpack.ReaderOptions{
 		MaxPlain: most,
 		Room:     where.write,
-		Fetched: func(got int64) {
-			where.came(l, got)
-			task.Add(got)
-		},
-		Arrived: func() { task.Phase(progress.Extracting) },
-		Gzip:    r.Gzip,
-		Cores:   r.cores,
+		Fetched:  a.read,
+		Arrived:  func() { task.Phase(progress.Extracting) },
+		Gzip:     r.Gzip,
+		Cores:    r.cores,
 	})
 	err = errors.Join(use(tar), tar.Close())
 	r.fetched.Add(blob.Fetched())

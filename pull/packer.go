@@ -29,14 +29,17 @@ import (
 
 // packer brings layers into an archive. They are fetched side by side, and
 // written one after the other, always in the same order. The one whose turn it is
-// when its bytes begin to come goes straight into the archive; the others wait in
-// files. An image's biggest layer is its first, so that it need not.
+// goes straight into the archive, and all cores decode it. The others wait as the
+// blobs that they came as: two that are decoded at a time would be written to files
+// first, and read and written once more. Small ones, and those of which no blob is
+// kept, do that. An image's biggest layer is its first.
 type packer struct {
 	r       *run
 	spool   *spooler
 	w       *bundle.Writer
 	form    bundle.Form
 	writing *semaphore.Weighted // who uses w
+	turns   turns
 
 	mu      sync.Mutex
 	next    digest.Digest                        // key of the layer to be written next
@@ -227,6 +230,9 @@ func (p *packer) turn(key digest.Digest) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.next = key
+	if key != "" {
+		p.turns.take(key)
+	}
 }
 
 // alone calls fn while nobody else uses the archive.
@@ -286,7 +292,11 @@ func (p *packer) make(ctx context.Context, ref registry.Reference, l image.Layer
 			s.fetched += more
 		}
 	} else {
-		s.fetched, err = p.r.fetch(ctx, ref, l, task, p.spool.space, func(tar *unpack.Reader) error { return use(tar, false) })
+		var turn <-chan struct{}
+		if p.w.Streams() {
+			turn = p.turns.of(p.key(l))
+		}
+		s.fetched, err = p.r.fetchInTurn(ctx, ref, l, task, p.spool.space, turn, func(tar *unpack.Reader) error { return use(tar, false) })
 	}
 	if err != nil {
 		return nil, err

@@ -30,6 +30,8 @@ type source interface {
 type blob interface {
 	io.ReadCloser
 	Fetched() int64
+	Came() <-chan struct{}
+	Whole() (n int64, all bool)
 	InFile() bool
 	File() *os.File
 	Discard() error
@@ -153,9 +155,11 @@ func (b *carriedBlob) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (b *carriedBlob) Fetched() int64  { return b.n }
-func (b *carriedBlob) InFile() bool    { return false }
-func (b *carriedBlob) File() *os.File  { return nil }
-func (b *carriedBlob) Close() error    { return nil }
-func (b *carriedBlob) Discard() error  { return nil }
-func (b *carriedBlob) Distrust() error { return nil }
+func (b *carriedBlob) Fetched() int64             { return b.n }
+func (b *carriedBlob) Came() <-chan struct{}      { return nil }
+func (b *carriedBlob) Whole() (n int64, all bool) { return b.n, true }
+func (b *carriedBlob) InFile() bool               { return false }
+func (b *carriedBlob) File() *os.File             { return nil }
+func (b *carriedBlob) Close() error               { return nil }
+func (b *carriedBlob) Discard() error             { return nil }
+func (b *carriedBlob) Distrust() error            { return nil }

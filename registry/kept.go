@@ -221,6 +221,24 @@ func (k *Kept) leave() {
 	k.direct.pos = k.pos
 }
 
+// Came returns what is closed when no more of the blob comes into its file; nil if
+// there is no file.
+func (k *Kept) Came() <-chan struct{} {
+	if k.file == nil {
+		return nil
+	}
+	return k.done
+}
+
+// Whole returns how many bytes of the blob are in its file, and if that is all.
+func (k *Kept) Whole() (n int64, all bool) {
+	if k.file == nil {
+		return 0, false
+	}
+	n = k.desc.Size - k.file.Left()
+	return n, n == k.desc.Size
+}
+
 // InFile tells if the blob is in a file, or is to be when it has come, that has for
 // good what has been read. Where another process may write to it, as one does that
 // was told another size of the blob, it is not.
