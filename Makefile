@@ -32,7 +32,7 @@ test: deps lint unit e2e ## everything: installs what it needs, takes some minut
 	@echo 'all tests passed'
 
 unit: ## unit tests, with the race detector (some need root)
-	$(ROOT) env CGO_ENABLED=1 $(GO) test -race ./...
+	$(ROOT) env CGO_ENABLED=1 $(GO) test -race -p 4 ./...
 	$(ROOT) $(GO) test -run 'TestOtherWays|TestGzip' ./unpack
 
 e2e: ## the program against a real registry and a real dockerd (needs root)
