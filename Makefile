@@ -36,7 +36,7 @@ unit: ## unit tests, with the race detector (some need root)
 	$(ROOT) $(GO) test -run 'TestOtherWays|TestGzip' ./unpack
 
 e2e: ## the program against a real registry and a real dockerd (needs root)
-	$(ROOT) $(GO) test -tags e2e -timeout 20m -count=1 -parallel 4 ./e2e/... ./daemon ./inflate
+	$(ROOT) $(GO) test -tags e2e -timeout 20m -count=1 -parallel 6 ./e2e/... ./daemon ./inflate
 
 test-cross: ## the decoder's tests for arm64 and s390x, under qemu-user, and other builds
 	@$(MAKE) -s deps PACKAGES=qemu-user-static

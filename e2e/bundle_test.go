@@ -57,6 +57,7 @@ func (s *shipment) bundle(t *testing.T, args ...string) (file string) {
 // TestBundleIsRead has everybody read a bundle, and what comes out is the images
 // that went in.
 func TestBundleIsRead(t *testing.T) {
+	t.Parallel()
 	s := newShipment(t)
 	for _, form := range []string{"plain", "keep", "gzip", "zstd"} {
 		file := s.bundle(t, "--layers", form)
@@ -213,6 +214,7 @@ func TestBundleIsTheSame(t *testing.T) {
 // TestLoad loads bundles of all forms into an Engine whose unpigz hangs, and into a
 // store; a second time nothing is sent.
 func TestLoad(t *testing.T) {
+	t.Parallel()
 	s := newShipment(t)
 	broken := plantUnpigz(t, "unpigz", "pigz")
 	d := startDockerd(t, dockerdOptions{pathFirst: broken.dir})
@@ -280,6 +282,7 @@ func serveAt(t *testing.T, addr string, args ...string) *running {
 // whose unpigz hangs, since plain layers are served plain, crane, skopeo, and
 // fastpull.
 func TestServe(t *testing.T) {
+	t.Parallel()
 	s := newShipment(t)
 	file := s.bundle(t, "--split", "4MiB")
 	addr := freePort(t)
@@ -336,6 +339,7 @@ func (s *shipment) pulledFrom(t *testing.T, d *dockerd, addr, store string) {
 // TestSince loads a bundle that builds on another, by fastpull and by docker load. A
 // layer that is on other layers now is in it again: an Engine gives none back.
 func TestSince(t *testing.T) {
+	t.Parallel()
 	s := newShipment(t)
 	for _, tc := range []struct {
 		form string
@@ -387,6 +391,7 @@ func size(t *testing.T, file string) int64 {
 // TestPush pushes bundles to an empty registry. What is there is not sent, and what
 // another repository has is mounted.
 func TestPush(t *testing.T) {
+	t.Parallel()
 	s := newShipment(t)
 	for _, form := range []string{"plain", "keep", "gzip", "zstd"} {
 		t.Run(form, func(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 // TestCase is what fastpull exists for: a Docker Engine that hangs in a broken
 // unpigz, and an image with a layer that is too big to slip through.
 func TestCase(t *testing.T) {
+	t.Parallel()
 	const text = "word of the top layer\n"
 	reg := startRegistry(t, registryOptions{})
 	im := makeImage(t, imageSpec{

@@ -78,6 +78,7 @@ func TestMountAndRootfs(t *testing.T) {
 // TestMountManyLayers mounts an image whose lowers, written out as paths, would
 // be longer than the page that the kernel takes.
 func TestMountManyLayers(t *testing.T) {
+	t.Parallel()
 	reg := startRegistry(t, registryOptions{})
 	layers := []layer{smallLayer(t, "first", "first\n")}
 	for i := range 119 {
