@@ -143,18 +143,11 @@ func (st *stock) untagged() (list []digest.Digest) {
 }
 
 func (s *Store) prune(ctx context.Context, p *Pruned, o PruneOptions) (files []string, err error) {
-	unlock, err := s.lockLists(ctx, o.Waiting)
+	st, unlock, err := s.lockStock(ctx, o.Waiting)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	if err := s.stillOurs(ctx); err != nil {
-		return nil, err
-	}
-	st, err := s.stock()
-	if err != nil {
-		return nil, err
-	}
 	if o.Untagged {
 		for _, id := range st.untagged() {
 			if s.notMounted(st, mounts(), []digest.Digest{id}) != nil {

@@ -56,18 +56,11 @@ func (s *Store) Remove(ctx context.Context, name string, o RemoveOptions) (r Rem
 }
 
 func (s *Store) remove(ctx context.Context, name string, o RemoveOptions, r *Removal) (files []string, err error) {
-	unlock, err := s.lockLists(ctx, o.Waiting)
+	st, unlock, err := s.lockStock(ctx, o.Waiting)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	if err := s.stillOurs(ctx); err != nil {
-		return nil, err
-	}
-	st, err := s.stock()
-	if err != nil {
-		return nil, err
-	}
 	id, byName, err := st.find(name, s.dir)
 	if err != nil {
 		return nil, err

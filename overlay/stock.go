@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -92,6 +93,22 @@ func (r *Reader) stock() (*stock, error) {
 		}
 	}
 	return st, nil
+}
+
+// lockStock reads the lists for who is to change them: he has them until he calls
+// unlock. Waiting is as with lockLists.
+func (s *Store) lockStock(ctx context.Context, waiting func()) (st *stock, unlock func(), err error) {
+	if unlock, err = s.lockLists(ctx, waiting); err != nil {
+		return nil, nil, err
+	}
+	if err = s.stillOurs(ctx); err == nil {
+		st, err = s.stock()
+	}
+	if err != nil {
+		unlock()
+		return nil, nil, err
+	}
+	return st, unlock, nil
 }
 
 const heldByImage = "an image has it"
