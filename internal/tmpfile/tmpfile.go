@@ -18,7 +18,8 @@ import (
 // File is a temporary file. Closing it without [File.Publish] is its end.
 type File struct {
 	*os.File
-	name string // on file systems without O_TMPFILE, "" otherwise
+	name string // what it is called until it is published, "" if it has no name
+	mode uint32 // that it gets then, of one that [Resume] has opened; else 0
 }
 
 // open is a variable for tests of file systems that cannot do O_TMPFILE.
@@ -73,7 +74,14 @@ func (f *File) Publish(name string) error {
 			return err
 		}
 	}
-	if err := os.Rename(tmp, name); err != nil {
+	if f.mode != 0 {
+		if err := f.Chmod(os.FileMode(f.mode &^ umask())); err != nil {
+			return err
+		}
+	}
+	if err := os.Rename(tmp, name); err != nil && f.mode != 0 {
+		return err // what has come may still be wanted
+	} else if err != nil {
 		f.name = "" // removed here already
 		return errors.Join(err, os.Remove(tmp))
 	}
