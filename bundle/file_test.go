@@ -36,7 +36,7 @@ func joined(t *testing.T, f *File) []byte {
 
 func create(t *testing.T, name string, split int64) *File {
 	t.Helper()
-	f, err := Create(name, split)
+	f, err := Create(name, FileOptions{Split: split, Sync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func create(t *testing.T, name string, split int64) *File {
 
 func publish(t *testing.T, f *File) {
 	t.Helper()
-	if err := f.Finish(true); err != nil {
+	if err := f.Finish(); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Publish(); err != nil {

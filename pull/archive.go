@@ -79,7 +79,7 @@ func newArchiveTarget(r *run, name string) (*archiveTarget, error) {
 	if err := keepsBase(name, r.Bundle); err != nil {
 		return nil, err
 	}
-	f, err := bundle.Create(name, r.Bundle.Split)
+	f, err := bundle.Create(name, bundle.FileOptions{Split: r.Bundle.Split, Sync: !r.NoSync})
 	if err != nil {
 		return nil, fmt.Errorf("write %s: %w", name, err)
 	}
@@ -253,7 +253,7 @@ func (t *archiveTarget) finish(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if err := errors.Join(t.w.Close(), t.file.Finish(!t.r.NoSync)); err != nil {
+	if err := errors.Join(t.w.Close(), t.file.Finish()); err != nil {
 		return fmt.Errorf("write %s: %w", t.name, err)
 	}
 	if err := t.file.Publish(); err != nil {
