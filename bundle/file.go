@@ -32,14 +32,19 @@ type FileOptions struct {
 	Split int64
 	// Sync waits until everything is on the disk before it gets its name.
 	Sync bool
+	// Resume makes it a draft, if it can be one: see [Writer.Drafts].
+	Resume bool
 }
 
 // File is a bundle's file on its way, or its parts. It has no name until
-// [File.Publish]; closing it before is its end. It is for one goroutine.
+// [File.Publish], or that of a draft; closing it before is its end, unless it is one.
+// It is for one goroutine, but that several may use ReadAt and WriteAt.
 type File struct {
 	FileOptions
 	name  string
 	parts []*tmpfile.File
+	draft bool   // the one part has a name that the next run knows
+	left  string // what that was, if it stayed
 	off   int64
 	due   atomic.Int64   // bytes that nobody has told the disk of
 	pack  io.WriteCloser // compresses what is written; nil if nobody does
@@ -52,17 +57,23 @@ type File struct {
 // is compressed.
 func Create(name string, o FileOptions) (*File, error) {
 	f := &File{FileOptions: o, name: name}
+	gz, zst := hasSuffix(name, ".gz", ".tgz"), hasSuffix(name, ".zst", ".tzst")
+	if o.Resume && o.Split == 0 && !gz && !zst {
+		if f.resume(); f.draft {
+			return f, nil
+		}
+	}
 	if err := f.grow(); err != nil {
 		return nil, err
 	}
 	plain := struct{ io.Writer }{writerFunc(f.plain)}
 	var err error
 	switch {
-	case hasSuffix(name, ".gz", ".tgz"):
+	case gz:
 		z := pgzip.NewWriter(plain)
 		err = z.SetConcurrency(1<<20, runtime.GOMAXPROCS(0))
 		f.pack = z
-	case hasSuffix(name, ".zst", ".tzst"):
+	case zst:
 		f.pack, err = zstd.NewWriter(plain, zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)))
 	}
 	if err != nil {
@@ -182,6 +193,9 @@ func (f *File) ReadFrom(r io.Reader) (n int64, err error) {
 	}
 }
 
+// ReadAt reads what has been written to a file that is not compressed, nor in parts.
+func (f *File) ReadAt(p []byte, off int64) (int, error) { return f.parts[0].ReadAt(p, off) }
+
 // WriteAt writes where something has been written.
 func (f *File) WriteAt(p []byte, off int64) (n int, err error) {
 	for err == nil && n < len(p) {
@@ -243,6 +257,11 @@ func (f *File) Finish() error {
 		}
 		f.pack = nil
 	}
+	if f.draft {
+		if err := f.parts[0].Truncate(f.off); err != nil { // of another one that was longer
+			return err
+		}
+	}
 	if !f.Sync {
 		return nil
 	}
@@ -258,7 +277,11 @@ func (f *File) Finish() error {
 // of that name which had more of them are removed.
 func (f *File) Publish() error {
 	if f.Split == 0 {
-		return f.parts[0].Publish(f.name)
+		if err := f.parts[0].Publish(f.name); err != nil {
+			return err
+		}
+		f.dropDraft()
+		return nil
 	}
 	for i, p := range f.parts {
 		if err := p.Publish(PartName(f.name, i+1)); err != nil {
@@ -275,7 +298,8 @@ func (f *File) Publish() error {
 	}
 }
 
-// Close closes the file; what was not published is gone.
+// Close closes the file; what was not published is gone, unless it is a draft that
+// has come to something.
 func (f *File) Close() (err error) {
 	if f.pack != nil {
 		f.mu.Lock()
@@ -283,6 +307,9 @@ func (f *File) Close() (err error) {
 		f.mu.Unlock()
 		_ = f.pack.Close() // which ends its goroutines
 		f.pack = nil
+	}
+	if f.draft {
+		err = f.leaveDraft()
 	}
 	for _, p := range f.parts {
 		err = errors.Join(err, p.Close())

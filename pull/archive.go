@@ -79,7 +79,10 @@ func newArchiveTarget(r *run, name string) (*archiveTarget, error) {
 	if err := keepsBase(name, r.Bundle); err != nil {
 		return nil, err
 	}
-	f, err := bundle.Create(name, bundle.FileOptions{Split: r.Bundle.Split, Sync: !r.NoSync})
+	f, err := bundle.Create(name, bundle.FileOptions{
+		Split: r.Bundle.Split, Sync: !r.NoSync,
+		Resume: r.Bundle.Layers == bundle.Keep && !r.NoResume,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("write %s: %w", name, err)
 	}
@@ -139,14 +142,17 @@ func (t *archiveTarget) put(ctx context.Context, im *resolved) (fetched int64, e
 	if err != nil {
 		return 0, err
 	}
-	return t.pack.image(ctx, im, b, func() error { return t.write(im, b) })
+	return t.pack.image(ctx, im, b, func() error {
+		_, err := t.documents(b)
+		return err
+	}, func() error { return t.write(im, b) })
 }
 
 // write adds an image whose layers are in the archive.
 func (t *archiveTarget) write(im *resolved, b *bundled) error {
-	top, err := t.manifests(b)
+	top, err := t.documents(b)
 	if err != nil {
-		return fmt.Errorf("%s: %w", t.name, err)
+		return err
 	}
 	for i, p := range b.images {
 		if p.img == nil {
@@ -158,25 +164,31 @@ func (t *archiveTarget) write(im *resolved, b *bundled) error {
 		t.list.Images = append(t.list.Images, t.listed(im, p))
 	}
 	t.w.Entry(bundle.Entry{Name: fullName(im.ref), Source: sourceName(im), Descriptor: top}.Annotated())
-	return t.refer(b)
-}
-
-// refer adds what refers to an image, and whose blobs are in the archive.
-func (t *archiveTarget) refer(b *bundled) error {
 	for _, f := range b.referrers {
-		if t.referred[f.list] {
-			continue
+		if !t.referred[f.list] {
+			t.referred[f.list] = true
+			t.w.Entry(f.entry.Annotated())
+			t.list.Referrers = append(t.list.Referrers, f.list)
 		}
-		t.referred[f.list] = true
-		for _, doc := range f.docs {
-			if err := t.w.Blob(digest.FromBytes(doc), int64(len(doc)), bytes.NewReader(doc)); err != nil {
-				return fmt.Errorf("%s: %w", t.name, err)
-			}
-		}
-		t.w.Entry(f.entry.Annotated())
-		t.list.Referrers = append(t.list.Referrers, f.list)
 	}
 	return nil
+}
+
+// documents writes what an image has beside its layers, if it is not there, and
+// returns the descriptor of the topmost. What it says of the layers has to be known.
+func (t *archiveTarget) documents(b *bundled) (top ocispec.Descriptor, err error) {
+	top, err = t.manifests(b)
+	for _, f := range b.referrers {
+		for _, doc := range f.docs {
+			if err == nil {
+				err = t.w.Blob(digest.FromBytes(doc), int64(len(doc)), bytes.NewReader(doc))
+			}
+		}
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w", t.name, err)
+	}
+	return top, err
 }
 
 // manifests writes an image's configs, manifests, and index if it has one. It
@@ -289,5 +301,9 @@ func (t *archiveTarget) writeList() error {
 
 func (t *archiveTarget) close() error {
 	t.spool.close()
-	return t.file.Close()
+	err := t.file.Close()
+	if left := t.file.Left(); left != "" {
+		t.r.Progress.Note("what has come stays in %s, and the same bundle goes on from there", left)
+	}
+	return err
 }

@@ -33,6 +33,9 @@ import (
 // blobs that they came as: two that are decoded at a time would be written to files
 // first, and read and written once more. Small ones, and those of which no blob is
 // kept, do that. An image's biggest layer is its first.
+//
+// Where sizes are known beforehand, in a draft, layers are written to their places as
+// they come, and once: see [packer.fill].
 type packer struct {
 	r       *run
 	spool   *spooler
@@ -44,6 +47,7 @@ type packer struct {
 	mu      sync.Mutex
 	next    digest.Digest                        // key of the layer to be written next
 	written map[digest.Digest]ocispec.Descriptor // what layers are in the archive, by key
+	places  map[digest.Digest]*bundle.Place      // where layers are to be, in a draft
 	older   *bundle.Reader                       // nil, or the archive before
 	left    map[digest.Digest]ocispec.Descriptor // what layers are in that, by key
 	said    map[digest.Digest]image.Layer        // what manifests have said of blobs that are kept
@@ -53,7 +57,7 @@ func newPacker(r *run, spool *spooler, w *bundle.Writer, form bundle.Form) *pack
 	p := &packer{
 		r: r, spool: spool, w: w, form: cmp.Or(form, bundle.Plain), writing: semaphore.NewWeighted(1),
 		written: make(map[digest.Digest]ocispec.Descriptor), left: make(map[digest.Digest]ocispec.Descriptor),
-		said: make(map[digest.Digest]image.Layer),
+		said: make(map[digest.Digest]image.Layer), places: make(map[digest.Digest]*bundle.Place),
 	}
 	spool.key, spool.make = p.key, p.make
 	return p
@@ -159,15 +163,21 @@ func (p *packer) missing(layers []image.Layer) []image.Layer {
 }
 
 // image fetches what an image has, brings it into the archive when its turn
-// comes, and calls write to finish it.
-func (p *packer) image(ctx context.Context, im *resolved, b *bundled, write func() error) (fetched int64, err error) {
+// comes, and calls write to finish it. In a draft it calls documents before, which
+// writes what comes behind the image's layers.
+func (p *packer) image(ctx context.Context, im *resolved, b *bundled, documents, write func() error) (fetched int64, err error) {
 	if err := p.agree(b); err != nil {
 		return 0, err
 	}
 	all := p.blobs(b)
 	defer p.spool.hold(all)()
 	layers := p.missing(all)
-	forget, err := p.spool.space.expect(layers)
+	if p.w.Drafts() {
+		if err := p.lay(ctx, im, layers, documents); err != nil {
+			return 0, err
+		}
+	}
+	forget, err := p.spool.space.expect(layers, p.toCome)
 	if err != nil {
 		return 0, err
 	}
@@ -256,7 +266,7 @@ func (p *packer) write(ctx context.Context, l image.Layer, s *spooled) error {
 		if _, err := s.f.Seek(0, io.SeekStart); err != nil {
 			return err
 		}
-		return p.w.Blob(s.desc.Digest, s.size, io.LimitReader(s.f, s.size))
+		return p.w.Blob(s.desc.Digest, s.size, io.LimitReader(s.f.File, s.size))
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.r.Path, err)
@@ -269,6 +279,9 @@ func (p *packer) write(ctx context.Context, l image.Layer, s *spooled) error {
 
 // make fetches a layer into the archive, or into a file.
 func (p *packer) make(ctx context.Context, ref registry.Reference, l image.Layer, task *progress.Task) (_ *spooled, err error) {
+	if place := p.place(l); place != nil {
+		return p.fill(ctx, ref, l, task, place)
+	}
 	out := &sink{p: p, key: p.key(l)}
 	defer func() {
 		if err != nil {
@@ -276,27 +289,30 @@ func (p *packer) make(ctx context.Context, ref registry.Reference, l image.Layer
 		}
 	}()
 	var sum digest.Digest
-	use := func(r io.Reader, inFile bool) (err error) {
-		if err = out.begin(inFile); err == nil {
+	use := func(r io.Reader) (err error) {
+		if err = out.begin(); err == nil {
 			sum, err = p.pack(out, r)
 		}
 		return err
 	}
-	s := &spooled{}
+	var turn <-chan struct{}
+	if p.w.Streams() {
+		turn = p.turns.of(p.key(l))
+	}
+	s, where := &spooled{}, p.spool.space
 	if p.form == bundle.Keep {
-		s.fetched, out.kept, err = p.r.fetchBlob(ctx, ref, l, task, p.spool.space, use)
-		if err == nil && out.lost() {
-			// It was to be in a file, and the disk has not taken it.
-			var more int64
-			more, out.kept, err = p.r.fetchBlob(ctx, ref, l, task, p.spool.space, func(r io.Reader, _ bool) error { return use(r, false) })
-			s.fetched += more
-		}
+		s.fetched, err = p.r.fetchBlob(ctx, l, task, where, asIs{
+			open: func() (blob, error) {
+				where.left(l, l.Blob.Size)
+				return p.r.keep(ctx, ref, l, where)
+			},
+			turn: turn,
+			room: where.write,
+			use:  func(_ blob, r io.Reader) error { return use(r) },
+			hold: true,
+		})
 	} else {
-		var turn <-chan struct{}
-		if p.w.Streams() {
-			turn = p.turns.of(p.key(l))
-		}
-		s.fetched, err = p.r.fetchInTurn(ctx, ref, l, task, p.spool.space, turn, func(tar *unpack.Reader) error { return use(tar, false) })
+		s.fetched, err = p.r.fetchInTurn(ctx, ref, l, task, where, turn, func(tar *unpack.Reader) error { return use(tar) })
 	}
 	if err != nil {
 		return nil, err
@@ -308,7 +324,7 @@ func (p *packer) make(ctx context.Context, ref registry.Reference, l image.Layer
 	case bundle.Keep:
 		s.desc = l.Blob
 	}
-	s.size, s.f, s.end, err = out.commit(s.desc.Digest)
+	s.size, s.f, err = out.commit(s.desc.Digest)
 	s.desc.Size = s.size
 	return s, err
 }

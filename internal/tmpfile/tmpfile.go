@@ -1,6 +1,7 @@
 // Package tmpfile makes temporary files that no crash can leave behind: they
-// have no name until they are wanted for good. It also removes directories that
-// were temporary, whatever their modes.
+// have no name until they are wanted for good. Those that the next run is to go on
+// with have one ([Resume]). It also removes directories that were temporary, whatever
+// their modes.
 package tmpfile
 
 import (

@@ -1,0 +1,182 @@
+package pull
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/fastpull/fastpull/bundle"
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/progress"
+	"github.com/fastpull/fastpull/registry"
+)
+
+// keepOptions are those of a bundle with the registry's own bytes.
+func keepOptions(name string, refs ...registry.Reference) Options {
+	o := archiveOptions(name, refs...)
+	o.Bundle.Layers = bundle.Keep
+	return o
+}
+
+// readBundle returns the bytes of a bundle that is as it should be.
+func readBundle(t *testing.T, name string) []byte {
+	t.Helper()
+	r, err := bundle.Open(t.Context(), name, bundle.OpenOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := r.Verify(t.Context(), bundle.VerifyOptions{DiffIDs: true}); err != nil {
+		t.Errorf("%s: %v", name, err)
+	}
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// TestDraft breaks off a bundle while its last layer comes. Nothing has its name then,
+// and the same bundle fetches what is missing; its bytes are those of one that was not
+// broken off, nor made with a draft.
+func TestDraft(t *testing.T) {
+	s := serve(t)
+	layers := []v1.Layer{noise(t, "a", 3<<20), noise(t, "b", 2<<20), noise(t, "small", 1<<10), noise(t, "c", 2<<20)}
+	one, two := s.push(t, "one:tag", layers[0], layers[2]), s.push(t, "two:tag", layers...)
+	dir := t.TempDir()
+	name, other := filepath.Join(dir, "b.tar"), filepath.Join(t.TempDir(), "other.tar")
+	o := keepOptions(other, one, two)
+	o.NoResume = true
+	if _, err := pull(t, t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	want := readBundle(t, other)
+
+	s.reset()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	s.hold = func(r *http.Request, blob string) {
+		if blob != blobOf(layers[3]) {
+			return
+		}
+		for r.Context().Err() == nil { // until the first layer is there, which is the largest
+			if data, _ := os.ReadFile(name + bundle.DraftSuffix); bytes.HasPrefix(data, []byte("blobs/")) {
+				cancel()
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	var said bytes.Buffer
+	o = keepOptions(name, one, two)
+	o.Progress = progress.New(progress.Options{Mode: progress.Plain, Out: &said})
+	if _, err := pull(t, ctx, o); !errors.Is(err, context.Canceled) {
+		t.Fatalf("broken off: %v", err)
+	}
+	o.Progress.Close()
+	if got := entries(t, dir); got != "b.tar"+bundle.DraftSuffix {
+		t.Fatalf("in the folder: %s", got)
+	}
+	if !strings.Contains(said.String(), name+bundle.DraftSuffix) {
+		t.Errorf("said: %s", said.String())
+	}
+	s.hold = nil
+	before := s.blobs()
+	if _, err := pull(t, t.Context(), keepOptions(name, one, two)); err != nil {
+		t.Fatal(err)
+	}
+	if n := s.got(blobOf(layers[0])); n != 1 {
+		t.Errorf("a layer that had come was fetched %d times", n)
+	}
+	if n := s.blobs() - before; n == 0 || n > 5 { // two configs are among them
+		t.Errorf("%d blobs were fetched", n)
+	}
+	if got := entries(t, dir); got != "b.tar b.tar.json" && got != "b.tar" {
+		t.Errorf("in the folder: %s", got)
+	}
+	if !bytes.Equal(readBundle(t, name), want) {
+		t.Error("it is another bundle")
+	}
+}
+
+// TestDraftFails: a layer that comes damaged is fetched again, and if it is again, its
+// image is left out of the bundle and the others are in it, wherever it was.
+func TestDraftFails(t *testing.T) {
+	s := serve(t)
+	base, bad, x := noise(t, "base", 2<<20), noise(t, "bad", 3<<20), noise(t, "x", 1<<10)
+	damaged := s.push(t, "damaged:tag", base, bad)
+	fine, too := s.push(t, "fine:tag", base, x), s.push(t, "too:tag", x)
+	for i, refs := range [][]registry.Reference{{damaged, fine, too}, {fine, damaged, too}, {too, fine, damaged}} {
+		name := filepath.Join(t.TempDir(), "b.tar")
+		s.spoil = flip(always, bad)
+		o := keepOptions(name, refs...)
+		o.KeepGoing = true
+		sum, err := pull(t, t.Context(), o)
+		if fault.KindOf(err) != fault.Failed || !strings.Contains(err.Error(), blobOf(bad)) {
+			t.Errorf("%d: %v", i, err)
+		}
+		readBundle(t, name)
+		got, files := openArchive(t, name)
+		if len(got) != 2 || files["blobs/sha256/"+strings.TrimPrefix(blobOf(bad), "sha256:")] != nil {
+			t.Errorf("%d: %d images, or the damaged layer is there", i, len(got))
+		}
+		for n, res := range sum.Images {
+			if (res.Err != nil) != (refs[n] == damaged) {
+				t.Errorf("%d: %s: %v", i, refs[n], res.Err)
+			}
+		}
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+		s.spoil = flip(1, bad)
+		if _, err := pull(t, t.Context(), keepOptions(name, refs...)); err != nil {
+			t.Errorf("%d, damaged once: %v", i, err)
+		}
+		readBundle(t, name)
+	}
+}
+
+// TestDraftsOrder: whatever comes first, bundles of the same images are the same.
+func TestDraftsOrder(t *testing.T) {
+	s := serve(t)
+	var refs []registry.Reference
+	var layers []v1.Layer
+	for i := range 6 {
+		layers = append(layers, noise(t, fmt.Sprint(i), (6-i)*300<<10))
+		refs = append(refs, s.push(t, fmt.Sprintf("img%d:tag", i), layers[i/2], layers[i]))
+	}
+	var want []byte
+	for i := range 4 {
+		var mu sync.Mutex
+		n := 0
+		s.hold = func(*http.Request, string) { // one of four is late
+			mu.Lock()
+			n++
+			late := n%4 == i
+			mu.Unlock()
+			if late {
+				time.Sleep(20 * time.Millisecond)
+			}
+		}
+		name := filepath.Join(t.TempDir(), "b.tar")
+		if _, err := pull(t, t.Context(), keepOptions(name, refs...)); err != nil {
+			t.Fatal(err)
+		}
+		got := readBundle(t, name)
+		if want == nil {
+			want = got
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("run %d: another bundle", i)
+		}
+	}
+}
