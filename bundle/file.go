@@ -32,7 +32,8 @@ type FileOptions struct {
 	Split int64
 	// Sync waits until everything is on the disk before it gets its name.
 	Sync bool
-	// Resume makes it a draft, if it can be one: see [Writer.Drafts].
+	// Resume makes it a draft, which has a name, and goes on with one that was left.
+	// It has to be one file that is not compressed.
 	Resume bool
 }
 
@@ -59,9 +60,10 @@ func Create(name string, o FileOptions) (*File, error) {
 	f := &File{FileOptions: o, name: name}
 	gz, zst := hasSuffix(name, ".gz", ".tgz"), hasSuffix(name, ".zst", ".tzst")
 	if o.Resume && o.Split == 0 && !gz && !zst {
-		if f.resume(); f.draft {
-			return f, nil
-		}
+		f.resume()
+	}
+	if f.draft {
+		return f, nil
 	}
 	if err := f.grow(); err != nil {
 		return nil, err
@@ -96,6 +98,9 @@ func hasSuffix(name string, suffixes ...string) bool {
 }
 
 func (f *File) compressed() bool { return f.pack != nil }
+
+// single tells if it is one file, and what is read of it what was written.
+func (f *File) single() bool { return f.Split == 0 && f.pack == nil }
 
 // Name is what the file will be called, or what its parts' names begin with.
 func (f *File) Name() string { return f.name }
@@ -193,7 +198,7 @@ func (f *File) ReadFrom(r io.Reader) (n int64, err error) {
 	}
 }
 
-// ReadAt reads what has been written to a file that is not compressed, nor in parts.
+// ReadAt reads what has been written to a single file that is not compressed.
 func (f *File) ReadAt(p []byte, off int64) (int, error) { return f.parts[0].ReadAt(p, off) }
 
 // WriteAt writes where something has been written.
@@ -258,7 +263,7 @@ func (f *File) Finish() error {
 		f.pack = nil
 	}
 	if f.draft {
-		if err := f.parts[0].Truncate(f.off); err != nil { // of another one that was longer
+		if err := f.parts[0].Truncate(f.off); err != nil { // one that was left may be longer
 			return err
 		}
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // Place is where a blob goes whose digest and size are known before it has come, so
-// that what comes after it has its place as well, and many may come at a time. Of a
+// that what comes after it has its place as well, and many may come at a time. In a
 // draft that was left, what has come for the same place is still there.
 type Place struct {
 	partial.Room
@@ -27,8 +27,9 @@ type Place struct {
 // The record of a blob is where its header will be.
 var _ = [1]struct{}{}[blockSize-partial.RecordSize]
 
-// Drafts tells if [Writer.Place] can be used.
-func (w *Writer) Drafts() bool { return w.draft != nil }
+// Places tells if [Writer.Place] can be used: if it writes one file that is not
+// compressed.
+func (w *Writer) Places() bool { return w.single != nil }
 
 // Place returns the place of a blob, which is the next one that is free if it has
 // none. It is nil for a blob that has been written.
@@ -48,7 +49,7 @@ func (w *Writer) Place(d digest.Digest, size int64) (*Place, error) {
 	if size < 0 || size > partial.MaxSize {
 		return nil, fault.New(fault.Failed, "blob %s has %d bytes, which is more than a bundle takes", d, size)
 	}
-	p := &Place{w: w, Room: partial.Room{In: w.draft, At: w.off + blockSize, Blob: d, Size: size}}
+	p := &Place{w: w, Room: partial.Room{In: w.single, At: w.off + blockSize, Blob: d, Size: size}}
 	if err := w.lay(p); err != nil {
 		w.broken = fmt.Errorf("write %s: %w", blobName(d), err)
 		return nil, w.broken
@@ -61,7 +62,7 @@ func (w *Writer) Place(d digest.Digest, size int64) (*Place, error) {
 // this blob is of a bundle that was to be another one from here on.
 func (w *Writer) lay(p *Place) error {
 	block := make([]byte, blockSize)
-	n, err := w.draft.ReadAt(block, w.off)
+	n, err := w.single.ReadAt(block, w.off)
 	if err != nil && err != io.EOF {
 		return err
 	}
@@ -71,7 +72,7 @@ func (w *Writer) lay(p *Place) error {
 	}
 	p.Whole = n == blockSize && bytes.Equal(block, h)
 	if !p.Whole && !partial.Recorded(block[:n], p.Blob, p.Size) {
-		if err := w.draft.Truncate(w.off); err != nil {
+		if err := w.single.Truncate(w.off); err != nil {
 			return err
 		}
 		if err := p.Begin(); err != nil {
@@ -79,7 +80,7 @@ func (w *Writer) lay(p *Place) error {
 		}
 	}
 	w.off = p.end()
-	return w.draft.reserve(w.off)
+	return w.single.reserve(w.off)
 }
 
 // end is where the next file of the bundle begins.
@@ -138,13 +139,13 @@ func (w *Writer) closeGaps() error {
 		if i+1 < len(gaps) {
 			end = gaps[i+1].At - blockSize
 		}
-		n, err := io.CopyBuffer(struct{ io.Writer }{io.NewOffsetWriter(w.draft, to)},
-			struct{ io.Reader }{io.NewSectionReader(w.draft, p.end(), end-p.end())}, w.buf)
+		n, err := io.CopyBuffer(struct{ io.Writer }{io.NewOffsetWriter(w.single, to)},
+			struct{ io.Reader }{io.NewSectionReader(w.single, p.end(), end-p.end())}, w.buf)
 		if err != nil {
 			return fmt.Errorf("close a gap: %w", err)
 		}
 		to += n
 	}
 	w.off = to
-	return w.draft.Truncate(to)
+	return w.single.Truncate(to)
 }

@@ -21,11 +21,10 @@ func draft(t *testing.T, name string) (*File, *Writer) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.Close() })
-	w := NewWriter(f)
-	if !w.Drafts() {
+	if !f.draft {
 		t.Fatal("it is no draft")
 	}
-	return f, w
+	return f, NewWriter(f)
 }
 
 // place returns the place of a blob.
@@ -233,8 +232,11 @@ func TestNoDraft(t *testing.T) {
 		}
 		defer f.Close()
 		w := NewWriter(f)
-		if w.Drafts() {
+		if f.draft {
 			t.Errorf("%s is a draft", name)
+		}
+		if places := !f.compressed() && o.Split == 0; w.Places() != places {
+			t.Errorf("%s: blobs have places: %v", name, w.Places())
 		}
 		add(t, w, "a blob")
 		if err := w.Close(); err != nil {

@@ -16,7 +16,7 @@ import (
 type Writer struct {
 	out     io.Writer
 	file    output                   // out, if it is one
-	draft   *File                    // the same, if blobs have places in it
+	single  *File                    // the same, if blobs can have places in it
 	off     int64                    // bytes written
 	blobs   map[digest.Digest]bool   // that are there
 	places  map[digest.Digest]*Place // of those that are, or are to come
@@ -48,8 +48,8 @@ func NewWriter(w io.Writer) *Writer {
 		if f.compressed() {
 			b.file = nil
 		}
-		if f.draft {
-			b.draft = f
+		if f.single() {
+			b.single = f
 		}
 	}
 	return b

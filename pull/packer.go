@@ -34,8 +34,8 @@ import (
 // first, and read and written once more. Small ones, and those of which no blob is
 // kept, do that. An image's biggest layer is its first.
 //
-// Where sizes are known beforehand, in a draft, layers are written to their places as
-// they come, and once: see [packer.fill].
+// Where sizes are known beforehand, layers are written to their places as they come,
+// and once: see [packer.fill].
 type packer struct {
 	r       *run
 	spool   *spooler
@@ -47,7 +47,7 @@ type packer struct {
 	mu      sync.Mutex
 	next    digest.Digest                        // key of the layer to be written next
 	written map[digest.Digest]ocispec.Descriptor // what layers are in the archive, by key
-	places  map[digest.Digest]*bundle.Place      // where layers are to be, in a draft
+	places  map[digest.Digest]*bundle.Place      // where layers are to be, if that is known
 	older   *bundle.Reader                       // nil, or the archive before
 	left    map[digest.Digest]ocispec.Descriptor // what layers are in that, by key
 	said    map[digest.Digest]image.Layer        // what manifests have said of blobs that are kept
@@ -163,8 +163,8 @@ func (p *packer) missing(layers []image.Layer) []image.Layer {
 }
 
 // image fetches what an image has, brings it into the archive when its turn
-// comes, and calls write to finish it. In a draft it calls documents before, which
-// writes what comes behind the image's layers.
+// comes, and calls write to finish it. Where layers have places it calls documents
+// before, which writes what comes behind them.
 func (p *packer) image(ctx context.Context, im *resolved, b *bundled, documents, write func() error) (fetched int64, err error) {
 	if err := p.agree(b); err != nil {
 		return 0, err
@@ -172,7 +172,7 @@ func (p *packer) image(ctx context.Context, im *resolved, b *bundled, documents,
 	all := p.blobs(b)
 	defer p.spool.hold(all)()
 	layers := p.missing(all)
-	if p.w.Drafts() {
+	if p.form == bundle.Keep && p.w.Places() {
 		if err := p.lay(ctx, im, layers, documents); err != nil {
 			return 0, err
 		}
