@@ -2,8 +2,10 @@ package cli
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -37,5 +39,33 @@ func TestWriteDropIns(t *testing.T) {
 	out.Reset()
 	if err := writeDropIns(&out, root, &doctor.Report{}); err != nil || !strings.Contains(out.String(), "no drop-in was written") {
 		t.Errorf("without a problem: %v, %s", err, &out)
+	}
+}
+
+// The way out that needs root says all that was said, and nothing that was not.
+func TestCommandAgain(t *testing.T) {
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for given, want := range map[string]string{
+		"":           "",
+		"host/img:1": "host/img:1",
+		"--ca a.crt --plain-http host/img --ca b.crt": "--ca=a.crt --ca=b.crt --plain-http host/img",
+		"--report f --store d --json=false host:5000": "--json=false --report=f --store=d host:5000",
+	} {
+		root := newRoot(Streams{Out: io.Discard, Err: io.Discard})
+		cmd, rest, err := root.Find(append([]string{"doctor"}, strings.Fields(given)...))
+		if err == nil {
+			err = cmd.ParseFlags(rest)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := commandAgain(cmd, cmd.Flags().Args())
+		slices.Sort(got[2 : len(got)-cmd.Flags().NArg()])
+		if all := append([]string{program, "doctor"}, strings.Fields(want)...); !slices.Equal(got, all) {
+			t.Errorf("%q: %q, want %q", given, got, all)
+		}
 	}
 }

@@ -20,6 +20,9 @@ type Options struct {
 	Hosts registry.Options
 	// Store is the store that a pull would go to, if no Engine answers. "" is none.
 	Store string
+	// Command is what runs this examination again, a word an item, for a way out that
+	// needs another user. Nil is fastpull doctor, with the image.
+	Command []string
 	// Found is told of each finding as it is made, one at a time. Nil is fine.
 	Found func(Finding)
 

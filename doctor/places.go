@@ -30,7 +30,7 @@ func places(ctx context.Context, e *exam) {
 		e.found(f)
 	} else {
 		f := Finding{Area: Places, What: "Docker Engine (--load)", Level: Unknown, Text: "none that can be used answers, see engines"}
-		if noEngine(err, os.Getenv("DOCKER_HOST") != "").Level == OK {
+		if e.noEngine(err, os.Getenv("DOCKER_HOST") != "").Level == OK {
 			f.Level, f.Text = OK, "there is none here"
 		}
 		e.found(f)
