@@ -42,13 +42,23 @@ A host alone is written with its port, or with a slash at its end.`,
 				o.Found = table.print
 			}
 			report, err := doctor.Run(cmd.Context(), o)
-			if err != nil {
+			if err != nil && !report.Incomplete {
 				return err
 			}
 			if file != "" {
-				if err := writeReport(file, report); err != nil {
-					return fmt.Errorf("write the report: %w", err)
+				if werr := writeReport(file, report); werr != nil {
+					werr = fmt.Errorf("write the report %s: %w", file, fault.Disk(werr))
+					if err == nil {
+						return werr
+					}
+					printError(s.Err, werr) // beside the interruption
 				}
+			}
+			if err != nil {
+				if asJSON {
+					err = errors.Join(err, printJSON(s.Out, report))
+				}
+				return err
 			}
 			if asJSON {
 				err = printJSON(s.Out, report)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"os"
 	"path/filepath"
@@ -67,5 +68,45 @@ func TestCommandAgain(t *testing.T) {
 		if all := append([]string{program, "doctor"}, strings.Fields(want)...); !slices.Equal(got, all) {
 			t.Errorf("%q: %q, want %q", given, got, all)
 		}
+	}
+}
+
+// cancelling is a terminal at which somebody loses patience at the first word.
+type cancelling struct {
+	bytes.Buffer
+	cancel func()
+}
+
+func (c *cancelling) Write(p []byte) (int, error) {
+	c.cancel()
+	return c.Buffer.Write(p)
+}
+
+func TestDoctorInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	out, errs := &cancelling{cancel: cancel}, bytes.Buffer{}
+	file := filepath.Join(t.TempDir(), "report")
+	if code := Main(ctx, []string{"doctor", "--report", file}, Streams{Out: out, Err: &errs}); code != interrupted {
+		t.Errorf("exit code %d", code)
+	}
+	got, err := os.ReadFile(file)
+	if err != nil || !strings.Contains(string(got), "STUCK NOW\n  ") || !strings.Contains(string(got), "\nINCOMPLETE: interrupted") || strings.Contains(string(got), "\nHOST") {
+		t.Errorf("%s, %v", got, err)
+	}
+	if !strings.Contains(errs.String(), "interrupted") {
+		t.Errorf("it says %s", &errs)
+	}
+
+	ctx, cancel = context.WithCancel(t.Context())
+	out, errs = &cancelling{cancel: cancel}, bytes.Buffer{}
+	if code := Main(ctx, []string{"doctor", "--report", filepath.Join(file, "x")}, Streams{Out: out, Err: &errs}); code != interrupted || !strings.Contains(errs.String(), "write the report "+file) {
+		t.Errorf("exit code %d, it says %s", code, &errs)
+	}
+
+	ctx, cancel = context.WithCancel(t.Context())
+	cancel()
+	out = &cancelling{cancel: cancel}
+	if code := Main(ctx, []string{"doctor", "--json"}, Streams{Out: out, Err: io.Discard}); code != interrupted || !strings.Contains(out.String(), `"incomplete": true`) {
+		t.Errorf("exit code %d, JSON %s", code, out)
 	}
 }
