@@ -81,7 +81,9 @@ func (e *exam) storePlace(ctx context.Context, rights privilege.Process, spare b
 		if spare || errors.Is(err, os.ErrPermission) {
 			f.Level = Warning
 		}
-		f.Text = fmt.Sprintf("%s: %s", dir, plain(err))
+		if f.Text = plain(err); !strings.Contains(f.Text, dir) {
+			f.Text = dir + ": " + f.Text
+		}
 		return f
 	}
 	state := "is not there, and could be made"
