@@ -33,7 +33,7 @@ func TestCommandsAreDocumented(t *testing.T) {
 	new(connectFlags).add(shared)
 	new(limitFlags).add(shared)
 
-	flag := regexp.MustCompile("(?:^|[^\\w-])--([a-z][a-z-]*)")
+	flag := regexp.MustCompile(`(?:^|[^\w-])--([a-z][a-z-]*)`)
 	row := regexp.MustCompile("(?m)^\\| `.*--[a-z].*$") // of a table
 	for _, cmd := range newRoot(Streams{Out: io.Discard, Err: io.Discard}).Commands() {
 		text, ok := sections[cmd.Name()]
