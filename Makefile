@@ -38,7 +38,9 @@ unit: ## unit tests, with the race detector (some need root)
 e2e: ## the program against a real registry and a real dockerd (needs root)
 	$(ROOT) $(GO) test -tags e2e -timeout 20m -count=1 -parallel 6 ./e2e/... ./daemon ./inflate
 
-test-cross: ## the decoder's tests for arm64 and s390x, under qemu-user, and other builds
+test-cross: ## vet for 32 bits; the decoder's tests for other machines, under qemu-user, and other builds
+	GOARCH=386 CGO_ENABLED=0 $(GO) vet ./...
+	GOARCH=386 CGO_ENABLED=0 $(GO) vet -tags e2e ./e2e/... ./daemon ./inflate
 	@$(MAKE) -s deps PACKAGES=qemu-user-static
 	GOARCH=arm64 CGO_ENABLED=0 $(GO) test -short -exec qemu-aarch64-static ./inflate
 	GOARCH=s390x CGO_ENABLED=0 $(GO) test -short -exec qemu-s390x-static ./inflate

@@ -132,7 +132,7 @@ func (g *garden) file(name string, size int) {
 	}
 	g.must(os.WriteFile(path, []byte(text), 0o600))
 	if g.rand.IntN(20) == 0 {
-		g.must(os.Lchown(path, 1000+g.rand.IntN(3), 3_000_000_000))
+		g.must(os.Lchown(path, 1000+g.rand.IntN(3), largeID))
 	}
 	g.must(unix.Chmod(path, uint32(mode)))
 	if g.rand.IntN(50) == 0 {
