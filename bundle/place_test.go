@@ -185,6 +185,65 @@ func TestDraft(t *testing.T) {
 	}
 }
 
+// TestLongHeader: the name of a blob with SHA-512 does not fit into one block. Its
+// header takes three, of which none may be one of the blob.
+func TestLongHeader(t *testing.T) {
+	blobs := []string{content(1, 1_500_000), content(2, 70_000), content(3, 5000)}
+	want, w := func() ([]byte, *Writer) {
+		f := create(t, filepath.Join(t.TempDir(), "known"), 0)
+		w := NewWriter(f)
+		for _, b := range blobs {
+			if err := w.Blob(digest.SHA512.FromString(b), int64(len(b)), strings.NewReader(b)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return end(t, f, w), w
+	}()
+	if s, err := w.Stream(digest.SHA512.FromString("x")); s != nil || err != nil {
+		t.Errorf("one can be written before its header is known: %v", err)
+	}
+	name := filepath.Join(t.TempDir(), "b.tar")
+	lay := func(w *Writer) (places []*Place) {
+		for _, b := range blobs {
+			p, err := w.Place(digest.SHA512.FromString(b), int64(len(b)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			places = append(places, p)
+		}
+		return places
+	}
+	f, w := draft(t, name)
+	places := lay(w)
+	comes(t, places[0], blobs[0], 0, 1_200_000)
+	comes(t, places[2], blobs[2], 0, len(blobs[2]))
+	done(t, places[2])
+	if err := f.Close(); err != nil || f.Left() == "" {
+		t.Fatalf("nothing was left, %v", err)
+	}
+	for last := range 2 { // a draft is known by its first blob
+		f, w = draft(t, name)
+		places = lay(w)
+		if n := places[0].Found(); n != 1_200_000/16384*16384 || !places[2].Whole {
+			t.Errorf("%d bytes of the first are there, of the third all: %v", n, places[2].Whole)
+		}
+		if last == 1 {
+			break
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	comes(t, places[0], blobs[0], 1_200_000/16384*16384, len(blobs[0]))
+	comes(t, places[1], blobs[1], 0, len(blobs[1]))
+	for _, p := range places {
+		done(t, p)
+	}
+	if !bytes.Equal(end(t, f, w), want) {
+		t.Error("it is another bundle")
+	}
+}
+
 // TestGaps leaves out blobs that have not come.
 func TestGaps(t *testing.T) {
 	blobs := []string{content(1, 3000), content(2, 100_000), content(3, 5), content(4, 1<<20), content(5, 512)}

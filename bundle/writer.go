@@ -167,11 +167,12 @@ type Stream struct {
 // Streams tells if [Writer.Stream] can be used.
 func (w *Writer) Streams() bool { return w.file != nil }
 
-// Stream begins a blob of which neither size nor digest is known. Nothing else may
-// be written until it ends by [Stream.Commit] or [Stream.Abort]. It is nil where
-// what was written cannot be changed: then the blob has to wait somewhere else.
-func (w *Writer) Stream() (*Stream, error) {
-	if w.file == nil {
+// Stream begins a blob whose size is not known, nor maybe its digest: then d is "", and
+// it will be one of SHA-256. Nothing else may be written until it ends by
+// [Stream.Commit] or [Stream.Abort]. It is nil where what was written cannot be changed,
+// or the header will be too long: then the blob has to wait somewhere else.
+func (w *Writer) Stream(d digest.Digest) (*Stream, error) {
+	if w.file == nil || d != "" && headerLen(d) != blockSize {
 		return nil, nil
 	}
 	s := &Stream{w: w, start: w.off}
@@ -200,6 +201,9 @@ func (s *Stream) Commit(d digest.Digest) (size int64, err error) {
 		return s.n, s.Abort()
 	}
 	h, err := header(blobName(d), s.n)
+	if err == nil && len(h) != blockSize {
+		err = errors.New("its header has more than one block")
+	}
 	if err == nil {
 		_, err = s.w.file.WriteAt(h, s.start)
 	}
