@@ -265,6 +265,7 @@ func (t *archiveTarget) finish(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	t.spool.files.wait() // layers of an image that failed may still be written to it
 	if err := errors.Join(t.w.Close(), t.file.Finish()); err != nil {
 		return fmt.Errorf("write %s: %w", t.name, err)
 	}
