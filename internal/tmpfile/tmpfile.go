@@ -100,10 +100,10 @@ func (f *File) link(name string) error {
 
 // Close closes the file; if it was not published it is gone.
 func (f *File) Close() error {
-	err := f.File.Close()
-	if f.name != "" {
-		err = errors.Join(err, os.Remove(f.name))
+	var err error
+	if f.name != "" { // as long as nobody else may have it
+		err = os.Remove(f.name)
 		f.name = ""
 	}
-	return err
+	return errors.Join(err, f.File.Close())
 }
