@@ -49,9 +49,8 @@ func (w *Writer) Place(d digest.Digest, size int64) (*Place, error) {
 		return nil, fault.New(fault.Failed, "blob %s has %d bytes, which is more than a bundle takes", d, size)
 	}
 	p := &Place{w: w, Room: partial.Room{In: w.draft, At: w.off + headerLen(d), Blob: d, Size: size}}
-	if err := w.lay(p); err != nil {
-		w.broken = fmt.Errorf("write %s: %w", blobName(d), err)
-		return nil, w.broken
+	if err := w.lay(p); err != nil { // the next one has its place there
+		return nil, fmt.Errorf("write %s: %w", blobName(d), err)
 	}
 	w.places[d] = p
 	return p, nil
@@ -84,8 +83,11 @@ func (w *Writer) lay(p *Place) error {
 			return err
 		}
 	}
+	if err := w.draft.reserve(p.end()); err != nil {
+		return err
+	}
 	w.off = p.end()
-	return w.draft.reserve(w.off)
+	return nil
 }
 
 // start is where the file of the blob begins.

@@ -339,3 +339,29 @@ func TestNoDraft(t *testing.T) {
 		t.Error("a draft without anything is there")
 	}
 }
+
+// TestNoPlace: a blob for which there cannot be a place is no end of the others.
+func TestNoPlace(t *testing.T) {
+	f, w := draft(t, filepath.Join(t.TempDir(), "b.tar"))
+	blobs := []string{content(1, 3000), content(2, 100_000)}
+	first := place(t, w, blobs[0])
+	good := f.parts[0].File
+	bad, err := os.Open(good.Name()) // which cannot be written to
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bad.Close()
+	f.parts[0].File = bad
+	if p, err := w.Place(digest.FromString("x"), 1<<40); err == nil {
+		t.Errorf("it has a place at %d", p.At)
+	}
+	f.parts[0].File = good
+	second := place(t, w, blobs[1])
+	comes(t, first, blobs[0], 0, len(blobs[0]))
+	comes(t, second, blobs[1], 0, len(blobs[1]))
+	done(t, first)
+	done(t, second)
+	if got := end(t, f, w); !bytes.Equal(got, known(t, blobs...)) {
+		t.Error("it is another bundle")
+	}
+}
