@@ -176,6 +176,7 @@ func (p *packer) image(ctx context.Context, im *resolved, b *bundled, documents,
 		if err := p.lay(ctx, im, layers, documents); err != nil {
 			return 0, err
 		}
+		layers = p.missing(layers)
 	}
 	forget, err := p.spool.space.expect(layers, p.toCome)
 	if err != nil {

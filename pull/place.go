@@ -25,7 +25,11 @@ func (p *packer) lay(ctx context.Context, im *resolved, layers []image.Layer, do
 				return fmt.Errorf("%s: %w", p.r.Path, p.spool.hint(err))
 			}
 			p.mu.Lock()
-			p.places[p.key(l)] = place
+			if place != nil {
+				p.places[p.key(l)] = place
+			} else if p.places[p.key(l)] != nil { // it has come, for an image that failed maybe
+				p.written[p.key(l)] = l.Blob
+			}
 			p.mu.Unlock()
 		}
 		return documents()

@@ -213,3 +213,31 @@ func TestFinishWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestDraftOnce: a layer that has come for an image that failed is not fetched again for
+// another one that comes later.
+func TestDraftOnce(t *testing.T) {
+	s := serve(t)
+	base, bad, x := noise(t, "base", 2<<20), noise(t, "bad", 3<<20), noise(t, "x", 1<<10)
+	refs := []registry.Reference{s.push(t, "damaged:tag", base, bad), s.push(t, "x:tag", x), s.push(t, "too:tag", x), s.push(t, "fine:tag", x, base)}
+	name := filepath.Join(t.TempDir(), "b.tar")
+	s.spoil = flip(always, bad)
+	s.hold = func(r *http.Request, blob string) {
+		for blob == blobOf(bad) && r.Context().Err() == nil { // until the other one is there
+			data, _ := os.ReadFile(name + bundle.DraftSuffix)
+			if bytes.Contains(data, []byte("blobs/sha256/"+strings.TrimPrefix(blobOf(base), "sha256:"))) {
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	o := keepOptions(name, refs...)
+	o.KeepGoing = true
+	if sum, err := pull(t, t.Context(), o); err == nil || sum.Images[0].Err == nil || sum.Images[3].Err != nil {
+		t.Fatal(err)
+	}
+	readBundle(t, name)
+	if n := s.got(blobOf(base)); n != 1 {
+		t.Errorf("it was fetched %d times", n)
+	}
+}
