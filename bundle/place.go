@@ -20,8 +20,6 @@ type Place struct {
 	partial.Room
 	w *Writer
 	n int64 // what Write has written
-
-	needed bool // by somebody else than who lets it come
 }
 
 // The record of a blob is where its header will be, or the last block of that.
@@ -131,13 +129,9 @@ func (p *Place) Done() error {
 func (w *Writer) closeGaps() error {
 	var gaps []*Place
 	for d, p := range w.places {
-		if w.blobs[d] {
-			continue
+		if !w.blobs[d] {
+			gaps = append(gaps, p)
 		}
-		if p.needed {
-			return fault.New(fault.Failed, "blob %s has not come, and an image needs it that has it in another place than its layers", d)
-		}
-		gaps = append(gaps, p)
 	}
 	if len(gaps) == 0 {
 		return nil

@@ -268,14 +268,6 @@ func TestGaps(t *testing.T) {
 			t.Errorf("without %v it is another bundle", missing)
 		}
 	}
-
-	// But one that somebody else needs has to come.
-	_, w := draft(t, filepath.Join(t.TempDir(), "b.tar"))
-	place(t, w, blobs[0])
-	add(t, w, blobs[0])
-	if err := w.Close(); err == nil || !strings.Contains(err.Error(), digest.FromString(blobs[0]).String()) {
-		t.Errorf("a bundle without it: %v", err)
-	}
 }
 
 // TestNoDraft: where there cannot be one, a bundle is made without, and nothing of

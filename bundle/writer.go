@@ -62,13 +62,13 @@ func (w *Writer) Since(index digest.Digest) { w.since = index }
 // Has tells if a blob has been written.
 func (w *Writer) Has(d digest.Digest) bool { return w.blobs[d] }
 
+// Coming tells if a blob has a place to which it has not come.
+func (w *Writer) Coming(d digest.Digest) bool { return w.places[d] != nil && !w.blobs[d] }
+
 // Blob writes size bytes which hash to d, as the caller knows. What was written
 // already, or has a place where it is to come, is not written again.
 func (w *Writer) Blob(d digest.Digest, size int64, r io.Reader) error {
-	if p := w.places[d]; w.blobs[d] || p != nil {
-		if p != nil {
-			p.needed = true
-		}
+	if w.blobs[d] || w.places[d] != nil {
 		return nil
 	}
 	if err := w.member(blobName(d), size, r); err != nil {

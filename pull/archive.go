@@ -154,6 +154,9 @@ func (t *archiveTarget) write(im *resolved, b *bundled) error {
 	if err != nil {
 		return err
 	}
+	if err := t.there(b, top.Digest); err != nil {
+		return err
+	}
 	for i, p := range b.images {
 		if p.img == nil {
 			continue
@@ -189,6 +192,28 @@ func (t *archiveTarget) documents(b *bundled) (top ocispec.Descriptor, err error
 		err = fmt.Errorf("%s: %w", t.name, err)
 	}
 	return top, err
+}
+
+// there makes sure that the configs of an image, and other documents, have come if they
+// have places as somebody's layers: that image may have failed.
+func (t *archiveTarget) there(b *bundled, top digest.Digest) error {
+	docs := []digest.Digest{top}
+	for _, p := range b.images {
+		if docs = append(docs, p.desc.Digest); p.img != nil {
+			docs = append(docs, p.img.ID)
+		}
+	}
+	for _, f := range b.referrers {
+		for _, doc := range f.docs {
+			docs = append(docs, digest.FromBytes(doc))
+		}
+	}
+	for _, d := range docs {
+		if t.w.Coming(d) {
+			return fault.New(fault.Failed, "%s is a layer of an image that failed, and has not come", d)
+		}
+	}
+	return nil
 }
 
 // manifests writes an image's configs, manifests, and index if it has one. It

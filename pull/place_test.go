@@ -3,9 +3,11 @@ package pull
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +16,7 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/bundle"
 	"github.com/fastpull/fastpull/fault"
@@ -239,5 +242,56 @@ func TestDraftOnce(t *testing.T) {
 	readBundle(t, name)
 	if n := s.got(blobOf(base)); n != 1 {
 		t.Errorf("it was fetched %d times", n)
+	}
+}
+
+// TestDraftConfigIsLayer: an image whose config is one of its layers, and fails, is no
+// end of the others.
+func TestDraftConfigIsLayer(t *testing.T) {
+	s := serve(t)
+	bad, x := noise(t, "bad", 3<<20), noise(t, "x", 2<<20)
+	fine, odd := s.push(t, "fine:tag", x), s.push(t, "odd:tag", bad, x)
+	next := s.handler
+	s.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rec := httptest.NewRecorder()
+		next.ServeHTTP(rec, r)
+		body := rec.Body.Bytes()
+		if strings.HasSuffix(r.URL.Path, "/v2/odd/manifests/tag") {
+			var m ocispec.Manifest
+			if err := json.Unmarshal(body, &m); err != nil {
+				t.Error(err)
+			}
+			m.Layers[1].Digest, m.Layers[1].Size = m.Config.Digest, m.Config.Size
+			body, _ = json.Marshal(m)
+			for _, k := range []string{"Content-Length", "Docker-Content-Digest"} {
+				rec.Header().Del(k)
+			}
+		}
+		for k, v := range rec.Header() {
+			w.Header()[k] = v
+		}
+		w.WriteHeader(rec.Code)
+		w.Write(body)
+	})
+	for want, spoil := range map[int]func(string, []byte) []byte{2: nil, 1: flip(always, bad)} {
+		s.spoil = spoil
+		name := filepath.Join(t.TempDir(), "b.tar")
+		s.hold = func(r *http.Request, blob string) {
+			if spoil != nil && blob != blobOf(bad) && blob != blobOf(x) && strings.Contains(r.URL.Path, "/odd/") {
+				// its config has been read, and comes again as a layer: too late
+				if data, _ := os.ReadFile(name + bundle.DraftSuffix); len(data) > 0 {
+					<-r.Context().Done()
+				}
+			}
+		}
+		o := keepOptions(name, odd, fine)
+		o.KeepGoing = true
+		sum, err := pull(t, t.Context(), o)
+		if (err != nil) != (spoil != nil) || sum.Images[1].Err != nil {
+			t.Error(err)
+		}
+		if got, _ := openArchive(t, name); len(got) != want {
+			t.Errorf("%d images are in it", len(got))
+		}
 	}
 }
