@@ -26,7 +26,7 @@
 // names: by those Docker, Podman and containerd would take it for images. SHA256SUMS has the digests of those four, as blobs have theirs in their
 // names: sha256sum -c checks it in an unpacked bundle.
 //
-// Headers have one block in any case, whatever the size ([header]). So a blob whose
+// Headers have the same length whatever the size ([header]). So a blob whose
 // size nobody knows before it is decompressed can be written where it belongs, and
 // its header last ([Writer.Stream]).
 //

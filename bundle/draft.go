@@ -11,7 +11,7 @@ import (
 // DraftSuffix is what the name of a draft has behind that of the bundle.
 const DraftSuffix = ".fastpull-partial"
 
-// worthKeeping is how many bytes a draft must have on the disk to be left there.
+// worthKeeping is how many bytes a draft must have to be left there.
 const worthKeeping = 1 << 20
 
 // resume makes f a draft, or goes on with the one that is there. Where there cannot
@@ -33,7 +33,8 @@ func (f *File) resume() {
 func isDraft(file *os.File) bool {
 	var block [blockSize]byte
 	n, _ := file.ReadAt(block[:], 0)
-	return n == 0 || n == blockSize && (partial.IsRecord(block[:]) || bytes.HasPrefix(block[:], []byte("blobs/")))
+	return n == 0 || n == blockSize && (partial.IsRecord(block[:]) ||
+		bytes.HasPrefix(block[:], []byte("blobs/")) || bytes.HasPrefix(block[:], []byte(longName)))
 }
 
 // reserve leaves room up to end, where writing goes on. What is there stays.
@@ -54,7 +55,7 @@ func (f *File) reserve(end int64) error {
 func (f *File) leaveDraft() error {
 	f.draft = false
 	used, err := f.parts[0].Used()
-	if err == nil && used >= worthKeeping {
+	if err == nil && max(used, f.wrote.Load()) >= worthKeeping { // some file systems are slow to tell
 		f.parts[0].Leave()
 		f.left = f.name + DraftSuffix
 	}

@@ -47,7 +47,8 @@ type File struct {
 	draft bool   // the one part has a name that the next run knows
 	left  string // what that was, if it stayed
 	off   int64
-	due   atomic.Int64   // bytes that nobody has told the disk of
+	wrote atomic.Int64   // bytes, by this process
+	due   atomic.Int64   // those that nobody has told the disk of
 	pack  io.WriteCloser // compresses what is written; nil if nobody does
 
 	mu   sync.Mutex
@@ -226,6 +227,7 @@ const behind = 8 << 20
 
 // written counts what was written to a part.
 func (f *File) written(part, n int) {
+	f.wrote.Add(int64(n))
 	if due := f.due.Add(int64(n)); !f.Sync || due < behind || !f.due.CompareAndSwap(due, 0) {
 		return
 	}

@@ -20,11 +20,9 @@ type Place struct {
 	partial.Room
 	w *Writer
 	n int64 // what Write has written
-
-	needed bool // by somebody else than who lets it come
 }
 
-// The record of a blob is where its header will be.
+// The record of a blob is where its header will be, or the last block of that.
 var _ = [1]struct{}{}[blockSize-partial.RecordSize]
 
 // Places tells if [Writer.Place] can be used: if it writes one file that is not
@@ -49,10 +47,9 @@ func (w *Writer) Place(d digest.Digest, size int64) (*Place, error) {
 	if size < 0 || size > partial.MaxSize {
 		return nil, fault.New(fault.Failed, "blob %s has %d bytes, which is more than a bundle takes", d, size)
 	}
-	p := &Place{w: w, Room: partial.Room{In: w.single, At: w.off + blockSize, Blob: d, Size: size}}
-	if err := w.lay(p); err != nil {
-		w.broken = fmt.Errorf("write %s: %w", blobName(d), err)
-		return nil, w.broken
+	p := &Place{w: w, Room: partial.Room{In: w.single, At: w.off + headerLen(d), Blob: d, Size: size}}
+	if err := w.lay(p); err != nil { // the next one has its place there
+		return nil, fmt.Errorf("write %s: %w", blobName(d), err)
 	}
 	w.places[d] = p
 	return p, nil
@@ -61,27 +58,39 @@ func (w *Writer) Place(d digest.Digest, size int64) (*Place, error) {
 // lay finds out what is at a place already, and goes on after it. What is not for
 // this blob is of a bundle that was to be another one from here on.
 func (w *Writer) lay(p *Place) error {
-	block := make([]byte, blockSize)
-	n, err := w.single.ReadAt(block, w.off)
-	if err != nil && err != io.EOF {
-		return err
-	}
 	h, err := header(blobName(p.Blob), p.Size)
 	if err != nil {
 		return err
 	}
-	p.Whole = n == blockSize && bytes.Equal(block, h)
-	if !p.Whole && !partial.Recorded(block[:n], p.Blob, p.Size) {
+	there := make([]byte, len(h))
+	n, err := w.single.ReadAt(there, w.off)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	there = there[:n]
+	p.Whole = bytes.Equal(there, h)
+	name := h[:len(h)-blockSize] // if it is a long one
+	rest, named := bytes.CutPrefix(there, name)
+	if !p.Whole && !(named && partial.Recorded(rest, p.Blob, p.Size)) {
 		if err := w.single.Truncate(w.off); err != nil {
+			return err
+		}
+		if _, err := w.single.WriteAt(name, w.off); err != nil {
 			return err
 		}
 		if err := p.Begin(); err != nil {
 			return err
 		}
 	}
+	if err := w.single.reserve(p.end()); err != nil {
+		return err
+	}
 	w.off = p.end()
-	return w.single.reserve(w.off)
+	return nil
 }
+
+// start is where the file of the blob begins.
+func (p *Place) start() int64 { return p.At - headerLen(p.Blob) }
 
 // end is where the next file of the bundle begins.
 func (p *Place) end() int64 { return p.At + p.Size + padding(p.Size) }
@@ -107,7 +116,7 @@ func (p *Place) Done() error {
 		_, err = p.In.WriteAt(p.w.zeroes[:padding(p.Size)], p.At+p.Size)
 	}
 	if err == nil {
-		_, err = p.In.WriteAt(h, p.At-blockSize)
+		_, err = p.In.WriteAt(h, p.start())
 	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", blobName(p.Blob), err)
@@ -121,23 +130,19 @@ func (p *Place) Done() error {
 func (w *Writer) closeGaps() error {
 	var gaps []*Place
 	for d, p := range w.places {
-		if w.blobs[d] {
-			continue
+		if !w.blobs[d] {
+			gaps = append(gaps, p)
 		}
-		if p.needed {
-			return fault.New(fault.Failed, "blob %s has not come, and an image needs it that has it in another place than its layers", d)
-		}
-		gaps = append(gaps, p)
 	}
 	if len(gaps) == 0 {
 		return nil
 	}
 	slices.SortFunc(gaps, func(a, b *Place) int { return cmp.Compare(a.At, b.At) })
-	to := gaps[0].At - blockSize
+	to := gaps[0].start()
 	for i, p := range gaps {
 		end := w.off
 		if i+1 < len(gaps) {
-			end = gaps[i+1].At - blockSize
+			end = gaps[i+1].start()
 		}
 		n, err := io.CopyBuffer(struct{ io.Writer }{io.NewOffsetWriter(w.single, to)},
 			struct{ io.Reader }{io.NewSectionReader(w.single, p.end(), end-p.end())}, w.buf)

@@ -62,13 +62,13 @@ func (w *Writer) Since(index digest.Digest) { w.since = index }
 // Has tells if a blob has been written.
 func (w *Writer) Has(d digest.Digest) bool { return w.blobs[d] }
 
+// Coming tells if a blob has a place to which it has not come.
+func (w *Writer) Coming(d digest.Digest) bool { return w.places[d] != nil && !w.blobs[d] }
+
 // Blob writes size bytes which hash to d, as the caller knows. What was written
 // already, or has a place where it is to come, is not written again.
 func (w *Writer) Blob(d digest.Digest, size int64, r io.Reader) error {
-	if p := w.places[d]; w.blobs[d] || p != nil {
-		if p != nil {
-			p.needed = true
-		}
+	if w.blobs[d] || w.places[d] != nil {
 		return nil
 	}
 	if err := w.member(blobName(d), size, r); err != nil {
@@ -167,11 +167,12 @@ type Stream struct {
 // Streams tells if [Writer.Stream] can be used.
 func (w *Writer) Streams() bool { return w.file != nil }
 
-// Stream begins a blob of which neither size nor digest is known. Nothing else may
-// be written until it ends by [Stream.Commit] or [Stream.Abort]. It is nil where
-// what was written cannot be changed: then the blob has to wait somewhere else.
-func (w *Writer) Stream() (*Stream, error) {
-	if w.file == nil {
+// Stream begins a blob whose size is not known, nor maybe its digest: then d is "", and
+// it will be one of SHA-256. Nothing else may be written until it ends by
+// [Stream.Commit] or [Stream.Abort]. It is nil where what was written cannot be changed,
+// or the header will be too long: then the blob has to wait somewhere else.
+func (w *Writer) Stream(d digest.Digest) (*Stream, error) {
+	if w.file == nil || d != "" && headerLen(d) != blockSize {
 		return nil, nil
 	}
 	s := &Stream{w: w, start: w.off}
@@ -200,6 +201,9 @@ func (s *Stream) Commit(d digest.Digest) (size int64, err error) {
 		return s.n, s.Abort()
 	}
 	h, err := header(blobName(d), s.n)
+	if err == nil && len(h) != blockSize {
+		err = errors.New("its header has more than one block")
+	}
 	if err == nil {
 		_, err = s.w.file.WriteAt(h, s.start)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -75,6 +76,9 @@ func newArchiveTarget(r *run, name string) (*archiveTarget, error) {
 	if st, err := os.Stat(name); err == nil && !st.Mode().IsRegular() {
 		return nil, fault.WithHint(fault.New(fault.Usage, "write %s: it is there, and is not a file", name),
 			"name a file, which is replaced when the archive is complete")
+	}
+	if strings.HasSuffix(name, bundle.DraftSuffix) {
+		return nil, fault.WithHint(fault.New(fault.Usage, "write %s: bundles that are not complete have such names", name), "choose another name with -o")
 	}
 	if err := keepsBase(name, r.Bundle); err != nil {
 		return nil, err
@@ -154,6 +158,9 @@ func (t *archiveTarget) write(im *resolved, b *bundled) error {
 	if err != nil {
 		return err
 	}
+	if err := t.there(b, top.Digest); err != nil {
+		return err
+	}
 	for i, p := range b.images {
 		if p.img == nil {
 			continue
@@ -189,6 +196,28 @@ func (t *archiveTarget) documents(b *bundled) (top ocispec.Descriptor, err error
 		err = fmt.Errorf("%s: %w", t.name, err)
 	}
 	return top, err
+}
+
+// there makes sure that the configs of an image, and other documents, have come if they
+// have places as somebody's layers: that image may have failed.
+func (t *archiveTarget) there(b *bundled, top digest.Digest) error {
+	docs := []digest.Digest{top}
+	for _, p := range b.images {
+		if docs = append(docs, p.desc.Digest); p.img != nil {
+			docs = append(docs, p.img.ID)
+		}
+	}
+	for _, f := range b.referrers {
+		for _, doc := range f.docs {
+			docs = append(docs, digest.FromBytes(doc))
+		}
+	}
+	for _, d := range docs {
+		if t.w.Coming(d) {
+			return fault.New(fault.Failed, "%s is a layer of an image that failed, and has not come", d)
+		}
+	}
+	return nil
 }
 
 // manifests writes an image's configs, manifests, and index if it has one. It
@@ -265,6 +294,7 @@ func (t *archiveTarget) finish(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	t.spool.files.wait() // layers of an image that failed may still be written to it
 	if err := errors.Join(t.w.Close(), t.file.Finish()); err != nil {
 		return fmt.Errorf("write %s: %w", t.name, err)
 	}

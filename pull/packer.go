@@ -48,6 +48,7 @@ type packer struct {
 	next    digest.Digest                        // key of the layer to be written next
 	written map[digest.Digest]ocispec.Descriptor // what layers are in the archive, by key
 	places  map[digest.Digest]*bundle.Place      // where layers are to be, if that is known
+	found   map[digest.Digest]int64              // how many bytes were there at first
 	older   *bundle.Reader                       // nil, or the archive before
 	left    map[digest.Digest]ocispec.Descriptor // what layers are in that, by key
 	said    map[digest.Digest]image.Layer        // what manifests have said of blobs that are kept
@@ -58,6 +59,7 @@ func newPacker(r *run, spool *spooler, w *bundle.Writer, form bundle.Form) *pack
 		r: r, spool: spool, w: w, form: cmp.Or(form, bundle.Plain), writing: semaphore.NewWeighted(1),
 		written: make(map[digest.Digest]ocispec.Descriptor), left: make(map[digest.Digest]ocispec.Descriptor),
 		said: make(map[digest.Digest]image.Layer), places: make(map[digest.Digest]*bundle.Place),
+		found: make(map[digest.Digest]int64),
 	}
 	spool.key, spool.make = p.key, p.make
 	return p
@@ -176,6 +178,7 @@ func (p *packer) image(ctx context.Context, im *resolved, b *bundled, documents,
 		if err := p.lay(ctx, im, layers, documents); err != nil {
 			return 0, err
 		}
+		layers = p.missing(layers)
 	}
 	forget, err := p.spool.space.expect(layers, p.toCome)
 	if err != nil {

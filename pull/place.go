@@ -25,7 +25,11 @@ func (p *packer) lay(ctx context.Context, im *resolved, layers []image.Layer, do
 				return fmt.Errorf("%s: %w", p.r.Path, p.spool.hint(err))
 			}
 			p.mu.Lock()
-			p.places[p.key(l)] = place
+			if place != nil && p.places[p.key(l)] == nil {
+				p.places[p.key(l)], p.found[p.key(l)] = place, place.Found()
+			} else if place == nil && p.places[p.key(l)] != nil { // it has come, for an image that failed maybe
+				p.written[p.key(l)] = l.Blob
+			}
 			p.mu.Unlock()
 		}
 		return documents()
@@ -41,10 +45,9 @@ func (p *packer) place(l image.Layer) *bundle.Place {
 
 // toCome is how many bytes of a layer are to be written, at first.
 func (p *packer) toCome(l image.Layer) int64 {
-	if place := p.place(l); place != nil {
-		return l.Blob.Size - place.Found()
-	}
-	return l.Blob.Size
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return l.Blob.Size - p.found[p.key(l)]
 }
 
 // fill fetches a layer to its place. What of it was there is read and hashed with the

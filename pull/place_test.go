@@ -3,9 +3,11 @@ package pull
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +16,7 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/bundle"
 	"github.com/fastpull/fastpull/fault"
@@ -177,6 +180,118 @@ func TestDraftsOrder(t *testing.T) {
 		}
 		if !bytes.Equal(got, want) {
 			t.Errorf("run %d: another bundle", i)
+		}
+	}
+}
+
+// TestFinishWaits: nothing that an image which failed has begun is written to the bundle
+// while that is finished.
+func TestFinishWaits(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "b.tar")
+	o := keepOptions(name)
+	o.Registry, o.TempDir = client(t, "test"), t.TempDir()
+	target, err := newArchiveTarget(startRun(t.Context(), o), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer target.close()
+	ctx, cancel := context.WithCancel(t.Context())
+	begun := make(chan struct{})
+	go func() { // the image fails
+		<-begun
+		cancel()
+	}()
+	if _, _, err := target.spool.files.do(ctx, t.Context(), "a layer", func(ctx context.Context) (*spooled, error) {
+		close(begun)
+		<-ctx.Done()
+		time.Sleep(50 * time.Millisecond) // a disk that is slow
+		if _, err := os.Lstat(name); err == nil {
+			t.Error("the bundle has its name, and something is written to it")
+		}
+		return nil, ctx.Err()
+	}); err == nil {
+		t.Fatal("the call has ended before it was cancelled")
+	}
+	if err := target.finish(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDraftOnce: a layer that has come for an image that failed is not fetched again for
+// another one that comes later.
+func TestDraftOnce(t *testing.T) {
+	s := serve(t)
+	base, bad, x := noise(t, "base", 2<<20), noise(t, "bad", 3<<20), noise(t, "x", 1<<10)
+	refs := []registry.Reference{s.push(t, "damaged:tag", base, bad), s.push(t, "x:tag", x), s.push(t, "too:tag", x), s.push(t, "fine:tag", x, base)}
+	name := filepath.Join(t.TempDir(), "b.tar")
+	s.spoil = flip(always, bad)
+	s.hold = func(r *http.Request, blob string) {
+		for blob == blobOf(bad) && r.Context().Err() == nil { // until the other one is there
+			data, _ := os.ReadFile(name + bundle.DraftSuffix)
+			if bytes.Contains(data, []byte("blobs/sha256/"+strings.TrimPrefix(blobOf(base), "sha256:"))) {
+				return
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	o := keepOptions(name, refs...)
+	o.KeepGoing = true
+	if sum, err := pull(t, t.Context(), o); err == nil || sum.Images[0].Err == nil || sum.Images[3].Err != nil {
+		t.Fatal(err)
+	}
+	readBundle(t, name)
+	if n := s.got(blobOf(base)); n != 1 {
+		t.Errorf("it was fetched %d times", n)
+	}
+}
+
+// TestDraftConfigIsLayer: an image whose config is one of its layers, and fails, is no
+// end of the others.
+func TestDraftConfigIsLayer(t *testing.T) {
+	s := serve(t)
+	bad, x := noise(t, "bad", 3<<20), noise(t, "x", 2<<20)
+	fine, odd := s.push(t, "fine:tag", x), s.push(t, "odd:tag", bad, x)
+	next := s.handler
+	s.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rec := httptest.NewRecorder()
+		next.ServeHTTP(rec, r)
+		body := rec.Body.Bytes()
+		if strings.HasSuffix(r.URL.Path, "/v2/odd/manifests/tag") {
+			var m ocispec.Manifest
+			if err := json.Unmarshal(body, &m); err != nil {
+				t.Error(err)
+			}
+			m.Layers[1].Digest, m.Layers[1].Size = m.Config.Digest, m.Config.Size
+			body, _ = json.Marshal(m)
+			for _, k := range []string{"Content-Length", "Docker-Content-Digest"} {
+				rec.Header().Del(k)
+			}
+		}
+		for k, v := range rec.Header() {
+			w.Header()[k] = v
+		}
+		w.WriteHeader(rec.Code)
+		w.Write(body)
+	})
+	for want, spoil := range map[int]func(string, []byte) []byte{2: nil, 1: flip(always, bad)} {
+		s.spoil = spoil
+		name := filepath.Join(t.TempDir(), "b.tar")
+		s.hold = func(r *http.Request, blob string) {
+			if spoil != nil && blob != blobOf(bad) && blob != blobOf(x) && strings.Contains(r.URL.Path, "/odd/") {
+				// its config has been read, and comes again as a layer: too late
+				if data, _ := os.ReadFile(name + bundle.DraftSuffix); len(data) > 0 {
+					<-r.Context().Done()
+				}
+			}
+		}
+		o := keepOptions(name, odd, fine)
+		o.KeepGoing = true
+		sum, err := pull(t, t.Context(), o)
+		if (err != nil) != (spoil != nil) || sum.Images[1].Err != nil {
+			t.Error(err)
+		}
+		if got, _ := openArchive(t, name); len(got) != want {
+			t.Errorf("%d images are in it", len(got))
 		}
 	}
 }

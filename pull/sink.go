@@ -34,7 +34,7 @@ func (s *sink) begin() (err error) {
 		return err
 	}
 	if s.p.reserve(s.key) {
-		if s.stream, err = s.p.w.Stream(); s.stream != nil {
+		if s.stream, err = s.p.w.Stream(s.key); s.stream != nil {
 			return err
 		}
 		s.p.writing.Release(1)

@@ -12,17 +12,29 @@ import (
 // ErrInUse is the error of a file that another process has.
 var ErrInUse = errors.New("another process has it")
 
+// flock is a variable for tests of file systems that cannot do it.
+var flock = unix.Flock
+
 // Resume makes a temporary file that has a name from the beginning, or opens the one
 // that was left there by [File.Leave] or a kill. It is for one process at a time, by
 // flock(2), and nobody but its user can write to it: of what was there something else
 // is an error. It has mode, or what the umask leaves of that, when it is published.
 func Resume(name string, mode uint32) (*File, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	const flags = os.O_RDWR | unix.O_NOFOLLOW | unix.O_NONBLOCK
+	f, err := os.OpenFile(name, flags|os.O_CREATE|os.O_EXCL, 0o600)
+	made := err == nil
+	if errors.Is(err, fs.ErrExist) {
+		f, err = os.OpenFile(name, flags, 0)
+	}
 	if err != nil {
 		return nil, err
 	}
 	if err := take(f); err != nil {
-		return nil, errors.Join(fmt.Errorf("go on with %s: %w", name, err), f.Close())
+		err = fmt.Errorf("go on with %s: %w", name, err)
+		if made && !errors.Is(err, ErrInUse) { // the file system has no locks, say
+			err = errors.Join(err, os.Remove(name))
+		}
+		return nil, errors.Join(err, f.Close())
 	}
 	return &File{File: f, name: name, mode: mode}, nil
 }
@@ -36,7 +48,7 @@ func take(f *os.File) error {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG || int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 || st.Nlink > 1 {
 		return errors.New("it is not a file of this user alone")
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == unix.EWOULDBLOCK {
+	if err := flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == unix.EWOULDBLOCK {
 		return ErrInUse
 	} else if err != nil {
 		return err

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -127,4 +129,43 @@ func TestLeft(t *testing.T) {
 	f.Close()
 	expect("unknown", no, false)
 	expect("left", yes, true)
+}
+
+// TestResumeWithoutLocks leaves nothing behind on a file system that has none.
+func TestResumeWithoutLocks(t *testing.T) {
+	dir := t.TempDir()
+	flock = func(int, int) error { return unix.ENOLCK }
+	t.Cleanup(func() { flock = unix.Flock })
+	if _, err := Resume(filepath.Join(dir, "a.part"), 0o666); !errors.Is(err, unix.ENOLCK) {
+		t.Errorf("without a lock: %v", err)
+	}
+	if got := names(t, dir); got != "" {
+		t.Errorf("left behind: %s", got)
+	}
+}
+
+// TestResumeInTurn has many go on with a file and drop it: who has got it has its name.
+func TestResumeInTurn(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "a.part")
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 300 {
+				f, err := Resume(name, 0o666)
+				if err != nil {
+					continue
+				}
+				runtime.Gosched()
+				if mine, err := f.Stat(); err != nil {
+					t.Error(err)
+				} else if named, err := os.Lstat(name); err != nil || !os.SameFile(mine, named) {
+					t.Errorf("another one has removed it: %v", err)
+				}
+				if err := f.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
 }

@@ -81,7 +81,7 @@ func (f *File) Publish(name string) error {
 		}
 	}
 	if err := os.Rename(tmp, name); err != nil && f.mode != 0 {
-		return err // what has come may still be wanted
+		return errors.Join(err, f.Chmod(0o600)) // what has come may still be wanted
 	} else if err != nil {
 		f.name = "" // removed here already
 		return errors.Join(err, os.Remove(tmp))
@@ -100,10 +100,10 @@ func (f *File) link(name string) error {
 
 // Close closes the file; if it was not published it is gone.
 func (f *File) Close() error {
-	err := f.File.Close()
-	if f.name != "" {
-		err = errors.Join(err, os.Remove(f.name))
+	var err error
+	if f.name != "" { // as long as nobody else may have it
+		err = os.Remove(f.name)
 		f.name = ""
 	}
-	return err
+	return errors.Join(err, f.File.Close())
 }
