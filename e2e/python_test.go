@@ -17,7 +17,7 @@ import (
 
 // usualEntries is how many files, folders and links growPython makes if
 // FASTPULL_ENTRIES says nothing else.
-const usualEntries = 25_000
+const usualEntries = 12_000
 
 // garden grows a tree that looks like many installed Python packages: mostly
 // small files, many of them empty, and a folder for every few.
