@@ -84,10 +84,7 @@ func known(t *testing.T, blobs ...string) []byte {
 // content is what does not compress.
 func content(seed uint64, size int) string {
 	b := make([]byte, size)
-	random := rand.New(rand.NewPCG(seed, 7))
-	for i := range b {
-		b[i] = byte(random.Uint32())
-	}
+	rand.NewChaCha8([32]byte{byte(seed)}).Read(b)
 	return string(b)
 }
 
