@@ -15,7 +15,7 @@ PACKAGES    = docker.io docker-registry pigz gcc libc6-dev e2fsprogs strace debo
 
 # Tests of one goroutine that go through much data: the race detector takes ten
 # times as long for them and has nothing to see. They are run without it.
-PLAIN       = ^(TestStreams|TestGood|TestFramesAsStream|TestLargeHeadersAreNotKept|TestFlippedBits|TestMatches|TestLibraries)$$
+PLAIN       = ^(TestStreams|TestGood|TestFramesAsStream|TestLargeHeadersAreNotKept|TestFlippedBits|TestMatches|TestLibraries|TestBreakouts)$$
 
 # Packages whose tests take longest begin first, that none is left alone at the end.
 LONGEST     = ./unpack ./inflate ./overlay ./cli ./pull ./doctor
