@@ -13,6 +13,15 @@ FUZZTIME   ?= 10m
 PACKAGES    = docker.io docker-registry pigz gcc libc6-dev e2fsprogs strace debootstrap \
               debian-archive-keyring umoci isal libdeflate-tools zopfli 7zip podman skopeo
 
+# Tests of one goroutine that go through much data: the race detector takes ten
+# times as long for them and has nothing to see. They are run without it.
+PLAIN       = ^(TestStreams|TestGood|TestFramesAsStream|TestLargeHeadersAreNotKept|TestFlippedBits|TestMatches|TestLibraries|TestBreakouts)$$
+
+# Packages whose tests take longest begin first, that none is left alone at the end.
+LONGEST     = ./unpack ./inflate ./overlay ./cli ./pull ./doctor
+# Those below e2e are run by the target e2e, with all their tests.
+UNIT        = $(LONGEST) $$($(GO) list ./... | grep -v /e2e)
+
 # End-to-end tests start daemons and mount things.
 ROOT       := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo --preserve-env=PATH,HOME,GOPATH,GOCACHE,GOPROXY,GOFLAGS,CI')
 
@@ -32,13 +41,16 @@ test: deps lint unit e2e ## everything: installs what it needs, takes some minut
 	@echo 'all tests passed'
 
 unit: ## unit tests, with the race detector (some need root)
-	$(ROOT) env CGO_ENABLED=1 $(GO) test -race -p 4 ./...
-	$(ROOT) $(GO) test -run 'TestOtherWays|TestGzip' ./unpack
+	@# A program with the detector sleeps a second at its end if nobody says otherwise.
+	$(ROOT) env CGO_ENABLED=1 GORACE=atexit_sleep_ms=20 $(GO) test -race -vet=off -p 4 -skip '$(PLAIN)' $(UNIT)
+	$(ROOT) $(GO) test -vet=off -run '$(PLAIN)|TestOtherWays|TestGzip' ./doctor ./inflate ./unpack
 
 e2e: ## the program against a real registry and a real dockerd (needs root)
 	$(ROOT) $(GO) test -tags e2e -timeout 20m -count=1 -parallel 6 ./e2e/... ./daemon ./inflate
 
-test-cross: ## the decoder's tests for arm64 and s390x, under qemu-user, and other builds
+test-cross: ## vet for 32 bits; the decoder's tests for other machines, under qemu-user, and other builds
+	GOARCH=386 CGO_ENABLED=0 $(GO) vet ./...
+	GOARCH=386 CGO_ENABLED=0 $(GO) vet -tags e2e ./e2e/... ./daemon ./inflate
 	@$(MAKE) -s deps PACKAGES=qemu-user-static
 	GOARCH=arm64 CGO_ENABLED=0 $(GO) test -short -exec qemu-aarch64-static ./inflate
 	GOARCH=s390x CGO_ENABLED=0 $(GO) test -short -exec qemu-s390x-static ./inflate

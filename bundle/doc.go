@@ -12,7 +12,8 @@
 // host whose pigz is broken, it pipes compressed layers through unpigz as a pull
 // does.
 //
-// A [File] gets its name, or its parts theirs, when it is complete.
+// A [File] gets its name, or its parts theirs, when it is complete. A draft that was left
+// is taken for what it says only after its blobs have been hashed again, by the caller.
 //
 // # How it works
 //
@@ -25,9 +26,16 @@
 // names: by those Docker, Podman and containerd would take it for images. SHA256SUMS has the digests of those four, as blobs have theirs in their
 // names: sha256sum -c checks it in an unpacked bundle.
 //
-// Headers have one block in any case, whatever the size ([header]). So a blob whose
+// Headers have the same length whatever the size ([header]). So a blob whose
 // size nobody knows before it is decompressed can be written where it belongs, and
 // its header last ([Writer.Stream]).
+//
+// Where sizes and digests of all blobs are known beforehand, as they are if nothing is
+// done to them, each has its place at once ([Writer.Place]) and may come there whenever
+// it does. Such a bundle is a draft: it has a name from the beginning, and whoever is
+// killed goes on with it. Until a blob is whole, the record of what has come of it is
+// where its header is to be ([partial.Room]). A draft whose images are others is used up
+// to the first difference.
 //
 // An Engine that is running is given the same without entries in index.json: then
 // there is manifest.json alone, and layers that it has may be left out.

@@ -10,9 +10,11 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/klauspost/pgzip"
+	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/tmpfile"
@@ -24,34 +26,57 @@ const MaxParts = 999
 // PartName is the name of a part, counted from one.
 func PartName(name string, n int) string { return fmt.Sprintf("%s.part%03d", name, n) }
 
+// FileOptions say how a bundle's file is made.
+type FileOptions struct {
+	// Split is how many bytes a part may have; 0 makes one file.
+	Split int64
+	// Sync waits until everything is on the disk before it gets its name.
+	Sync bool
+	// Resume makes it a draft, which has a name, and goes on with one that was left.
+	// It has to be one file that is not compressed.
+	Resume bool
+}
+
 // File is a bundle's file on its way, or its parts. It has no name until
-// [File.Publish]; closing it before is its end. It is for one goroutine.
+// [File.Publish], or that of a draft; closing it before is its end, unless it is one.
+// It is for one goroutine, but that several may use ReadAt and WriteAt.
 type File struct {
+	FileOptions
 	name  string
-	split int64 // bytes of a part, 0 for one file
 	parts []*tmpfile.File
+	draft bool   // the one part has a name that the next run knows
+	left  string // what that was, if it stayed
 	off   int64
+	wrote atomic.Int64   // bytes, by this process
+	due   atomic.Int64   // those that nobody has told the disk of
 	pack  io.WriteCloser // compresses what is written; nil if nobody does
 
 	mu   sync.Mutex
 	dead bool // closed: what is written to it is lost
 }
 
-// Create makes the file name, or parts of it of split bytes each if that is not
-// 0. What ends in .gz, .tgz, .zst or .tzst is compressed.
-func Create(name string, split int64) (*File, error) {
-	f := &File{name: name, split: split}
+// Create makes the file name, or parts of it. What ends in .gz, .tgz, .zst or .tzst
+// is compressed.
+func Create(name string, o FileOptions) (*File, error) {
+	f := &File{FileOptions: o, name: name}
+	gz, zst := hasSuffix(name, ".gz", ".tgz"), hasSuffix(name, ".zst", ".tzst")
+	if o.Resume && o.Split == 0 && !gz && !zst {
+		f.resume()
+	}
+	if f.draft {
+		return f, nil
+	}
 	if err := f.grow(); err != nil {
 		return nil, err
 	}
 	plain := struct{ io.Writer }{writerFunc(f.plain)}
 	var err error
 	switch {
-	case hasSuffix(name, ".gz", ".tgz"):
+	case gz:
 		z := pgzip.NewWriter(plain)
 		err = z.SetConcurrency(1<<20, runtime.GOMAXPROCS(0))
 		f.pack = z
-	case hasSuffix(name, ".zst", ".tzst"):
+	case zst:
 		f.pack, err = zstd.NewWriter(plain, zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)))
 	}
 	if err != nil {
@@ -75,12 +100,15 @@ func hasSuffix(name string, suffixes ...string) bool {
 
 func (f *File) compressed() bool { return f.pack != nil }
 
+// single tells if it is one file, and what is read of it what was written.
+func (f *File) single() bool { return f.Split == 0 && f.pack == nil }
+
 // Name is what the file will be called, or what its parts' names begin with.
 func (f *File) Name() string { return f.name }
 
 // Parts are the names that the parts will have; nil for a single file.
 func (f *File) Parts() (names []string) {
-	if f.split == 0 {
+	if f.Split == 0 {
 		return nil
 	}
 	for i := range f.parts {
@@ -94,7 +122,7 @@ func (f *File) Size() int64 { return f.off }
 
 func (f *File) grow() error {
 	if len(f.parts) == MaxParts {
-		return fault.WithHint(fault.New(fault.Usage, "more than %d parts of %d bytes", MaxParts, f.split), "make the parts larger")
+		return fault.WithHint(fault.New(fault.Usage, "more than %d parts of %d bytes", MaxParts, f.Split), "make the parts larger")
 	}
 	t, err := tmpfile.New(filepath.Dir(f.name), 0o666)
 	if err == nil {
@@ -126,6 +154,7 @@ func (f *File) plain(p []byte) (n int, err error) {
 		m, err = f.parts[len(f.parts)-1].Write(p[n : n+int(min(room, int64(len(p)-n)))])
 		n += m
 		f.off += int64(m)
+		f.written(len(f.parts)-1, m)
 	}
 	return n, err
 }
@@ -133,15 +162,15 @@ func (f *File) plain(p []byte) (n int, err error) {
 // room returns how many bytes more the last part takes, and begins a part if
 // that is full.
 func (f *File) room() (int64, error) {
-	if f.split == 0 {
+	if f.Split == 0 {
 		return 1 << 62, nil
 	}
-	if f.off == int64(len(f.parts))*f.split {
+	if f.off == int64(len(f.parts))*f.Split {
 		if err := f.grow(); err != nil {
 			return 0, err
 		}
 	}
-	return int64(len(f.parts))*f.split - f.off, nil
+	return int64(len(f.parts))*f.Split - f.off, nil
 }
 
 // ReadFrom writes all of r at the end. The kernel copies what is a file, or the rest
@@ -159,23 +188,27 @@ func (f *File) ReadFrom(r io.Reader) (n int64, err error) {
 		if err != nil {
 			return n, err
 		}
-		most := min(room, left-n)
+		most := min(room, left-n, behind)
 		m, err := f.parts[len(f.parts)-1].ReadFrom(io.LimitReader(r, most))
 		n += m
 		f.off += m
+		f.written(len(f.parts)-1, int(m))
 		if err != nil || m < most || n == left {
 			return n, err
 		}
 	}
 }
 
+// ReadAt reads what has been written to a single file that is not compressed.
+func (f *File) ReadAt(p []byte, off int64) (int, error) { return f.parts[0].ReadAt(p, off) }
+
 // WriteAt writes where something has been written.
 func (f *File) WriteAt(p []byte, off int64) (n int, err error) {
 	for err == nil && n < len(p) {
 		i, at, size := 0, off+int64(n), len(p)-n
-		if f.split > 0 {
-			i, at = int(at/f.split), at%f.split
-			size = min(size, int(min(f.split-at, int64(size))))
+		if f.Split > 0 {
+			i, at = int(at/f.Split), at%f.Split
+			size = min(size, int(min(f.Split-at, int64(size))))
 		}
 		if i >= len(f.parts) {
 			return n, io.ErrShortWrite
@@ -183,13 +216,28 @@ func (f *File) WriteAt(p []byte, off int64) (n int, err error) {
 		var m int
 		m, err = f.parts[i].WriteAt(p[n:n+size], at)
 		n += m
+		f.written(i, m)
 	}
 	return n, err
 }
 
+// behind is how many bytes are written before the disk is told to take them, so that
+// it does meanwhile what would else be left for the end.
+const behind = 8 << 20
+
+// written counts what was written to a part.
+func (f *File) written(part, n int) {
+	f.wrote.Add(int64(n))
+	if due := f.due.Add(int64(n)); !f.Sync || due < behind || !f.due.CompareAndSwap(due, 0) {
+		return
+	}
+	// What fails here fails again when it is waited for.
+	_ = unix.SyncFileRange(int(f.parts[part].Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
+}
+
 // Truncate cuts the file, and goes on writing there.
 func (f *File) Truncate(size int64) error {
-	for f.split > 0 && int64(len(f.parts)-1)*f.split >= size && len(f.parts) > 1 {
+	for f.Split > 0 && int64(len(f.parts)-1)*f.Split >= size && len(f.parts) > 1 {
 		last := f.parts[len(f.parts)-1]
 		f.parts = f.parts[:len(f.parts)-1]
 		if err := last.Close(); err != nil {
@@ -197,8 +245,8 @@ func (f *File) Truncate(size int64) error {
 		}
 	}
 	last, at := f.parts[len(f.parts)-1], size
-	if f.split > 0 {
-		at -= int64(len(f.parts)-1) * f.split
+	if f.Split > 0 {
+		at -= int64(len(f.parts)-1) * f.Split
 	}
 	if err := last.Truncate(at); err != nil {
 		return err
@@ -208,15 +256,20 @@ func (f *File) Truncate(size int64) error {
 	return err
 }
 
-// Finish ends the compression, and with sync waits until everything is on the disk.
-func (f *File) Finish(sync bool) error {
+// Finish ends the compression, and waits for the disk.
+func (f *File) Finish() error {
 	if f.pack != nil {
 		if err := f.pack.Close(); err != nil {
 			return err
 		}
 		f.pack = nil
 	}
-	if !sync {
+	if f.draft {
+		if err := f.parts[0].Truncate(f.off); err != nil { // one that was left may be longer
+			return err
+		}
+	}
+	if !f.Sync {
 		return nil
 	}
 	for _, p := range f.parts {
@@ -230,8 +283,12 @@ func (f *File) Finish(sync bool) error {
 // Publish gives the file its name, or the parts theirs. Parts of an older bundle
 // of that name which had more of them are removed.
 func (f *File) Publish() error {
-	if f.split == 0 {
-		return f.parts[0].Publish(f.name)
+	if f.Split == 0 {
+		if err := f.parts[0].Publish(f.name); err != nil {
+			return err
+		}
+		f.dropDraft()
+		return nil
 	}
 	for i, p := range f.parts {
 		if err := p.Publish(PartName(f.name, i+1)); err != nil {
@@ -248,7 +305,8 @@ func (f *File) Publish() error {
 	}
 }
 
-// Close closes the file; what was not published is gone.
+// Close closes the file; what was not published is gone, unless it is a draft that
+// has come to something.
 func (f *File) Close() (err error) {
 	if f.pack != nil {
 		f.mu.Lock()
@@ -256,6 +314,9 @@ func (f *File) Close() (err error) {
 		f.mu.Unlock()
 		_ = f.pack.Close() // which ends its goroutines
 		f.pack = nil
+	}
+	if f.draft {
+		err = f.leaveDraft()
 	}
 	for _, p := range f.parts {
 		err = errors.Join(err, p.Close())

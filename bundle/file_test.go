@@ -36,7 +36,7 @@ func joined(t *testing.T, f *File) []byte {
 
 func create(t *testing.T, name string, split int64) *File {
 	t.Helper()
-	f, err := Create(name, split)
+	f, err := Create(name, FileOptions{Split: split, Sync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func create(t *testing.T, name string, split int64) *File {
 
 func publish(t *testing.T, f *File) {
 	t.Helper()
-	if err := f.Finish(true); err != nil {
+	if err := f.Finish(); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Publish(); err != nil {
@@ -147,7 +147,7 @@ func TestFileCompresses(t *testing.T) {
 	} {
 		for _, split := range []int64{0, 100} {
 			f := create(t, filepath.Join(t.TempDir(), name), split)
-			if s, err := NewWriter(f).Stream(); s != nil || err != nil {
+			if s, err := NewWriter(f).Stream(""); s != nil || err != nil {
 				t.Errorf("%s: what is compressed cannot be changed again: %v, %v", name, s, err)
 			}
 			if _, err := f.Write(data); err != nil {
@@ -207,7 +207,7 @@ func TestStream(t *testing.T) {
 			data := strings.Repeat("x", size)
 			d := digest.FromString(data)
 			add(t, k, data)
-			s, err := u.Stream()
+			s, err := u.Stream("")
 			if err != nil || s == nil {
 				t.Fatal(s, err)
 			}
@@ -217,7 +217,7 @@ func TestStream(t *testing.T) {
 				err = s.Reset()
 			default:
 				if err = s.Abort(); err == nil {
-					s, err = u.Stream()
+					s, err = u.Stream("")
 				}
 			}
 			if err != nil {
@@ -227,7 +227,7 @@ func TestStream(t *testing.T) {
 			if n, err := s.Commit(d); n != int64(size) || err != nil || !u.Has(d) {
 				t.Errorf("%d: %d, %v", size, n, err)
 			}
-			again, err := u.Stream()
+			again, err := u.Stream("")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -50,8 +50,9 @@ func blobName(d digest.Digest) string { return "blobs/" + d.Algorithm().String()
 const blockSize = 512
 
 // header returns the header of a file: one block, whatever the size. Names are
-// ours, and short. The format is GNU's, which has room for any size in it; the
-// same file has the same header wherever and whenever it is written.
+// ours, and short, but those of blobs with SHA-512: these take [longHeader]. The format
+// is GNU's, which has room for any size in it; the same file has the same header
+// wherever and whenever it is written.
 func header(name string, size int64) ([]byte, error) {
 	var b bytes.Buffer
 	err := tar.NewWriter(&b).WriteHeader(&tar.Header{
@@ -59,6 +60,21 @@ func header(name string, size int64) ([]byte, error) {
 		ModTime: time.Unix(0, 0), Format: tar.FormatGNU,
 	})
 	return b.Bytes(), err
+}
+
+// longHeader is the size of the header of a file whose name has more than 100 bytes:
+// the name comes in two blocks before it.
+const longHeader = 3 * blockSize
+
+// longName is what such a header begins with.
+const longName = "././@LongLink"
+
+// headerLen is the size of the header of a blob.
+func headerLen(d digest.Digest) int64 {
+	if len(blobName(d)) > 100 {
+		return longHeader
+	}
+	return blockSize
 }
 
 // padding is how many zeroes follow a file's content.

@@ -181,11 +181,11 @@ func (r *Reader) verifyMember(name string, m member) (ours bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	got := make([]byte, blockSize)
+	got := make([]byte, len(want))
 	if _, err := r.src.ReadAt(got, m.header); err != nil {
 		return false, err
 	}
-	if m.off != m.header+blockSize || !bytes.Equal(got, want) {
+	if m.off != m.header+int64(len(want)) || !bytes.Equal(got, want) {
 		return false, fault.New(fault.Corrupt, "the header of %s is damaged", name)
 	}
 	if !zero(io.NewSectionReader(r.src, m.off+m.size, padding(m.size))) {

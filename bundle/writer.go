@@ -15,9 +15,11 @@ import (
 // is no index.json, and what it needs. It is for one goroutine.
 type Writer struct {
 	out     io.Writer
-	file    output // out, if it is one
-	off     int64  // bytes written
-	blobs   map[digest.Digest]bool
+	file    output                   // out, if it is one
+	single  *File                    // the same, if blobs can have places in it
+	off     int64                    // bytes written
+	blobs   map[digest.Digest]bool   // that are there
+	places  map[digest.Digest]*Place // of those that are, or are to come
 	entries []ocispec.Descriptor
 	images  []dockerImage
 	since   digest.Digest
@@ -37,11 +39,20 @@ type output interface {
 // NewWriter returns a Writer that writes to w. If that is a [File], blobs may be
 // written whose size is not known before; see [Writer.Stream].
 func NewWriter(w io.Writer) *Writer {
-	file, _ := w.(output)
-	if f, ok := w.(*File); ok && f.compressed() {
-		file = nil
+	b := &Writer{
+		out: w, blobs: make(map[digest.Digest]bool), places: make(map[digest.Digest]*Place),
+		buf: make([]byte, 256<<10), zeroes: make([]byte, 2*blockSize),
 	}
-	return &Writer{out: w, file: file, blobs: make(map[digest.Digest]bool), buf: make([]byte, 256<<10), zeroes: make([]byte, 2*blockSize)}
+	b.file, _ = w.(output)
+	if f, ok := w.(*File); ok {
+		if f.compressed() {
+			b.file = nil
+		}
+		if f.single() {
+			b.single = f
+		}
+	}
+	return b
 }
 
 // Since says that layers which are not written are in another bundle, and names
@@ -51,10 +62,13 @@ func (w *Writer) Since(index digest.Digest) { w.since = index }
 // Has tells if a blob has been written.
 func (w *Writer) Has(d digest.Digest) bool { return w.blobs[d] }
 
+// Coming tells if a blob has a place to which it has not come.
+func (w *Writer) Coming(d digest.Digest) bool { return w.places[d] != nil && !w.blobs[d] }
+
 // Blob writes size bytes which hash to d, as the caller knows. What was written
-// already is not written again.
+// already, or has a place where it is to come, is not written again.
 func (w *Writer) Blob(d digest.Digest, size int64, r io.Reader) error {
-	if w.blobs[d] {
+	if w.blobs[d] || w.places[d] != nil {
 		return nil
 	}
 	if err := w.member(blobName(d), size, r); err != nil {
@@ -82,6 +96,9 @@ func (w *Writer) Entry(d ocispec.Descriptor) { w.entries = append(w.entries, d) 
 // Close writes the lists of what there is, and ends the bundle, but not what it
 // is written to.
 func (w *Writer) Close() error {
+	if err := w.closeGaps(); err != nil {
+		return err
+	}
 	files, err := lists(w.entries, w.images, w.since)
 	if err != nil {
 		return err
@@ -150,11 +167,12 @@ type Stream struct {
 // Streams tells if [Writer.Stream] can be used.
 func (w *Writer) Streams() bool { return w.file != nil }
 
-// Stream begins a blob of which neither size nor digest is known. Nothing else may
-// be written until it ends by [Stream.Commit] or [Stream.Abort]. It is nil where
-// what was written cannot be changed: then the blob has to wait somewhere else.
-func (w *Writer) Stream() (*Stream, error) {
-	if w.file == nil {
+// Stream begins a blob whose size is not known, nor maybe its digest: then d is "", and
+// it will be one of SHA-256. Nothing else may be written until it ends by
+// [Stream.Commit] or [Stream.Abort]. It is nil where what was written cannot be changed,
+// or the header will be too long: then the blob has to wait somewhere else.
+func (w *Writer) Stream(d digest.Digest) (*Stream, error) {
+	if w.file == nil || d != "" && headerLen(d) != blockSize {
 		return nil, nil
 	}
 	s := &Stream{w: w, start: w.off}
@@ -183,6 +201,9 @@ func (s *Stream) Commit(d digest.Digest) (size int64, err error) {
 		return s.n, s.Abort()
 	}
 	h, err := header(blobName(d), s.n)
+	if err == nil && len(h) != blockSize {
+		err = errors.New("its header has more than one block")
+	}
 	if err == nil {
 		_, err = s.w.file.WriteAt(h, s.start)
 	}

@@ -4,10 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/fastpull/fastpull/doctor"
 	"github.com/fastpull/fastpull/fault"
@@ -33,19 +36,29 @@ A host alone is written with its port, or with a slash at its end.`,
 					return fault.New(fault.Usage, "--%s is empty", name)
 				}
 			}
-			o := doctor.Options{Version: versionString(), Image: first(a), Hosts: connect.options(), Store: store}
+			o := doctor.Options{Version: versionString(), Image: first(a), Hosts: connect.options(), Store: store, Command: commandAgain(cmd, a)}
 			table := doctorTable{w: s.Out, width: widthOf(s.Out)}
 			if !asJSON {
 				o.Found = table.print
 			}
 			report, err := doctor.Run(cmd.Context(), o)
-			if err != nil {
+			if err != nil && !report.Incomplete {
 				return err
 			}
 			if file != "" {
-				if err := writeReport(file, report); err != nil {
-					return fmt.Errorf("write the report: %w", err)
+				if werr := writeReport(file, report); werr != nil {
+					werr = fmt.Errorf("write the report %s: %w", file, fault.Disk(werr))
+					if err == nil {
+						return werr
+					}
+					printError(s.Err, werr) // beside the interruption
 				}
+			}
+			if err != nil {
+				if asJSON {
+					err = errors.Join(err, printJSON(s.Out, report))
+				}
+				return err
 			}
 			if asJSON {
 				err = printJSON(s.Out, report)
@@ -70,6 +83,30 @@ A host alone is written with its port, or with a slash at its end.`,
 	fl.BoolVar(&writeDropIn, "write-dropin", false, "have Engines whose decompressor is broken do without, from their next restart on:\nwrite a drop-in for their systemd services")
 	connect.add(fl)
 	return cmd
+}
+
+// commandAgain returns the command line that has the same effect, whatever the PATH is
+// of who runs it.
+func commandAgain(cmd *cobra.Command, args []string) []string {
+	program, err := os.Executable()
+	if err != nil {
+		program = "fastpull"
+	}
+	list := append([]string{program}, strings.Fields(cmd.CommandPath())[1:]...)
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		values := []string{f.Value.String()}
+		if many, ok := f.Value.(pflag.SliceValue); ok {
+			values = many.GetSlice()
+		}
+		for _, v := range values {
+			if v != "" && f.NoOptDefVal == v {
+				list = append(list, "--"+f.Name)
+			} else {
+				list = append(list, "--"+f.Name+"="+v)
+			}
+		}
+	})
+	return append(list, args...)
 }
 
 // writeDropIns writes what the report has for systemd, and says what is left to do.

@@ -2,8 +2,11 @@ package cli
 
 import (
 	"bytes"
+	"context"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -37,5 +40,73 @@ func TestWriteDropIns(t *testing.T) {
 	out.Reset()
 	if err := writeDropIns(&out, root, &doctor.Report{}); err != nil || !strings.Contains(out.String(), "no drop-in was written") {
 		t.Errorf("without a problem: %v, %s", err, &out)
+	}
+}
+
+// The way out that needs root says all that was said, and nothing that was not.
+func TestCommandAgain(t *testing.T) {
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for given, want := range map[string]string{
+		"":           "",
+		"host/img:1": "host/img:1",
+		"--ca a.crt --plain-http host/img --ca b.crt": "--ca=a.crt --ca=b.crt --plain-http host/img",
+		"--report f --store d --json=false host:5000": "--json=false --report=f --store=d host:5000",
+	} {
+		root := newRoot(Streams{Out: io.Discard, Err: io.Discard})
+		cmd, rest, err := root.Find(append([]string{"doctor"}, strings.Fields(given)...))
+		if err == nil {
+			err = cmd.ParseFlags(rest)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := commandAgain(cmd, cmd.Flags().Args())
+		slices.Sort(got[2 : len(got)-cmd.Flags().NArg()])
+		if all := append([]string{program, "doctor"}, strings.Fields(want)...); !slices.Equal(got, all) {
+			t.Errorf("%q: %q, want %q", given, got, all)
+		}
+	}
+}
+
+// cancelling is a terminal at which somebody loses patience at the first word.
+type cancelling struct {
+	bytes.Buffer
+	cancel func()
+}
+
+func (c *cancelling) Write(p []byte) (int, error) {
+	c.cancel()
+	return c.Buffer.Write(p)
+}
+
+func TestDoctorInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	out, errs := &cancelling{cancel: cancel}, bytes.Buffer{}
+	file := filepath.Join(t.TempDir(), "report")
+	if code := Main(ctx, []string{"doctor", "--report", file}, Streams{Out: out, Err: &errs}); code != interrupted {
+		t.Errorf("exit code %d", code)
+	}
+	got, err := os.ReadFile(file)
+	if err != nil || !strings.Contains(string(got), "STUCK NOW\n  ") || !strings.Contains(string(got), "\nINCOMPLETE: interrupted") || strings.Contains(string(got), "\nHOST") {
+		t.Errorf("%s, %v", got, err)
+	}
+	if !strings.Contains(errs.String(), "interrupted") {
+		t.Errorf("it says %s", &errs)
+	}
+
+	ctx, cancel = context.WithCancel(t.Context())
+	out, errs = &cancelling{cancel: cancel}, bytes.Buffer{}
+	if code := Main(ctx, []string{"doctor", "--report", filepath.Join(file, "x")}, Streams{Out: out, Err: &errs}); code != interrupted || !strings.Contains(errs.String(), "write the report "+file) {
+		t.Errorf("exit code %d, it says %s", code, &errs)
+	}
+
+	ctx, cancel = context.WithCancel(t.Context())
+	cancel()
+	out = &cancelling{cancel: cancel}
+	if code := Main(ctx, []string{"doctor", "--json"}, Streams{Out: out, Err: io.Discard}); code != interrupted || !strings.Contains(out.String(), `"incomplete": true`) {
+		t.Errorf("exit code %d, JSON %s", code, out)
 	}
 }

@@ -93,6 +93,10 @@ func (t *doctorTable) end(r *doctor.Report) {
 	if len(counts) == 0 {
 		counts = []string{"no problems"}
 	}
+	if r.Incomplete {
+		t.printf("\nINCOMPLETE: interrupted before all was looked at. Until then: %s\n", strings.Join(counts, ", "))
+		return
+	}
 	t.printf("\n%s\n", strings.Join(counts, ", "))
 }
 

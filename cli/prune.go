@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -52,7 +53,11 @@ type pruned struct {
 func prune(ctx context.Context, out io.Writer, dir string, o overlay.PruneOptions, asJSON bool) error {
 	var p pruned
 	var failures []error
-	for _, d := range []string{pull.PartialDir(dir), defaultCache()} {
+	cached := []string{pull.PartialDir(dir), defaultCache()}
+	if _, err := overlay.OpenReader(dir); err != nil && fault.KindOf(err) != fault.NotFound {
+		cached = cached[1:] // what is wrong with the store is told once
+	}
+	for _, d := range cached {
 		if d == "" {
 			continue
 		}
@@ -62,10 +67,7 @@ func prune(ctx context.Context, out io.Writer, dir string, o overlay.PruneOption
 		}
 		n, freed, err := sweep(time.Now())
 		p.Partial, p.Freed = p.Partial+n, p.Freed+freed
-		if errors.Is(err, fs.ErrPermission) {
-			err = fault.Wrap(fault.Denied, err)
-		}
-		failures = append(failures, err)
+		failures = append(failures, partialError(err))
 	}
 	freed := p.Freed
 	var err error
@@ -78,6 +80,17 @@ func prune(ctx context.Context, out io.Writer, dir string, o overlay.PruneOption
 		return errors.Join(append(failures, printJSON(out, p))...)
 	}
 	return errors.Join(append(failures, printPruned(out, p, o.DryRun))...)
+}
+
+// partialError says of an error of the cache what was being done.
+func partialError(err error) error {
+	switch {
+	case err == nil, errors.Is(err, syscall.ENOTDIR): // there is nothing below a file
+		return nil
+	case errors.Is(err, fs.ErrPermission):
+		err = fault.WithHint(fault.Wrap(fault.Denied, err), "run fastpull as the user whose it is, or as root")
+	}
+	return fmt.Errorf("remove partial blobs: %w", err)
 }
 
 func printPruned(w io.Writer, p pruned, dry bool) (err error) {

@@ -56,7 +56,7 @@ func processes(ctx context.Context, e *exam) {
 // with the findings. A look that hangs is left alone, as within does.
 func (e *exam) aside(ctx context.Context, area Area, look func(context.Context, *exam)) (wait func()) {
 	ctx, cancel := context.WithTimeout(ctx, processesTime)
-	other := &exam{Options: e.Options, report: &Report{}}
+	other := &exam{Options: e.Options, report: &Report{}, ended: e.ended}
 	findings, over := make(chan Finding), make(chan struct{})
 	var kept []Finding // until they are waited for
 	other.Found = func(f Finding) {
@@ -86,6 +86,11 @@ func (e *exam) aside(ctx context.Context, area Area, look func(context.Context, 
 			case <-ended:
 				ended, patience = nil, time.After(processesMore)
 			case <-patience:
+				select {
+				case <-e.ended: // which is why
+					return
+				default:
+				}
 				kept = append(kept, Finding{Area: area, What: "processes", Level: Unknown,
 					Text: "something of theirs does not answer, likely a disk: not all could be looked at"})
 				return
@@ -95,7 +100,7 @@ func (e *exam) aside(ctx context.Context, area Area, look func(context.Context, 
 	return func() {
 		<-collected
 		for _, f := range kept {
-			e.found(f)
+			e.note(f)
 		}
 	}
 }

@@ -20,6 +20,9 @@ type Options struct {
 	Hosts registry.Options
 	// Store is the store that a pull would go to, if no Engine answers. "" is none.
 	Store string
+	// Command is what runs this examination again, a word an item, for a way out that
+	// needs another user. Nil is fastpull doctor, with the image.
+	Command []string
 	// Found is told of each finding as it is made, one at a time. Nil is fine.
 	Found func(Finding)
 
@@ -33,11 +36,22 @@ type exam struct {
 	report *Report
 	target target
 	engine engineLook
-	silent map[int]bool // dockerds, by PID, that do not answer
+	silent map[int]bool    // dockerds, by PID, that do not answer
+	ended  <-chan struct{} // closed when whoever waits has had enough; nil is never
 }
 
-// found notes a finding.
+// found notes a finding, unless the examination was ended: what is looked at then looks
+// like something that does not answer.
 func (e *exam) found(f Finding) {
+	select {
+	case <-e.ended:
+	default:
+		e.note(f)
+	}
+}
+
+// note notes a finding that was made in time.
+func (e *exam) note(f Finding) {
 	f = f.withoutSecrets()
 	e.report.Findings = append(e.report.Findings, f)
 	if e.Found != nil {
@@ -46,18 +60,19 @@ func (e *exam) found(f Finding) {
 }
 
 // Run looks at everything. The error is that of a context that ended, and the report
-// has what was found until then, or of kind fault.Usage for an image's name that is
+// has what was found until then and says that it is not all, or of kind fault.Usage for an image's name that is
 // none.
-func Run(ctx context.Context, o Options) (*Report, error) {
+func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	o.proc = cmp.Or(o.proc, "/proc")
 	e := &exam{Options: o, report: &Report{
 		Version: o.Version, Platform: runtime.GOOS + "/" + runtime.GOARCH, Time: time.Now(), Findings: []Finding{},
 	}}
-	var err error
 	if e.target, err = parseTarget(o.Image); err != nil {
 		return e.report, err
 	}
 	defer e.engine.close()
+	e.ended = ctx.Done()
+	defer func() { e.report.Incomplete = err != nil }()
 	for _, look := range []func(context.Context, *exam){
 		processes, host, engines, places, registries,
 	} {

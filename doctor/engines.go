@@ -44,7 +44,7 @@ func (l *engineLook) close() {
 func engines(ctx context.Context, e *exam) {
 	engine, err := e.docker(ctx)
 	if err != nil {
-		e.found(noEngine(err, os.Getenv("DOCKER_HOST") != ""))
+		e.found(e.noEngine(err, os.Getenv("DOCKER_HOST") != ""))
 	} else {
 		e.found(engineOf(engine.Host(), engine.Facts()))
 	}
@@ -87,14 +87,14 @@ func engineOf(at string, f daemon.Facts) Finding {
 
 // noEngine says why there is no Engine to be used. That is a problem where one was
 // asked for, or is there and does not answer.
-func noEngine(err error, named bool) Finding {
+func (e *exam) noEngine(err error, named bool) Finding {
 	f := Finding{Area: Engines, What: "Docker Engine", Level: Problem, Text: plain(err)}
 	var dial *net.OpError
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		f.Level = Unknown
 		f.Text = "its socket may not be used by this user: " + err.Error()
-		f.Fix = []string{"sudo fastpull doctor", "# or for good, which makes a user as good as root:", "sudo usermod -aG docker \"$USER\"   # and log in again"}
+		f.Fix = []string{e.asRoot(), "# or for good, which makes a user as good as root:", "sudo usermod -aG docker \"$USER\"   # and log in again"}
 	case !errors.Is(err, daemon.ErrUnavailable): // it answers, and cannot be used
 	case !errors.As(err, &dial): // it took the connection, and said nothing
 		f.Text = "it takes connections and does not answer: dockerd hangs; " + err.Error()

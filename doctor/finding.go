@@ -51,6 +51,8 @@ type Report struct {
 	Platform string    `json:"platform"`
 	Time     time.Time `json:"time"` // when it was begun
 	Findings []Finding `json:"findings"`
+	// Incomplete says that it was ended before all was looked at.
+	Incomplete bool `json:"incomplete,omitempty"`
 }
 
 // Count returns how many findings have the level.

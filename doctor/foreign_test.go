@@ -79,6 +79,31 @@ func TestHostileLayer(t *testing.T) {
 	}
 }
 
+// TestEnded has looks go on after whoever waits has had enough.
+func TestEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		e := &exam{report: &Report{}, ended: ctx.Done()}
+		hang := make(chan struct{})
+		e.aside(ctx, Stuck, func(_ context.Context, e *exam) {
+			e.found(Finding{Area: Stuck, Text: "in time"})
+			cancel()
+			e.found(Finding{Area: Stuck, Text: "too late"})
+			<-hang
+		})()
+		e.found(Finding{Area: Host, Text: "too late, too"})
+		if list := e.report.Findings; len(list) != 1 || list[0].Text != "in time" {
+			t.Errorf("%+v", list)
+		}
+		close(hang)
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	report, err := Run(ctx, Options{proc: t.TempDir(), Found: func(Finding) { cancel() }})
+	if !errors.Is(err, context.Canceled) || !report.Incomplete || report.Findings[len(report.Findings)-1].Area != Stuck {
+		t.Errorf("%v, %+v", err, report)
+	}
+}
+
 // TestAside has a look hang after its first finding.
 func TestAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -191,7 +191,7 @@ func TestNoEngine(t *testing.T) {
 		{"too old", fault.WithHint(errors.New("API 1.30"), "fastpull needs Docker 19.03 or later"), false, Problem, []string{"19.03"}},
 		{"a wrong address", fault.New(fault.Usage, "not an address"), true, Problem, []string{"not an address"}},
 	} {
-		expect(t, tc.name, noEngine(tc.err, tc.named), tc.level, tc.words...)
+		expect(t, tc.name, (&exam{}).noEngine(tc.err, tc.named), tc.level, tc.words...)
 	}
 }
 

@@ -30,7 +30,7 @@ func places(ctx context.Context, e *exam) {
 		e.found(f)
 	} else {
 		f := Finding{Area: Places, What: "Docker Engine (--load)", Level: Unknown, Text: "none that can be used answers, see engines"}
-		if noEngine(err, os.Getenv("DOCKER_HOST") != "").Level == OK {
+		if e.noEngine(err, os.Getenv("DOCKER_HOST") != "").Level == OK {
 			f.Level, f.Text = OK, "there is none here"
 		}
 		e.found(f)
@@ -81,7 +81,9 @@ func (e *exam) storePlace(ctx context.Context, rights privilege.Process, spare b
 		if spare || errors.Is(err, os.ErrPermission) {
 			f.Level = Warning
 		}
-		f.Text = fmt.Sprintf("%s: %s", dir, plain(err))
+		if f.Text = plain(err); !strings.Contains(f.Text, dir) {
+			f.Text = dir + ": " + f.Text
+		}
 		return f
 	}
 	state := "is not there, and could be made"

@@ -28,6 +28,7 @@ func dockerLogin(host, name, password string) string {
 
 // TestCredentials pulls from a registry that asks for a password.
 func TestCredentials(t *testing.T) {
+	t.Parallel()
 	reg := startRegistry(t, registryOptions{password: true})
 	im := makeImage(t, imageSpec{layers: []layer{smallLayer(t, "a", "a")}})
 	ref := reg.push(t, "img:tag", im)
@@ -74,6 +75,7 @@ func expectNoSecret(t *testing.T, r result, password string) {
 // TestTLS pulls from a registry whose certificate only its own authority knows,
 // and which is not on the loopback for all that its client can tell.
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	ca := newAuthority(t)
 	reg := startRegistry(t, registryOptions{tls: ca})
 	im := makeImage(t, imageSpec{layers: []layer{noiseLayer(t, 1<<20, 1)}})

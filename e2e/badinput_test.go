@@ -23,6 +23,7 @@ func cutShort(b []byte) []byte { return b[:len(b)*2/3] }
 // the store has, one that is new and right, and the bad one on top; nothing of
 // it may show in the store, not even what was right.
 func TestBadInput(t *testing.T) {
+	t.Parallel()
 	reg := startRegistry(t, registryOptions{})
 	base := noiseLayer(t, 1<<20, 1)
 	good := reg.push(t, "good:tag", makeImage(t, imageSpec{layers: []layer{base}}))

@@ -18,7 +18,7 @@ import (
 // The layers of a usual run.
 const (
 	usualSeed   = 1
-	usualLayers = 200
+	usualLayers = 100
 )
 
 // TestDifferential gives made-up layers to fastpull and to others, and compares

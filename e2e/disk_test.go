@@ -35,6 +35,7 @@ var places = []place{
 // cannot do what is needed. Every time it is said what is missing and where, and
 // the disk is what it was, in names, blocks and inodes.
 func TestDisk(t *testing.T) {
+	t.Parallel()
 	reg := startRegistry(t, registryOptions{})
 	seed := reg.push(t, "seed:tag", makeImage(t, imageSpec{layers: []layer{smallLayer(t, "etc/seed", "seed")}}))
 	big := makeImage(t, imageSpec{layers: []layer{noiseLayer(t, 9<<20, 1), noiseLayer(t, 3<<20, 2)}})

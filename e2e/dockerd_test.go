@@ -6,6 +6,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -62,10 +64,30 @@ func startDockerd(t *testing.T, o dockerdOptions) *dockerd {
 		}
 	})
 	d.stop = startServer(t, cmd, 15*time.Second)
-	if !eventually(30*time.Second, func() bool { return d.docker(t, "version").code == 0 }) {
+	if !eventually(30*time.Second, d.answers) {
 		t.Fatalf("dockerd does not answer\n%s", d.out.tail())
 	}
 	return d
+}
+
+// answers tells whether the Engine is ready. The client, which says it too, takes
+// as much as the daemon's whole start.
+func (d *dockerd) answers() bool {
+	conn, err := net.DialTimeout("unix", d.sock, 5*time.Second)
+	if err != nil {
+		return false
+	}
+	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext:       func(context.Context, string, string) (net.Conn, error) { return conn, nil },
+	}}
+	resp, err := client.Get("http://docker/_ping")
+	if err != nil {
+		conn.Close()
+		return false
+	}
+	resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
 }
 
 // docker runs Debian's docker client on the daemon.

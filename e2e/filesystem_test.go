@@ -88,7 +88,7 @@ func occupy(t *testing.T, dir string, leave int64) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := unix.Fallocate(int(f.Fd()), 0, 0, int64(st.Bavail)*st.Frsize-leave); err != nil {
+	if err := unix.Fallocate(int(f.Fd()), 0, 0, int64(st.Bavail)*int64(st.Frsize)-leave); err != nil {
 		t.Fatalf("fill %s: %v", dir, err)
 	}
 }

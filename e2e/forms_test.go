@@ -24,6 +24,7 @@ func formsImage(t *testing.T) image {
 // TestForms puts an OCI image of all compressions into each destination. The
 // Engines have a broken unpigz, so that a compressed layer would hang.
 func TestForms(t *testing.T) {
+	t.Parallel()
 	begun := time.Now()
 	reg := startRegistry(t, registryOptions{})
 	im := formsImage(t)

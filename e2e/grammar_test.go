@@ -222,7 +222,7 @@ func (g *grammar) mode() int64 {
 // meta gives an entry an owner, a time and attributes.
 func (g *grammar) meta(e entry) entry {
 	if g.oneIn(3) {
-		e = e.owned(pick(g, 0, 1, 1000, 65534, 3_000_000_000), pick(g, 0, 5, 1000, 4_000_000))
+		e = e.owned(pick(g, 0, 1, 1000, 65534, largeID), pick(g, 0, 5, 1000, 4_000_000))
 	}
 	if g.oneIn(2) {
 		e = e.at(sampleTime.Add(-time.Duration(g.rand.Int64N(int64(50 * 365 * 24 * time.Hour)))))

@@ -21,6 +21,7 @@ func killImage(t *testing.T) image {
 // TestKill9 kills pulls at several points of them. The next one succeeds, and
 // what it leaves is what a pull leaves that was never disturbed.
 func TestKill9(t *testing.T) {
+	t.Parallel()
 	reg := startRegistry(t, registryOptions{})
 	reg.push(t, "img:tag", killImage(t))
 	g := startGate(t, reg)

@@ -120,15 +120,22 @@ var umocisTable = []row{
 	}},
 }
 
-// rareLayers are cases of the tables that a usual run may be without.
+// rareLayers are cases of the tables that a usual run may be without. Images are
+// made of three that follow each other and that fastpull takes; umoci refuses the
+// first image, and shows in the third what it does otherwise.
 var rareLayers = [][]entry{
+	{symlink("s", "a").xattr("user.note", "on a symlink")},
 	{whiteout("d"), dir("d", 0o755), file("d/new", 0o644, "new")},
 	{whiteout("d"), opaque("d")},
+
 	{opaque("d"), whiteout("d/a/f")},
 	{dir("a", 0o755), dir("d/a", 0o755).at(oldTime), symlink("d", ".")},
 	{dir("d/a", 0o755), symlink("d", "none")},
-	{device(tar.TypeChar, "null", 0o666, 0, 0), hardlink("zero", file("null", 0o666, ""))},
+
 	{dir("d", 0o2755).owned(0, 5), whiteout("d/f")},
-	{symlink("s", "a").xattr("user.note", "on a symlink")},
 	{dir("d", 0o755).xattr("trusted.overlay.opaque", "y"), device(tar.TypeChar, "null", 0o666, 0, 0)},
+	{dir(".wh..wh.plnk", 0o700), file(".wh..wh.plnk/1.2", 0o644, "aufs"), file("f", 0o644, "")},
+
+	{device(tar.TypeChar, "null", 0o666, 0, 0), hardlink("zero", file("null", 0o666, ""))},
+	{file("../f", 0o644, "out")},
 }

@@ -10,6 +10,7 @@ import (
 // TestLoadTwice counts what goes to the Engine, at its socket: an image whole,
 // then nothing of what it has.
 func TestLoadTwice(t *testing.T) {
+	t.Parallel()
 	reg := startRegistry(t, registryOptions{})
 	layers := []layer{baseLayer(t, 0), noiseLayer(t, 8<<20, 1), smallLayer(t, "word", "first\n")}
 	im := makeImage(t, imageSpec{layers: layers, cmd: []string{"/bin/cat", "/word"}})

@@ -13,6 +13,7 @@ import (
 // TestTwentyImages pulls twenty images that share most layers in one run, one
 // of which does not exist.
 func TestTwentyImages(t *testing.T) {
+	t.Parallel()
 	reg := startRegistry(t, registryOptions{})
 	shared := []layer{baseLayer(t, 0), noiseLayer(t, 2<<20, 1), noiseLayer(t, 1<<20, 2)}
 	layers := slices.Clone(shared)

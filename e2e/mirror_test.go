@@ -23,6 +23,7 @@ func mirrors(t *testing.T, registry string, addrs ...string) string {
 
 // TestMirror pulls by way of mirrors that hosts.toml names.
 func TestMirror(t *testing.T) {
+	t.Parallel()
 	const size = 1 << 20
 	origin := startRegistry(t, registryOptions{})
 	im := makeImage(t, imageSpec{layers: []layer{noiseLayer(t, size, 1)}})
@@ -71,6 +72,7 @@ func TestMirror(t *testing.T) {
 // TestMirrorDies kills a mirror in the midst of a layer: the registry gives the
 // rest of it.
 func TestMirrorDies(t *testing.T) {
+	t.Parallel()
 	const size, sent = 24 << 20, 8 << 20
 	im := makeImage(t, imageSpec{layers: []layer{noiseLayer(t, size, 2)}})
 	origin, behind := startRegistry(t, registryOptions{}), startRegistry(t, registryOptions{})

@@ -19,6 +19,7 @@ import (
 // TestMountAndRootfs looks at one image in three ways: mounted from the store,
 // as a plain folder, and as docker export sees it.
 func TestMountAndRootfs(t *testing.T) {
+	t.Parallel()
 	begun := time.Now().Add(-2 * time.Second) // docker export cuts times to the second
 	reg := startRegistry(t, registryOptions{})
 	ref := reg.push(t, "img:tag", trickyImage(t, "mount"))

@@ -16,6 +16,7 @@ import (
 
 // TestPlatforms picks images out of indexes.
 func TestPlatforms(t *testing.T) {
+	t.Parallel()
 	reg := startRegistry(t, registryOptions{})
 	platforms := []string{"linux/amd64", "linux/arm64", "linux/arm/v7"}
 	for _, oci := range []bool{false, true} {

@@ -17,7 +17,7 @@ import (
 
 // usualEntries is how many files, folders and links growPython makes if
 // FASTPULL_ENTRIES says nothing else.
-const usualEntries = 25_000
+const usualEntries = 12_000
 
 // garden grows a tree that looks like many installed Python packages: mostly
 // small files, many of them empty, and a folder for every few.
@@ -132,7 +132,7 @@ func (g *garden) file(name string, size int) {
 	}
 	g.must(os.WriteFile(path, []byte(text), 0o600))
 	if g.rand.IntN(20) == 0 {
-		g.must(os.Lchown(path, 1000+g.rand.IntN(3), 3_000_000_000))
+		g.must(os.Lchown(path, 1000+g.rand.IntN(3), largeID))
 	}
 	g.must(unix.Chmod(path, uint32(mode)))
 	if g.rand.IntN(50) == 0 {

@@ -12,7 +12,7 @@ import (
 
 // realSize is what a tree from this machine may have: of a larger one, the
 // folders that fit in, in the order of their names.
-const realSize = 60 << 20
+const realSize = 24 << 20
 
 // TestRealTrees takes trees that nobody made for a test, writes each into a
 // layer with GNU tar, and lets three unpack it: fastpull into a store and into

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -50,7 +51,7 @@ var everyRights = []rights{
 		owners: "root and not to the image's owner, since this user namespace does not have that user or group", device: "a user namespace cannot make any",
 	},
 	{
-		name: "Container", ids: 1<<32 - 1, caps: true, by: []string{"setpriv", "--bounding-set=-sys_admin,-mknod"},
+		name: "Container", ids: min(1<<32-1, math.MaxInt), caps: true, by: []string{"setpriv", "--bounding-set=-sys_admin,-mknod"},
 		device: "fastpull is running without CAP_MKNOD",
 	},
 	{

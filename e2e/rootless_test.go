@@ -41,6 +41,7 @@ func closedImage(t *testing.T) image {
 // TestRootless pulls one image with ever other rights, and compares what there
 // is with what the machine's root gets.
 func TestRootless(t *testing.T) {
+	t.Parallel()
 	begun := time.Now()
 	reg := startRegistry(t, registryOptions{})
 	im := closedImage(t)
@@ -119,6 +120,7 @@ func TestRootless(t *testing.T) {
 // TestStoreOfAnother: what a store cannot take without harm is refused, before
 // anything in it changes.
 func TestStoreOfAnother(t *testing.T) {
+	t.Parallel()
 	reg := startRegistry(t, registryOptions{})
 	ref := reg.push(t, "img:1", closedImage(t))
 	other := reg.push(t, "img:2", makeImage(t, imageSpec{layers: []layer{

@@ -5,11 +5,15 @@ package e2e
 import (
 	"archive/tar"
 	"fmt"
+	"math"
 	"os"
 	"strings"
 	"testing"
 	"time"
 )
+
+// largeID is an owner beyond 31 bits, where a tar.Header has room for it.
+const largeID = min(3_000_000_000, math.MaxInt)
 
 // baseLayer is the user land: the tool under its names, and a few folders. It
 // can be run with cat, ls and sleep. Each seed gives another layer.
@@ -86,7 +90,7 @@ func trickyImage(t *testing.T, label string) image {
 		dir("kinds", 0o755),
 		su, file("kinds/wall", 0o2755, "setgid").owned(0, 5),
 		file("kinds/owned-su", 0o6711, "setuid of another").owned(1000, 1001), ping,
-		file("kinds/noted", 0o444, "xattr").xattr("user.note", "one\x00two").xattr("user.other", ""), file("kinds/large-ids", 0o644, "").owned(3_000_000_000, 4_000_000),
+		file("kinds/noted", 0o444, "xattr").xattr("user.note", "one\x00two").xattr("user.other", ""), file("kinds/large-ids", 0o644, "").owned(largeID, 4_000_000),
 		null, device(tar.TypeBlock, "kinds/loop300", 0o660, 7, 300).owned(0, 6), device(tar.TypeFifo, "kinds/fifo", 0o622, 0, 0),
 		symlink("kinds/relative", "../opt/keep"), symlink("kinds/absolute", "/opt/keep"), dangling, symlink("kinds/long", strings.Repeat("../", 60)+"x"),
 		hardlink("kinds/su-again", su), hardlink("kinds/null-again", null), hardlink("kinds/dangling-again", dangling), pingAgain,

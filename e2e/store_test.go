@@ -19,6 +19,7 @@ import (
 // lets dockerd judge: by what it makes of the same image itself, and by what
 // it does with the store as its data-root.
 func TestStoreIsDockers(t *testing.T) {
+	t.Parallel()
 	begun := time.Now()
 	reg := startRegistry(t, registryOptions{})
 	im := trickyImage(t, "one")

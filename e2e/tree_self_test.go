@@ -49,6 +49,7 @@ func setTime(t *testing.T, path string, when time.Time) {
 }
 
 func TestTreeSeesEveryDifference(t *testing.T) {
+	t.Parallel()
 	want := plantTree(t)
 	if diffs := compareTrees(t, plantTree(t), want, treeOptions{}); len(diffs) > 0 {
 		t.Fatalf("two trees made alike differ: %q", diffs)

@@ -86,7 +86,7 @@ func refuseRunning(dir string) error {
 			return fmt.Errorf("is a dockerd using %s? %w", dir, err)
 		}
 		if locked {
-			return errRunning(dir, fmt.Sprintf("it holds %s", db))
+			return errRunning(dir, "it holds "+strings.TrimPrefix(db, dir+"/"))
 		}
 	}
 	if pid := dockerdIn(dir); pid != "" {
@@ -98,7 +98,7 @@ func refuseRunning(dir string) error {
 func errRunning(dir, why string) error {
 	return fault.WithHint(
 		fault.New(fault.Failed, "%s is the data-root of a dockerd that is running (%s); it would not see what is written there, and overwrite it", dir, why),
-		"let the daemon have the image with --load, or stop it first")
+		"have that dockerd do it (fastpull --load, docker rmi, docker image prune), or stop it first")
 }
 
 func isLocked(name string) (bool, error) {

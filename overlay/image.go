@@ -36,10 +36,12 @@ func (r *Reader) names() (names, error) {
 		return n, nil
 	}
 	if err != nil {
-		return n, err
+		return n, fmt.Errorf("read the names of images: %w", denied(err))
 	}
 	if err := json.Unmarshal(data, &n); err != nil {
-		return n, fault.New(fault.Corrupt, "%s: %w", r.path("image/overlay2/repositories.json"), err)
+		file := r.path("image/overlay2/repositories.json")
+		return n, fault.WithHint(fault.New(fault.Corrupt, "read the names of images: %s: %w", file, err),
+			"it is damaged: move it away, and pull the images again, which gives them their names and fetches only what is missing")
 	}
 	if n.Repositories == nil {
 		n.Repositories = map[string]map[string]digest.Digest{}
@@ -109,7 +111,8 @@ func (r *Reader) Images() ([]*Image, error) {
 		}
 		img, err := r.Image(id)
 		if err != nil {
-			damaged = append(damaged, err)
+			damaged = append(damaged, fault.WithHint(fmt.Errorf("read the image %.12s: %w", id.Encoded(), denied(err)),
+				"fastpull verify --repair --store %s fetches again what is damaged", r.dir))
 			continue
 		}
 		img.Names = byID[img.ID]

@@ -231,14 +231,14 @@ func TestTar(t *testing.T) {
 	}
 
 	for _, off := range []int{1, 511, 512, 513, 5000, len(plain) - 7*512 - 1, len(plain) - 1, len(plain), len(plain) + 9} {
-		if got, err := again(s.TarFrom(l, int64(off))); err != nil || !bytes.Equal(got, plain[min(off, len(plain)):]) {
+		if got, err := again(s.TarFrom(l, int64(off), nil)); err != nil || !bytes.Equal(got, plain[min(off, len(plain)):]) {
 			t.Errorf("from byte %d: %d bytes, %v", off, len(got), err)
 		}
 	}
 
 	// Skipping from place to place, within and across parts.
 	for _, step := range []int{1, 100, 600, 4096, 100_000} {
-		r, err := s.TarFrom(l, 0)
+		r, err := s.TarFrom(l, 0, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,7 +3,6 @@ package overlay
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -48,7 +47,7 @@ func Prune(ctx context.Context, dir string, o PruneOptions) (p Pruned, err error
 	p.Removal = Removal{Untagged: []string{}, Deleted: []digest.Digest{}, Layers: []digest.Digest{}}
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("prune the store %s: %w", r.dir, denied(err))
+			err = failed("prune", r.dir, err)
 		}
 	}()
 	nothing := p
@@ -57,12 +56,12 @@ func Prune(ctx context.Context, dir string, o PruneOptions) (p Pruned, err error
 	}
 	if o.DryRun {
 		// What the run would refuse is nothing that would be removed.
-		if err := Usable(dir); err != nil {
+		if err := usable(r.dir); err != nil {
 			return nothing, err
 		}
 		return p, r.wouldPrune(&p, o)
 	}
-	s, err := Open(dir) // sweeps
+	s, err := open(r.dir) // sweeps
 	if err != nil {
 		return nothing, err
 	}

@@ -43,7 +43,7 @@ type Removal struct {
 // top first. A crash leaves whole images, and layers for [Prune].
 func (s *Store) Remove(ctx context.Context, name string, o RemoveOptions) (r Removal, err error) {
 	defer func() {
-		if err != nil {
+		if err != nil && fault.KindOf(err) != fault.NotFound { // which names the image
 			err = fmt.Errorf("remove %s: %w", name, denied(err))
 		}
 	}()

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -54,14 +55,37 @@ func OpenReader(dir string) (*Reader, error) {
 		return nil, err
 	}
 	r := &Reader{dir: dir}
-	if _, err := os.Stat(r.path("image/overlay2")); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fault.WithHint(fault.New(fault.NotFound, "there is no store at %s", dir),
-				"name the directory that was pulled into with --store")
+	_, err = os.Stat(r.path("image/overlay2"))
+	if errors.Is(err, unix.ENOTDIR) {
+		if err = fs.ErrNotExist; isFile(dir) {
+			err = fault.WithHint(fault.New(fault.Usage, "%s is not a directory", dir), nameStore)
 		}
-		return nil, denied(err)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fault.WithHint(fault.New(fault.NotFound, "there is no store at %s", dir), nameStore)
+	}
+	if err != nil {
+		return nil, failed("open", dir, err)
 	}
 	return r, nil
+}
+
+// nameStore is a hint.
+const nameStore = "name the directory that was pulled into with --store"
+
+func isFile(name string) bool {
+	st, err := os.Stat(name)
+	return err == nil && !st.IsDir()
+}
+
+// failed says what was being done with the store at dir, and names that unless the
+// error does so.
+func failed(doing, dir string, err error) error {
+	err = denied(err)
+	if strings.Contains(err.Error(), dir) {
+		return fmt.Errorf("%s the store: %w", doing, err)
+	}
+	return fmt.Errorf("%s the store %s: %w", doing, dir, err)
 }
 
 func (r *Reader) path(elem ...string) string {
@@ -72,11 +96,20 @@ func (r *Reader) path(elem ...string) string {
 // sweeps what processes that died have left, and refuses roots that must not be
 // written to and file systems that cannot hold a store. What it made is gone again
 // if it fails.
-func Open(dir string) (_ *Store, err error) {
-	dir, err = filepath.Abs(dir)
+func Open(dir string) (*Store, error) {
+	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
+	s, err := open(dir)
+	if err != nil {
+		return nil, failed("open", dir, err)
+	}
+	return s, nil
+}
+
+// open is Open, of an absolute path, with an error that does not say what was done.
+func open(dir string) (_ *Store, err error) {
 	s := &Store{Reader: Reader{dir: dir}, lists: make(chan struct{}, 1)}
 	var made []string
 	defer func() {
@@ -86,7 +119,6 @@ func Open(dir string) (_ *Store, err error) {
 			for _, name := range slices.Backward(made) {
 				_ = os.Remove(name)
 			}
-			err = fmt.Errorf("open the store %s: %w", dir, denied(err))
 		}
 	}()
 	ensure := func(name string, mode fs.FileMode) error {

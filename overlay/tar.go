@@ -21,7 +21,7 @@ import (
 // kept of the rest. Content that has changed since is an error. The caller must
 // close it.
 func (r *Reader) Tar(l Layer) (io.ReadCloser, error) {
-	t, err := r.TarFrom(l, 0)
+	t, err := r.TarFrom(l, 0, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -30,14 +30,15 @@ func (r *Reader) Tar(l Layer) (io.ReadCloser, error) {
 
 // TarFrom is Tar from a byte of it on. What is before that is not read: tar-split
 // says how long each file is, and of the file that it is in the rest is read. What
-// is not read from its beginning is not compared with its checksum.
-func (r *Reader) TarFrom(l Layer, off int64) (*TarReader, error) {
-	return openTar(r.path("image/overlay2/layerdb", l.ChainID.Algorithm().String(), l.ChainID.Encoded(), "tar-split.json.gz"), r.diffDir(l), off)
+// is not read from its beginning is not compared with its checksum. marks, those of
+// this layer, make the way shorter and are added to; nil is fine.
+func (r *Reader) TarFrom(l Layer, off int64, marks *TarMarks) (*TarReader, error) {
+	return openTar(r.path("image/overlay2/layerdb", l.ChainID.Algorithm().String(), l.ChainID.Encoded(), "tar-split.json.gz"), r.diffDir(l), off, marks)
 }
 
 // openTar puts a tar together from a tar-split file and the directory of the
 // layer's files, from byte off on.
-func openTar(split, dir string, off int64) (*TarReader, error) {
+func openTar(split, dir string, off int64, marks *TarMarks) (*TarReader, error) {
 	f, err := os.Open(split)
 	if err != nil {
 		return nil, err
@@ -46,11 +47,16 @@ func openTar(split, dir string, off int64) (*TarReader, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", split, err), f.Close())
 	}
+	mark := marks.before(off)
+	entries, err := newSplitReader(z, mark, marks)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", split, err), f.Close())
+	}
 	files, err := unpack.OpenFiles(dir)
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &TarReader{split: f, entries: storage.NewJSONUnpacker(z), files: files, skip: off}, nil
+	return &TarReader{split: f, entries: entries, files: files, skip: off - mark.tar}, nil
 }
 
 // TarReader is a tar that is being put together, as tar-split's
@@ -58,7 +64,7 @@ func openTar(split, dir string, off int64) (*TarReader, error) {
 // for one goroutine, but Close may be called at any time.
 type TarReader struct {
 	split   *os.File
-	entries storage.Unpacker
+	entries *splitReader
 	files   *unpack.Files
 
 	mu   sync.Mutex
@@ -134,7 +140,7 @@ func (f *tarFile) pass(n int64, whence int) error {
 
 // next goes to the next part that has bytes which are wanted.
 func (t *TarReader) next() error {
-	e, err := t.entries.Next()
+	e, err := t.entries.next()
 	if err != nil {
 		return err
 	}

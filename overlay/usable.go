@@ -2,7 +2,6 @@ package overlay
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"path/filepath"
 
@@ -20,8 +19,16 @@ func Usable(dir string) error {
 	if err != nil {
 		return err
 	}
+	if err := usable(dir); err != nil {
+		return failed("use", dir, err)
+	}
+	return nil
+}
+
+// usable is Usable, of an absolute path, with an error that does not say what was done.
+func usable(dir string) error {
 	var st unix.Stat_t
-	err = unix.Stat(dir, &st)
+	err := unix.Stat(dir, &st)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
@@ -40,8 +47,5 @@ func Usable(dir string) error {
 			err = nil
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("the store %s: %w", dir, denied(err))
-	}
-	return nil
+	return err
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -76,10 +77,16 @@ func newArchiveTarget(r *run, name string) (*archiveTarget, error) {
 		return nil, fault.WithHint(fault.New(fault.Usage, "write %s: it is there, and is not a file", name),
 			"name a file, which is replaced when the archive is complete")
 	}
+	if strings.HasSuffix(name, bundle.DraftSuffix) {
+		return nil, fault.WithHint(fault.New(fault.Usage, "write %s: bundles that are not complete have such names", name), "choose another name with -o")
+	}
 	if err := keepsBase(name, r.Bundle); err != nil {
 		return nil, err
 	}
-	f, err := bundle.Create(name, r.Bundle.Split)
+	f, err := bundle.Create(name, bundle.FileOptions{
+		Split: r.Bundle.Split, Sync: !r.NoSync,
+		Resume: r.Bundle.Layers == bundle.Keep && !r.NoResume,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("write %s: %w", name, err)
 	}
@@ -139,14 +146,20 @@ func (t *archiveTarget) put(ctx context.Context, im *resolved) (fetched int64, e
 	if err != nil {
 		return 0, err
 	}
-	return t.pack.image(ctx, im, b, func() error { return t.write(im, b) })
+	return t.pack.image(ctx, im, b, func() error {
+		_, err := t.documents(b)
+		return err
+	}, func() error { return t.write(im, b) })
 }
 
 // write adds an image whose layers are in the archive.
 func (t *archiveTarget) write(im *resolved, b *bundled) error {
-	top, err := t.manifests(b)
+	top, err := t.documents(b)
 	if err != nil {
-		return fmt.Errorf("%s: %w", t.name, err)
+		return err
+	}
+	if err := t.there(b, top.Digest); err != nil {
+		return err
 	}
 	for i, p := range b.images {
 		if p.img == nil {
@@ -158,23 +171,51 @@ func (t *archiveTarget) write(im *resolved, b *bundled) error {
 		t.list.Images = append(t.list.Images, t.listed(im, p))
 	}
 	t.w.Entry(bundle.Entry{Name: fullName(im.ref), Source: sourceName(im), Descriptor: top}.Annotated())
-	return t.refer(b)
+	for _, f := range b.referrers {
+		if !t.referred[f.list] {
+			t.referred[f.list] = true
+			t.w.Entry(f.entry.Annotated())
+			t.list.Referrers = append(t.list.Referrers, f.list)
+		}
+	}
+	return nil
 }
 
-// refer adds what refers to an image, and whose blobs are in the archive.
-func (t *archiveTarget) refer(b *bundled) error {
+// documents writes what an image has beside its layers, if it is not there, and
+// returns the descriptor of the topmost. What it says of the layers has to be known.
+func (t *archiveTarget) documents(b *bundled) (top ocispec.Descriptor, err error) {
+	top, err = t.manifests(b)
 	for _, f := range b.referrers {
-		if t.referred[f.list] {
-			continue
-		}
-		t.referred[f.list] = true
 		for _, doc := range f.docs {
-			if err := t.w.Blob(digest.FromBytes(doc), int64(len(doc)), bytes.NewReader(doc)); err != nil {
-				return fmt.Errorf("%s: %w", t.name, err)
+			if err == nil {
+				err = t.w.Blob(digest.FromBytes(doc), int64(len(doc)), bytes.NewReader(doc))
 			}
 		}
-		t.w.Entry(f.entry.Annotated())
-		t.list.Referrers = append(t.list.Referrers, f.list)
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w", t.name, err)
+	}
+	return top, err
+}
+
+// there makes sure that the configs of an image, and other documents, have come if they
+// have places as somebody's layers: that image may have failed.
+func (t *archiveTarget) there(b *bundled, top digest.Digest) error {
+	docs := []digest.Digest{top}
+	for _, p := range b.images {
+		if docs = append(docs, p.desc.Digest); p.img != nil {
+			docs = append(docs, p.img.ID)
+		}
+	}
+	for _, f := range b.referrers {
+		for _, doc := range f.docs {
+			docs = append(docs, digest.FromBytes(doc))
+		}
+	}
+	for _, d := range docs {
+		if t.w.Coming(d) {
+			return fault.New(fault.Failed, "%s is a layer of an image that failed, and has not come", d)
+		}
 	}
 	return nil
 }
@@ -253,7 +294,8 @@ func (t *archiveTarget) finish(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if err := errors.Join(t.w.Close(), t.file.Finish(!t.r.NoSync)); err != nil {
+	t.spool.files.wait() // layers of an image that failed may still be written to it
+	if err := errors.Join(t.w.Close(), t.file.Finish()); err != nil {
 		return fmt.Errorf("write %s: %w", t.name, err)
 	}
 	if err := t.file.Publish(); err != nil {
@@ -289,5 +331,9 @@ func (t *archiveTarget) writeList() error {
 
 func (t *archiveTarget) close() error {
 	t.spool.close()
-	return t.file.Close()
+	err := t.file.Close()
+	if left := t.file.Left(); left != "" {
+		t.r.Progress.Note("what has come stays in %s, and the same bundle goes on from there", left)
+	}
+	return err
 }

@@ -16,6 +16,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
 
+	"github.com/fastpull/fastpull/bundle"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/registry"
 )
@@ -198,7 +199,7 @@ func TestArchiveRefuses(t *testing.T) {
 		os.Symlink(null, filepath.Join(dir, "link"))); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{fifo, null, filepath.Join(dir, "link"), dir} {
+	for _, name := range []string{fifo, null, filepath.Join(dir, "link"), dir, filepath.Join(dir, "b.tar"+bundle.DraftSuffix)} {
 		if _, err := pull(t, t.Context(), archiveOptions(name, ref)); fault.KindOf(err) != fault.Usage || fault.HintOf(err) == "" {
 			t.Errorf("-o %s: %v", name, err)
 		}

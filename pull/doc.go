@@ -19,6 +19,6 @@
 //
 //	references ─→ resolve ─→ destination ─┬─ store:   extract each layer, commit parents first
 //	                                      ├─ engine:  spool plain layers, stream an archive to it
-//	                                      ├─ archive: spool, write to a file
+//	                                      ├─ archive: write one after the other, or each to its place
 //	                                      └─ rootfs:  extract each, merge in order
 package pull

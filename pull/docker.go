@@ -92,7 +92,7 @@ func (t *engineTarget) put(ctx context.Context, im *resolved) (fetched int64, er
 	}
 	defer t.window.Release(1)
 	missing := t.missing(im.img)
-	forget, err := t.spool.space.expect(missing)
+	forget, err := t.spool.space.expect(missing, wholeBlob)
 	if err != nil {
 		return 0, err
 	}

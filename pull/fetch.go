@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 
 	"github.com/fastpull/fastpull/fault"
@@ -97,45 +96,53 @@ func (r *run) fetchOnce(ctx context.Context, ref registry.Reference, l image.Lay
 	return blob.Fetched(), err
 }
 
-// fetchBlob opens a layer in its registry and has use read the blob as it is. It
-// is verified when use has read it to its end; else as fetch. Use is told if the
-// blob is on its way into a file as well. That is returned, unless something came
-// between; it is the caller's to close.
-func (r *run) fetchBlob(ctx context.Context, ref registry.Reference, l image.Layer, task *progress.Task, where *space, use func(r io.Reader, inFile bool) error) (n int64, file *os.File, err error) {
-	n, err = r.twice(ctx, l, task, func() (int64, error) {
+// asIs is how a blob is taken as it is.
+type asIs struct {
+	open func() (blob, error)            // in its registry, and again if it came damaged
+	turn <-chan struct{}                 // closed when it is to be read; nil for now
+	room func(n int64) error             // asked before n bytes are used
+	use  func(b blob, r io.Reader) error // reads r to its end; begins anew if it is called again
+	hold bool                            // it stays in its folder until the run has ended
+}
+
+// fetchBlob takes a blob as it is. What was done with it is void if that fails.
+func (r *run) fetchBlob(ctx context.Context, l image.Layer, task *progress.Task, where *space, how asIs) (n int64, err error) {
+	return r.twice(ctx, l, task, func() (int64, error) {
 		if err := r.slots.acquire(ctx, l.Blob.Size); err != nil {
 			return 0, err
 		}
-		defer r.slots.release()
+		release := sync.OnceFunc(r.slots.release)
+		defer release()
 		task.Phase(progress.Downloading)
-		where.left(l, l.Blob.Size)
-		blob, err := r.keep(ctx, ref, l, where)
+		b, err := how.open()
 		if err != nil {
 			return 0, err
 		}
-		sum := l.Blob.Digest.Verifier()
-		err = use(io.TeeReader(&watched{blob, func(n int64) error {
+		a := &arrived{tell: func(n int64) {
 			where.came(l, n)
 			task.Add(n)
-			return where.write(n)
-		}}, sum), blob.InFile())
+		}}
+		sum := l.Blob.Digest.Verifier()
+		if err = await(ctx, b, how.turn, a, task, release); err == nil {
+			task.Phase(progress.Downloading)
+			err = how.use(b, io.TeeReader(&watched{b, func(n int64) error {
+				a.read(n)
+				return how.room(n)
+			}}, sum))
+		}
 		if err == nil && !sum.Verified() {
 			err = fault.Wrap(fault.Corrupt, fmt.Errorf("%w: it does not hash to its digest", unpack.ErrDigest))
 		}
-		if err == nil {
-			file = blob.File()
-		}
-		err = errors.Join(err, blob.Close())
-		r.fetched.Add(blob.Fetched())
+		err = errors.Join(err, b.Close())
+		r.fetched.Add(b.Fetched())
 		switch {
-		case err == nil:
-			r.keeper.hold(l.Blob.Digest, blob)
+		case err == nil && how.hold:
+			r.keeper.hold(l.Blob.Digest, b)
 		case errors.Is(err, unpack.ErrDigest):
-			_ = blob.Distrust()
+			_ = b.Distrust()
 		}
-		return blob.Fetched(), err
+		return b.Fetched(), err
 	})
-	return n, file, err
 }
 
 // watched tells of what is read.

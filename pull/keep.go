@@ -46,11 +46,16 @@ func (r *run) keepIn(dir string) {
 // keep opens a blob. It is kept on disk if there is room for it beside what is
 // made of it, and of the others that are yet to come.
 func (r *run) keep(ctx context.Context, ref registry.Reference, l image.Layer, where *space) (blob, error) {
-	folder := r.keeper.folder
-	if folder != nil && !where.leaves(folder.Dir(), l.Blob.Size) {
-		folder = nil
+	var in registry.Place
+	if folder := r.keeper.folder; folder != nil && where.leaves(folder.Dir(), l.Blob.Size) {
+		in = folder
 	}
-	return r.src.Keep(ctx, ref, l.Blob, folder, func() {
+	return r.keepAt(ctx, ref, l, in)
+}
+
+// keepAt opens a blob that is kept in a given place, nil for none.
+func (r *run) keepAt(ctx context.Context, ref registry.Reference, l image.Layer, in registry.Place) (blob, error) {
+	return r.src.Keep(ctx, ref, l.Blob, in, func() {
 		r.Progress.Note("another fastpull is fetching layer %.19s, reading along", l.Blob.Digest)
 	})
 }

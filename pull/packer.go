@@ -6,10 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"runtime"
-	"slices"
-	"strings"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -20,7 +17,6 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/fastpull/fastpull/bundle"
-	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
@@ -33,6 +29,9 @@ import (
 // blobs that they came as: two that are decoded at a time would be written to files
 // first, and read and written once more. Small ones, and those of which no blob is
 // kept, do that. An image's biggest layer is its first.
+//
+// Where sizes are known beforehand, layers are written to their places as they come,
+// and once: see [packer.fill].
 type packer struct {
 	r       *run
 	spool   *spooler
@@ -44,6 +43,8 @@ type packer struct {
 	mu      sync.Mutex
 	next    digest.Digest                        // key of the layer to be written next
 	written map[digest.Digest]ocispec.Descriptor // what layers are in the archive, by key
+	places  map[digest.Digest]*bundle.Place      // where layers are to be, if that is known
+	found   map[digest.Digest]int64              // how many bytes were there at first
 	older   *bundle.Reader                       // nil, or the archive before
 	left    map[digest.Digest]ocispec.Descriptor // what layers are in that, by key
 	said    map[digest.Digest]image.Layer        // what manifests have said of blobs that are kept
@@ -53,121 +54,30 @@ func newPacker(r *run, spool *spooler, w *bundle.Writer, form bundle.Form) *pack
 	p := &packer{
 		r: r, spool: spool, w: w, form: cmp.Or(form, bundle.Plain), writing: semaphore.NewWeighted(1),
 		written: make(map[digest.Digest]ocispec.Descriptor), left: make(map[digest.Digest]ocispec.Descriptor),
-		said: make(map[digest.Digest]image.Layer),
+		said: make(map[digest.Digest]image.Layer), places: make(map[digest.Digest]*bundle.Place),
+		found: make(map[digest.Digest]int64),
 	}
 	spool.key, spool.make = p.key, p.make
 	return p
 }
 
-// key is what a layer's bytes in the archive depend on.
-func (p *packer) key(l image.Layer) digest.Digest {
-	if p.form == bundle.Keep {
-		return l.Blob.Digest
-	}
-	return l.DiffID
-}
-
-// descriptors are what an image's layers are in the archive, or in the one before.
-func (p *packer) descriptors(img *image.Image) (list []ocispec.Descriptor) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, l := range img.Layers {
-		d, ok := p.written[p.key(l)]
-		if !ok {
-			d = p.left[p.key(l)]
-		}
-		list = append(list, d)
-	}
-	return list
-}
-
-func (p *packer) digests(img *image.Image) (list []digest.Digest) {
-	for _, d := range p.descriptors(img) {
-		list = append(list, d.Digest)
-	}
-	return list
-}
-
-// agree makes sure that no manifest of the archive says of a blob what another one
-// denies. They are kept as the registry has them, the blob comes for the first of them,
-// and an archive with both would be refused by whoever verifies it.
-func (p *packer) agree(b *bundled) error {
-	if p.form != bundle.Keep {
-		return nil
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, l := range b.all() {
-		old, known := p.said[l.Blob.Digest]
-		if !known || old.DiffID == "" {
-			p.said[l.Blob.Digest] = l
-		}
-		if known && old.Blob.Size != l.Blob.Size {
-			return fault.New(fault.Corrupt, "blob %s is named with %d bytes and with %d", l.Blob.Digest, old.Blob.Size, l.Blob.Size)
-		}
-		if known && old.DiffID != l.DiffID && old.DiffID != "" && l.DiffID != "" {
-			return fault.New(fault.Corrupt, "layer %s has the diffID %s in one image and %s in another", l.Blob.Digest, old.DiffID, l.DiffID)
-		}
-	}
-	return nil
-}
-
-// all are the layers of the images, and as layers of no image what else is kept.
-func (b *bundled) all() (list []image.Layer) {
-	for _, im := range b.images {
-		if im.img != nil {
-			list = append(list, im.img.Layers...)
-		}
-		for _, d := range im.also {
-			list = append(list, image.Layer{Blob: d})
-		}
-	}
-	for _, f := range b.referrers {
-		for _, d := range f.blobs {
-			list = append(list, image.Layer{Blob: d})
-		}
-	}
-	return list
-}
-
-// blobs returns the layers of all of b's images, and what else is kept as it is,
-// each once, in the order in which they are written.
-func (p *packer) blobs(b *bundled) []image.Layer {
-	all := make(map[digest.Digest]image.Layer)
-	for _, l := range b.all() {
-		// Who has it on other layers cannot use it for this image: an Engine does not
-		// give back what it has.
-		if _, ok := p.left[p.key(l)]; !ok || !p.older.HasChain(l.ChainID) {
-			all[p.key(l)] = l
-		}
-	}
-	return slices.SortedFunc(maps.Values(all), func(a, b image.Layer) int {
-		return cmp.Or(cmp.Compare(b.Blob.Size, a.Blob.Size), strings.Compare(p.key(a).String(), p.key(b).String()))
-	})
-}
-
-// missing returns the layers that are not in the archive. Those that another image
-// is about to write are among them: the caller holds them all, so that they are
-// there when it asks for them.
-func (p *packer) missing(layers []image.Layer) []image.Layer {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(layers), func(l image.Layer) bool {
-		_, ok := p.written[p.key(l)]
-		return ok
-	})
-}
-
 // image fetches what an image has, brings it into the archive when its turn
-// comes, and calls write to finish it.
-func (p *packer) image(ctx context.Context, im *resolved, b *bundled, write func() error) (fetched int64, err error) {
+// comes, and calls write to finish it. Where layers have places it calls documents
+// before, which writes what comes behind them.
+func (p *packer) image(ctx context.Context, im *resolved, b *bundled, documents, write func() error) (fetched int64, err error) {
 	if err := p.agree(b); err != nil {
 		return 0, err
 	}
 	all := p.blobs(b)
 	defer p.spool.hold(all)()
 	layers := p.missing(all)
-	forget, err := p.spool.space.expect(layers)
+	if p.form == bundle.Keep && p.w.Places() {
+		if err := p.lay(ctx, im, layers, documents); err != nil {
+			return 0, err
+		}
+		layers = p.missing(layers)
+	}
+	forget, err := p.spool.space.expect(layers, p.toCome)
 	if err != nil {
 		return 0, err
 	}
@@ -256,7 +166,7 @@ func (p *packer) write(ctx context.Context, l image.Layer, s *spooled) error {
 		if _, err := s.f.Seek(0, io.SeekStart); err != nil {
 			return err
 		}
-		return p.w.Blob(s.desc.Digest, s.size, io.LimitReader(s.f, s.size))
+		return p.w.Blob(s.desc.Digest, s.size, io.LimitReader(s.f.File, s.size))
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.r.Path, err)
@@ -269,6 +179,9 @@ func (p *packer) write(ctx context.Context, l image.Layer, s *spooled) error {
 
 // make fetches a layer into the archive, or into a file.
 func (p *packer) make(ctx context.Context, ref registry.Reference, l image.Layer, task *progress.Task) (_ *spooled, err error) {
+	if place := p.place(l); place != nil {
+		return p.fill(ctx, ref, l, task, place)
+	}
 	out := &sink{p: p, key: p.key(l)}
 	defer func() {
 		if err != nil {
@@ -276,27 +189,30 @@ func (p *packer) make(ctx context.Context, ref registry.Reference, l image.Layer
 		}
 	}()
 	var sum digest.Digest
-	use := func(r io.Reader, inFile bool) (err error) {
-		if err = out.begin(inFile); err == nil {
+	use := func(r io.Reader) (err error) {
+		if err = out.begin(); err == nil {
 			sum, err = p.pack(out, r)
 		}
 		return err
 	}
-	s := &spooled{}
+	var turn <-chan struct{}
+	if p.w.Streams() {
+		turn = p.turns.of(p.key(l))
+	}
+	s, where := &spooled{}, p.spool.space
 	if p.form == bundle.Keep {
-		s.fetched, out.kept, err = p.r.fetchBlob(ctx, ref, l, task, p.spool.space, use)
-		if err == nil && out.lost() {
-			// It was to be in a file, and the disk has not taken it.
-			var more int64
-			more, out.kept, err = p.r.fetchBlob(ctx, ref, l, task, p.spool.space, func(r io.Reader, _ bool) error { return use(r, false) })
-			s.fetched += more
-		}
+		s.fetched, err = p.r.fetchBlob(ctx, l, task, where, asIs{
+			open: func() (blob, error) {
+				where.left(l, l.Blob.Size)
+				return p.r.keep(ctx, ref, l, where)
+			},
+			turn: turn,
+			room: where.write,
+			use:  func(_ blob, r io.Reader) error { return use(r) },
+			hold: true,
+		})
 	} else {
-		var turn <-chan struct{}
-		if p.w.Streams() {
-			turn = p.turns.of(p.key(l))
-		}
-		s.fetched, err = p.r.fetchInTurn(ctx, ref, l, task, p.spool.space, turn, func(tar *unpack.Reader) error { return use(tar, false) })
+		s.fetched, err = p.r.fetchInTurn(ctx, ref, l, task, where, turn, func(tar *unpack.Reader) error { return use(tar) })
 	}
 	if err != nil {
 		return nil, err
@@ -308,7 +224,7 @@ func (p *packer) make(ctx context.Context, ref registry.Reference, l image.Layer
 	case bundle.Keep:
 		s.desc = l.Blob
 	}
-	s.size, s.f, s.end, err = out.commit(s.desc.Digest)
+	s.size, s.f, err = out.commit(s.desc.Digest)
 	s.desc.Size = s.size
 	return s, err
 }
@@ -339,18 +255,4 @@ func (p *packer) pack(w io.Writer, r io.Reader) (digest.Digest, error) {
 	_, err := io.CopyBuffer(struct{ io.Writer }{z}, struct{ io.Reader }{r}, make([]byte, 256<<10))
 	err = errors.Join(err, z.Close()) // which writes the rest
 	return sum.Digest(), err
-}
-
-// leaveOut notes the layers that an older bundle has in the same form.
-func (p *packer) leaveOut(old *bundle.Reader) {
-	p.older = old
-	for _, l := range old.Layers() {
-		switch {
-		case p.form == bundle.Keep:
-			p.left[l.Blob.Digest] = l.Blob
-			p.said[l.Blob.Digest] = image.Layer{Blob: l.Blob, DiffID: l.DiffID}
-		case l.Blob.MediaType == p.form.LayerType():
-			p.left[l.DiffID] = l.Blob
-		}
-	}
 }

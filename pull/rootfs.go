@@ -77,7 +77,7 @@ func (t *rootfsTarget) adopt(context.Context, registry.Reference, digest.Digest,
 
 func (t *rootfsTarget) put(ctx context.Context, im *resolved) (fetched int64, err error) {
 	layers := im.img.Layers
-	forget, err := t.space.expect(layers)
+	forget, err := t.space.expect(layers, wholeBlob)
 	if err != nil {
 		return 0, err
 	}

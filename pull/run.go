@@ -80,7 +80,8 @@ type run struct {
 	cores   *unpack.Cores
 	fetched atomic.Int64
 	sent    atomic.Int64
-	order   order
+	order   order // in which images end
+	laid    order // in which they get their places in an archive
 	left    leftOut
 	disk    disk // that the images go to
 	keeper  keeper
@@ -160,6 +161,7 @@ func (r *run) images(ctx context.Context, cancel context.CancelCauseFunc, t targ
 		g.Go(func() error {
 			start := time.Now()
 			defer r.order.end(i)
+			defer r.laid.end(i)
 			res, err := r.image(ctx, t, i, ref, look)
 			res.Reference, res.Took = ref.String(), time.Since(start)
 			res.Seconds = res.Took.Seconds()

@@ -1,10 +1,9 @@
 package pull
 
 import (
-	"context"
 	"errors"
+	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,21 +15,7 @@ import (
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/internal/partial"
-	"github.com/fastpull/fastpull/registry"
 )
-
-// losing is a source whose blobs are to be in a file, and at the end are in none:
-// the disk has taken no more.
-type losing struct{ registries }
-
-func (l losing) Keep(ctx context.Context, ref registry.Reference, d ocispec.Descriptor, in *partial.Folder, waiting func()) (blob, error) {
-	b, err := l.registries.Keep(ctx, ref, d, in, waiting)
-	return lostFile{b}, err
-}
-
-type lostFile struct{ blob }
-
-func (lostFile) File() *os.File { return nil }
 
 // TestAgree refuses manifests that say different things of a blob, where they are kept.
 func TestAgree(t *testing.T) {
@@ -66,8 +51,8 @@ func TestAgree(t *testing.T) {
 	}
 }
 
-// TestSink: a layer whose turn it is not needs no second file if its blob is kept in
-// one, and has one if that comes to nothing.
+// TestSink: a layer whose turn it is goes into the archive, and another one into a file
+// of its own. In both cases its blob is kept meanwhile.
 func TestSink(t *testing.T) {
 	s := serve(t)
 	l := noise(t, "noise", 2<<20)
@@ -76,54 +61,46 @@ func TestSink(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := l.Compressed()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer want.Close()
-	content, err := io.ReadAll(want)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, tc := range []struct {
-		name   string
-		source func(registries) source
-		form   bundle.Form
-		own    bool // it is in a file of its own
-	}{
-		{"kept", func(r registries) source { return r }, bundle.Keep, false},
-		{"lost", func(r registries) source { return losing{r} }, bundle.Keep, true},
-		{"plain", func(r registries) source { return r }, bundle.Plain, true},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			r, _ := newRun(t, filepath.Join(t.TempDir(), "store"))
-			cache := t.TempDir()
-			r.src, r.Bundle.Layers, r.keeper.folder = tc.source(registries{r.Registry}), tc.form, partial.In(cache)
-			target, err := newArchiveTarget(r, filepath.Join(t.TempDir(), "a.tar"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer target.close()
-			desc := ocispec.Descriptor{Digest: diffOf(l), Size: size}
-			desc.Digest = desc.Digest.Algorithm().FromBytes(content)
-			target.pack.turns.take(desc.Digest)
-			target.pack.turns.take(diffOf(l)) // but it is not written now
-			got, err := target.pack.make(t.Context(), ref, image.Layer{Blob: desc, DiffID: diffOf(l)}, r.task(image.Layer{Blob: desc}))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if own := !strings.HasPrefix(got.f.Name(), cache); own != tc.own {
-				t.Errorf("it is in %s", got.f.Name())
-			}
-			r.keeper.releaseAll() // which may come first
-			data, err := io.ReadAll(got.reader())
-			if err != nil || tc.form == bundle.Keep && string(data) != string(content) || got.desc.Size != int64(len(data)) {
-				t.Errorf("%d bytes, %v", len(data), err)
-			}
-			got.close()
-			if left := entries(t, cache); left != "" {
-				t.Errorf("left in the cache: %s", left)
-			}
-		})
+	for _, form := range []bundle.Form{bundle.Keep, bundle.Plain} {
+		for _, turn := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, turn=%v", form, turn), func(t *testing.T) {
+				r, _ := newRun(t, filepath.Join(t.TempDir(), "store"))
+				cache, name := t.TempDir(), filepath.Join(t.TempDir(), "a.tar")
+				// One in parts is no draft, where it would have its place.
+				r.src, r.Bundle.Layers, r.Bundle.Split, r.keeper.folder = registries{r.Registry}, form, 1<<30, partial.In(cache)
+				target, err := newArchiveTarget(r, name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer target.close()
+				layer := image.Layer{Blob: ocispec.Descriptor{Digest: digest.Digest(blobOf(l)), Size: size}, DiffID: diffOf(l)}
+				key := target.pack.key(layer)
+				target.pack.turns.take(key)
+				if turn {
+					target.pack.turn(key)
+				}
+				got, err := target.pack.make(t.Context(), ref, layer, r.task(layer))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if (got.f == nil) != turn || target.w.Has(got.desc.Digest) != turn {
+					t.Errorf("it is in a file of its own: %v, and in the archive: %v", got.f != nil, target.w.Has(got.desc.Digest))
+				}
+				if kept := entries(t, cache); kept != blobOf(l) {
+					t.Errorf("in the cache: %s", kept)
+				}
+				r.keeper.releaseAll()
+				if left := entries(t, cache); left != "" {
+					t.Errorf("left in the cache: %s", left)
+				}
+				if !turn {
+					data, err := io.ReadAll(got.reader())
+					if err != nil || digest.FromBytes(data) != key || got.desc.Size != int64(len(data)) {
+						t.Errorf("%d bytes, %v", len(data), err)
+					}
+				}
+				got.close()
+			})
+		}
 	}
 }

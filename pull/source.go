@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/fastpull/fastpull/bundle"
 	"github.com/fastpull/fastpull/fault"
-	"github.com/fastpull/fastpull/internal/partial"
 	"github.com/fastpull/fastpull/registry"
 )
 
@@ -22,7 +20,7 @@ type source interface {
 	ManifestOf(ctx context.Context, ref registry.Reference, d ocispec.Descriptor) (registry.Manifest, error)
 	Referrers(ctx context.Context, ref registry.Reference, subject digest.Digest) ([]ocispec.Descriptor, error)
 	ReadBlob(ctx context.Context, ref registry.Reference, d ocispec.Descriptor, limit int64) ([]byte, error)
-	Keep(ctx context.Context, ref registry.Reference, d ocispec.Descriptor, in *partial.Folder, waiting func()) (blob, error)
+	Keep(ctx context.Context, ref registry.Reference, d ocispec.Descriptor, in registry.Place, waiting func()) (blob, error)
 	Locate(ctx context.Context, ref registry.Reference, d ocispec.Descriptor) (from string, err error)
 }
 
@@ -32,8 +30,7 @@ type blob interface {
 	Fetched() int64
 	Came() <-chan struct{}
 	Whole() (n int64, all bool)
-	InFile() bool
-	File() *os.File
+	InRoom() bool
 	Discard() error
 	Distrust() error
 }
@@ -41,7 +38,7 @@ type blob interface {
 // registries are what a pull is from.
 type registries struct{ *registry.Client }
 
-func (s registries) Keep(ctx context.Context, ref registry.Reference, d ocispec.Descriptor, in *partial.Folder, waiting func()) (blob, error) {
+func (s registries) Keep(ctx context.Context, ref registry.Reference, d ocispec.Descriptor, in registry.Place, waiting func()) (blob, error) {
 	k, err := s.Client.Keep(ctx, ref, d, in, waiting)
 	if err != nil {
 		return nil, err
@@ -127,7 +124,7 @@ func (s carried) ReadBlob(_ context.Context, _ registry.Reference, d ocispec.Des
 	return s.r.ReadBlob(d, limit)
 }
 
-func (s carried) Keep(_ context.Context, _ registry.Reference, d ocispec.Descriptor, _ *partial.Folder, _ func()) (blob, error) {
+func (s carried) Keep(_ context.Context, _ registry.Reference, d ocispec.Descriptor, _ registry.Place, _ func()) (blob, error) {
 	b, err := s.r.Blob(d.Digest)
 	if since := s.r.Since(); err != nil && since != "" {
 		return nil, fault.WithHint(fault.Wrap(fault.NotFound, fmt.Errorf("%w: it was made by bundle --since", err)),
@@ -158,8 +155,7 @@ func (b *carriedBlob) Read(p []byte) (int, error) {
 func (b *carriedBlob) Fetched() int64             { return b.n }
 func (b *carriedBlob) Came() <-chan struct{}      { return nil }
 func (b *carriedBlob) Whole() (n int64, all bool) { return b.n, true }
-func (b *carriedBlob) InFile() bool               { return false }
-func (b *carriedBlob) File() *os.File             { return nil }
+func (b *carriedBlob) InRoom() bool               { return false }
 func (b *carriedBlob) Close() error               { return nil }
 func (b *carriedBlob) Discard() error             { return nil }
 func (b *carriedBlob) Distrust() error            { return nil }

@@ -54,9 +54,13 @@ func newSpace(dir, advice string) *space {
 	return &space{dir: dir, advice: advice, inodes: 1, blobs: make(map[digest.Digest]*expected)}
 }
 
+// wholeBlob is what is to come of a blob of which nothing is there.
+func wholeBlob(l image.Layer) int64 { return l.Blob.Size }
+
 // expect is told, before anything of an image is fetched, which layers that will
-// be. Without an error the caller has to call forget when the image is done.
-func (s *space) expect(layers []image.Layer) (forget func(), err error) {
+// be, and how much of each is to come. Without an error the caller has to call forget
+// when the image is done.
+func (s *space) expect(layers []image.Layer, toCome func(image.Layer) int64) (forget func(), err error) {
 	free, err := lookAt(s.dir)
 	if err != nil {
 		return nil, err
@@ -68,7 +72,7 @@ func (s *space) expect(layers []image.Layer) (forget func(), err error) {
 	for _, l := range layers {
 		b := s.blobs[l.Blob.Digest]
 		if b == nil {
-			b = &expected{left: l.Blob.Size}
+			b = &expected{left: toCome(l)}
 			s.blobs[l.Blob.Digest] = b
 		}
 		b.images++

@@ -92,7 +92,7 @@ func TestExpect(t *testing.T) {
 			s := newSpace(dir, "find room")
 			s.inodes, s.passing = 3, tc.passing
 			for i, layers := range tc.images {
-				forget, err := s.expect(layers)
+				forget, err := s.expect(layers, wholeBlob)
 				if i < len(tc.images)-1 || tc.want == nil {
 					if err != nil {
 						t.Fatal(err)
@@ -117,7 +117,7 @@ func TestWrite(t *testing.T) {
 	dir := mountTmpfs(t, "size=20m")
 	s := newSpace(dir, "find room")
 	layers := blobs(6*mb, 4*mb)
-	forget, err := s.expect(layers)
+	forget, err := s.expect(layers, wholeBlob)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func TestWrite(t *testing.T) {
 // TestNoDisk: what cannot be asked is no room.
 func TestNoDisk(t *testing.T) {
 	s := newSpace(filepath.Join(t.TempDir(), "none"), "")
-	_, err1 := s.expect(nil)
+	_, err1 := s.expect(nil, wholeBlob)
 	_, err2 := s.most()
 	for _, err := range []error{err1, err2, s.write(1), s.fits(1)} {
 		if err == nil || !strings.Contains(err.Error(), "free space of "+s.dir) {
@@ -177,7 +177,7 @@ func TestNoDisk(t *testing.T) {
 // TestBoundless: a file system without a size is not a full one.
 func TestBoundless(t *testing.T) {
 	s := newSpace(mountTmpfs(t, "size=0,nr_inodes=0"), "")
-	forget, err := s.expect(blobs(1<<40, 2))
+	forget, err := s.expect(blobs(1<<40, 2), wholeBlob)
 	if err != nil {
 		t.Fatal(err)
 	}

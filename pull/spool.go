@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -39,8 +38,7 @@ type spooler struct {
 
 // spooled is a layer in a file.
 type spooled struct {
-	f       *os.File  // whose first size bytes it is; nil if it went to where it belongs
-	end     io.Closer // of f, and what there is of it
+	f       *tmpfile.File // nil if it went to where it belongs
 	size    int64
 	desc    ocispec.Descriptor // in a bundle
 	fetched int64
@@ -48,7 +46,7 @@ type spooled struct {
 
 func (p *spooled) close() {
 	if p.f != nil {
-		p.end.Close()
+		p.f.Close()
 	}
 }
 
@@ -102,7 +100,7 @@ func (s *spooler) fetch(ctx context.Context, ref registry.Reference, l image.Lay
 	if err != nil {
 		return nil, s.hint(fmt.Errorf("layer %s: %w", l.Blob.Digest, err))
 	}
-	p := &spooled{f: f.File, end: f}
+	p := &spooled{f: f}
 	defer func() {
 		if err != nil {
 			f.Close()

@@ -115,7 +115,7 @@ func (t *storeTarget) put(ctx context.Context, im *resolved) (int64, error) {
 			return 0, err
 		}
 	}
-	forget, err := t.space.expect(t.missing(layers))
+	forget, err := t.space.expect(t.missing(layers), wholeBlob)
 	if err != nil {
 		return 0, err
 	}

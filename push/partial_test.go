@@ -24,7 +24,7 @@ import (
 func lacking(t *testing.T, index v1.ImageIndex, keep ...int) *bundle.Reader {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "b.tar")
-	f := must(bundle.Create(file, 0))
+	f := must(bundle.Create(file, bundle.FileOptions{}))
 	defer f.Close()
 	w := bundle.NewWriter(f)
 	add := func(data []byte, err error) ocispec.Descriptor {

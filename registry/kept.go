@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"sync"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/internal/partial"
@@ -32,7 +32,6 @@ type Kept struct {
 	more   chan struct{}      // has something when there is more of the file
 	done   chan struct{}      // closed when nothing more comes into the file
 	stop   context.CancelFunc // ends the filling alone
-	ours   bool               // nobody else may write to the file, from before the first Read on
 	failed error              // why it ended, set before
 
 	mu     sync.Mutex // held by Read throughout, so taken after cancel
@@ -42,13 +41,19 @@ type Kept struct {
 	closed bool
 }
 
-// Keep is [Client.Blob] by way of a file in the folder, which several processes
+// Place is where blobs are kept: a [partial.Folder], or the [partial.Room] of one.
+type Place interface {
+	Open(blob digest.Digest, size int64) (*partial.File, error)
+}
+
+// Keep is [Client.Blob] by way of a file in a folder, which several processes
 // may do at the same time: one fetches, and the others read what it has got, and
-// go on when it dies. Waiting, which may be nil, is called once if that is so.
+// go on when it dies. Waiting, which may be nil, is called once if that is so. In a
+// room of a larger file it is only this one, and what cannot be written is an error.
 //
 // The file stays until [Kept.Discard]. A blob that is small, or for which there
-// can be no file, is nevertheless read, by one connection.
-func (c *Client) Keep(ctx context.Context, ref Reference, d ocispec.Descriptor, in *partial.Folder, waiting func()) (*Kept, error) {
+// can be no file, or nil is the place, is nevertheless read, by one connection.
+func (c *Client) Keep(ctx context.Context, ref Reference, d ocispec.Descriptor, in Place, waiting func()) (*Kept, error) {
 	e, err := blobErrand(ref, d)
 	if err != nil {
 		return nil, err
@@ -72,7 +77,6 @@ func (c *Client) Keep(ctx context.Context, ref Reference, d ocispec.Descriptor, 
 		default:
 		}
 	}
-	k.ours, _ = k.file.Own() // an error comes again when there is something to write
 	filling, stop := context.WithCancel(k.ctx)
 	k.stop = stop
 	go func() {
@@ -180,13 +184,16 @@ func (k *Kept) read(p []byte) (int, error) {
 			if err == nil || n > 0 {
 				return n, nil
 			}
+			if k.file.InRoom() {
+				return 0, fmt.Errorf("%w: %w", errKeep, err)
+			}
 			k.abandon() // a bad disk is no reason to fail
 			continue
 		}
 		if ended {
 			// The disk is full, say, or belongs to another. It goes without.
 			switch {
-			case errors.Is(k.failed, errKeep):
+			case errors.Is(k.failed, errKeep) && !k.file.InRoom():
 				k.abandon()
 			case k.failed == errSilent:
 				k.leave()
@@ -239,28 +246,9 @@ func (k *Kept) Whole() (n int64, all bool) {
 	return n, n == k.desc.Size
 }
 
-// InFile tells if the blob is in a file, or is to be when it has come, that has for
-// good what has been read. Where another process may write to it, as one does that
-// was told another size of the blob, it is not.
-func (k *Kept) InFile() bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.file != nil && k.direct == nil && k.ours
-}
-
-// File opens the file of a blob that has been read to its end: its first bytes are
-// those that were read, and stay so until it is closed, whatever becomes of k; that
-// is the caller's part. It is nil if there is no such file.
-func (k *Kept) File() *os.File {
-	if !k.InFile() {
-		return nil
-	}
-	f, err := k.file.Open()
-	if err != nil {
-		return nil // which is as good as none
-	}
-	return f
-}
+// InRoom tells if the blob comes into the [partial.Room] that was its place: one that
+// is small does not, and whoever reads it has to put it there.
+func (k *Kept) InRoom() bool { return k.file != nil && k.file.InRoom() }
 
 // Fetched returns how many bytes have come from the registry, to this process and
 // for this reader.

@@ -45,7 +45,7 @@ func upToLarge(n int, then http.HandlerFunc) http.HandlerFunc {
 }
 
 // keep fetches a blob by way of a folder, and returns how much came for that.
-func keep(ctx context.Context, c *Client, ref Reference, d ocispec.Descriptor, in *partial.Folder) ([]byte, int64, error) {
+func keep(ctx context.Context, c *Client, ref Reference, d ocispec.Descriptor, in Place) ([]byte, int64, error) {
 	k, err := c.Keep(ctx, ref, d, in, nil)
 	if err != nil {
 		return nil, 0, err
@@ -56,7 +56,7 @@ func keep(ctx context.Context, c *Client, ref Reference, d ocispec.Descriptor, i
 }
 
 // keepAll fetches large as a whole, and returns how much came for that.
-func keepAll(t *testing.T, c *Client, ref Reference, in *partial.Folder) int64 {
+func keepAll(t *testing.T, c *Client, ref Reference, in Place) int64 {
 	t.Helper()
 	got, n, err := keep(t.Context(), c, ref, descriptor(large), in)
 	if err != nil {
@@ -337,7 +337,7 @@ func TestKeepSilent(t *testing.T) {
 func TestKeepWithoutRoom(t *testing.T) {
 	s := newScript(t, serveLarge)
 	blocked := write(t, "file", "")
-	for name, in := range map[string]*partial.Folder{"no folder": nil, "no place": partial.In(filepath.Join(blocked, "x"))} {
+	for name, in := range map[string]Place{"no folder": nil, "no place": partial.In(filepath.Join(blocked, "x"))} {
 		if n := keepAll(t, newClient(t, Options{}), s.ref(t, ""), in); n != int64(len(large)) {
 			t.Errorf("%s: %d bytes came", name, n)
 		}

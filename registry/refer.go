@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
+	"slices"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -13,52 +16,96 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/fastpull/fastpull/fault"
+)
+
+// referRounds is how often a list is written that others write too, and referPause how
+// long it is left to them at least before it is read again.
+const (
+	referRounds = 6
+	referPause  = 100 * time.Millisecond
 )
 
 // Refer makes sure that manifests which have been pushed, and refer to subject, are
 // found by that. A registry that has the referrers API sees to it itself. Where there
 // is none they are added to the index under the tag that stands in for it; what that
-// has already stays. Two programs that do so at the same time may lose what one of
-// them adds: registries offer no way to do better.
+// has already stays.
+//
+// The distribution specification has no lock for the tag, and a common registry,
+// Docker's 2.8, heeds no If-Match. So whoever read the index before ours was put, and
+// puts his after it, takes ours away. It is read again after twice the time that
+// reading and putting took, and put anew a few times if something is missing. Another
+// program that is slower than that can still take it away.
 func (c *Client) Refer(ctx context.Context, ref Reference, subject digest.Digest, list []ocispec.Descriptor) error {
 	h, err := c.own(ctx, ref)
 	if err != nil {
 		return err
 	}
 	e := errand{ref: ref, doing: fmt.Sprintf("list what refers to %s of %s", subject, ref.Familiar()), missing: "the registry does not say"}
-	var have []ocispec.Descriptor
-	var api bool
-	for p := c.patience(); ; {
-		if have, api, err = c.referrersAt(ctx, h, ref, subject); err == nil {
-			break
-		}
-		if err = p.again(ctx, err); err != nil {
+	for range referRounds {
+		begun := time.Now()
+		have, api, err := c.referrersOf(ctx, h, ref, subject)
+		if err != nil {
 			return e.explain(err)
 		}
+		all := append(slices.Clip(have), lacking(have, list)...)
+		if api || len(all) == len(have) {
+			return nil
+		}
+		raw, err := json.Marshal(ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: sorted(all)})
+		if err != nil {
+			return err
+		}
+		if err := c.pushing(ctx, ref.WithTag(ReferrersTag(subject)), nil, func(pusher *remote.Pusher, as name.Reference) error {
+			return pusher.Put(ctx, as, rawIndex(raw))
+		}); err != nil {
+			return err
+		}
+		// Two that are in step would stay so.
+		pause := max(2*time.Since(begun), referPause)
+		select {
+		case <-time.After(pause + rand.N(pause/2)):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
-	if api {
-		return nil
+	have, _, err := c.referrersOf(ctx, h, ref, subject)
+	if err != nil {
+		return e.explain(err)
 	}
+	if n := len(lacking(have, list)); n > 0 {
+		return fault.WithHint(fault.New(fault.Failed, "%s: %d of %d are not in the list after it was written %d times", e.doing, n, len(list), referRounds),
+			"another program may be writing it, or the registry show an old one: push again later")
+	}
+	return nil
+}
+
+// lacking returns what of list is not in have.
+func lacking(have, list []ocispec.Descriptor) (lacks []ocispec.Descriptor) {
 	known := make(map[digest.Digest]bool)
 	for _, d := range have {
 		known[d.Digest] = true
 	}
-	all := have
 	for _, d := range list {
 		if !known[d.Digest] {
-			all = append(all, d)
+			lacks = append(lacks, d)
 		}
 	}
-	if len(all) == len(have) {
-		return nil
+	return lacks
+}
+
+// referrersOf is referrersAt with patience.
+func (c *Client) referrersOf(ctx context.Context, h *host, ref Reference, subject digest.Digest) ([]ocispec.Descriptor, bool, error) {
+	for p := c.patience(); ; {
+		have, api, err := c.referrersAt(ctx, h, ref, subject)
+		if err == nil {
+			return have, api, nil
+		}
+		if err = p.again(ctx, err); err != nil {
+			return nil, api, err
+		}
 	}
-	raw, err := json.Marshal(ocispec.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: ocispec.MediaTypeImageIndex, Manifests: sorted(all)})
-	if err != nil {
-		return err
-	}
-	return c.pushing(ctx, ref.WithTag(ReferrersTag(subject)), nil, func(pusher *remote.Pusher, as name.Reference) error {
-		return pusher.Put(ctx, as, rawIndex(raw))
-	})
 }
 
 // rawIndex is an index that is put as it is.

@@ -267,7 +267,7 @@ func (t *transfer) take(ctx context.Context, helper bool) *claim {
 		if t.extra > 0 || helper {
 			size = min(size, max(left/int64(2*(t.extra+1)), t.leastChunk()))
 		}
-		size = max(size/partial.Block, 1) * partial.Block
+		size = max(size/t.file.Block(), 1) * t.file.Block()
 		if end-start >= size+minChunk/2 { // and no crumbs
 			end = start + size
 		}

@@ -33,7 +33,7 @@ var emptyTar = strings.Repeat("\x00", 1024)
 // shipped makes a bundle with an image for each name, all on the same layer.
 func shipped(t *testing.T, names ...string) *bundle.Reader {
 	t.Helper()
-	f, err := bundle.Create(filepath.Join(t.TempDir(), "b.tar"), 0)
+	f, err := bundle.Create(filepath.Join(t.TempDir(), "b.tar"), bundle.FileOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func shipped(t *testing.T, names ...string) *bundle.Reader {
 		d, n64 := add(string(raw))
 		w.Entry(bundle.Entry{Name: n, Descriptor: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: d, Size: n64}}.Annotated())
 	}
-	if err := errors.Join(w.Close(), f.Finish(false), f.Publish()); err != nil {
+	if err := errors.Join(w.Close(), f.Finish(), f.Publish()); err != nil {
 		t.Fatal(err)
 	}
 	r, err := bundle.Open(t.Context(), f.Name(), bundle.OpenOptions{TempDir: t.TempDir()})

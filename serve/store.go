@@ -36,7 +36,8 @@ type storedLayer struct {
 	all  []overlay.Layer // that have it, on whatever parent
 	use  overlay.Layer   // the one that was verified
 	size int64           // bytes of its tar
-	err  error           // why it cannot be served
+	mark *overlay.TarMarks
+	err  error // why it cannot be served
 }
 
 // NewStore returns a handler for the images of a store that have tags. Every layer is
@@ -140,7 +141,8 @@ func (s *stored) verify(ctx context.Context, display *progress.Display) error {
 	for d, l := range s.layers {
 		g.Go(func() error {
 			for _, l.use = range l.all {
-				if l.size, l.err = s.hash(ctx, l.use, d, task.Add); l.err == nil || ctx.Err() != nil {
+				l.mark = new(overlay.TarMarks)
+				if l.size, l.err = s.hash(ctx, l.use, l.mark, d, task.Add); l.err == nil || ctx.Err() != nil {
 					break
 				}
 			}
@@ -155,8 +157,8 @@ func (s *stored) verify(ctx context.Context, display *progress.Display) error {
 	return nil
 }
 
-func (s *stored) hash(ctx context.Context, l overlay.Layer, want digest.Digest, add func(int64)) (size int64, err error) {
-	tar, err := s.r.Tar(l)
+func (s *stored) hash(ctx context.Context, l overlay.Layer, marks *overlay.TarMarks, want digest.Digest, add func(int64)) (size int64, err error) {
+	tar, err := s.r.TarFrom(l, 0, marks)
 	if err != nil {
 		return 0, err
 	}

@@ -26,7 +26,7 @@ func (b *tarBlob) Read(p []byte) (n int, err error) {
 	}
 	if b.r == nil {
 		if b.r, err = b.from.idle.take(b.l.use.ChainID, b.off); b.r == nil && err == nil {
-			b.r, err = b.from.r.TarFrom(b.l.use, b.off)
+			b.r, err = b.from.r.TarFrom(b.l.use, b.off, b.l.mark)
 		}
 	}
 	if err == nil {
@@ -74,7 +74,7 @@ func (b *tarBlob) Close() (err error) {
 const maxIdle = 16
 
 // idle has tars that were read up to some place. Clients ask for a large layer range by
-// range, and to get to a place tar-split has to be decoded from the beginning, or from
+// range, and to get to a place tar-split has to be read from the beginning, or from
 // another place before it: such a one.
 type idle struct {
 	mu   sync.Mutex

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -21,6 +22,8 @@ const capability = "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00
 
 func TestMetadata(t *testing.T) {
 	none := int64(-1) // of helper_test: really mode 0
+	// The highest owner that there is, or that a tar.Header has room for.
+	const highest = min(math.MaxUint32-1, math.MaxInt)
 	for _, tc := range []struct {
 		name    string
 		entries []entry
@@ -35,7 +38,7 @@ func TestMetadata(t *testing.T) {
 		{"mode 0", []entry{mode(folder("d"), none), mode(file("d/x", "1"), none), mode(folder("d/e"), none)},
 			[]string{"d: dir 0000 0:0", `d/x: file 0000 0:0 "1"`, "d/e: dir 0000 0:0"}},
 		{"type bits in the mode", []entry{mode(file("x", ""), 0o100644)}, []string{`x: file 0644 0:0 ""`}},
-		{"the highest owner", []entry{owned(file("x", ""), math.MaxUint32-1, math.MaxUint32-1)}, []string{`x: file 0644 4294967294:4294967294 ""`}},
+		{"the highest owner", []entry{owned(file("x", ""), highest, highest)}, []string{fmt.Sprintf(`x: file 0644 %d:%[1]d ""`, highest)}},
 		{"owner of a symlink, not of its target", []entry{file("x", ""), owned(symlink("s", "x"), 3, 4)}, []string{`x: file 0644 0:0 ""`, "s: symlink 0777 3:4 -> x"}},
 		{"devices", []entry{
 			owned(mode(device("c", tar.TypeChar, 5, 1), 0o620), 0, 5), device("b", tar.TypeBlock, 8, 300),
@@ -91,12 +94,14 @@ func TestImpliedDirectoriesAndUmask(t *testing.T) {
 
 // What cannot be written down truly is an error and not something similar.
 func TestOutOfRange(t *testing.T) {
+	// Both are -1 where an int has 32 bits.
+	var minusOne, beyond int64 = math.MaxUint32, 1<<33 - 1
 	for _, tc := range []struct {
 		e   entry
 		say string
 	}{
-		{owned(file("x", ""), math.MaxUint32, 0), "out of range"}, // -1: chown would leave it
-		{owned(file("x", ""), 0, 1<<33), "out of range"},
+		{owned(file("x", ""), int(minusOne), 0), "out of range"}, // -1: chown would leave it
+		{owned(file("x", ""), 0, int(beyond)), "out of range"},
 		{owned(folder("x"), -1, 0), "out of range"},
 		{owned(symlink("x", "y"), -7, 0), "out of range"},
 		{owned(file(".wh.x", ""), -1, 0), "out of range"},

@@ -79,7 +79,7 @@ func TestWriteError(t *testing.T) {
 	w := newWriters(func(_ int, m *meta) error {
 		mu.Lock()
 		defer mu.Unlock()
-		seen[m.times[0].Sec] = true
+		seen[int64(m.times[0].Sec)] = true
 		if m.times[0].Sec == 70 {
 			return broken
 		}
@@ -93,7 +93,7 @@ func TestWriteError(t *testing.T) {
 		if cerr != nil {
 			t.Fatal(cerr)
 		}
-		if err = w.write(fd, fmt.Sprint("file", n), meta{times: [2]unix.Timespec{{Sec: int64(n)}}}, 3, strings.NewReader("abc")); err == nil {
+		if err = w.write(fd, fmt.Sprint("file", n), meta{times: [2]unix.Timespec{unix.NsecToTimespec(int64(n) * 1e9)}}, 3, strings.NewReader("abc")); err == nil {
 			err = w.failure()
 		}
 	}

@@ -58,7 +58,7 @@ func (c command) run(ctx context.Context) (stdout string, u usage, err error) {
 		return "", u, fmt.Errorf("%s %s: %w%s", filepath.Base(c.program), strings.Join(c.args, " "), err, lastLines(errs.String()))
 	}
 	if r, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-		u.peak = r.Maxrss << 10
+		u.peak = int64(r.Maxrss) << 10
 	}
 	u.cpu = (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds()
 	return strings.TrimSpace(out.String()), u, nil

@@ -124,12 +124,12 @@ func TestSlow(t *testing.T) {
 	for _, tc := range []struct {
 		fault     Fault
 		answers   bool
-		min, most int
+		min, most int64
 	}{
 		{Stall(5000), true, 5000, 5000},
 		{Trickle(5000, 1000), true, 5100, 5900}, // 100 bytes ten times a second
 		{Silence(), false, 0, 0},
-		{Endless(), true, len(noise) + 1000, 1 << 40},
+		{Endless(), true, int64(len(noise)) + 1000, 1 << 40},
 	} {
 		t.Run(strings.ReplaceAll(tc.fault.String(), " ", "-"), func(t *testing.T) {
 			eachProtocol(t, func(t *testing.T, o Options) {
@@ -146,7 +146,7 @@ func TestSlow(t *testing.T) {
 				}
 				defer resp.Body.Close()
 				n, err := io.Copy(io.Discard, resp.Body)
-				if err == nil || n < int64(tc.min) || n > int64(tc.most) {
+				if err == nil || n < tc.min || n > tc.most {
 					t.Errorf("%d bytes, %v", n, err)
 				}
 			})

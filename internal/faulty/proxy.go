@@ -181,14 +181,21 @@ func (p *Proxy) Refuse(while time.Duration) {
 	listeners, conns := p.listeners, p.conns
 	p.listeners, p.conns = nil, map[*conn]bool{}
 	p.mu.Unlock()
+	var held []func()
 	for _, l := range listeners {
 		l.Close()
+		held = append(held, hold(l))
 	}
 	for c := range conns {
 		c.reset()
 	}
 	go func() {
 		defer p.work.Done()
+		defer func() {
+			for _, release := range held {
+				release()
+			}
+		}()
 		if !p.sleep(p.ctx, while) {
 			return
 		}

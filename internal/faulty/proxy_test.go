@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestNoFault(t *testing.T) {
@@ -248,5 +250,27 @@ func TestCloseWhileRefusing(t *testing.T) {
 	begun := time.Now()
 	if err := p.Close(); err != nil || time.Since(begun) > time.Second {
 		t.Errorf("%v after %v", err, time.Since(begun))
+	}
+}
+
+// A port that refuses is nobody else's: not to be had by chance, as listeners
+// and connections get theirs.
+func TestRefuseKeepsThePort(t *testing.T) {
+	p := start(t, Options{})
+	p.Refuse(time.Hour)
+	if conn, err := net.Dial("tcp", p.Addr); !errors.Is(err, unix.ECONNREFUSED) {
+		t.Errorf("connected to %s: %v, %v", p.Addr, conn, err)
+	}
+	addr, err := net.ResolveTCPAddr("tcp", p.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: addr.Port, Addr: [4]byte(addr.IP.To4())}); err != unix.EADDRINUSE {
+		t.Errorf("the port can be had: %v", err)
 	}
 }

@@ -18,6 +18,10 @@
 // the blob's size, and one bit for each block of 16 KiB. The file is sparse; what
 // was not fetched takes no room.
 //
+// A [Room] is a place for a blob in a larger file that is being made: it has no file
+// of its own, and its record is in the 512 bytes before it, with blocks as large as
+// that needs.
+//
 // The lock is flock(2), which belongs to an open file and not to a process: two
 // readers of one process are to each other as those of two processes are.
 package partial

@@ -19,8 +19,10 @@ type File struct {
 	size  int64
 	found int64 // bytes that were whole when it was opened
 
+	room *Room // nil, or where it is in another file
+
 	mu    sync.Mutex
-	f     *os.File
+	f     *os.File    // its own; nil in a room
 	info  fs.FileInfo // which file that is, also when it is closed
 	rec   *record
 	owned bool
@@ -32,6 +34,12 @@ func (f *File) Size() int64 { return f.size }
 
 // Found returns how many bytes were whole when the file was opened.
 func (f *File) Found() int64 { return f.found }
+
+// Block returns how many bytes the blocks have that are whole or not.
+func (f *File) Block() int64 { return f.rec.block }
+
+// InRoom tells if the blob is in a [Room]: then it can be nowhere else.
+func (f *File) InRoom() bool { return f.room != nil }
 
 // Left returns how many bytes are not whole.
 func (f *File) Left() int64 {
@@ -59,14 +67,22 @@ func (f *File) Missing(pos int64) (start, end int64) {
 
 // ReadAt reads what is whole.
 func (f *File) ReadAt(p []byte, off int64) (int, error) {
-	f.mu.Lock()
-	file := f.f
-	f.mu.Unlock()
-	n, err := file.ReadAt(p[:min(int64(len(p)), f.size-off)], off)
+	file, at := f.place()
+	n, err := file.ReadAt(p[:min(int64(len(p)), f.size-off)], at+off)
 	if err == io.EOF { // somebody has cut it short
 		err = io.ErrUnexpectedEOF
 	}
 	return n, err
+}
+
+// place returns what the blob is in, and where it begins there.
+func (f *File) place() (readerWriterAt, int64) {
+	if f.room != nil {
+		return f.room.In, f.room.At
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.f, 0
 }
 
 // Own tries to get the right to write, and tells whether this File has it. Who
@@ -111,13 +127,12 @@ func (f *File) current() bool {
 
 // begin makes the file one of which nothing is whole.
 func (f *File) begin() error {
-	at := recordAt(f.size)
 	err := f.f.Truncate(0)
 	if err == nil {
-		err = f.f.Truncate(at + headerSize + int64(len(f.rec.bits)))
+		err = f.f.Truncate(f.rec.end())
 	}
 	if err == nil {
-		_, err = f.f.WriteAt(header(f.size), at)
+		_, err = f.f.WriteAt(f.rec.header, f.rec.at)
 	}
 	return err
 }
@@ -132,22 +147,10 @@ func (f *File) Refresh() bool {
 	return f.rec.left < before
 }
 
-func (f *File) read() { f.rec.read(f.f) }
-
-// Open returns the file itself, whose first Size bytes are the blob, once all of it
-// is whole. It stays readable when f is closed, or removed, and if f has the right to
-// write nobody else gets that before both are closed.
-func (f *File) Open() (*os.File, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.rec.left > 0 {
-		return nil, fmt.Errorf("%s: it is not whole", f.name)
+func (f *File) read() {
+	if f.room == nil {
+		f.rec.read(f.f)
 	}
-	fd, err := unix.FcntlInt(f.f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open %s once more: %w", f.name, err)
-	}
-	return os.NewFile(uintptr(fd), f.name), nil
 }
 
 // Writer writes a part of a blob from the front. Only the owner of the file may.
@@ -158,7 +161,7 @@ type Writer struct {
 }
 
 // Writer returns one that begins at pos, the beginning of a block.
-func (f *File) Writer(pos int64) *Writer { return &Writer{f: f, pos: pos, whole: pos / Block} }
+func (f *File) Writer(pos int64) *Writer { return &Writer{f: f, pos: pos, whole: pos / f.rec.block} }
 
 // Write writes p, and records the blocks that are whole by that. Those that were
 // before stay as they are, whatever p has for them: somebody may have read and
@@ -168,7 +171,8 @@ func (w *Writer) Write(p []byte) (n int, err error) {
 		end, whole := w.f.stretch(w.pos, w.pos+int64(len(p)-n))
 		m := int(end - w.pos)
 		if !whole {
-			m, err = w.f.f.WriteAt(p[n:n+m], w.pos)
+			file, at := w.f.place()
+			m, err = file.WriteAt(p[n:n+m], at+w.pos)
 		}
 		n += m
 		w.pos += int64(m)
@@ -184,31 +188,35 @@ func (w *Writer) Write(p []byte) (n int, err error) {
 func (f *File) stretch(pos, end int64) (to int64, whole bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	whole = f.rec.has(pos / Block)
+	whole = f.rec.has(pos / f.rec.block)
 	return f.rec.run(pos, end, whole), whole
 }
 
 func (w *Writer) record() error {
-	end := w.pos / Block
-	if w.pos == w.f.size {
-		end = blocks(w.f.size)
+	f := w.f
+	end := w.pos / f.rec.block
+	if w.pos == f.size {
+		end = f.rec.blocks()
 	}
 	if end == w.whole {
 		return nil
 	}
-	f := w.f
+	file, _ := f.place()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	from, to := f.rec.set(w.whole, end)
 	w.whole = end
-	_, err := f.f.WriteAt(f.rec.bits[from:to], recordAt(f.size)+headerSize+from)
-	return err
+	return f.rec.write(file, from, to)
 }
 
-// Remove removes the file from its folder. Whoever has it open may read on.
+// Remove removes the file from its folder. Whoever has it open may read on. In a
+// Room nothing is whole any more.
 func (f *File) Remove() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.room != nil {
+		return f.room.empty(f.rec)
+	}
 	if f.gone || !f.current() {
 		return nil
 	}
@@ -223,6 +231,9 @@ func (f *File) Remove() error {
 func (f *File) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.room != nil {
+		return nil
+	}
 	now := time.Now()
 	_ = os.Chtimes(f.name, now, now) // see Sweep
 	return f.f.Close()

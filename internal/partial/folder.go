@@ -16,9 +16,9 @@ import (
 // swept.
 const Forgotten = 7 * 24 * time.Hour
 
-// maxSize is more than any blob should have that is kept: 1 TiB, whose record has
+// MaxSize is more than any blob should have that is kept: 1 TiB, whose record has
 // 8 MiB.
-const maxSize = 1 << 40
+const MaxSize = 1 << 40
 
 // Folder is where partial blobs are kept.
 type Folder struct{ dir string }
@@ -32,7 +32,7 @@ func (d *Folder) Dir() string { return d.dir }
 // Open opens what there is of a blob, or begins it. The digest must be a valid
 // one.
 func (d *Folder) Open(blob digest.Digest, size int64) (*File, error) {
-	if size < 1 || size > maxSize {
+	if size < 1 || size > MaxSize {
 		return nil, fmt.Errorf("keep blob %s: its size is %d", blob, size)
 	}
 	if err := os.MkdirAll(d.dir, 0o700); err != nil {
@@ -52,7 +52,7 @@ func (d *Folder) Open(blob digest.Digest, size int64) (*File, error) {
 
 // Found returns how many bytes of a blob are whole, without leaving a trace.
 func (d *Folder) Found(blob digest.Digest, size int64) int64 {
-	if size < 1 || size > maxSize {
+	if size < 1 || size > MaxSize {
 		return 0
 	}
 	f, err := os.OpenFile(filepath.Join(d.dir, blob.String()), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)

@@ -139,39 +139,6 @@ func TestWholeStays(t *testing.T) {
 	}
 }
 
-// A file that is open for whoever copies it stays as it is while it is: one that is
-// told another size does not begin it anew.
-func TestOpenStays(t *testing.T) {
-	d := In(t.TempDir())
-	one := open(t, d)
-	own(t, one)
-	if f, err := one.Open(); err == nil {
-		f.Close()
-		t.Error("a file that is not whole was opened")
-	}
-	fill(t, one, 0, len(blob))
-	f, err := one.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	one.Close()
-	two, err := d.Open(name, int64(len(blob))+Block)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer two.Close()
-	if mine, err := two.Own(); mine || err != nil {
-		t.Errorf("another one may write: %v, %v", mine, err)
-	}
-	got := make([]byte, len(blob))
-	if _, err := f.ReadAt(got, 0); err != nil || !bytes.Equal(got, blob) {
-		t.Errorf("it is another: %v", err)
-	}
-	f.Close()
-	own(t, two)
-}
-
 // Only one may write, and when it goes the next one may. One that has waited for
 // a file which is no more gets a new one.
 func TestOwn(t *testing.T) {
@@ -237,7 +204,7 @@ func TestStrange(t *testing.T) {
 	if _, err := d.Open(name, 5); err == nil {
 		t.Error("a symlink was followed")
 	}
-	for _, size := range []int64{0, -1, maxSize + 1} {
+	for _, size := range []int64{0, -1, MaxSize + 1} {
 		if _, err := d.Open(digest.FromString("x"), size); err == nil {
 			t.Errorf("a file for %d bytes", size)
 		}

@@ -5,46 +5,68 @@ import (
 	"encoding/binary"
 	"io"
 	"math/bits"
+
+	"github.com/opencontainers/go-digest"
 )
 
 const (
-	// Block is the unit of the record, in bytes.
+	// Block is the least unit of a record, in bytes.
 	Block = 16 << 10
 
 	headerSize  = 32
 	recordAlign = 4096
 	magic       = "fastpull partial 1\n"
+
+	// The record of a Room has room for the longest digest that there is, that of
+	// SHA-512 with its name.
+	roomHeaderSize = headerSize + 136
+	roomMagic      = "fastpull partial 2\n"
 )
 
 // record says which blocks of a blob are whole.
 type record struct {
-	size int64
-	bits []byte // block i is bit i%8 of byte i/8
-	left int64  // bytes that are not whole
+	size   int64
+	block  int64  // its unit, in bytes
+	at     int64  // where it is on disk
+	header []byte // what it begins with there
+	bits   []byte // block i is bit i%8 of byte i/8
+	left   int64  // bytes that are not whole
 }
 
+// newRecord returns the record of a blob that has a file of its own, and its record
+// behind it.
 func newRecord(size int64) *record {
-	return &record{size: size, bits: make([]byte, (blocks(size)+7)/8), left: size}
+	r := &record{size: size, block: Block, at: (size + recordAlign - 1) / recordAlign * recordAlign, left: size}
+	r.header = make([]byte, headerSize)
+	copy(r.header, magic)
+	binary.BigEndian.PutUint64(r.header[headerSize-8:], uint64(size))
+	r.bits = make([]byte, (r.blocks()+7)/8)
+	return r
 }
 
-func blocks(size int64) int64 { return (size + Block - 1) / Block }
-
-// recordAt is where the record of a blob begins in its file.
-func recordAt(size int64) int64 { return (size + recordAlign - 1) / recordAlign * recordAlign }
-
-// header is what a record for a blob of that size begins with.
-func header(size int64) []byte {
-	h := make([]byte, headerSize)
-	copy(h, magic)
-	binary.BigEndian.PutUint64(h[headerSize-8:], uint64(size))
-	return h
+// newRoomRecord returns the record of a blob that is inside of a file, in the
+// RecordSize bytes before it. Its blocks are as large as that makes them.
+func newRoomRecord(blob digest.Digest, size int64, at int64) *record {
+	const most = 8 * (RecordSize - roomHeaderSize) // blocks
+	r := &record{size: size, block: (size/(most*Block) + 1) * Block, at: at, left: size}
+	r.header = make([]byte, roomHeaderSize)
+	copy(r.header, roomMagic)
+	binary.BigEndian.PutUint64(r.header[headerSize-8:], uint64(size))
+	copy(r.header[headerSize:], blob)
+	r.bits = make([]byte, (r.blocks()+7)/8)
+	return r
 }
 
-// read takes over the record of a blob's file. One that cannot be read says
-// nothing.
+// blocks returns how many blocks the blob has.
+func (r *record) blocks() int64 { return (r.size + r.block - 1) / r.block }
+
+// end is where the record ends on disk.
+func (r *record) end() int64 { return r.at + int64(len(r.header)+len(r.bits)) }
+
+// read takes over the record on disk. One that cannot be read says nothing.
 func (r *record) read(file io.ReaderAt) {
-	disk := make([]byte, headerSize+len(r.bits))
-	n, _ := file.ReadAt(disk, recordAt(r.size))
+	disk := make([]byte, r.end()-r.at)
+	n, _ := file.ReadAt(disk, r.at)
 	r.load(disk[:n])
 }
 
@@ -52,19 +74,25 @@ func (r *record) read(file io.ReaderAt) {
 // that nothing is whole.
 func (r *record) load(disk []byte) {
 	clear(r.bits)
-	if len(disk) == headerSize+len(r.bits) && bytes.Equal(disk[:headerSize], header(r.size)) {
-		copy(r.bits, disk[headerSize:])
+	if rest, ok := bytes.CutPrefix(disk, r.header); ok && len(rest) == len(r.bits) {
+		copy(r.bits, rest)
 	}
-	if n := blocks(r.size) % 8; n != 0 { // bits past the end mean nothing
+	if n := r.blocks() % 8; n != 0 { // bits past the end mean nothing
 		r.bits[len(r.bits)-1] &= 1<<n - 1
 	}
 	r.left = r.size
 	for i, b := range r.bits {
-		r.left -= int64(bits.OnesCount8(b)) * Block
-		if i == len(r.bits)-1 && r.has(blocks(r.size)-1) {
-			r.left += blocks(r.size)*Block - r.size // the last block is a short one
+		r.left -= int64(bits.OnesCount8(b)) * r.block
+		if i == len(r.bits)-1 && r.has(r.blocks()-1) {
+			r.left += r.blocks()*r.block - r.size // the last block is a short one
 		}
 	}
+}
+
+// write puts bytes [from, to) of the bits on disk.
+func (r *record) write(file io.WriterAt, from, to int64) error {
+	_, err := file.WriteAt(r.bits[from:to], r.at+int64(len(r.header))+from)
+	return err
 }
 
 func (r *record) has(block int64) bool { return r.bits[block/8]>>(block%8)&1 != 0 }
@@ -75,7 +103,7 @@ func (r *record) set(first, end int64) (from, to int64) {
 	for b := first; b < end; b++ {
 		if !r.has(b) {
 			r.bits[b/8] |= 1 << (b % 8)
-			r.left -= min(Block, r.size-b*Block)
+			r.left -= min(r.block, r.size-b*r.block)
 		}
 	}
 	return first / 8, (end + 7) / 8
@@ -88,8 +116,8 @@ func (r *record) run(pos, end int64, whole bool) int64 {
 	if whole {
 		all = 0xff
 	}
-	n := blocks(end)
-	b := pos / Block
+	n := (end + r.block - 1) / r.block
+	b := pos / r.block
 	for b < n && r.has(b) == whole {
 		if b%8 == 0 && r.bits[b/8] == all {
 			b += 8
@@ -97,5 +125,5 @@ func (r *record) run(pos, end int64, whole bool) int64 {
 			b++
 		}
 	}
-	return max(pos, min(b*Block, end))
+	return max(pos, min(b*r.block, end))
 }

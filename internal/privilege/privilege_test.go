@@ -3,6 +3,7 @@ package privilege
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -65,7 +66,7 @@ func look(how string) error {
 func TestCurrent(t *testing.T) {
 	const all = "CHOWN DAC_OVERRIDE FOWNER SETFCAP MKNOD SYS_ADMIN "
 	one := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 65534, Size: 1}}
-	everyone := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1<<32 - 1}}
+	everyone := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: min(1<<32-1, math.MaxInt)}}
 	mounts := syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	mapped := func(ids []syscall.SysProcIDMap) syscall.SysProcAttr {
 		return syscall.SysProcAttr{

@@ -1,6 +1,7 @@
 // Package tmpfile makes temporary files that no crash can leave behind: they
-// have no name until they are wanted for good. It also removes directories that
-// were temporary, whatever their modes.
+// have no name until they are wanted for good. Those that the next run is to go on
+// with have one ([Resume]). It also removes directories that were temporary, whatever
+// their modes.
 package tmpfile
 
 import (
@@ -18,7 +19,8 @@ import (
 // File is a temporary file. Closing it without [File.Publish] is its end.
 type File struct {
 	*os.File
-	name string // on file systems without O_TMPFILE, "" otherwise
+	name string // what it is called until it is published, "" if it has no name
+	mode uint32 // that it gets then, of one that [Resume] has opened; else 0
 }
 
 // open is a variable for tests of file systems that cannot do O_TMPFILE.
@@ -73,7 +75,14 @@ func (f *File) Publish(name string) error {
 			return err
 		}
 	}
-	if err := os.Rename(tmp, name); err != nil {
+	if f.mode != 0 {
+		if err := f.Chmod(os.FileMode(f.mode &^ umask())); err != nil {
+			return err
+		}
+	}
+	if err := os.Rename(tmp, name); err != nil && f.mode != 0 {
+		return errors.Join(err, f.Chmod(0o600)) // what has come may still be wanted
+	} else if err != nil {
 		f.name = "" // removed here already
 		return errors.Join(err, os.Remove(tmp))
 	}
@@ -91,10 +100,10 @@ func (f *File) link(name string) error {
 
 // Close closes the file; if it was not published it is gone.
 func (f *File) Close() error {
-	err := f.File.Close()
-	if f.name != "" {
-		err = errors.Join(err, os.Remove(f.name))
+	var err error
+	if f.name != "" { // as long as nobody else may have it
+		err = os.Remove(f.name)
 		f.name = ""
 	}
-	return err
+	return errors.Join(err, f.File.Close())
 }

@@ -1,0 +1,75 @@
+package bundle
+
+import (
+	"bytes"
+	"os"
+
+	"github.com/fastpull/fastpull/internal/partial"
+	"github.com/fastpull/fastpull/internal/tmpfile"
+)
+
+// DraftSuffix is what the name of a draft has behind that of the bundle.
+const DraftSuffix = ".fastpull-partial"
+
+// worthKeeping is how many bytes a draft must have to be left there.
+const worthKeeping = 1 << 20
+
+// resume makes f a draft, or goes on with the one that is there. Where there cannot
+// be one, since another process has it say, f has no name, and is begun anew each time.
+func (f *File) resume() {
+	t, err := tmpfile.Resume(f.name+DraftSuffix, 0o666)
+	if err != nil {
+		return
+	}
+	if !isDraft(t.File) {
+		t.Leave()
+		t.Close()
+		return
+	}
+	f.parts, f.draft = []*tmpfile.File{t}, true
+}
+
+// isDraft tells if a file is a draft, by what it begins with: a blob, whole or not.
+func isDraft(file *os.File) bool {
+	var block [blockSize]byte
+	n, _ := file.ReadAt(block[:], 0)
+	return n == 0 || n == blockSize && (partial.IsRecord(block[:]) ||
+		bytes.HasPrefix(block[:], []byte("blobs/")) || bytes.HasPrefix(block[:], []byte(longName)))
+}
+
+// reserve leaves room up to end, where writing goes on. What is there stays.
+func (f *File) reserve(end int64) error {
+	t := f.parts[0]
+	st, err := t.Stat()
+	if err == nil && st.Size() < end {
+		err = t.Truncate(end)
+	}
+	if err == nil {
+		_, err = t.Seek(end, 0)
+		f.off = end
+	}
+	return err
+}
+
+// leaveDraft lets a draft stay when it is closed, if something has come of it.
+func (f *File) leaveDraft() error {
+	f.draft = false
+	used, err := f.parts[0].Used()
+	if err == nil && max(used, f.wrote.Load()) >= worthKeeping { // some file systems are slow to tell
+		f.parts[0].Leave()
+		f.left = f.name + DraftSuffix
+	}
+	return err
+}
+
+// dropDraft removes a draft that nobody needs any more, as the bundle is there.
+func (f *File) dropDraft() {
+	if f.draft {
+		f.draft = false // it has got its name
+		return
+	}
+	_, _ = tmpfile.Left(f.name+DraftSuffix, isDraft) // it is in nobody's way
+}
+
+// Left is the name of the draft that stayed when the file was closed, "" if none did.
+func (f *File) Left() string { return f.left }

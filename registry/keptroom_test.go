@@ -1,0 +1,122 @@
+package registry
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/fastpull/fastpull/internal/partial"
+)
+
+// room makes a file with room for large, between other bytes.
+func room(t *testing.T) (*partial.Room, *os.File) {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	d := descriptor(large)
+	r := &partial.Room{In: f, At: 1000 + partial.RecordSize, Blob: d.Digest, Size: d.Size}
+	if err := errors.Join(r.Begin(), f.Truncate(r.At+r.Size)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("before"), 1000-6); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("behind"), r.At+r.Size); err != nil {
+		t.Fatal(err)
+	}
+	return r, f
+}
+
+// What has been read is what the room has, also where the registry sends other bytes
+// for it later: it has done with ranges, and sends the whole blob for one.
+func TestRoomHasWhatWasRead(t *testing.T) {
+	later := 3<<20 + partial.Block
+	s := newScript(t, func(w http.ResponseWriter, r *http.Request) {
+		r.Header.Del("Range")
+		http.ServeContent(w, r, "", time.Time{}, strings.NewReader(large[:later]+strings.Repeat("x", 1<<20)+large[later+1<<20:]))
+	})
+	in, file := room(t)
+	f, err := in.Open(in.Blob, in.Size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Writer(int64(later)).Write([]byte(large[later : later+1<<20])); err != nil { // of a run before
+		t.Fatal(err)
+	}
+	k, err := newClient(t, Options{}).Keep(t.Context(), s.ref(t, ""), descriptor(large), in, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := io.ReadAll(k)
+	if err != nil || string(data) != large || !k.InRoom() {
+		t.Errorf("%d bytes, in the room: %v, %v", len(data), k.InRoom(), err)
+	}
+	k.Close()
+	got, err := os.ReadFile(file.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, blob, behind := got[:1000], got[in.At:in.At+in.Size], got[in.At+in.Size:]
+	if !strings.HasSuffix(string(before), "before") || string(blob) != large || string(behind) != "behind" {
+		t.Errorf("in the file: %q, what was read: %v, %q", before[994:], string(blob) == large, behind)
+	}
+	if n := in.Found(); n != in.Size {
+		t.Errorf("%d bytes are whole", n)
+	}
+	if err := k.Distrust(); err != nil || in.Found() != 0 {
+		t.Errorf("of what came damaged %d bytes are whole, %v", in.Found(), err)
+	}
+}
+
+// full is a disk that takes no more.
+type full struct{ *os.File }
+
+func (f full) WriteAt(p []byte, off int64) (int, error) {
+	if off > 2<<20 {
+		return 0, &os.PathError{Op: "write", Path: f.Name(), Err: syscall.ENOSPC}
+	}
+	return f.File.WriteAt(p, off)
+}
+
+// A blob that has a room can be nowhere else: it is not read past a disk that takes
+// no more.
+func TestRoomIsFull(t *testing.T) {
+	s := newScript(t, serveLarge)
+	in, file := room(t)
+	in.In = full{file}
+	k, err := newClient(t, Options{}).Keep(t.Context(), s.ref(t, ""), descriptor(large), in, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	if n, err := io.Copy(io.Discard, k); !errors.Is(err, syscall.ENOSPC) || n >= in.Size {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	if n := in.Found(); n == 0 || n > 3<<20 {
+		t.Errorf("%d bytes are whole", n)
+	}
+}
+
+// What is small, or no room is for, comes by one connection and to nobody's room.
+func TestNotInRoom(t *testing.T) {
+	s := newScript(t, serveLarge)
+	in, _ := room(t)
+	in.Size++
+	k, err := newClient(t, Options{}).Keep(t.Context(), s.ref(t, ""), descriptor(large), in, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	if data, err := io.ReadAll(k); err != nil || string(data) != large || k.InRoom() {
+		t.Errorf("%d bytes, in the room: %v, %v", len(data), k.InRoom(), err)
+	}
+}
