@@ -50,50 +50,62 @@ func (r *run) twice(ctx context.Context, l image.Layer, task *progress.Task, onc
 }
 
 func (r *run) fetchOnce(ctx context.Context, ref registry.Reference, l image.Layer, task *progress.Task, where *space, turn <-chan struct{}, use func(*unpack.Reader) error) (int64, error) {
-	if err := r.slots.acquire(ctx, l.Blob.Size); err != nil {
+	var most int64
+	b, err := r.visit(ctx, l, task, where, turn, func() (_ blob, err error) {
+		if most, err = where.most(); err != nil {
+			return nil, err
+		}
+		where.left(l, l.Blob.Size)
+		return r.keep(ctx, ref, l, where)
+	}, func(b blob, a *arrived) error {
+		tar := unpack.NewReader(ctx, b, unpack.Expect{Digest: l.Blob.Digest, Size: l.Blob.Size, DiffID: l.DiffID}, unpack.ReaderOptions{
+			MaxPlain: most,
+			Room:     where.write,
+			Fetched:  a.read,
+			Arrived:  func() { task.Phase(progress.Extracting) },
+			Gzip:     r.Gzip,
+			Cores:    r.cores,
+		})
+		return errors.Join(use(tar), tar.Close())
+	})
+	if b == nil {
 		return 0, err
+	}
+	switch {
+	case err == nil:
+		r.keeper.hold(l.Blob.Digest, b)
+	case errors.Is(err, unpack.ErrDigest):
+		_ = b.Distrust() // if it stays, it is not whole, or of no use to the next one either
+	case fault.KindOf(err) == fault.Corrupt:
+		_ = b.Discard()
+	}
+	return b.Fetched(), err
+}
+
+// visit opens a blob when there is a slot for it, has use read it when it is its turn,
+// and closes it. The blob is nil if it was not opened.
+func (r *run) visit(ctx context.Context, l image.Layer, task *progress.Task, where *space, turn <-chan struct{}, open func() (blob, error), use func(blob, *arrived) error) (blob, error) {
+	if err := r.slots.acquire(ctx, l.Blob.Size); err != nil {
+		return nil, err
 	}
 	release := sync.OnceFunc(r.slots.release)
 	defer release()
 	task.Phase(progress.Downloading)
-	most, err := where.most()
+	b, err := open()
 	if err != nil {
-		return 0, err
-	}
-	where.left(l, l.Blob.Size)
-	blob, err := r.keep(ctx, ref, l, where)
-	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	a := &arrived{tell: func(n int64) {
 		where.came(l, n)
 		task.Add(n)
 	}}
-	if err := await(ctx, blob, turn, a, task, release); err != nil {
-		err = errors.Join(err, blob.Close())
-		r.fetched.Add(blob.Fetched())
-		return blob.Fetched(), err
+	if err = await(ctx, b, turn, a, task, release); err == nil {
+		task.Phase(progress.Downloading)
+		err = use(b, a)
 	}
-	task.Phase(progress.Downloading)
-	tar := unpack.NewReader(ctx, blob, unpack.Expect{Digest: l.Blob.Digest, Size: l.Blob.Size, DiffID: l.DiffID}, unpack.ReaderOptions{
-		MaxPlain: most,
-		Room:     where.write,
-		Fetched:  a.read,
-		Arrived:  func() { task.Phase(progress.Extracting) },
-		Gzip:     r.Gzip,
-		Cores:    r.cores,
-	})
-	err = errors.Join(use(tar), tar.Close())
-	r.fetched.Add(blob.Fetched())
-	switch {
-	case err == nil:
-		r.keeper.hold(l.Blob.Digest, blob)
-	case errors.Is(err, unpack.ErrDigest):
-		_ = blob.Distrust() // if it stays, it is not whole, or of no use to the next one either
-	case fault.KindOf(err) == fault.Corrupt:
-		_ = blob.Discard()
-	}
-	return blob.Fetched(), err
+	err = errors.Join(err, b.Close())
+	r.fetched.Add(b.Fetched())
+	return b, err
 }
 
 // asIs is how a blob is taken as it is.
@@ -108,33 +120,20 @@ type asIs struct {
 // fetchBlob takes a blob as it is. What was done with it is void if that fails.
 func (r *run) fetchBlob(ctx context.Context, l image.Layer, task *progress.Task, where *space, how asIs) (n int64, err error) {
 	return r.twice(ctx, l, task, func() (int64, error) {
-		if err := r.slots.acquire(ctx, l.Blob.Size); err != nil {
-			return 0, err
-		}
-		release := sync.OnceFunc(r.slots.release)
-		defer release()
-		task.Phase(progress.Downloading)
-		b, err := how.open()
-		if err != nil {
-			return 0, err
-		}
-		a := &arrived{tell: func(n int64) {
-			where.came(l, n)
-			task.Add(n)
-		}}
-		sum := l.Blob.Digest.Verifier()
-		if err = await(ctx, b, how.turn, a, task, release); err == nil {
-			task.Phase(progress.Downloading)
-			err = how.use(b, io.TeeReader(&watched{b, func(n int64) error {
+		b, err := r.visit(ctx, l, task, where, how.turn, how.open, func(b blob, a *arrived) error {
+			sum := l.Blob.Digest.Verifier()
+			err := how.use(b, io.TeeReader(&watched{b, func(n int64) error {
 				a.read(n)
 				return how.room(n)
 			}}, sum))
+			if err == nil && !sum.Verified() {
+				err = fault.Wrap(fault.Corrupt, fmt.Errorf("%w: it does not hash to its digest", unpack.ErrDigest))
+			}
+			return err
+		})
+		if b == nil {
+			return 0, err
 		}
-		if err == nil && !sum.Verified() {
-			err = fault.Wrap(fault.Corrupt, fmt.Errorf("%w: it does not hash to its digest", unpack.ErrDigest))
-		}
-		err = errors.Join(err, b.Close())
-		r.fetched.Add(b.Fetched())
 		switch {
 		case err == nil && how.hold:
 			r.keeper.hold(l.Blob.Digest, b)
