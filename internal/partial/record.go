@@ -36,23 +36,23 @@ type record struct {
 // newRecord returns the record of a blob that has a file of its own, and its record
 // behind it.
 func newRecord(size int64) *record {
-	r := &record{size: size, block: Block, at: (size + recordAlign - 1) / recordAlign * recordAlign, left: size}
-	r.header = make([]byte, headerSize)
-	copy(r.header, magic)
-	binary.BigEndian.PutUint64(r.header[headerSize-8:], uint64(size))
-	r.bits = make([]byte, (r.blocks()+7)/8)
-	return r
+	return makeRecord(magic, headerSize, size, Block, (size+recordAlign-1)/recordAlign*recordAlign)
 }
 
 // newRoomRecord returns the record of a blob that is inside of a file, in the
 // RecordSize bytes before it. Its blocks are as large as that makes them.
 func newRoomRecord(blob digest.Digest, size int64, at int64) *record {
 	const most = 8 * (RecordSize - roomHeaderSize) // blocks
-	r := &record{size: size, block: (size/(most*Block) + 1) * Block, at: at, left: size}
-	r.header = make([]byte, roomHeaderSize)
-	copy(r.header, roomMagic)
-	binary.BigEndian.PutUint64(r.header[headerSize-8:], uint64(size))
+	r := makeRecord(roomMagic, roomHeaderSize, size, (size/(most*Block)+1)*Block, at)
 	copy(r.header[headerSize:], blob)
+	return r
+}
+
+// makeRecord returns one that begins with a word and the size of the blob.
+func makeRecord(word string, header int, size, block, at int64) *record {
+	r := &record{size: size, block: block, at: at, header: make([]byte, header), left: size}
+	copy(r.header, word)
+	binary.BigEndian.PutUint64(r.header[headerSize-8:], uint64(size))
 	r.bits = make([]byte, (r.blocks()+7)/8)
 	return r
 }

@@ -16,17 +16,14 @@ const RecordSize = 512
 // it. The blob's record is in the RecordSize bytes before it, until the owner of the
 // file has something else for them, once the blob is whole.
 type Room struct {
-	In interface {
-		io.ReaderAt
-		io.WriterAt
-	}
-	At    int64         // where the blob begins
-	Blob  digest.Digest // which it is
-	Size  int64         // its bytes, more than none
-	Whole bool          // what is before it is no record any more
+	In    readerWriterAt // the file
+	At    int64          // where the blob begins
+	Blob  digest.Digest  // which it is
+	Size  int64          // its bytes, more than none
+	Whole bool           // what is before it is no record any more
 }
 
-type readerWriterAt = interface {
+type readerWriterAt interface {
 	io.ReaderAt
 	io.WriterAt
 }
