@@ -32,10 +32,10 @@
 //
 // Where sizes and digests of all blobs are known beforehand, as they are if nothing is
 // done to them, each has its place at once ([Writer.Place]) and may come there whenever
-// it does. Such a bundle is a draft: it has a name from the beginning, and whoever is
-// killed goes on with it. Until a blob is whole, the record of what has come of it is
-// where its header is to be ([partial.Room]). A draft whose images are others is used up
-// to the first difference.
+// it does. Until a blob is whole, the record of what has come of it is where its header
+// is to be ([partial.Room]). A draft is such a bundle with a name from the beginning:
+// whoever is killed goes on with it. One whose images are others is used up to the first
+// difference.
 //
 // An Engine that is running is given the same without entries in index.json: then
 // there is manifest.json alone, and layers that it has may be left out.

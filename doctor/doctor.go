@@ -60,8 +60,8 @@ func (e *exam) note(f Finding) {
 }
 
 // Run looks at everything. The error is that of a context that ended, and the report
-// has what was found until then and says that it is not all, or of kind fault.Usage for an image's name that is
-// none.
+// has what was found until then and says that it is not all, or of kind fault.Usage for
+// an image's name that is none.
 func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	o.proc = cmp.Or(o.proc, "/proc")
 	e := &exam{Options: o, report: &Report{
