@@ -1,0 +1,83 @@
+// Package engines builds the container engines that end-to-end tests run against.
+//
+// Debian has Docker 20.10 and containerd 1.6. Later engines come as Go modules. Each one
+// is pinned in a module of its own below this folder, since their requirements differ.
+//
+// The executables stay in Go's build cache, so an engine is compiled once for a machine:
+// Docker takes about three minutes on two cores, containerd and runc one.
+package engines
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+)
+
+// Docker returns a folder whose programs are Docker 29: dockerd, the containerd and the
+// shim that it starts, and runc. Put the folder first in dockerd's PATH. Keep it out of
+// the PATH of Debian's dockerd 20.10, which fails with the newer shim.
+//
+// The folder is made below dir, which the caller owns. Docker may be called concurrently
+// with different folders.
+func Docker(ctx context.Context, dir string) (string, error) {
+	return link(ctx, filepath.Join(dir, "docker29"), "dockerd", "containerd", "containerd-shim-runc-v2", "runc")
+}
+
+// Containerd returns a folder with containerd 2, its shim, ctr and runc. See [Docker]
+// for dir.
+func Containerd(ctx context.Context, dir string) (string, error) {
+	return link(ctx, filepath.Join(dir, "containerd2"), "containerd", "containerd-shim-runc-v2", "ctr", "runc")
+}
+
+// program tells how a program is built.
+type program struct {
+	module string // the folder of the module that pins it
+	cgo    string // "1" for programs that need a C compiler
+	tags   string // build tags, separated by commas
+}
+
+var programs = map[string]program{
+	"dockerd":                 {"docker", "0", "exclude_graphdriver_btrfs,netgo,osusergo"},
+	"containerd":              {"containerd", "0", ""},
+	"containerd-shim-runc-v2": {"containerd", "0", ""},
+	"ctr":                     {"containerd", "0", ""},
+	"runc":                    {"runc", "1", ""},
+}
+
+// link builds the named programs and makes a folder of links to them.
+func link(ctx context.Context, folder string, names ...string) (string, error) {
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return "", err
+	}
+	for _, name := range names {
+		path, err := build(ctx, name)
+		if err != nil {
+			return "", err
+		}
+		if err := os.Symlink(path, filepath.Join(folder, name)); err != nil && !os.IsExist(err) {
+			return "", err
+		}
+	}
+	return folder, nil
+}
+
+// build returns the path of a program in Go's build cache, where go tool keeps the
+// executables of a module's tool directives.
+func build(ctx context.Context, name string) (string, error) {
+	p := programs[name]
+	_, self, _, _ := runtime.Caller(0)
+	cmd := exec.CommandContext(ctx, "go", "tool", "-n", name)
+	cmd.Dir = filepath.Join(filepath.Dir(self), p.module)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED="+p.cgo, "GOFLAGS="+strings.TrimSpace(os.Getenv("GOFLAGS")+" -tags="+p.tags))
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("build %s: %w\n%s", name, err, errs.String())
+	}
+	return strings.TrimSpace(string(out)), nil
+}
