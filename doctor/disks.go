@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
@@ -190,16 +191,14 @@ func deviceOf(dir string) uint64 {
 // fileSystem returns the type of dir's file system as mount(8) names it.
 func fileSystem(dir string) string {
 	dev := deviceOf(dir)
-	text, _ := os.ReadFile("/proc/self/mountinfo")
-	want := fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))
-	for line := range strings.Lines(string(text)) {
-		head, tail, ok := strings.Cut(line, " - ")
-		fields, kind := strings.Fields(head), strings.Fields(tail)
-		if ok && len(fields) > 2 && len(kind) > 0 && fields[2] == want {
-			return kind[0]
-		}
+	list, _ := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
+		same := m.Major == int(unix.Major(dev)) && m.Minor == int(unix.Minor(dev))
+		return !same, same
+	})
+	if len(list) == 0 {
+		return "a file system"
 	}
-	return "a file system"
+	return list[0].FSType
 }
 
 // plain says an error in words for a table: with its hint, and of a missing right

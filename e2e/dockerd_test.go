@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"net"
@@ -16,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -176,16 +176,13 @@ func shortTempDir(t *testing.T) string {
 // mountsBelow lists the mount points in dir, the innermost first.
 func mountsBelow(t *testing.T, dir string) []string {
 	t.Helper()
-	text, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var list []string
-	for line := range bytes.Lines(text) {
-		fields := strings.Fields(string(line))
-		if point := fields[4]; point == dir || strings.HasPrefix(point, dir+"/") {
-			list = append(list, point)
-		}
+	for _, m := range mounts {
+		list = append(list, m.Mountpoint)
 	}
 	slices.Reverse(list)
 	return list
