@@ -17,8 +17,11 @@ import (
 	"github.com/fastpull/fastpull/registry"
 )
 
-// contentTimeout is for the image's manifests.
-const contentTimeout = 10 * time.Second
+// Limits of what is fetched of the image beside a layer.
+const (
+	contentTimeout = 10 * time.Second // for its manifests and configs
+	maxConfig      = 8 << 20          // bytes of a config
+)
 
 // image looks at the image that was named: what it is, for which platforms, and how
 // its largest layer comes. It tells if there is one that can be pulled.
@@ -34,6 +37,18 @@ func (v *visit) image(ctx context.Context) bool {
 	return true
 }
 
+// documents gives a tree the manifests and configs of the image's repository.
+type documents struct{ *visit }
+
+func (d documents) Manifest(ctx context.Context, desc ocispec.Descriptor) (mediaType string, raw []byte, err error) {
+	m, err := d.client.ManifestOf(ctx, d.target.ref, desc)
+	return m.MediaType, m.Bytes, err
+}
+
+func (d documents) Config(ctx context.Context, desc ocispec.Descriptor) ([]byte, error) {
+	return d.client.ReadBlob(ctx, d.target.ref, desc, maxConfig)
+}
+
 // manifest gets the manifest of the platform that a pull would take.
 func (v *visit) manifest(ctx context.Context) (m *image.Manifest, ok bool) {
 	ctx, cancel := context.WithTimeout(ctx, contentTimeout)
@@ -47,51 +62,46 @@ func (v *visit) manifest(ctx context.Context) (m *image.Manifest, ok bool) {
 		v.found(f)
 		return nil, false
 	}
-	kind := "an image"
-	if m, err = image.ParseManifest(got.MediaType, got.Bytes); err != nil {
+	tree, err := image.NewTree(documents{v}, got.MediaType, got.Digest, got.Bytes)
+	if err != nil {
 		v.say(Problem, "manifest", "%s", plain(err))
 		return nil, false
 	}
-	if m.IsIndex() {
-		kind = fmt.Sprintf("an index of %d", len(m.Manifests))
+	kind := "an image"
+	if tree.Top.IsIndex() {
+		kind = fmt.Sprintf("an index of %d", len(tree.Top.Manifests))
 	}
 	v.found(Finding{Area: Registry, What: "manifest", Level: OK,
 		Text: fmt.Sprintf("%s is %s, %s, %s of %s, from %s", v.target.ref, got.Digest, kind, progress.Bytes(int64(len(got.Bytes))), got.MediaType, got.From),
 		Facts: map[string]any{
 			"digest": got.Digest.String(), "mediaType": got.MediaType, "size": len(got.Bytes), "from": got.From,
 		}})
-	if !m.IsIndex() {
-		return m, true
+	if !tree.Top.IsIndex() {
+		return tree.Top.Manifest, true
 	}
+	return v.choose(ctx, tree)
+}
+
+// choose tells for which platforms an index has images, and returns the manifest of the
+// one that a pull would take.
+func (v *visit) choose(ctx context.Context, tree *image.Tree) (m *image.Manifest, ok bool) {
 	want := image.Host()
 	if engine, err := v.docker(ctx); err == nil {
 		want = engine.Platform()
 	}
-	var list []string
-	for _, d := range m.Manifests {
-		if d.Platform != nil && d.Platform.OS != "unknown" {
-			list = append(list, image.FormatPlatform(*d.Platform))
-		}
-	}
-	chosen, err := m.Select(want)
+	leaf, err := tree.Select(ctx, want)
 	if err != nil {
-		v.say(Problem, "platforms", "there is none for %s: it has %s", image.FormatPlatform(want), some(list, 10))
+		v.say(Problem, "platforms", "%s", plain(err))
 		return nil, false
+	}
+	list, err := tree.Platforms(ctx)
+	if err != nil {
+		v.say(Unknown, "platforms", "a pull takes %s; which others it has is not known: %s", image.FormatPlatform(want), plain(err))
+		return leaf.Manifest, true
 	}
 	v.found(Finding{Area: Registry, What: "platforms", Level: OK, Facts: map[string]any{"platforms": list},
 		Text: fmt.Sprintf("it has %s; a pull takes %s", some(list, 10), image.FormatPlatform(want))})
-	if got, err = v.client.ManifestOf(ctx, v.target.ref, chosen); err == nil {
-		m, err = image.ParseManifest(got.MediaType, got.Bytes)
-	}
-	if err != nil {
-		v.say(Problem, "manifest", "%s", plain(err))
-		return nil, false
-	}
-	if m.IsIndex() {
-		v.say(Problem, "manifest", "the index has another index for %s", image.FormatPlatform(want))
-		return nil, false
-	}
-	return m, true
+	return leaf.Manifest, true
 }
 
 // formatOf returns the compression of a layer, as its media type names it.

@@ -25,10 +25,10 @@ type Layer struct {
 
 // Image is one platform's image: its config and its layers, the base first.
 type Image struct {
-	ID       digest.Digest // digest of Config
-	Config   []byte        // the very bytes
-	Platform ocispec.Platform
-	Created  time.Time // zero where the config does not say
+	ID       digest.Digest    // digest of Config
+	Config   []byte           // the very bytes
+	Platform ocispec.Platform // without an architecture if the config has none
+	Created  time.Time        // zero where the config does not say
 	Layers   []Layer
 }
 

@@ -207,6 +207,9 @@ func (t *archiveTarget) there(b *bundled, top digest.Digest) error {
 			docs = append(docs, p.img.ID)
 		}
 	}
+	for _, doc := range t.nested(b) {
+		docs = append(docs, doc.Digest)
+	}
 	for _, f := range b.referrers {
 		for _, doc := range f.docs {
 			docs = append(docs, digest.FromBytes(doc))
@@ -218,6 +221,18 @@ func (t *archiveTarget) there(b *bundled, top digest.Digest) error {
 		}
 	}
 	return nil
+}
+
+// keeps tells if an image's index goes into the archive as the registry has it. Else the
+// archive gets an index of its own, which has no other indexes in it.
+func (t *archiveTarget) keeps(b *bundled) bool { return t.pack.form == bundle.Keep && b.whole }
+
+// nested returns the indexes that go into the archive with the one that has them.
+func (t *archiveTarget) nested(b *bundled) []registry.Manifest {
+	if !t.keeps(b) {
+		return nil
+	}
+	return b.nested
 }
 
 // manifests writes an image's configs, manifests, and index if it has one. It
@@ -251,8 +266,11 @@ func (t *archiveTarget) manifests(b *bundled) (top ocispec.Descriptor, err error
 	if b.index == nil {
 		return children[0], err
 	}
+	for _, doc := range t.nested(b) {
+		put(ocispec.Descriptor{}, doc.Bytes)
+	}
 	raw, mediaType := b.index.Bytes, b.index.MediaType
-	if t.pack.form != bundle.Keep || !b.whole {
+	if !t.keeps(b) {
 		mediaType = ocispec.MediaTypeImageIndex
 		var e error
 		if raw, e = bundle.Index(raw, children); e != nil {

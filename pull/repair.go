@@ -151,22 +151,32 @@ func (p *repair) all(ctx context.Context, ref registry.Reference) (list []*image
 	if err != nil {
 		return nil, err
 	}
-	m, err := image.ParseManifest(got.MediaType, got.Bytes)
+	tree, err := p.r.tree(ref, got)
 	if err != nil {
 		return nil, err
 	}
-	list = []*image.Manifest{m}
-	if m.IsIndex() {
-		list = nil
-		for _, d := range m.Manifests {
-			got, err := p.r.src.ManifestOf(ctx, ref, d)
-			if err != nil {
-				continue // of another platform, perhaps; or it is missed later
-			}
-			if one, err := image.ParseManifest(got.MediaType, got.Bytes); err == nil && !one.IsIndex() {
-				list = append(list, one)
-			}
+	if !tree.Top.IsIndex() {
+		list = []*image.Manifest{tree.Top.Manifest}
+	}
+	err = image.Walk(tree.Top.Manifests, func(e image.Entry) ([]ocispec.Descriptor, error) {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
 		}
+		if e.Aside() {
+			return nil, nil
+		}
+		doc, err := tree.Open(ctx, e.Descriptor)
+		switch {
+		case err != nil || doc.Manifest == nil: // of another platform, perhaps; or it is missed later
+			return nil, nil
+		case doc.IsIndex():
+			return doc.Manifests, nil
+		}
+		list = append(list, doc.Manifest)
+		return nil, nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	p.manifests[ref] = list
 	return list, nil
@@ -178,7 +188,11 @@ func (p *repair) config(ctx context.Context, id digest.Digest) error {
 	if err != nil {
 		return err
 	}
-	img, err := p.r.config(ctx, ref, m)
+	config, err := documents{p.r.src, ref}.Config(ctx, m.Config)
+	if err != nil {
+		return err
+	}
+	img, err := image.New(m, config)
 	if err != nil {
 		return err
 	}

@@ -55,7 +55,9 @@ type resolved struct {
 	nth    int             // of the run's references
 	top    *image.Manifest // what ref names
 	topRaw registry.Manifest
+	tree   *image.Tree       // of top, kept where more than one of its images is wanted
 	own    registry.Manifest // the image's, which is topRaw if that is no index
+	entry  image.Entry       // of own in the index
 	img    *image.Image
 	from   string               // the host that knew found
 	blobs  []ocispec.Descriptor // its layers', if they are known
@@ -253,46 +255,54 @@ func (r *run) resolve(ctx context.Context, t target, ref registry.Reference) (im
 		return nil, nil, err
 	}
 	im = &resolved{ref: ref, found: got.Digest, from: got.From, topRaw: got}
-	m, err := image.ParseManifest(got.MediaType, got.Bytes)
+	tree, err := r.tree(ref, got)
 	if err != nil {
 		return im, nil, err
 	}
-	im.top = m
-	im.blobs = m.Layers
+	im.top, im.blobs = tree.Top.Manifest, tree.Top.Layers
 	if have, err := t.adopt(ctx, ref, im.found, nil, want); have != nil || err != nil {
-		return im, have, err
+		return im, completed(have, want), err
 	}
-	if m.IsIndex() {
-		d, err := m.Select(want)
-		if first, ok := anyLinux(m); err != nil && ok && r.Bundle.All {
-			d, err = first, nil
-			want = *first.Platform
-		}
-		if err != nil {
-			return im, nil, err
-		}
-		if got, err = r.src.ManifestOf(ctx, ref, d); err != nil {
-			return im, nil, err
-		}
-		if m, err = image.ParseManifest(got.MediaType, got.Bytes); err != nil {
-			return im, nil, err
-		}
-		if m.IsIndex() {
-			return im, nil, fault.New(fault.Failed, "the index has another index for %s", image.FormatPlatform(want))
+	leaf, err := tree.Select(ctx, want)
+	if fault.KindOf(err) == fault.NotFound && r.Bundle.All {
+		// It is the one that Docker finds: any that runs on some machine.
+		if first, ferr := tree.Select(ctx, anyLinux); ferr == nil {
+			leaf, want, err = first, anyLinux, nil
 		}
 	}
-	im.own, im.blobs = got, m.Layers
-	if im.img, err = r.config(ctx, ref, m); err != nil {
+	if err != nil {
+		return im, nil, err
+	}
+	im.own, im.entry, im.blobs = rawOf(leaf.Document), leaf.Entry, leaf.Layers
+	if im.img, err = tree.Image(ctx, leaf.Entry, leaf.Document); err != nil {
 		return im, nil, err
 	}
 	if err := r.fits(ref, im.img, want); err != nil {
 		return im, nil, err
 	}
+	im.img = completed(im.img, want)
+	if im.top.IsIndex() && r.Bundle.several() {
+		im.tree = tree
+	}
 	have, err = t.adopt(ctx, ref, im.found, im.img, want)
-	return im, have, err
+	return im, completed(have, want), err
 }
 
-// fits checks the platform of an image that no index chose.
+// anyLinux is the platform that stands for all on which linux runs.
+var anyLinux = ocispec.Platform{OS: "linux"}
+
+// completed returns an image with the wanted architecture if its config names none. It
+// may be nil.
+func completed(img *image.Image, want ocispec.Platform) *image.Image {
+	if img == nil {
+		return nil
+	}
+	whole := *img
+	whole.Platform = image.Complete(img.Platform, want)
+	return &whole
+}
+
+// fits checks the platform that an image's config names.
 func (r *run) fits(ref registry.Reference, img *image.Image, want ocispec.Platform) error {
 	have := img.Platform
 	if have.OS != "linux" {
