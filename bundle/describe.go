@@ -2,9 +2,11 @@ package bundle
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/image"
@@ -23,7 +25,7 @@ func (r *Reader) List() (List, error) {
 		l.Created, l.Layers, l.Parts = beside.Created, beside.Layers, beside.Parts
 	}
 	for _, e := range r.entries {
-		images, err := r.list(e, e.Descriptor, 0)
+		images, err := r.list(e)
 		if err != nil {
 			return l, err
 		}
@@ -34,43 +36,56 @@ func (r *Reader) List() (List, error) {
 	return l, err
 }
 
-func (r *Reader) list(e Entry, d ocispec.Descriptor, depth int) ([]ListImage, error) {
-	data, err := r.ReadBlob(d, maxDocument)
-	if err != nil {
-		if depth > 0 { // an index may name what nobody brought along
+// list describes the images of an entry, each once.
+func (r *Reader) list(e Entry) (all []ListImage, err error) {
+	seen := make(map[digest.Digest]bool)
+	err = walk(e.Descriptor, func(d ocispec.Descriptor, below bool) ([]ocispec.Descriptor, error) {
+		if seen[d.Digest] {
 			return nil, nil
 		}
-		return nil, err
-	}
-	m, err := image.ParseManifest(d.MediaType, data)
-	if err != nil {
-		return nil, nil // no image
-	}
-	if m.IsIndex() && depth < maxDepth {
-		var all []ListImage
-		for _, d := range m.Manifests {
-			some, err := r.list(e, d, depth+1)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, some...)
+		seen[d.Digest] = true
+		data, err := r.ReadBlob(d, maxDocument)
+		if errors.Is(err, ErrNotHere) && below {
+			return nil, nil
 		}
-		return all, nil
-	}
+		if err != nil {
+			return nil, err
+		}
+		m, err := image.ParseManifest(d.MediaType, data)
+		if err != nil {
+			return nil, nil // no image
+		}
+		if m.IsIndex() {
+			return m.Manifests, nil
+		}
+		li, err := r.listImage(e, d, m)
+		if li != nil {
+			all = append(all, *li)
+		}
+		return nil, err
+	})
+	return all, err
+}
+
+// listImage describes an image; it is nil if fastpull cannot handle it.
+func (r *Reader) listImage(e Entry, d ocispec.Descriptor, m *image.Manifest) (*ListImage, error) {
 	config, err := r.ReadBlob(m.Config, maxDocument)
 	if err != nil {
 		return nil, err
 	}
 	img, err := image.New(m, config)
 	if err != nil {
-		return nil, nil // not one for us
+		return nil, nil
 	}
-	li := ListImage{Name: e.Name, Source: e.Source, Platform: image.FormatPlatform(img.Platform), Manifest: d.Digest, ImageID: img.ID, Layers: []ListLayer{}}
+	if d.Platform != nil {
+		img.Platform = image.Complete(img.Platform, *d.Platform)
+	}
+	li := &ListImage{Name: e.Name, Source: e.Source, Platform: image.FormatPlatform(img.Platform), Manifest: d.Digest, ImageID: img.ID, Layers: []ListLayer{}}
 	for _, l := range img.Layers {
 		_, here := r.members[blobName(l.Blob.Digest)]
 		li.Layers = append(li.Layers, ListLayer{Digest: l.Blob.Digest, Size: l.Blob.Size, DiffID: l.DiffID, Left: !here})
 	}
-	return []ListImage{li}, nil
+	return li, nil
 }
 
 // Blobs is how many blobs the bundle has.

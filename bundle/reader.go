@@ -28,7 +28,6 @@ var ErrNotHere = errors.New("it is not in the bundle")
 const (
 	maxMembers  = 1 << 20
 	maxDocument = 8 << 20 // index.json, a manifest, a config
-	maxDepth    = 4       // of indexes in indexes
 	maxNamed    = 1 << 16 // descriptors in all
 )
 
@@ -162,12 +161,12 @@ func (r *Reader) read(ctx context.Context) error {
 		return err
 	}
 	for _, e := range r.entries {
-		if err := r.walk(e.Descriptor, 0); err != nil {
+		if err := walk(e.Descriptor, r.visit); err != nil {
 			return err
 		}
 	}
 	for _, e := range r.referrers {
-		if err := r.walkReferrer(e.Descriptor, 0); err != nil {
+		if err := walk(e.Descriptor, r.visitReferrer); err != nil {
 			return err
 		}
 	}
@@ -307,35 +306,47 @@ func (r *Reader) readIndex() error {
 	return nil
 }
 
-// walk looks at all that a descriptor leads to: every document is verified, and of
-// the rest it is noted what it must be.
-func (r *Reader) walk(d ocispec.Descriptor, depth int) error {
-	if depth > maxDepth || len(r.named) > maxNamed {
-		return fault.New(fault.Corrupt, "its indexes lead too far")
-	}
-	known, err := r.note(d)
-	if err != nil || known {
-		return err
-	}
-	data, err := r.ReadBlob(d, maxDocument)
-	if errors.Is(err, ErrNotHere) && depth > 0 {
-		return nil // an index may name what nobody brought along
-	}
+// walk calls visit for a descriptor and all that it leads to. visit returns what an
+// index has; below is set for what is in one.
+func walk(top ocispec.Descriptor, visit func(d ocispec.Descriptor, below bool) ([]ocispec.Descriptor, error)) error {
+	list, err := visit(top, false)
 	if err != nil {
 		return err
 	}
+	return image.Walk(list, func(e image.Entry) ([]ocispec.Descriptor, error) { return visit(e.Flat(), true) })
+}
+
+// newDocument returns the bytes of a manifest or an index, verified. They are nil if it
+// was seen before, or if it is in an index and not in the bundle.
+func (r *Reader) newDocument(d ocispec.Descriptor, below bool) ([]byte, error) {
+	if len(r.named) > maxNamed {
+		return nil, fault.New(fault.Corrupt, "its images name more than %d blobs and manifests", maxNamed)
+	}
+	known, err := r.note(d)
+	if err != nil || known {
+		return nil, err
+	}
+	data, err := r.ReadBlob(d, maxDocument)
+	if errors.Is(err, ErrNotHere) && below {
+		return nil, nil
+	}
+	return data, err
+}
+
+// visit looks at a manifest or an index: it is verified, and of what it names it is
+// noted what that must be.
+func (r *Reader) visit(d ocispec.Descriptor, below bool) ([]ocispec.Descriptor, error) {
+	data, err := r.newDocument(d, below)
+	if data == nil {
+		return nil, err
+	}
 	r.types[d.Digest] = d.MediaType
 	if m, err := image.ParseManifest(d.MediaType, data); err == nil && m.IsIndex() {
-		for _, d := range m.Manifests {
-			if err := r.walk(d, depth+1); err != nil {
-				return err
-			}
-		}
-		return nil
+		return m.Manifests, nil
 	} else if err == nil {
-		return r.walkImage(m)
+		return nil, r.walkImage(m)
 	} else if fault.KindOf(err) == fault.Corrupt {
-		return fmt.Errorf("manifest %s: %w", d.Digest, err)
+		return nil, fmt.Errorf("manifest %s: %w", d.Digest, err)
 	}
 	blobs, err := image.Blobs(data) // of an artifact
 	for _, b := range blobs {
@@ -343,7 +354,7 @@ func (r *Reader) walk(d ocispec.Descriptor, depth int) error {
 			_, err = r.note(b)
 		}
 	}
-	return err
+	return nil, err
 }
 
 func (r *Reader) walkImage(m *image.Manifest) error {
