@@ -94,6 +94,9 @@ func (v *visit) choose(ctx context.Context, tree *image.Tree) (m *image.Manifest
 		v.say(Problem, "platforms", "%s", plain(err))
 		return nil, false
 	}
+	if e := v.engine.engine; len(leaf.Entry.In) > 0 && e != nil && e.Facts().Major() < 23 {
+		v.layers = append(v.layers, fmt.Sprintf("an index in its index, which Docker takes from 23.0 on, and this is %s", e.Facts().Version))
+	}
 	list, err := tree.Platforms(ctx)
 	if err != nil {
 		v.say(Unknown, "platforms", "a pull takes %s; which others it has is not known: %s", image.FormatPlatform(want), plain(err))
@@ -151,7 +154,7 @@ func (v *visit) judgeLayers(layers []ocispec.Descriptor) {
 		f.Text += fmt.Sprintf("; that is more than the %d that Docker and a store can have: --rootfs takes them", image.MaxLayers)
 	}
 	v.found(f)
-	v.layers = v.tripsOver(counts, foreign)
+	v.layers = append(v.layers, v.tripsOver(counts, foreign)...)
 }
 
 // tripsOver says what docker pull trips over in layers of these formats.
