@@ -61,10 +61,7 @@ func (f *storeVerify) run(cmd *cobra.Command, s Streams, names []string) error {
 	}
 	store, err := overlay.OpenReader(f.dir)
 	if err != nil {
-		if len(names) > 0 && !cmd.Flags().Changed("store") {
-			err = fault.WithHint(err, "there is no file %s either; name the directory that was pulled into with --store", names[0])
-		}
-		return err
+		return orFile(cmd, names, err)
 	}
 	o := overlay.VerifyOptions{Cores: f.jobs}
 	for _, name := range names {
@@ -74,7 +71,7 @@ func (f *storeVerify) run(cmd *cobra.Command, s Streams, names []string) error {
 		}
 		id, err := store.Resolve(full)
 		if err != nil {
-			return err
+			return orFile(cmd, []string{name}, err)
 		}
 		o.Images = append(o.Images, id)
 	}
