@@ -10,13 +10,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/fastpull/fastpull/internal/apart"
 )
 
 // broken is the program in testdata.
 var broken string
 
 func TestMain(m *testing.M) {
-	os.Exit(func() int {
+	os.Exit(apart.Main(func() int {
 		if os.Getenv("DOCTOR_TEST_PROGRAM") != "" { // see TestKilled: it will not clean up
 			return m.Run()
 		}
@@ -32,7 +34,7 @@ func TestMain(m *testing.M) {
 			panic(string(out))
 		}
 		return m.Run()
-	}())
+	}))
 }
 
 // plant makes an unpigz that does one thing wrong.
