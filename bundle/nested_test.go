@@ -39,7 +39,7 @@ func TestNestedIndexes(t *testing.T) {
 		levels, n int
 		say       string
 	}{
-		{2, 1, ""}, {5, 1, ""}, {5, 1000, ""}, {6, 1, "nested more than 4 deep"},
+		{2, 1, ""}, {4, 1000, ""}, {5, 1, ""}, {5, 1000, ""}, {6, 1, "nested more than 4 deep"},
 	} {
 		t.Run(fmt.Sprint(tc.levels, tc.n), func(t *testing.T) {
 			r, err := openBytes(t, nestedArchive(t, tc.levels, tc.n))
