@@ -321,6 +321,9 @@ func (e *exam) decompressor(ctx context.Context, g *engine, all map[string]tried
 			f.Level = Warning
 		}
 		f.Text = fmt.Sprintf("%s %s (run it as root to be sure)", g.guess, f.Text)
+	case g.parent != nil && !asked && level == Problem:
+		f.Level = Warning
+		f.Text += fmt.Sprintf("; dockerd %d does not answer, and may be one that unpacks layers itself", g.parent.pid)
 	case stores && g.parent == nil && level == Problem:
 		f.Level = Warning
 		f.Text += "; a pull is unpacked by containerd, only docker import and ADD run it"

@@ -190,13 +190,16 @@ func (e *exam) liveRestore(ctx context.Context, engine *process) (bool, error) {
 	return config.LiveRestore, err
 }
 
+// dialTime is how long a dockerd may take to answer: one on a busy machine takes a second.
+const dialTime = 5 * time.Second
+
 // dial speaks with a dockerd. One that does not answer soon does not count, and is not
 // waited for again.
 func (e *exam) dial(ctx context.Context, engine *process) (*daemon.Engine, error) {
 	if e.silent[engine.pid] {
 		return nil, daemon.ErrUnavailable
 	}
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, dialTime+time.Second)
 	defer cancel()
 	for _, host := range dockerHosts(engine.args) {
 		path, ok := strings.CutPrefix(host, "unix://")
@@ -205,7 +208,7 @@ func (e *exam) dial(ctx context.Context, engine *process) (*daemon.Engine, error
 		}
 		// It is named as the Engine sees it.
 		path = root(e.procfs().file(engine.pid, "root")).path(path)
-		if d, err := daemon.Connect(ctx, daemon.Options{Host: "unix://" + path, Timeout: 2 * time.Second}); err == nil {
+		if d, err := daemon.Connect(ctx, daemon.Options{Host: "unix://" + path, Timeout: dialTime}); err == nil {
 			return d, nil
 		}
 	}
