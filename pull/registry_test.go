@@ -309,7 +309,7 @@ var ours = regexp.MustCompile(`fastpull/(pull|unpack|overlay|bundle)\.`)
 // that are just returning are given a moment.
 func expectNoGoroutines(t *testing.T) {
 	t.Helper()
-	for deadline := time.Now().Add(2 * time.Second); ; runtime.Gosched() {
+	for deadline := time.Now().Add(time.Minute); ; runtime.Gosched() {
 		buf := make([]byte, 1<<20)
 		var left []string
 		for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {

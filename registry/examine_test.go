@@ -107,8 +107,8 @@ func TestVouched(t *testing.T) {
 }
 
 func TestExamineFailures(t *testing.T) {
-	defer func(d time.Duration) { examineTimeout = d }(examineTimeout)
-	examineTimeout = 300 * time.Millisecond
+	usual := examineTimeout
+	defer func() { examineTimeout = usual }()
 	s := newScript(t)
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -141,12 +141,16 @@ func TestExamineFailures(t *testing.T) {
 		if tc.dial != nil {
 			c.dial = tc.dial
 		}
+		examineTimeout = usual
+		if errors.Is(tc.is, context.DeadlineExceeded) {
+			examineTimeout = time.Second
+		}
 		begun := time.Now()
 		got := examineOne(t, c, tc.host)
 		if got.Err == nil || got.Failed != tc.at || tc.is != nil && !errors.Is(got.Err, tc.is) {
 			t.Errorf("%s: failed at %q, want %q: %v", tc.name, got.Failed, tc.at, got.Err)
 		}
-		if took := time.Since(begun); took > 5*time.Second {
+		if took := time.Since(begun); took > time.Minute {
 			t.Errorf("%s: it took %v", tc.name, took)
 		}
 	}
