@@ -268,7 +268,7 @@ func TestLoad(t *testing.T) {
 func serveAt(t *testing.T, addr string, args ...string) *running {
 	t.Helper()
 	r := newUser(t).start(t, append([]string{"serve", "--listen", addr}, args...)...)
-	if !eventually(20*time.Second, func() bool {
+	if !eventually(time.Minute, func() bool {
 		resp, err := http.Get("http://" + addr + "/v2/")
 		if err == nil {
 			resp.Body.Close()

@@ -104,7 +104,7 @@ func startDockerd(t *testing.T, o dockerdOptions) *dockerd {
 		}
 	})
 	d.stop = startServer(t, cmd, 15*time.Second)
-	if !eventually(30*time.Second, d.answers) {
+	if !eventually(2*time.Minute, d.answers) {
 		t.Fatalf("dockerd does not answer\n%s", d.out.tail())
 	}
 	return d
