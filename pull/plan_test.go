@@ -116,6 +116,28 @@ func TestPlanEngine(t *testing.T) {
 	}
 }
 
+// With containerd's store a dry run knows an image by its digest in the registry.
+func TestPlanContainerd(t *testing.T) {
+	s, e := serve(t), startContainerd(t)
+	a, b := noise(t, "a", 1<<10), noise(t, "b", 1<<10)
+	had, ref := s.push(t, "had:1", a), s.push(t, "img:1", a, b)
+	if _, err := pull(t, t.Context(), e.options(had)); err != nil {
+		t.Fatal(err)
+	}
+	o := e.options(ref, had)
+	o.DryRun = true
+	sum, err := pull(t, t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []PlannedLayer{planned(t, a, "", false), planned(t, b, s.host, false)}; !reflect.DeepEqual(sum.Images[0].Plan, want) {
+		t.Errorf("got %+v, want %+v", sum.Images[0].Plan, want)
+	}
+	if sum.Images[1].Status != Exists || e.loads != 2 {
+		t.Errorf("the image that is there: %+v, %d loads", sum.Images[1], e.loads)
+	}
+}
+
 // What an earlier pull has fetched of a layer is told, and stays as it is.
 func TestPlanKept(t *testing.T) {
 	s := serve(t)

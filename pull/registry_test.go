@@ -250,6 +250,26 @@ func (s *server) pushImage(t *testing.T, as string, img v1.Image) registry.Refer
 	return s.ref(t, as)
 }
 
+// pushImageAs copies an image to another repository.
+func (s *server) pushImageAs(t *testing.T, ref registry.Reference, repo string) {
+	t.Helper()
+	from, err := name.ParseReference(ref.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := remote.Image(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, err := name.ParseReference(s.host + "/" + repo + "@" + ref.Digest().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Write(to, img); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func (s *server) ref(t *testing.T, as string) registry.Reference {
 	t.Helper()
 	ref, err := registry.ParseReference(s.host + "/" + as)

@@ -52,6 +52,9 @@ type carried struct {
 	entries map[registry.Reference]bundle.Entry
 }
 
+// unnamed is the repository of images of a bundle that have no name.
+const unnamed = "localhost/unnamed"
+
 // Carried returns what the images of a bundle are called, each once, in its
 // order. One without a tag is called by the digest that its registry had for it, or
 // that it has here.
@@ -68,7 +71,7 @@ func carriedBy(r *bundle.Reader) (refs []registry.Reference, s carried, err erro
 			name = e.Source
 		}
 		if name == "" {
-			name = "localhost/unnamed@" + e.Descriptor.Digest.String()
+			name = unnamed + "@" + e.Descriptor.Digest.String()
 		}
 		ref, err := registry.ParseReference(name)
 		if err != nil {

@@ -42,11 +42,16 @@ type spooled struct {
 	size    int64
 	desc    ocispec.Descriptor // in a bundle
 	fetched int64
+
+	packed     *tmpfile.File // the blob that it came as, nil if nobody needs that
+	packedSize int64
 }
 
 func (p *spooled) close() {
-	if p.f != nil {
-		p.f.Close()
+	for _, f := range []*tmpfile.File{p.f, p.packed} {
+		if f != nil {
+			f.Close()
+		}
 	}
 }
 
