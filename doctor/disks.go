@@ -31,11 +31,20 @@ type disk struct {
 	spare bool   // images go elsewhere if nobody says so
 }
 
-// disks looks at the file systems of the Engine's data-root and of the store.
+// disks looks at the file systems of the Engine's data-root, of the containerd that keeps
+// its images, and of the store.
 func disks(ctx context.Context, e *exam, rights privilege.Process) {
 	var list []disk
 	if engine, err := e.docker(ctx); err == nil && engine.Local() {
 		list = append(list, disk{what: "data-root " + engine.Root(), dir: engine.Root()})
+		if f := engine.Facts(); f.Containerd != "" {
+			more, err := e.containerdDisks(ctx, f)
+			if err != nil {
+				e.found(Finding{Area: Host, What: "root of containerd", Level: Unknown,
+					Text: fmt.Sprintf("the Engine keeps images in it, and where it is was not found out: %s", plain(err))})
+			}
+			list = append(list, more...)
+		}
 	} else if _, serr := os.Stat(defaultRoot); serr == nil && err != nil {
 		list = append(list, disk{what: "data-root " + defaultRoot, dir: defaultRoot, spare: true})
 	}

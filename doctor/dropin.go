@@ -120,13 +120,15 @@ func (e *exam) without(ctx context.Context, g *engine) (fix []string, d *DropIn)
 	if g.parent != nil { // it has the environment of its dockerd
 		lines = strings.Join(append(slices.Clone(dockerRole.disabled), g.disabled...), " ")
 	}
-	unit, ofUser := e.procfs().unit(g.proc.pid)
+	service := g.restarts()
+	unit, ofUser := e.procfs().unit(service.pid)
+	restart := "# the restart: " + e.survives(ctx, service)
 	switch {
 	case !unitName.MatchString(unit):
 		return []string{
-			fmt.Sprintf("# %s is no service of systemd: restart it with this in its environment", g),
+			fmt.Sprintf("# %s is no service of systemd: restart it with this in its environment", service),
 			"export " + lines,
-			"# the restart: " + e.survives(ctx, g.proc),
+			restart,
 		}, nil
 	case ofUser:
 		dir := "~/.config/systemd/user/" + unit + ".d"
@@ -134,7 +136,7 @@ func (e *exam) without(ctx context.Context, g *engine) (fix []string, d *DropIn)
 			fmt.Sprintf("# have %s decompress by itself", g),
 			"mkdir -p " + dir,
 			fmt.Sprintf("printf '[Service]\\nEnvironment=%s\\n' > %s/fastpull-pigz.conf", lines, dir),
-			"# the restart: " + e.survives(ctx, g.proc),
+			restart,
 			"systemctl --user daemon-reload && systemctl --user restart " + strings.TrimSuffix(unit, ".service"),
 		}, nil
 	}
@@ -143,14 +145,14 @@ func (e *exam) without(ctx context.Context, g *engine) (fix []string, d *DropIn)
 		fmt.Sprintf("# as root, have %s decompress by itself (fastpull doctor --write-dropin writes the file):", g),
 		"mkdir -p " + filepath.Dir(d.Path),
 		fmt.Sprintf("printf '%s' > %s", strings.ReplaceAll(d.Text, "\n", `\n`), d.Path), // what --write-dropin knows again
-		"# the restart: " + e.survives(ctx, g.proc),
+		restart,
 		d.Restart(),
 	}, d
 }
 
 // survives says what a restart of an Engine does to its containers.
 func (e *exam) survives(ctx context.Context, engine *process) string {
-	if engine.comm != "dockerd" {
+	if !isDockerd(engine.comm) {
 		return "containers go on running (with KillMode=process, which is usual)"
 	}
 	on, err := e.liveRestore(ctx, engine)

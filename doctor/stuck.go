@@ -198,7 +198,7 @@ func (e *exam) judgeJob(ctx context.Context, all map[int]*process, j, unpacker *
 			f.Fix = []string{instead}
 		}
 		r, _ := roleOf(j.engine.comm)
-		fix, d := e.without(ctx, &engine{role: r, proc: j.engine})
+		fix, d := e.without(ctx, &engine{role: r, proc: j.engine, parent: dockerOf(all, j.engine)})
 		f.Fix, f.DropIn = append(f.Fix, fix...), d
 	}
 	return f, true
