@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // finding is what doctor --json says of one thing.
@@ -123,6 +125,63 @@ func TestDoctorStuck(t *testing.T) {
 	}
 	if again := broken.starts(t); len(again) != 1 {
 		t.Errorf("unpigz was started %d times where it could write", len(again))
+	}
+}
+
+// TestDoctorStuck29 does so where dockerd has started the containerd that unpacks, and
+// containerd has a disk of its own.
+func TestDoctorStuck29(t *testing.T) {
+	t.Parallel()
+	reg := startRegistry(t, registryOptions{})
+	ref := reg.push(t, "img:tag", makeImage(t, imageSpec{layers: []layer{noiseLayer(t, 4<<20, 1)}}))
+	broken := plantUnpigz(t, "unpigz", "igzip")
+	root, disk := shortTempDir(t), shortTempDir(t)
+	t.Cleanup(func() { unmountBelow(t, disk) })
+	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=100m"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(disk, filepath.Join(root, "containerd")); err != nil {
+		t.Fatal(err)
+	}
+	d := startDockerd(t, dockerdOptions{release: today, root: root, pathFirst: broken.dir})
+	pid, containerd := d.pids(t)
+	pull, _, _ := d.command(t, "pull", ref)
+	if err := pull.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		pull.Process.Kill()
+		pull.Wait()
+	}()
+	if !eventually(30*time.Second, func() bool { return len(broken.starts(t)) > 0 }) {
+		t.Fatal("docker pull does not come to its first layer")
+	}
+	r := d.user(t).fastpull(t, "doctor", "--json")
+	list := r.findings(t, "stuck now", broken.starts(t)[0])
+	list = append(list, r.findings(t, "decompressors", containerd)...)
+	if len(list) != 2 {
+		t.Fatalf("doctor says %+v\n%s", list, r.stdout)
+	}
+	if !strings.Contains(list[0].Text, "(a client pulls "+ref+")") {
+		t.Errorf("it does not say which image is pulled: %s", list[0].Text)
+	}
+	for _, f := range list {
+		fix := strings.Join(f.Fix, "\n")
+		if f.Level != "problem" || !strings.HasPrefix(f.What, "containerd ") {
+			t.Errorf("%s: %s: %s", f.Level, f.What, f.Text)
+		}
+		for _, want := range []string{
+			fmt.Sprintf("dockerd %d is no service", pid), "MOBY_DISABLE_PIGZ=true CONTAINERD_DISABLE_IGZIP=true", "live-restore is off",
+		} {
+			if !strings.Contains(fix, want) {
+				t.Errorf("the way out does not say %q:\n%s", want, fix)
+			}
+		}
+	}
+	for _, want := range []string{"space of root of containerd " + disk + "/daemon", "overlay at root of containerd"} {
+		if !strings.Contains(r.stdout, want) {
+			t.Errorf("it does not say %q\n%s", want, r.stdout)
+		}
 	}
 }
 
