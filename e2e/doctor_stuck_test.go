@@ -60,6 +60,24 @@ func (d *dockerd) pids(t *testing.T) (own, containerd int) {
 	return read("pid"), read("exec/containerd/containerd.pid")
 }
 
+// hangingPull has docker pull hang in a decompressor, until the end of the test, and
+// returns its process ID.
+func (d *dockerd) hangingPull(t *testing.T, ref string, broken *brokenUnpigz) (pid int) {
+	t.Helper()
+	pull, _, _ := d.command(t, "pull", ref)
+	if err := pull.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		pull.Process.Kill()
+		pull.Wait()
+	})
+	if !eventually(30*time.Second, func() bool { return len(broken.starts(t)) > 0 }) {
+		t.Fatal("docker pull does not come to its first layer")
+	}
+	return broken.starts(t)[0]
+}
+
 // TestDoctorStuck has a dockerd hang in a pull, and asks what is the matter.
 func TestDoctorStuck(t *testing.T) {
 	t.Parallel()
@@ -69,18 +87,7 @@ func TestDoctorStuck(t *testing.T) {
 	d := startDockerd(t, dockerdOptions{pathFirst: broken.dir})
 	pid, containerd := d.pids(t)
 
-	pull, _, _ := d.command(t, "pull", ref)
-	if err := pull.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		pull.Process.Kill()
-		pull.Wait()
-	}()
-	if !eventually(20*time.Second, func() bool { return len(broken.starts(t)) > 0 }) {
-		t.Fatal("docker pull does not come to its first layer")
-	}
-	hangs := broken.starts(t)[0]
+	hangs := d.hangingPull(t, ref, broken)
 	r := d.user(t).fastpull(t, "doctor", "--json")
 	if r.code != 1 {
 		t.Errorf("exit code %d, want 1\n%s", r.code, r.stderr)
@@ -145,19 +152,9 @@ func TestDoctorStuck29(t *testing.T) {
 	}
 	d := startDockerd(t, dockerdOptions{release: today, root: root, pathFirst: broken.dir})
 	pid, containerd := d.pids(t)
-	pull, _, _ := d.command(t, "pull", ref)
-	if err := pull.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		pull.Process.Kill()
-		pull.Wait()
-	}()
-	if !eventually(30*time.Second, func() bool { return len(broken.starts(t)) > 0 }) {
-		t.Fatal("docker pull does not come to its first layer")
-	}
+	hangs := d.hangingPull(t, ref, broken)
 	r := d.user(t).fastpull(t, "doctor", "--json")
-	list := r.findings(t, "stuck now", broken.starts(t)[0])
+	list := r.findings(t, "stuck now", hangs)
 	list = append(list, r.findings(t, "decompressors", containerd)...)
 	if len(list) != 2 {
 		t.Fatalf("doctor says %+v\n%s", list, r.stdout)

@@ -2,6 +2,7 @@ package pull
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -254,6 +255,26 @@ func TestContainerdLies(t *testing.T) {
 		}
 		clear(e.store.names)
 		e.store.collect()
+	}
+}
+
+// TestContainerdCancel: nothing is left in the Engine when the user has had enough.
+func TestContainerdCancel(t *testing.T) {
+	s, e := serve(t), startContainerd(t)
+	ref := s.push(t, "img:tag", noise(t, "a", 1<<10))
+	why := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	e.lie = func() {
+		if len(e.store.stages()) != 1 {
+			t.Errorf("stages %v", e.store.stages())
+		}
+		cancel(why)
+	}
+	if _, err := pull(t, ctx, e.options(ref)); !errors.Is(err, why) {
+		t.Errorf("error: %v", err)
+	}
+	if len(e.store.names) != 0 || len(e.store.blobs) != 0 || len(e.store.snapshots) != 0 {
+		t.Errorf("left: names %v, %d blobs, %d snapshots", e.store.names, len(e.store.blobs), len(e.store.snapshots))
 	}
 }
 

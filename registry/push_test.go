@@ -17,6 +17,25 @@ import (
 	"github.com/fastpull/fastpull/fault"
 )
 
+// taking is a registry that has nothing, and says yes to whatever is pushed. The contents
+// are left to handle.
+func taking(handle http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		switch q.Method {
+		case http.MethodHead:
+			w.WriteHeader(http.StatusNotFound)
+		case http.MethodPost:
+			w.Header().Set("Location", "/v2/img/blobs/uploads/1")
+			w.WriteHeader(http.StatusAccepted)
+		case http.MethodPut:
+			handle(w, q)
+			w.WriteHeader(http.StatusCreated)
+		default:
+			handle(w, q)
+		}
+	})
+}
+
 // TestPushEnds: a registry that takes no byte of a blob is given up, and so is one
 // that wants other credentials or none.
 func TestPushEnds(t *testing.T) {
@@ -45,17 +64,9 @@ func TestPushEnds(t *testing.T) {
 		{"fails", func(w http.ResponseWriter, q *http.Request) { w.WriteHeader(http.StatusBadGateway) }, fault.Failed, "502"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-				switch {
-				case q.Method == http.MethodHead:
-					w.WriteHeader(http.StatusNotFound)
-				case q.Method == http.MethodPost:
-					w.Header().Set("Location", "/v2/img/blobs/uploads/1")
-					w.WriteHeader(http.StatusAccepted)
-				case q.Method == http.MethodPatch:
+			srv := httptest.NewServer(taking(func(w http.ResponseWriter, q *http.Request) {
+				if q.Method == http.MethodPatch {
 					tc.patch(w, q)
-				case q.Method == http.MethodPut:
-					w.WriteHeader(http.StatusCreated)
 				}
 			}))
 			defer srv.CloseClientConnections()
@@ -105,20 +116,14 @@ func TestPushProves(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			var pushed []byte
 			asked := 0
-			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+			srv := httptest.NewServer(taking(func(w http.ResponseWriter, q *http.Request) {
 				switch {
-				case q.Method == http.MethodHead:
-					w.WriteHeader(http.StatusNotFound)
-				case q.Method == http.MethodPost:
-					w.Header().Set("Location", "/v2/img/blobs/uploads/1")
-					w.WriteHeader(http.StatusAccepted)
 				case q.Method == http.MethodPatch:
 					io.Copy(io.Discard, q.Body)
 					w.Header().Set("Location", q.URL.Path)
 					w.WriteHeader(http.StatusAccepted)
 				case q.Method == http.MethodPut:
 					pushed, _ = io.ReadAll(q.Body)
-					w.WriteHeader(http.StatusCreated)
 				case strings.Contains(q.URL.Path, "/manifests/"):
 					asked++
 					tc.get(w, asked, pushed)
