@@ -151,7 +151,8 @@ func (e *Engine) Inventory(ctx context.Context) (Inventory, error) {
 	return all, err
 }
 
-// each inspects every image of the Engine, several at a time.
+// each inspects every image of the Engine, several at a time. Images that the Engine cannot
+// inspect are left out: a damaged image is no reason not to take others.
 func (e *Engine) each(ctx context.Context, use func(*image.InspectResponse)) error {
 	ids, err := e.list(ctx)
 	if err != nil {
@@ -162,6 +163,9 @@ func (e *Engine) each(ctx context.Context, use func(*image.InspectResponse)) err
 	for id := range ids {
 		g.Go(func() error {
 			img, err := e.inspect(ctx, id)
+			if cerrdefs.IsInternal(err) {
+				return nil
+			}
 			if img != nil {
 				use(img)
 			}

@@ -22,12 +22,13 @@ import (
 
 // shelf is an Engine's images: their layers by ID, and IDs by name.
 type shelf struct {
-	layers map[digest.Digest][]string
-	names  map[string]digest.Digest
-	ghosts []digest.Digest   // listed, but gone when inspected
-	data   map[string]string // of the graph driver
-	broken bool
-	asked  atomic.Int64 // inspections
+	layers  map[digest.Digest][]string
+	names   map[string]digest.Digest
+	ghosts  []digest.Digest   // listed, but gone when inspected
+	data    map[string]string // of the graph driver
+	broken  bool
+	damaged digest.Digest // an image that cannot be inspected
+	asked   atomic.Int64  // inspections
 }
 
 func (s *shelf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -41,7 +42,7 @@ func (s *shelf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	layers, found := s.layers[id]
 	switch {
-	case s.broken:
+	case s.broken, id != "" && id == s.damaged && name != "json":
 		fail(w, http.StatusInternalServerError, "the store is broken")
 	case name == "json":
 		if r.URL.Query().Get("all") != "1" {
@@ -127,8 +128,10 @@ func TestInventory(t *testing.T) {
 			digest.FromString("2"): {a.String(), b.String()},
 			digest.FromString("3"): {c.String()},
 			digest.FromString("4"): nil,
+			digest.FromString("6"): {digest.FromString("d").String()},
 		},
-		ghosts: []digest.Digest{digest.FromString("5")},
+		damaged: digest.FromString("6"),
+		ghosts:  []digest.Digest{digest.FromString("5")},
 	}
 	e := dialFake(t, &fake{images: s.ServeHTTP})
 	got, err := e.Inventory(t.Context())

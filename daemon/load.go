@@ -18,7 +18,7 @@ import (
 
 // ErrLayerMissing is in the chain of the error of [Engine.Load] when a file
 // that the archive's manifest.json names is not in the archive and the Engine
-// has no such layer: after [Engine.Chains] said so, somebody removed the image
+// has no such layer: after [Engine.Inventory] said so, somebody removed the image
 // that had it. Loading again, with every layer, helps.
 var ErrLayerMissing = errors.New("the Engine lacks a layer that is not in the archive")
 
@@ -26,9 +26,10 @@ var ErrLayerMissing = errors.New("the Engine lacks a layer that is not in the ar
 // way when the load is over.
 const sourceGrace = 500 * time.Millisecond
 
-// Load gives the Engine the images of a docker-archive, an uncompressed tar
-// whose layers are uncompressed too. Layers that the Engine has may be left
-// out; see the package's introduction.
+// Load gives the Engine the images of an archive, an uncompressed tar: a docker-archive
+// with plain layers for a graph driver, an OCI layout for containerd's store. Layers that
+// the Engine has may be left out. See the package's introduction, also for what proves that
+// the Engine has the images then.
 //
 // Tar is read from another goroutine, and closed when the load is over,
 // whatever its outcome, if it is an io.Closer. Its Close must end a Read under
