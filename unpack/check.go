@@ -81,6 +81,7 @@ type checker struct {
 	found func(name, problem string)
 	sum   hash.Hash // of the tar
 	void  bool      // it cannot be the tar's
+	kept  bool      // a file is to have the content of the entry at hand
 	buf   []byte
 
 	// names has the hashes of the paths that the tar has, with the directories that
@@ -100,9 +101,10 @@ type doubt struct {
 	dir           bool // the entry's type
 }
 
-// doubt is wrong, for what a later entry may explain.
+// doubt is wrong, for what a later entry may explain. No entry explains that content
+// is gone.
 func (c *checker) doubt(h *tar.Header, name, problem string) {
-	if len(c.doubts) >= maxDoubts {
+	if c.kept || len(c.doubts) >= maxDoubts {
 		c.wrong(name, problem)
 		return
 	}
@@ -129,8 +131,9 @@ func (c *checker) wrong(name, problem string) {
 const maxHeader = 16 << 20
 
 func (c *checker) run(in storage.Unpacker) error {
-	var raw []byte // what came since the last file
-	at := 0        // where that begins, in a block; -1 if that is not known
+	var raw []byte   // what came since the last file and its content
+	at := 0          // where that begins, in a block; -1 if that is not known
+	var inline int64 // bytes of that content that the record has and that are to come
 	for {
 		if c.ctx.Err() != nil {
 			return context.Cause(c.ctx)
@@ -145,8 +148,10 @@ func (c *checker) run(in storage.Unpacker) error {
 		switch e.Type {
 		case storage.SegmentType:
 			c.sum.Write(e.Payload)
+			n := min(inline, int64(len(e.Payload)))
+			inline -= n
 			if len(raw) < maxHeader {
-				raw = append(raw, e.Payload...)
+				raw = append(raw, e.Payload[n:]...)
 			}
 		case storage.FileType:
 			h, next, err := header(raw, at)
@@ -155,20 +160,19 @@ func (c *checker) run(in storage.Unpacker) error {
 			}
 			raw, at = raw[:0], next
 			there := true
-			if h == nil {
+			if c.kept = e.Size > 0; h == nil {
 				h = &tar.Header{Name: e.GetName(), Typeflag: tar.TypeGNUSparse, Size: e.Size}
 				c.remember(path.Clean(strings.TrimLeft(h.Name, "/")))
 			} else {
 				there = c.entry(h)
 			}
-			switch {
-			case e.Size == 0:
-			case sparse(h), kinds[h.Typeflag] != 0, h.Typeflag == tar.TypeLink:
-				at = -1 // the content has another size, or there is none
-			default:
-				at = int((int64(at) + e.Size) % blockSize)
+			if sparse(h) {
+				at = -1 // its content has another size in the tar
+			} else {
+				at = int((int64(at) + contentSize(h)) % blockSize)
+				inline = contentSize(h) - min(e.Size, contentSize(h))
 			}
-			if e.Size > 0 && !c.content(h, e, there) {
+			if c.kept && !(there && c.content(h, e)) {
 				c.void = true
 			}
 		default:
@@ -179,9 +183,9 @@ func (c *checker) run(in storage.Unpacker) error {
 
 const blockSize = 512
 
-// header finds the header at the end of raw, which begins at the given place of a
-// block with the rest of what came before, and returns where raw ends in a block.
-// It is nil for a sparse file that has the list of its holes among its content.
+// header reads the header at the end of raw, which begins at the given place of a
+// block with the padding of the content before it, and returns where raw ends in a
+// block. It is nil for a sparse file that has the list of its holes among its content.
 func header(raw []byte, at int) (h *tar.Header, next int, err error) {
 	skip := (blockSize - at) % blockSize
 	if at < 0 {
@@ -198,9 +202,10 @@ func header(raw []byte, at int) (h *tar.Header, next int, err error) {
 }
 
 // content reads the content of a file, and tells if the tar can be made of it.
-func (c *checker) content(h *tar.Header, e *storage.Entry, there bool) bool {
+func (c *checker) content(h *tar.Header, e *storage.Entry) bool {
 	name := e.GetName()
-	if !there {
+	if contentSize(h) == 0 {
+		c.wrong(name, fmt.Sprintf("the record of its tar has %d bytes of content, which the tar does not have, so that Docker cannot save the layer", e.Size))
 		return false
 	}
 	f, err := c.files.Get(name)

@@ -16,13 +16,17 @@ const errAccess = unix.EACCES
 func (c *checker) entry(h *tar.Header) bool {
 	name := path.Clean(strings.TrimLeft(h.Name, "/"))
 	if h.Typeflag == tar.TypeXGlobalHeader || name == "." {
-		return false
+		return c.nowhere(name)
 	}
+	parent, base := path.Split(name)
 	if top, _, _ := strings.Cut(name, "/"); strings.HasPrefix(top, metaPrefix) && name != opaqueName {
-		return false
+		// Of AUFS' own names nothing is left here, and the record says so. Docker keeps
+		// some, as its record says, and makes whiteouts of others.
+		c.remember(name)
+		c.remember(path.Join(parent, strings.TrimPrefix(base, whiteoutPrefix)))
+		return c.kept
 	}
 	c.explain(h, name)
-	parent, base := path.Split(name)
 	d, err := c.files.t.open(path.Clean(parent), false)
 	if err != nil {
 		if !c.closed(err) {
@@ -38,15 +42,15 @@ func (c *checker) entry(h *tar.Header) bool {
 		if !c.Whiteouts.IsOpaque(d.fd) {
 			c.wrong(name, "its directory does not hide what the layers below have in it ("+c.Whiteouts.OpaqueXattr()+")")
 		}
-		return false
+		return c.nowhere(name)
 	case strings.HasPrefix(base, metaPrefix):
-		return false
+		return c.nowhere(name)
 	case strings.HasPrefix(base, whiteoutPrefix):
 		c.deletion(d, strings.TrimPrefix(base, whiteoutPrefix))
-		return false
+		return c.nowhere(name)
 	case h.Typeflag == tar.TypeChar && h.Devmajor == 0 && h.Devminor == 0:
 		c.deletion(d, base)
-		return false
+		return c.nowhere(name)
 	}
 	real := path.Join(d.path(), base)
 	c.remember(real)
@@ -62,8 +66,16 @@ func (c *checker) entry(h *tar.Header) bool {
 	} else {
 		c.node(d, base, real, &st, h)
 	}
-	// A directory may have a size, and content that is nowhere.
-	return st.Mode&unix.S_IFMT == unix.S_IFREG
+	return true
+}
+
+// nowhere tells of an entry that becomes no file, though the record of the tar says
+// that there is a file with its content. It returns false.
+func (c *checker) nowhere(name string) bool {
+	if c.kept {
+		c.wrong(name, "its content is in no file, so that Docker cannot save the layer")
+	}
+	return false
 }
 
 func absent(err error) string {

@@ -103,6 +103,7 @@ type extractor struct {
 	// absent has the devices that were left out, which hardlinks can name.
 	absent map[string]bool
 	plnk   *dir // AUFS' hidden hardlink targets, removed at the end
+	read   bool // the content of the entry at hand became a file
 }
 
 func (x *extractor) run() error {
@@ -164,10 +165,10 @@ func quote(name string) string {
 // entry unpacks one entry. The split writer sees every entry with its content,
 // whether something is made of it or not.
 func (x *extractor) entry(h *tar.Header) error {
-	content, err := x.split.entry(h, x.tr)
-	if err != nil {
+	if err := x.split.entry(h, x.tr); err != nil {
 		return err
 	}
+	content := io.Reader(x.tr)
 	if sparse(h) {
 		// Its holes are read from nowhere, and so past the feed.
 		content = ctxReader{x.in.ctx, content}
@@ -175,15 +176,20 @@ func (x *extractor) entry(h *tar.Header) error {
 			return err
 		}
 	}
+	x.read = false
 	if err := x.place(h, content); err != nil {
 		return err
 	}
-	if x.split != nil && h.Size > 0 { // without, the tar reader skips the rest by itself
-		if _, err := io.CopyBuffer(onlyWriter{io.Discard}, content, x.in.scratch()); err != nil {
+	if x.split != nil && !x.read && contentSize(h) > 0 { // without, the tar reader skips the rest by itself
+		rest, err := x.split.lost(content)
+		if err != nil {
+			return err
+		}
+		if _, err := io.CopyBuffer(onlyWriter{io.Discard}, rest, x.in.scratch()); err != nil {
 			return x.tarError(err)
 		}
 	}
-	return x.split.close(x.tr)
+	return x.split.close()
 }
 
 // place decides what an entry is, and where it goes.
@@ -251,6 +257,10 @@ func (x *extractor) aufs(h *tar.Header, top, base string, content io.Reader) err
 		x.plnk = d
 	}
 	if err := x.plnk.touch(); err != nil {
+		return err
+	}
+	content, err := x.split.lost(content) // once the directory is gone
+	if err != nil {
 		return err
 	}
 	return x.node(x.plnk, base, h, content)

@@ -78,9 +78,12 @@ func (x *extractor) next() (*tar.Header, error) {
 // errNoTar is in the error of a stream that the tar reader cannot read.
 var errNoTar = errors.New("the layer is no valid tar")
 
-// tarError classifies an error of the tar reader: what its source said passes
-// through, what it found itself is the layer's fault.
+// tarError classifies an error of the tar reader: what its source said and the
+// record of tar-split say passes through, what it found itself is the layer's fault.
 func (x *extractor) tarError(err error) error {
+	if werr := x.split.failure(); werr != nil {
+		return werr
+	}
 	if x.in.err != nil && x.in.err != io.EOF {
 		return fmt.Errorf("read the layer's tar: %w", x.in.err)
 	}

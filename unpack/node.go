@@ -22,12 +22,7 @@ func (x *extractor) node(d *dir, base string, h *tar.Header, content io.Reader) 
 		return err
 	}
 	x.mark(&m, d)
-	size := h.Size
-	switch h.Typeflag {
-	case tar.TypeDir, tar.TypeLink, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
-		size = 0 // whatever the header says: no content follows
-	}
-	if err := x.room.take(size); err != nil {
+	if err := x.room.take(contentSize(h)); err != nil {
 		return err
 	}
 	switch h.Typeflag {
@@ -66,6 +61,9 @@ func (x *extractor) file(d *dir, base string, m meta, h *tar.Header, content io.
 		return fmt.Errorf("create the file: %w", err)
 	}
 	x.stats.Size += h.Size
+	if x.read = true; d != x.plnk {
+		content = x.split.kept(content)
+	}
 	if err := x.out.write(fd, strings.Clone(h.Name[:min(len(h.Name), unix.PathMax)]), m, h.Size, content); err != nil {
 		return x.tarError(err)
 	}

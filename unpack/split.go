@@ -17,11 +17,19 @@ import (
 	"github.com/fastpull/fastpull/internal/crc64iso"
 )
 
-// splitWriter writes down what of a tar is not in the files that are made of it:
-// the raw bytes of headers and padding, and a checksum of each file. What it
-// writes is what tar-split's asm.NewInputTarStream and storage.NewJSONPacker make
-// of the same tar. They read the tar a second time, in a goroutine behind a pipe,
-// and keep the names of all entries; this does neither.
+// splitWriter records what of a tar is not in the files that are made of it: the
+// raw bytes of headers and padding, and a checksum of each file. Docker makes the
+// very tar of a layer again from that record and the files.
+//
+// The record is what tar-split's asm.NewInputTarStream and storage.NewJSONPacker
+// make of the same tar, with one exception. They take for granted that each entry
+// with a size becomes a file with that content. Docker fails to save a layer where
+// that is not so: AUFS' hidden files, a whiteout with content, a hardlink whose header
+// has a size. Here the record has the content of such an entry as raw bytes of the
+// tar, if there is any, and a size of 0.
+//
+// tar-split reads the tar a second time, in a goroutine behind a pipe, and keeps the
+// names of all entries; this does neither.
 //
 // A nil splitWriter does nothing but give the content.
 type splitWriter struct {
@@ -37,7 +45,9 @@ type splitWriter struct {
 	seed maphash.Seed
 
 	header *tar.Header // of the entry at hand
-	sum    summed      // its content
+	tr     *tar.Reader
+	told   bool // the entry has its line
+	crc    uint64
 }
 
 func newSplitWriter(w io.Writer) *splitWriter {
@@ -51,39 +61,95 @@ func newSplitWriter(w io.Writer) *splitWriter {
 	}
 }
 
-// summed is the content of an entry, with the CRC64 of what was read of it.
+// summed reads content for a file of the layer, and sums it up.
 type summed struct {
-	r   io.Reader
-	crc uint64
+	w *splitWriter
+	r io.Reader
 }
 
-func (s *summed) Read(p []byte) (int, error) {
+func (s summed) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
-	s.crc = crc64iso.Update(s.crc, p[:n])
+	s.w.crc = crc64iso.Update(s.w.crc, p[:n])
 	return n, err
 }
 
-// entry begins an entry and returns its content.
-func (w *splitWriter) entry(h *tar.Header, tr *tar.Reader) (io.Reader, error) {
-	if w == nil {
-		return tr, nil
-	}
-	if err := w.segment(tr.RawBytes()); err != nil {
-		return nil, err
-	}
-	w.header = h
-	if h.Size == 0 {
-		return tr, nil
-	}
-	w.sum = summed{r: tr}
-	return &w.sum, nil
+// literal reads content that no file of the layer keeps, and records its bytes.
+type literal struct {
+	w *splitWriter
+	r io.Reader
 }
 
-// close ends the entry, of which the whole content was read.
-func (w *splitWriter) close(tr *tar.Reader) error {
+func (l literal) Read(p []byte) (int, error) {
+	n, err := l.r.Read(p)
+	if werr := l.w.segment(p[:n]); werr != nil {
+		return n, werr
+	}
+	return n, err
+}
+
+// entry begins an entry.
+func (w *splitWriter) entry(h *tar.Header, tr *tar.Reader) error {
 	if w == nil {
 		return nil
 	}
+	w.header, w.tr, w.told, w.crc = h, tr, false, 0
+	return w.segment(tr.RawBytes())
+}
+
+// kept returns the reader of content that becomes a file of the entry's name.
+func (w *splitWriter) kept(content io.Reader) io.Reader {
+	if w == nil {
+		return content
+	}
+	return summed{w, content}
+}
+
+// lost returns the reader of content that becomes no such file. It must be read to
+// its end. Of a sparse file the bytes in the tar are not known, so it is recorded as
+// a file, and Docker cannot make that tar again.
+func (w *splitWriter) lost(content io.Reader) (io.Reader, error) {
+	if w == nil {
+		return content, nil
+	}
+	if sparse(w.header) {
+		return w.kept(content), nil
+	}
+	return literal{w, content}, w.file(0)
+}
+
+// close ends the entry, whose content one of the two readers gave to its end.
+func (w *splitWriter) close() error {
+	if w == nil {
+		return nil
+	}
+	if !w.told {
+		if err := w.file(contentSize(w.header)); err != nil {
+			return err
+		}
+	}
+	return w.segment(w.tr.RawBytes())
+}
+
+// failure returns the first error of what the record is written to.
+func (w *splitWriter) failure() error {
+	if w == nil {
+		return nil
+	}
+	return w.out.failure()
+}
+
+// contentSize returns how many bytes of content follow a header. Some types of entry
+// have none, whatever size their header gives.
+func contentSize(h *tar.Header) int64 {
+	if kinds[h.Typeflag] != 0 || h.Typeflag == tar.TypeLink {
+		return 0
+	}
+	return h.Size
+}
+
+// file records the entry: the size of the file that keeps its content, and the sum.
+func (w *splitWriter) file(size int64) error {
+	w.told = true
 	name := w.header.Name
 	hash := maphash.String(w.seed, path.Clean(name))
 	if _, twice := w.seen[hash]; twice {
@@ -101,19 +167,11 @@ func (w *splitWriter) close(tr *tar.Reader) error {
 	case name != "":
 		w.line = appendJSON(append(w.line, `,"name":`...), name)
 	}
-	if w.header.Size == 0 {
-		return w.end(nil, tr)
+	if size == 0 {
+		return w.write(nil)
 	}
-	w.line = strconv.AppendInt(append(w.line, `,"size":`...), w.header.Size, 10)
-	return w.end(binary.BigEndian.AppendUint64(nil, w.sum.crc), tr)
-}
-
-// end ends the line of a file, and records what follows it.
-func (w *splitWriter) end(sum []byte, tr *tar.Reader) error {
-	if err := w.write(sum); err != nil {
-		return err
-	}
-	return w.segment(tr.RawBytes())
+	w.line = strconv.AppendInt(append(w.line, `,"size":`...), size, 10)
+	return w.write(binary.BigEndian.AppendUint64(nil, w.crc))
 }
 
 // segment records bytes of the tar that are in no file.

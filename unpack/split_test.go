@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
 
-	"github.com/opencontainers/go-digest"
 	"github.com/vbatts/tar-split/tar/asm"
 	"github.com/vbatts/tar-split/tar/storage"
 
@@ -31,6 +31,19 @@ func block(kind byte, name string, size int64, more string) []byte {
 		copy(b[386:], more)
 	}
 	sum := int64(8 * ' ')
+	for _, c := range b {
+		sum += int64(c)
+	}
+	copy(b[148:], fmt.Sprintf("%06o\x00 ", sum))
+	return b
+}
+
+// linked is the header of a hardlink that has a size.
+func linked(name, to string, size int64) []byte {
+	b := block('1', name, size, "")
+	copy(b[157:], to)
+	copy(b[148:], "        ")
+	var sum int64
 	for _, c := range b {
 		sum += int64(c)
 	}
@@ -111,6 +124,7 @@ func zoo(t testing.TB) map[string][]byte {
 		"half a trailer":        join(block('0', "x", 3, ""), body("abc"), trailer[:512]),
 		"junk in padding":       join(block('0', "x", 3, ""), append([]byte("abc"), bytes.Repeat([]byte("j"), 509)...), trailer),
 		"directory with a size": join(block('5', "d", 77, ""), block('0', "d/x", 3, ""), body("abc"), trailer),
+		"hardlink with a size":  join(block('0', "x", 3, ""), body("abc"), linked("y", "x", 3), linked("z", "x", 700), block('0', "v", 1, ""), body("1"), trailer),
 		"directory by slash":    join(block(0, "old/", 0, ""), block(0, "old/f", 1, ""), body("1"), trailer),
 		"PAX name":              join(pax("path", "by/pax", "mtime", "1600000000.123456789"), block('0', "short", 2, ""), body("hi"), trailer),
 		"global header":         makeTar(t, entry{name: "pax_global_header", kind: tar.TypeXGlobalHeader}, file("x", "1")),
@@ -122,53 +136,47 @@ func zoo(t testing.TB) map[string][]byte {
 	}
 }
 
-// What is recorded is, byte for byte, what tar-split records of the same tar.
+// unsaved are the tars of zoo of which Docker's record has content that is in no file,
+// so that Docker cannot save such a layer.
+var unsaved = []string{"AUFS", "content nobody wants", "directory with a size", "hardlink with a size"}
+
+// What is recorded is, byte for byte, what tar-split records of the same tar, unless
+// the tar could not be made again of that.
 func TestTarSplit(t *testing.T) {
 	for name, raw := range zoo(t) {
 		t.Run(name, func(t *testing.T) {
-			var want bytes.Buffer
-			same, done, err := asm.NewInputTarStreamWithDone(bytes.NewReader(raw), storage.NewJSONPacker(&want), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			b, err := io.ReadAll(same)
-			if err = errors.Join(err, <-done); err != nil || !bytes.Equal(b, raw) {
-				t.Fatalf("tar-split itself: %v", err)
-			}
+			want := recordOf(t, raw)
 			for how, in := range map[string]io.Reader{"whole": bytes.NewReader(raw), "in bits": iotest.HalfReader(iotest.DataErrReader(bytes.NewReader(raw)))} {
 				var got bytes.Buffer
 				root := t.TempDir()
 				if _, err := Extract(t.Context(), in, root, ExtractOptions{Whiteouts: Overlay{}, TarSplit: &got}); err != nil {
 					t.Fatal(err)
 				}
-				if !bytes.Equal(got.Bytes(), want.Bytes()) {
-					t.Errorf("%s: got\n%.2000s\nwant\n%.2000s", how, &got, &want)
+				if !slices.Contains(unsaved, name) && !bytes.Equal(got.Bytes(), want) {
+					t.Errorf("%s: got\n%.2000s\nwant\n%.2000s", how, &got, want)
 				}
-				rebuild(t, name, root, got.Bytes(), raw)
+				// Of a sparse file, tar-split does not have the bytes that stand for it.
+				if err := save(t, root, got.Bytes(), raw); err != nil && !strings.Contains(name, "sparse") {
+					t.Error(err)
+				}
 			}
 		})
 	}
 }
 
-// rebuild makes the tar again, as Docker does for a push, and compares.
-func rebuild(t *testing.T, name, root string, split, raw []byte) {
+// recordOf is what tar-split itself records of a tar.
+func recordOf(t *testing.T, raw []byte) []byte {
 	t.Helper()
-	switch {
-	case strings.Contains(name, "sparse"), name == "AUFS", name == "content nobody wants", name == "directory with a size":
-		return // tar-split itself cannot, or the content is in no file
-	}
-	files, err := OpenFiles(root)
+	var record bytes.Buffer
+	same, done, err := asm.NewInputTarStreamWithDone(bytes.NewReader(raw), storage.NewJSONPacker(&record), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer files.Close()
-	sum := digest.SHA256.Digester()
-	if err := asm.WriteOutputTarStream(files, storage.NewJSONUnpacker(bytes.NewReader(split)), sum.Hash()); err != nil {
-		t.Fatal(err)
+	b, err := io.ReadAll(same)
+	if err = errors.Join(err, <-done); err != nil || !bytes.Equal(b, raw) {
+		t.Fatalf("tar-split itself: %v", err)
 	}
-	if sum.Digest() != digest.FromBytes(raw) {
-		t.Error("the tar that is made again is another one")
-	}
+	return record.Bytes()
 }
 
 func TestSparse(t *testing.T) {
