@@ -1,6 +1,7 @@
 package unpack
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -27,7 +28,10 @@ func (c *checker) entry(h *tar.Header) bool {
 		return c.kept
 	}
 	c.explain(h, name)
-	d, err := c.files.t.open(path.Clean(parent), false)
+	d, err := c.files.t.open(path.Clean(parent), lookOnly)
+	if deletes := strings.HasPrefix(base, whiteoutPrefix) || isDeletion(h); deletes && errors.Is(err, unix.ENOTDIR) {
+		return c.nowhere(name) // what stands there is this layer's own
+	}
 	if err != nil {
 		if !c.closed(err) {
 			c.doubt(h, name, "it is missing: "+err.Error())
@@ -48,7 +52,7 @@ func (c *checker) entry(h *tar.Header) bool {
 	case strings.HasPrefix(base, whiteoutPrefix):
 		c.deletion(d, strings.TrimPrefix(base, whiteoutPrefix))
 		return c.nowhere(name)
-	case h.Typeflag == tar.TypeChar && h.Devmajor == 0 && h.Devminor == 0:
+	case isDeletion(h):
 		c.deletion(d, base)
 		return c.nowhere(name)
 	}
@@ -106,7 +110,7 @@ func (c *checker) hardlink(name string, st *unix.Stat_t, h *tar.Header) {
 		return // to a file of AUFS' that is not kept
 	}
 	parent, base := path.Split(target)
-	d, err := c.files.t.open(path.Clean(parent), false)
+	d, err := c.files.t.open(path.Clean(parent), lookOnly)
 	var to unix.Stat_t
 	if err == nil {
 		err = unix.Fstatat(d.fd, base, &to, unix.AT_SYMLINK_NOFOLLOW)

@@ -64,11 +64,23 @@ func (t *tree) truncate(n int) {
 	t.dirs, t.names = t.dirs[:n], t.names[:n]
 }
 
+// way says what open may do to get to a directory.
+type way int
+
+const (
+	// lookOnly changes nothing.
+	lookOnly way = iota
+	// makeMissing creates directories that are missing, also in the place of whiteouts.
+	makeMissing
+	// replaceFiles does so in the place of whatever is no directory.
+	replaceFiles
+)
+
 // open returns the directory at p, a cleaned relative path or "." for the root.
-// Symlinks on the way are followed inside the root. What is missing is created
-// if create is set, and is unix.ENOENT otherwise. The descriptor is the tree's,
-// and good until the next call.
-func (t *tree) open(p string, create bool) (*dir, error) {
+// Symlinks on the way are followed inside the root. What is missing and may not be
+// created is unix.ENOENT, what is no directory and may not be replaced is
+// unix.ENOTDIR. The descriptor is the tree's, and good until the next call.
+func (t *tree) open(p string, how way) (*dir, error) {
 	if p == "." {
 		t.forget()
 		return t.root, nil
@@ -95,7 +107,7 @@ func (t *tree) open(p string, create bool) (*dir, error) {
 			before := links
 			name, rest, _ = strings.Cut(rest, "/")
 			var err error
-			if next, err = t.step(cur.keep(), name, create, &links); err != nil {
+			if next, err = t.step(cur.keep(), name, how, &links); err != nil {
 				return nil, fmt.Errorf("%s: %w", path.Join(append(t.names, name)...), err)
 			}
 			whole = links != before
@@ -172,7 +184,7 @@ func (t *tree) sub(d *dir, name string) (*dir, error) {
 
 // step goes from one directory to the one called name in it. It takes over the
 // caller's reference to from and gives one to what it returns.
-func (t *tree) step(from *dir, name string, create bool, links *int) (*dir, error) {
+func (t *tree) step(from *dir, name string, how way, links *int) (*dir, error) {
 	defer func() { from.drop() }()
 	if err := from.fits(name); err != nil {
 		return nil, err
@@ -182,16 +194,17 @@ func (t *tree) step(from *dir, name string, create bool, links *int) (*dir, erro
 		switch {
 		case err == nil:
 			return next, nil
-		case err == unix.ENOENT && create:
+		case err == unix.ENOENT && how != lookOnly:
 			if err = t.mkdir(from, name, false); err == nil {
 				continue
 			}
 		case err == unix.ENOTDIR || err == unix.ELOOP:
 			target, lerr := readlinkat(from.fd, name)
 			if lerr == nil {
-				return t.follow(from.keep(), target, create, links)
+				return t.follow(from.keep(), target, how, links)
 			}
-			if lerr == unix.EINVAL && create { // no link, no directory: in the way
+			err = unix.ENOTDIR
+			if lerr == unix.EINVAL && (how == replaceFiles || how == makeMissing && whiteoutAt(from.fd, name)) {
 				if err = t.replace(from, name); err == nil {
 					err = t.mkdir(from, name, true)
 				}
@@ -219,7 +232,7 @@ var errLoop = errors.New("too many symlinks")
 // follow goes on at the target of a symlink that stands in from. An absolute
 // target begins at the root, and ".." ends there. It takes over the caller's
 // reference to from.
-func (t *tree) follow(from *dir, target string, create bool, links *int) (*dir, error) {
+func (t *tree) follow(from *dir, target string, how way, links *int) (*dir, error) {
 	names := slices.DeleteFunc(strings.Split(target, "/"), func(name string) bool { return name == "" || name == "." })
 	// A long target counts as several: 40 of 2000 names each would be walked for
 	// every entry.
@@ -237,10 +250,10 @@ func (t *tree) follow(from *dir, target string, create bool, links *int) (*dir, 
 		switch {
 		case names[i] == "..":
 			cur, err = cur.parent()
-		case create && i+1 < len(names) && names[i+1] == ".." && !passable(cur.fd, names[i]):
+		case how != lookOnly && i+1 < len(names) && names[i+1] == ".." && !passable(cur.fd, names[i]):
 			i++ // nothing is made for a way that leads only past it
 		default:
-			cur, err = t.step(cur, names[i], create, links)
+			cur, err = t.step(cur, names[i], how, links)
 		}
 		if err != nil {
 			return nil, err
@@ -254,6 +267,12 @@ func passable(fd int, name string) bool {
 	var st unix.Stat_t
 	err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW)
 	return err == nil && (st.Mode&unix.S_IFMT == unix.S_IFDIR || st.Mode&unix.S_IFMT == unix.S_IFLNK)
+}
+
+// whiteoutAt tells if there is a whiteout called name in the directory fd.
+func whiteoutAt(fd int, name string) bool {
+	var st unix.Stat_t
+	return unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && isWhiteout(&st)
 }
 
 // openDir opens the directory called name in fd, and no symlink to one.

@@ -2,6 +2,7 @@ package unpack
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -213,7 +214,17 @@ func (x *extractor) place(h *tar.Header, content io.Reader) error {
 	// the name are kept with the directories that are open.
 	name = strings.Clone(name)
 	parent, base := path.Split(name)
-	d, err := x.tree.open(path.Clean(parent), true)
+	deletes := strings.HasPrefix(base, whiteoutPrefix) || isDeletion(h)
+	how := replaceFiles
+	if deletes {
+		how = makeMissing
+	}
+	d, err := x.tree.open(path.Clean(parent), how)
+	if deletes && errors.Is(err, unix.ENOTDIR) {
+		// A file of this layer stands there, and hides what is below it already: a
+		// deletion is about lower layers only (layer.md).
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -232,8 +243,8 @@ func (x *extractor) place(h *tar.Header, content io.Reader) error {
 		return nil // more of AUFS' own
 	case strings.HasPrefix(base, whiteoutPrefix):
 		return x.whiteout(d, strings.TrimPrefix(base, whiteoutPrefix), h)
-	case h.Typeflag == tar.TypeChar && h.Devmajor == 0 && h.Devminor == 0:
-		return x.whiteout(d, base, h) // overlayfs would take it for one
+	case isDeletion(h):
+		return x.whiteout(d, base, h)
 	}
 	return x.node(d, base, h, content)
 }

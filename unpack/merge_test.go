@@ -161,6 +161,8 @@ func TestMergeCases(t *testing.T) {
 			[]string{"d: " + dir755, "s: symlink 0777 0:0 -> d"}},
 		{"opaque by way of the layer's own symlink", [][]entry{{file("d/f", "1")}, {symlink("s", "d"), file("s/.wh..wh..opq", ""), file("d/g", "2")}},
 			[]string{"d: " + dir755, `d/g: file 0644 0:0 "2"`, "s: symlink 0777 0:0 -> d"}},
+		{"a file replaces a directory that a whiteout is in", [][]entry{{file("usr/lib/x", "1"), file("d/x", "1")}, {file("usr/lib", "mine"), file("usr/lib/.wh.x", ""), file("d/.wh.x", ""), file("d", "mine")}},
+			[]string{"usr: " + dir755, `usr/lib: file 0644 0:0 "mine"`, `d: file 0644 0:0 "mine"`}},
 		{"a file replaced a directory and a directory it", [][]entry{{file("d/old", "1")}, {file("d", ""), folder("d"), file("d/new", "2")}},
 			[]string{"d: " + dir755, `d/new: file 0644 0:0 "2"`}},
 		{"a file replaced a directory and an implied one it", [][]entry{{file("a/d/old", "1")}, {file("a/d", ""), file("a/d/new", "2")}},

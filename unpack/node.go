@@ -152,7 +152,7 @@ func (x *extractor) hardlink(d *dir, base, target string) error {
 		return fault.New(fault.Corrupt, "the hardlink's target %s leads out of the layer", quote(target))
 	}
 	parent, tbase := path.Split(clean)
-	td, err := x.tree.open(path.Clean(parent), false)
+	td, err := x.tree.open(path.Clean(parent), lookOnly)
 	if err == nil {
 		if td == d && tbase == base {
 			return fault.New(fault.Corrupt, "a hardlink to itself")

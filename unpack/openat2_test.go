@@ -95,7 +95,7 @@ func TestBeneath(t *testing.T) {
 			{"a/b/c", "a/b/c"}, {"a/b", "a/b"}, {"a/b/c", "a/b/c"}, {"a", "a"}, {"s/b/c", "a/b/c"}, {"a/up/a/b", "a/b"},
 			{"a/b/abs/b/c", "a/b/c"}, {"s/up/a/up/s/b", "a/b"},
 		} {
-			d, err := tree.open(tc.path, false)
+			d, err := tree.open(tc.path, lookOnly)
 			if err != nil {
 				t.Fatalf("%s: %v", tc.path, err)
 			}
@@ -114,7 +114,7 @@ func TestBeneath(t *testing.T) {
 			}
 		}
 		tree.forget()
-		if _, err := tree.open("a/b/c", false); err != nil {
+		if _, err := tree.open("a/b/c", lookOnly); err != nil {
 			t.Fatal(err)
 		}
 		if one := len(tree.dirs) == 1; one != (kernel && !off) {

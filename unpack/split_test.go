@@ -132,13 +132,14 @@ func zoo(t testing.TB) map[string][]byte {
 		"PAX sparse 0.1":        join(pax("GNU.sparse.major", "0", "GNU.sparse.minor", "1", "GNU.sparse.size", "5000", "GNU.sparse.numblocks", "1", "GNU.sparse.map", "4096,3"), block('0', "sparse", 3, ""), body("end"), trailer),
 		"PAX sparse 1.0":        join(pax("GNU.sparse.major", "1", "GNU.sparse.minor", "0", "GNU.sparse.name", "sparse", "GNU.sparse.realsize", "5000"), block('0', "GNUSparseFile.0/sparse", 512+3, ""), body("1\n4096\n3\n"), body("end"), trailer),
 		"AUFS":                  makeTar(t, file(".wh..wh.plnk/1.2", "hidden"), hardlink("a", ".wh..wh.plnk/1.2")),
+		"below a file":          makeTar(t, file("f", "mine"), file("f/.wh.x", ""), file("f/.wh..wh..opq", "content"), file("f/.wh..wh.y", "more")),
 		"content nobody wants":  makeTar(t, file(".wh.x", "a whiteout with content"), file("d/.wh..wh..opq", "another"), file(".wh..wh.aufs", "and another"), file("y", "")),
 	}
 }
 
 // unsaved are the tars of zoo of which Docker's record has content that is in no file,
 // so that Docker cannot save such a layer.
-var unsaved = []string{"AUFS", "content nobody wants", "directory with a size", "hardlink with a size"}
+var unsaved = []string{"AUFS", "below a file", "content nobody wants", "directory with a size", "hardlink with a size"}
 
 // What is recorded is, byte for byte, what tar-split records of the same tar, unless
 // the tar could not be made again of that.

@@ -71,6 +71,11 @@ func (o Overlay) Whiteout(fd int, _, name string, uid, gid int) error {
 	return err
 }
 
+// isDeletion tells an entry that overlayfs would take for a whiteout.
+func isDeletion(h *tar.Header) bool {
+	return h.Typeflag == tar.TypeChar && h.Devmajor == 0 && h.Devminor == 0
+}
+
 // isWhiteout recognizes overlayfs' whiteout on disk.
 func isWhiteout(st *unix.Stat_t) bool { return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0 }
 
