@@ -217,6 +217,7 @@ func attributes(d *dir, base string, h *tar.Header) string {
 		n, err := unix.Lgetxattr(fmt.Sprintf("/proc/self/fd/%d/%s", d.fd, base), a.name, value)
 		switch {
 		case err == unix.ENOTSUP || err == unix.EPERM: // nor could it be set
+		case err == unix.ENODATA && a.value == "": // Docker leaves it out before version 29
 		case err == unix.ENODATA:
 			return "the extended attribute " + quote(a.name) + " is missing"
 		case strings.HasPrefix(a.name, "security."):

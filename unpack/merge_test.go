@@ -171,6 +171,8 @@ func TestMergeCases(t *testing.T) {
 			[]string{"x: " + dir755, `x/y: file 0644 0:0 "3"`, "y: symlink 0777 0:0 -> x"}},
 		{"attributes of the upper directory alone", [][]entry{{xattr(folder("d"), "user.a", "1"), xattr(folder("e"), "user.a", "1")}, {xattr(owned(mode(folder("d"), 0o711), 4, 5), "user.b", "2")}},
 			[]string{`d: dir 0711 4:5 user.b="2"`, `e: dir 0755 0:0 user.a="1"`}},
+		{"attributes without a value", [][]entry{{folder("d"), xattr(folder("e"), "user.a", "")}, {xattr(folder("d"), "user.a", ""), xattr(folder("e"), "user.b", "")}},
+			[]string{`d: dir 0755 0:0 user.a=""`, `e: dir 0755 0:0 user.b=""`}},
 		{"devices and hardlinks", [][]entry{{file("a", "1")}, {device("a", tar.TypeChar, 1, 3), file("d/x", "2"), hardlink("y", "d/x")}},
 			[]string{"a: char 0644 0:0 1:3", "d: " + dir755, `d/x: file 0644 0:0 "2" links 2 =d/x`, `y: file 0644 0:0 "2" links 2 =d/x`}},
 		{"the whole of a directory with content that is deleted", [][]entry{{file("d/a/b/c", "1"), symlink("d/a/s", "/"), file("e", "2")}, {file(".wh.d", "")}},

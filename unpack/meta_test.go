@@ -48,6 +48,8 @@ func TestMetadata(t *testing.T) {
 			[]string{`f: file 0644 0:0 "" user.x="a\x00b"`, `d: dir 0755 0:0 trusted.y="1"`}},
 		{"attributes of symlinks and devices", []entry{xattr(symlink("s", "/etc"), "trusted.y", "1"), xattr(device("c", tar.TypeChar, 1, 3), "trusted.y", "2")},
 			[]string{`s: symlink 0777 0:0 -> /etc trusted.y="1"`, `c: char 0644 0:0 1:3 trusted.y="2"`}},
+		{"attributes without a value", []entry{xattr(file("f", "1"), "user.x", ""), xattr(folder("d"), "user.x", ""), xattr(symlink("s", "f"), "trusted.y", "")},
+			[]string{`f: file 0644 0:0 "1" user.x=""`, `d: dir 0755 0:0 user.x=""`, `s: symlink 0777 0:0 -> f trusted.y=""`}},
 		{"labels of the machine that built it", []entry{xattr(file("f", ""), "security.selinux", "x"), xattr(file("g", ""), "system.nfs4_acl", "x")},
 			[]string{`f: file 0644 0:0 ""`, `g: file 0644 0:0 ""`}},
 	} {
