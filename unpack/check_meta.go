@@ -43,7 +43,7 @@ func (c *checker) entry(h *tar.Header) bool {
 	c.remember(path.Clean(d.path()))
 	switch {
 	case base == opaqueName:
-		if !c.Whiteouts.IsOpaque(d.fd) {
+		if d.up != nil && !c.Whiteouts.IsOpaque(d.fd) {
 			c.wrong(name, "its directory does not hide what the layers below have in it ("+c.Whiteouts.OpaqueXattr()+")")
 		}
 		return c.nowhere(name)

@@ -173,6 +173,8 @@ func TestMergeCases(t *testing.T) {
 			[]string{`d: dir 0711 4:5 user.b="2"`, `e: dir 0755 0:0 user.a="1"`}},
 		{"attributes without a value", [][]entry{{folder("d"), xattr(folder("e"), "user.a", "")}, {xattr(folder("d"), "user.a", ""), xattr(folder("e"), "user.b", "")}},
 			[]string{`d: dir 0755 0:0 user.a=""`, `e: dir 0755 0:0 user.b=""`}},
+		{"an opaque root", [][]entry{{file("old", "1"), file("d/x", "2")}, {file(".wh..wh..opq", ""), file("new", "3"), file(".wh.d", "")}},
+			[]string{`old: file 0644 0:0 "1"`, `new: file 0644 0:0 "3"`}},
 		{"devices and hardlinks", [][]entry{{file("a", "1")}, {device("a", tar.TypeChar, 1, 3), file("d/x", "2"), hardlink("y", "d/x")}},
 			[]string{"a: char 0644 0:0 1:3", "d: " + dir755, `d/x: file 0644 0:0 "2" links 2 =d/x`, `y: file 0644 0:0 "2" links 2 =d/x`}},
 		{"the whole of a directory with content that is deleted", [][]entry{{file("d/a/b/c", "1"), symlink("d/a/s", "/"), file("e", "2")}, {file(".wh.d", "")}},
@@ -189,23 +191,6 @@ func TestMergeCases(t *testing.T) {
 			sameTree(t, "merged", merged, want)
 		})
 	}
-}
-
-// The image-spec's opaque root hides all that is below. overlayfs does not look
-// at the attribute there, so that this is for Merge alone.
-func TestMergeOpaqueRoot(t *testing.T) {
-	root, layer := t.TempDir(), t.TempDir()
-	if err := os.WriteFile(filepath.Join(root, "old"), nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	var del Deletions
-	if _, err := extractRaw(t, makeTar(t, file(".wh..wh..opq", ""), file("new", "")), layer, ExtractOptions{Whiteouts: &del}); err != nil {
-		t.Fatal(err)
-	}
-	if err := Merge(t.Context(), root, layer, &del); err != nil {
-		t.Fatal(err)
-	}
-	looksLike(t, root, `new: file 0644 0:0 ""`)
 }
 
 // A directory that both have gets the upper one's time, whatever was moved into

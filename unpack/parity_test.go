@@ -53,7 +53,7 @@ func TestParity(t *testing.T) {
 			[]entry{file(".wh.d", ""), file("d/.wh.a", ""), file("d/b", "")}, []string{"d: " + dir755 + opaque, `d/b: file 0644 0:0 ""`}, ""},
 		{"whiteout further down in an opaque directory", "the same",
 			[]entry{file("d/e/.wh.a", ""), file("d/.wh..wh..opq", "")}, []string{"d: " + dir755 + opaque, "d/e: " + dir755}, ""},
-		{"whiteout beside an opaque root", "kept: overlayfs knows no opaque root, and the whiteout hides what it names",
+		{"whiteout beside an opaque root", "the mark is ignored, as overlayfs ignores it: the whiteout hides what it names",
 			[]entry{file(".wh.a", ""), file(".wh..wh..opq", "")}, []string{"a: " + whiteout}, ""},
 		{"opaque by another name", "one directory, however it is called",
 			[]entry{folder("d"), symlink("s", "d"), file("s/.wh.a", ""), file("d/.wh..wh..opq", "")}, []string{"d: " + dir755 + opaque, "s: symlink 0777 0:0 -> d"}, ""},

@@ -132,6 +132,7 @@ func zoo(t testing.TB) map[string][]byte {
 		"PAX sparse 0.1":        join(pax("GNU.sparse.major", "0", "GNU.sparse.minor", "1", "GNU.sparse.size", "5000", "GNU.sparse.numblocks", "1", "GNU.sparse.map", "4096,3"), block('0', "sparse", 3, ""), body("end"), trailer),
 		"PAX sparse 1.0":        join(pax("GNU.sparse.major", "1", "GNU.sparse.minor", "0", "GNU.sparse.name", "sparse", "GNU.sparse.realsize", "5000"), block('0', "GNUSparseFile.0/sparse", 512+3, ""), body("1\n4096\n3\n"), body("end"), trailer),
 		"AUFS":                  makeTar(t, file(".wh..wh.plnk/1.2", "hidden"), hardlink("a", ".wh..wh.plnk/1.2")),
+		"opaque root":           makeTar(t, file(".wh..wh..opq", ""), file("x", "1"), file(".wh.y", "")),
 		"below a file":          makeTar(t, file("f", "mine"), file("f/.wh.x", ""), file("f/.wh..wh..opq", "content"), file("f/.wh..wh.y", "more")),
 		"content nobody wants":  makeTar(t, file(".wh.x", "a whiteout with content"), file("d/.wh..wh..opq", "another"), file(".wh..wh.aufs", "and another"), file("y", "")),
 	}

@@ -171,8 +171,8 @@ func (x *extractor) whiteout(d *dir, name string, h *tar.Header) error {
 	return x.opt.Whiteouts.Whiteout(d.fd, d.path(), name, h.Uid, h.Gid)
 }
 
-// hidden tells if d or a directory that it is in is opaque. The root's opaqueness
-// does not count: overlayfs takes no notice of it.
+// hidden tells if d or a directory that it is in is opaque. The root is not: Docker
+// may have marked it, and overlayfs takes no notice.
 func hidden(w Whiteouts, d *dir) (bool, error) {
 	for at := d.keep(); ; {
 		if at.up == nil || w.IsOpaque(at.fd) {
@@ -187,7 +187,14 @@ func hidden(w Whiteouts, d *dir) (bool, error) {
 	}
 }
 
+// opaque makes d hide what the layers below have in it. The mark is ignored at the
+// top of a layer. By the letter of the image-spec it would delete all lower layers
+// there. But overlayfs looks for it in no root, so that images with Docker, Podman and
+// containerd keep their lower layers, and so they do in each destination here.
 func (x *extractor) opaque(d *dir) error {
+	if d.up == nil {
+		return nil
+	}
 	hidden, err := hidden(x.opt.Whiteouts, d)
 	if err != nil {
 		return err
@@ -195,7 +202,7 @@ func (x *extractor) opaque(d *dir) error {
 	if err := x.opt.Whiteouts.Opaque(d.fd, d.path()); err != nil {
 		return err
 	}
-	if hidden || d.up == nil {
+	if hidden {
 		return nil
 	}
 	return x.opt.Whiteouts.Unwhiteout(d.fd)
