@@ -26,7 +26,7 @@ var mobyCases = []hostile{
 	{name: "TestUntarInvalidHardlink/5", guards: "reading by two hardlinks", also: alsoApply, layer: []entry{hardlink("loophole", "../canary"), hardlink("hardlink", "loophole/file")}, refuse: "leads out"},
 	{name: "TestUntarInvalidHardlink/6", guards: "removing what a hardlink means", also: alsoApply, layer: []entry{hardlink("loophole", "../canary"), blank("loophole")}, refuse: "leads out"},
 	{name: "TestUntarAbsoluteHardlink", guards: "refusing what kaniko writes: an absolute target is inside the root",
-		layer: []entry{mode(file("usr/bin/perlbug", "hello"), 0o755), hardlink("usr/bin/perlthanks", "/usr/bin/perlbug")},
+		layer: []entry{mode(file("usr/bin/perlbug", "hello"), 0o755), mode(hardlink("usr/bin/perlthanks", "/usr/bin/perlbug"), 0o755)},
 		want:  []string{"usr: " + dir755, "usr/bin: " + dir755, `usr/bin/perlbug: file 0755 0:0 "hello" links 2 =usr/bin/perlbug`, `usr/bin/perlthanks: file 0755 0:0 "hello" links 2 =usr/bin/perlbug`}},
 	{name: "TestUntarInvalidSymlink/1", guards: "reading a file outside by a symlink: it is kept, and nobody follows it", also: alsoApply, layer: []entry{symlink("dotdot", "../canary/file")},
 		want: []string{"dotdot: " + linkTo + "../canary/file"}},

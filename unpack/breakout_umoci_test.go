@@ -114,7 +114,7 @@ var umociCases = []hostile{
 
 	{name: "TestUnpackHardlink", guards: "a hardlink to a symlink that links to its target, and one with an owner", differ: "umoci takes a target that leads up for the root; here the hardlink to the symlink is by its name",
 		layer: []entry{file("regular", "content"), owned(hardlink("hard link", "/regular"), 1337, 2020), symlink("link", "../../../regular"), owned(hardlink("hard link to symlink", "/link"), 1337, 2020)},
-		want:  []string{`hard link: file 0644 0:0 "content" links 2 =hard link`, "hard link to symlink: " + linkTo + "../../../regular links 2 =hard link to symlink", "link: " + linkTo + "../../../regular links 2 =hard link to symlink", `regular: file 0644 0:0 "content" links 2 =hard link`}},
+		want:  []string{`hard link: file 0644 1337:2020 "content" links 2 =hard link`, "hard link to symlink: symlink 0777 1337:2020 -> ../../../regular links 2 =hard link to symlink", "link: symlink 0777 1337:2020 -> ../../../regular links 2 =hard link to symlink", `regular: file 0644 1337:2020 "content" links 2 =hard link`}},
 	{name: "TestUnpackHardlink/up", guards: "the same as umoci has it: a hardlink's target that leads up", differ: "the same: it is refused",
 		layer: []entry{symlink("link", "../../../regular"), hardlink("hard link to symlink", "../../../link")}, refuse: "leads out"},
 	{name: "TestUnpackEntry_OverlayfsRootfs_Whiteout", guards: "a whiteout of the layer's own file", differ: "umoci's tar is no layer that anything writes: it lets the last entry win. The image-spec has a whiteout speak of lower layers only",

@@ -66,7 +66,7 @@ func (c *checker) entry(h *tar.Header) bool {
 		return false
 	}
 	if h.Typeflag == tar.TypeLink {
-		c.hardlink(real, &st, h)
+		c.hardlink(d, base, real, &st, h)
 	} else {
 		c.node(d, base, real, &st, h)
 	}
@@ -104,24 +104,29 @@ func (c *checker) deletion(d *dir, name string) {
 	}
 }
 
-func (c *checker) hardlink(name string, st *unix.Stat_t, h *tar.Header) {
+// hardlink compares the file with its target and with the link's own header: of the
+// entries of a file the last one holds.
+func (c *checker) hardlink(d *dir, base, name string, st *unix.Stat_t, h *tar.Header) {
 	target := path.Clean(strings.TrimLeft(h.Linkname, "/"))
-	if top, _, _ := strings.Cut(target, "/"); strings.HasPrefix(top, metaPrefix) {
-		return // to a file of AUFS' that is not kept
+	if top, _, _ := strings.Cut(target, "/"); !strings.HasPrefix(top, metaPrefix) { // AUFS' files are not kept
+		parent, tbase := path.Split(target)
+		td, err := c.files.t.open(path.Clean(parent), lookOnly)
+		var to unix.Stat_t
+		if err == nil {
+			err = unix.Fstatat(td.fd, tbase, &to, unix.AT_SYMLINK_NOFOLLOW)
+		}
+		if err != nil || to.Dev != st.Dev || to.Ino != st.Ino {
+			c.wrong(name, "it is no hardlink to "+quote(target))
+			return
+		}
 	}
-	parent, base := path.Split(target)
-	d, err := c.files.t.open(path.Clean(parent), lookOnly)
-	var to unix.Stat_t
-	if err == nil {
-		err = unix.Fstatat(d.fd, base, &to, unix.AT_SYMLINK_NOFOLLOW)
+	delete(c.linked, st.Ino)
+	problem := c.meta(st, h)
+	if problem == "" && st.Mode&unix.S_IFMT == unix.S_IFREG && !c.Rootless {
+		problem = attributes(d, base, h)
 	}
-	if err != nil || to.Dev != st.Dev || to.Ino != st.Ino {
-		c.wrong(name, "it is no hardlink to "+quote(target))
-		return
-	}
-	// Docker gives a file what the last of its entries says.
-	if c.meta(st, h) == "" {
-		delete(c.linked, st.Ino)
+	if problem != "" {
+		c.linked[st.Ino] = [2]string{name, problem}
 	}
 }
 

@@ -140,6 +140,20 @@ func TestCheckIsSave(t *testing.T) {
 	}
 }
 
+// TestCheckHardlink: of the entries of a file the last one holds, and no other.
+func TestCheckHardlink(t *testing.T) {
+	raw := makeTar(t, mode(file("a", "1"), 0o600), xattr(owned(file("b", "2"), 1, 1), "user.x", "1"),
+		mode(hardlink("a2", "a"), 0o640), xattr(owned(hardlink("b2", "b"), 2, 2), "user.x", "2"))
+	root := t.TempDir()
+	_, wrong, err := check(t, raw, root, CheckOptions{}, func() {
+		must(t, os.Chmod(filepath.Join(root, "a"), 0o600), unix.Setxattr(filepath.Join(root, "b"), "user.x", []byte("1"), 0))
+	})
+	slices.Sort(wrong)
+	if want := []string{"a2: its mode is 0600, not 0640", `b2: the extended attribute "user.x" is another`}; !slices.Equal(wrong, want) || err != nil {
+		t.Errorf("%q, %v", wrong, err)
+	}
+}
+
 // TestCheckReads tells of what is read, and leaves out what a user cannot have.
 func TestCheckReads(t *testing.T) {
 	raw := makeTar(t, folder("d"), mode(file("d/f", "content"), 0o4755), owned(file("d/g", "x"), 5, 6), device("null", '3', 1, 3))
