@@ -107,6 +107,7 @@ func (x *extractor) directory(d *dir, base string, m meta) error {
 			return err
 		}
 	}
+	x.opt.Whiteouts.Named(sub.path())
 	want := m.mode
 	if old || mode != m.mode { // it has an owner and a mode that are not those of a new one
 		m.mode, m.chmod = mode, true
@@ -131,8 +132,9 @@ func (x *extractor) implied(parent *dir, name string, over bool) error {
 		return err
 	}
 	if !over {
-		return nil
+		return x.opt.Whiteouts.Implied(path.Join(parent.path(), name))
 	}
+	x.opt.Whiteouts.Named(path.Join(parent.path(), name)) // it hides a lower directory
 	return x.opaqueAt(parent, name)
 }
 

@@ -69,11 +69,11 @@ func TestRootless(t *testing.T) {
 		"secret: dir 0300"+us, "secret/deep: "+dir755, "secret/deep/y: "+usual,
 		"cap: "+usual, "user: "+usual+` user.a="1"`, "trusted: "+dir755, "r: "+usual, "to: symlink 0777"+us+" -> r/s")
 	looksLike(t, filepath.Join(dir, "merged"),
-		"usr: "+dir755, "usr/group: dir 0555"+us, "usr/ro: file 0440"+us+` "" links 2 =usr/ro user.b="2" user.c="3"`, "usr/ro-too: file 0440"+us+` "" links 2 =usr/ro user.b="2" user.c="3"`,
-		"cap-too: file 0755"+us+` "" links 2 =cap-link`, "cap-link: file 0755"+us+` "" links 2 =cap-link`, "usr/lib: "+dir755, "usr/lib/keep: "+usual, "usr/lib/new: dir 0555"+us, "usr/lib/new/x: "+usual,
-		"usr/bin: "+dir755, "usr/bin/old: "+usual, "usr/bin/su: file 0755"+us+` ""`, "usr/bin/su2: "+usual,
+		"usr: dir 0555"+us, "usr/group: dir 0555"+us, "usr/ro: file 0440"+us+` "" links 2 =usr/ro user.b="2" user.c="3"`, "usr/ro-too: file 0440"+us+` "" links 2 =usr/ro user.b="2" user.c="3"`,
+		"cap-too: file 0755"+us+` "" links 2 =cap-link`, "cap-link: file 0755"+us+` "" links 2 =cap-link`, "usr/lib: dir 0555"+us, "usr/lib/keep: "+usual, "usr/lib/new: dir 0555"+us, "usr/lib/new/x: "+usual,
+		"usr/bin: dir 0555"+us, "usr/bin/old: "+usual, "usr/bin/su: file 0755"+us+` ""`, "usr/bin/su2: "+usual,
 		"emptied: dir 0500"+us, "emptied/y: "+usual,
-		"secret: dir 0300"+us, "secret/deep: "+dir755, "secret/deep/x: file 0000"+us+` ""`, "secret/deep/y: "+usual,
+		"secret: dir 0300"+us, "secret/deep: dir 0100"+us, "secret/deep/x: file 0000"+us+` ""`, "secret/deep/y: "+usual,
 		"cap: "+usual, "user: "+usual+` user.a="1"`, "trusted: "+dir755, "r: "+usual, "to: symlink 0777"+us+" -> r/s")
 }
 

@@ -3,6 +3,7 @@ package unpack
 import (
 	"errors"
 	"fmt"
+	"path"
 
 	"github.com/vbatts/tar-split/archive/tar"
 	"golang.org/x/sys/unix"
@@ -19,8 +20,8 @@ const (
 	plnkDir        = ".wh..wh.plnk"
 )
 
-// Whiteouts says how the deletions of a layer are kept. Paths are relative to
-// the layer's root, and no symlink is in them.
+// Whiteouts says how the deletions of a layer are kept, and what else Merge has to
+// know. Paths are relative to the layer's root, and no symlink is in them.
 type Whiteouts interface {
 	// Whiteout deletes name, of the directory dir, which is open as fd, from the
 	// layers below. This layer has nothing of that name.
@@ -31,6 +32,10 @@ type Whiteouts interface {
 	// back the Whiteouts in it and below: there is nothing left that they hide.
 	IsOpaque(fd int) bool
 	Unwhiteout(fd int) error
+	// Implied notes that the directory dir was made for an entry below it, and Named
+	// that it looks as an entry says, or as a new directory. The last of the two holds.
+	Implied(dir string) error
+	Named(dir string)
 }
 
 // Overlay writes deletions as overlayfs reads them: a character device 0:0 for
@@ -128,6 +133,12 @@ func (o Overlay) Unwhiteout(fd int) error {
 	return futimes(fd, &[2]unix.Timespec{own.Atim, own.Mtim})
 }
 
+// Implied and Named implement [Whiteouts]. Nothing is noted. As in Docker, a layer of a
+// store is made without those below it, which may not be there yet. A directory that
+// the layer does not name has the same looks in each store then, whatever it is over.
+func (o Overlay) Implied(string) error { return nil }
+func (o Overlay) Named(string)         {}
+
 func (o Overlay) unwhiteoutIn(fd int, name string) error {
 	sub, err := openDir(fd, name)
 	if err == unix.EACCES { // closed to a user who is not root: at worst, ghosts of names stay
@@ -155,6 +166,7 @@ func (x *extractor) whiteout(d *dir, name string, h *tar.Header) error {
 	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
 		// The name is this layer's, what the layers below have in it is not to
 		// be seen any more: a whiteout speaks of lower layers only (layer.md).
+		x.opt.Whiteouts.Named(path.Join(d.path(), name)) // nor how it looks there
 		return x.opaqueAt(d, name)
 	default:
 		return nil // this layer's own file stays, or it is a whiteout already
