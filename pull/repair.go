@@ -294,13 +294,13 @@ func (p *repair) make(ctx context.Context, d overlay.Damage, images []*overlay.I
 	}()
 	m := &made{layerOf: l, st: st, blob: l.Blob.Digest}
 	task := p.r.task(l.Layer)
-	_, err = p.r.fetch(ctx, l.ref, l.Layer, task, p.t.space, func(tar *unpack.Reader) error {
-		stats, err := p.t.extract(ctx, tar, st)
-		m.size = stats.Size
+	var stats unpack.Stats
+	_, err = p.r.fetch(ctx, l.ref, l.Layer, task, p.t.space, func(tar *unpack.Reader) (err error) {
+		stats, err = p.t.extract(ctx, tar, st)
 		return err
 	})
-	if err == nil {
-		err = st.Seal()
+	if m.size = stats.Size; err == nil {
+		err = seal(ctx, st, stats)
 	}
 	if err != nil {
 		task.Phase(progress.Failed)

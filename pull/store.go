@@ -256,7 +256,7 @@ func (t *storeTarget) make(ctx context.Context, l layerOf, task *progress.Task) 
 	}
 	t.r.left.add(stats)
 	m.size = stats.Size
-	if err := st.Seal(); err != nil {
+	if err := seal(ctx, st, stats); err != nil {
 		return nil, err
 	}
 	t.mu.Lock()
@@ -276,6 +276,14 @@ func (t *storeTarget) extract(ctx context.Context, tar io.Reader, st *overlay.St
 		WriteBack: !t.r.NoSync,
 		Rootless:  t.r.rootless(),
 	})
+}
+
+// seal ends a layer that was extracted, and makes sure that Docker can save it.
+func seal(ctx context.Context, st *overlay.Staged, stats unpack.Stats) error {
+	if err := st.Seal(); err != nil || !stats.Replaced {
+		return err
+	}
+	return st.Prove(ctx)
 }
 
 // openTwin opens the tar of a layer that this run has made on another parent, or

@@ -35,6 +35,10 @@ type ExtractOptions struct {
 type Stats struct {
 	Entries int   // of the tar
 	Size    int64 // bytes of files and symlinks, a hardlinked one once: Docker's size of a layer
+	// Replaced says that an entry took the place of a file, symlink or directory of an
+	// earlier one. Then it takes a try to know if the tar can be made again of TarSplit
+	// and the files.
+	Replaced bool
 	// NoXattr, NoOwner and NoDevice count what was left out because the file
 	// system or the kernel does not allow it.
 	NoXattr, NoOwner, NoDevice int

@@ -290,6 +290,7 @@ func (x *extractor) remove(d *dir, base string) error {
 // drop deletes a name, and counts what goes with it.
 func (x *extractor) drop(d *dir, name string) error {
 	x.out.wait() // sizes of files that are being written are not to be counted
+	x.stats.Replaced = x.stats.Replaced || !whiteoutAt(d.fd, name)
 	n, err := removeAll(d.fd, name)
 	x.stats.Size -= n
 	return err
