@@ -358,10 +358,7 @@ func (r *Reader) walkImage(m *image.Manifest) error {
 	}
 	img, err := image.New(m, config)
 	if err != nil {
-		if fault.KindOf(err) == fault.Corrupt {
-			return err
-		}
-		return nil // sound, and not for us
+		return err
 	}
 	for _, l := range img.Layers {
 		if old, ok := r.layers[l.Blob.Digest]; ok && old.DiffID != l.DiffID {

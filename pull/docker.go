@@ -87,6 +87,9 @@ func (t *engineTarget) tag(ctx context.Context, ref registry.Reference, id diges
 }
 
 func (t *engineTarget) put(ctx context.Context, im *resolved) (fetched int64, err error) {
+	if err := image.CheckLayers(im.img); err != nil && !t.e.Containerd() {
+		return 0, err
+	}
 	if err := t.window.Acquire(ctx, 1); err != nil {
 		return 0, context.Cause(ctx)
 	}

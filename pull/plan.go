@@ -42,7 +42,8 @@ type here interface {
 // planTarget stands in for a destination in a dry run: it takes note of what
 // would be done, and does nothing.
 type planTarget struct {
-	r *run
+	r    *run
+	kind Kind
 	here
 
 	mu      sync.Mutex
@@ -54,7 +55,7 @@ var _ target = (*planTarget)(nil)
 // openPlan looks at the destination.
 func (r *run) openPlan(ctx context.Context) (target, Destination, error) {
 	plan := func(h here, dest Destination) (target, Destination, error) {
-		return &planTarget{r: r, here: h, claimed: make(map[digest.Digest]bool)}, dest, nil
+		return &planTarget{r: r, kind: dest.Kind, here: h, claimed: make(map[digest.Digest]bool)}, dest, nil
 	}
 	engine := func(why string) (target, Destination, error) {
 		e, err := daemon.Connect(ctx, daemon.Options{Host: r.Host})
@@ -97,6 +98,11 @@ func (r *run) openPlan(ctx context.Context) (target, Destination, error) {
 func (t *planTarget) adopt(ctx context.Context, _ registry.Reference, _ digest.Digest, img *image.Image, _ ocispec.Platform) (*image.Image, error) {
 	if img == nil {
 		return nil, nil
+	}
+	if t.kind == Store {
+		if err := image.CheckDocker(img); err != nil {
+			return nil, err
+		}
 	}
 	has, err := t.image(ctx, img)
 	if err != nil || !has {

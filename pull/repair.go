@@ -34,7 +34,8 @@ type Mended struct {
 // in a pull, and takes the place of what is there at once. Of the options those
 // about images and destinations do not matter.
 //
-// The error tells of what could not be put right; the rest is.
+// The error tells of what could not be put right; the rest is, but for configs that are
+// unfit for Docker.
 func Repair(ctx context.Context, o Options, damages []overlay.Damage) (m Mended, err error) {
 	m = Mended{Configs: []digest.Digest{}, Layers: []digest.Digest{}}
 	r := startRun(ctx, o)
@@ -49,6 +50,9 @@ func Repair(ctx context.Context, o Options, damages []overlay.Damage) (m Mended,
 
 	var failures []error
 	for _, d := range once(damages, func(d overlay.Damage) digest.Digest { return d.Image }) {
+		if d.Unfit { // what could be fetched is what is there
+			continue
+		}
 		if err := p.config(ctx, d.Image); err != nil {
 			failures = append(failures, fmt.Errorf("mend image %s: %w", d.Image, p.advise(err, d)))
 			continue

@@ -109,6 +109,12 @@ func (t *storeTarget) name(ctx context.Context, ref registry.Reference, found di
 }
 
 func (t *storeTarget) put(ctx context.Context, im *resolved) (int64, error) {
+	if err := image.CheckDocker(im.img); err != nil {
+		return 0, err
+	}
+	if err := image.CheckDocker29(im.img); err != nil {
+		t.r.Progress.Warn("%s: Docker 29 and later do not show this image: %v", im.ref, err)
+	}
 	layers := t.register(im)
 	for _, l := range layers {
 		if err := t.s.Use(ctx, l.ChainID); err != nil {
