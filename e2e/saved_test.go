@@ -8,9 +8,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"testing"
@@ -38,6 +41,25 @@ func sized(t *testing.T, l layer, name string, size int) layer {
 	return l
 }
 
+// sparseLayer has a file with holes, written by GNU tar.
+func sparseLayer(t *testing.T, format string) layer {
+	t.Helper()
+	dir := t.TempDir()
+	f, err := os.Create(filepath.Join(dir, "sparse"))
+	if err == nil {
+		_, err = f.WriteAt([]byte("behind a hole"), 1<<20)
+		err = errors.Join(err, f.Truncate(3<<20), f.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := exec.CommandContext(t.Context(), "tar", "--sparse", "--format="+format, "-C", dir, "-c", "sparse").Output()
+	if err != nil || len(plain) > 100<<10 {
+		t.Fatalf("tar made %d bytes: %v", len(plain), err)
+	}
+	return layerOf(gzipped, plain, pack(t, gzipped, plain))
+}
+
 // TestSavedLayers: what docker save makes of a store's layer is the very layer, also
 // where no file of it has some of the tar's content, and verify is of the same mind. Of
 // what Docker itself pulls it cannot save most of these.
@@ -54,6 +76,9 @@ func TestSavedLayers(t *testing.T) {
 		// sizes of what has no content
 		sized(t, makeLayer(t, gzipped, data, plain(hardlink("link", data)), plain(file("z", 0o644, "last"))), "link", 7),
 		sized(t, makeLayer(t, gzipped, plain(dir("d", 0o755)), data), "d/", 4096),
+		sparseLayer(t, "gnu"), sparseLayer(t, "posix"),
+		// a name through a symlink that a dockerd would follow on its host
+		makeLayer(t, gzipped, dir("usr", 0o755), symlink("lib", "/usr"), file("lib/f", 0o644, "found in the layer alone"), symlink("up", "../../usr"), file("up/g", 0o644, "too")),
 		// a whiteout below a file, with content
 		makeLayer(t, gzipped, file("usr/lib", 0o644, "mine"), file("usr/lib/.wh.x", 0, "content")),
 	}

@@ -43,8 +43,8 @@ type CheckOptions struct {
 // builder makes, may be found damaged.
 //
 // It returns the digest of the tar, as made again of both, or "" where what was
-// found, or a sparse file, keeps it from being made. An error says that tar-split
-// cannot be read to its end.
+// found keeps it from being made, or a file that Rootless may not read. An error says
+// that tar-split cannot be read to its end.
 func Check(ctx context.Context, split io.Reader, root string, o CheckOptions, found func(name, problem string)) (digest.Digest, error) {
 	f, err := OpenFiles(root)
 	if err != nil {
@@ -131,9 +131,9 @@ func (c *checker) wrong(name, problem string) {
 const maxHeader = 16 << 20
 
 func (c *checker) run(in storage.Unpacker) error {
-	var raw []byte   // what came since the last file and its content
-	at := 0          // where that begins, in a block; -1 if that is not known
-	var inline int64 // bytes of that content that the record has and that are to come
+	var raw []byte // what came since the last file, the first of it
+	var n int64    // all of it
+	at := int64(0) // where that begins, in a block; -1 if that is not known
 	for {
 		if c.ctx.Err() != nil {
 			return context.Cause(c.ctx)
@@ -148,33 +148,21 @@ func (c *checker) run(in storage.Unpacker) error {
 		switch e.Type {
 		case storage.SegmentType:
 			c.sum.Write(e.Payload)
-			n := min(inline, int64(len(e.Payload)))
-			inline -= n
+			n += int64(len(e.Payload))
 			if len(raw) < maxHeader {
-				raw = append(raw, e.Payload[n:]...)
+				raw = append(raw, e.Payload...)
 			}
 		case storage.FileType:
-			h, next, err := header(raw, at)
+			h, skipped, err := header(raw, at)
 			if err != nil {
 				return fault.New(fault.Corrupt, "%s has no header: %w", quote(e.GetName()), err)
 			}
-			raw, at = raw[:0], next
-			there := true
-			if c.kept = e.Size > 0; h == nil {
-				h = &tar.Header{Name: e.GetName(), Typeflag: tar.TypeGNUSparse, Size: e.Size}
-				c.remember(path.Clean(strings.TrimLeft(h.Name, "/")))
-			} else {
-				there = c.entry(h)
-			}
-			if sparse(h) {
+			if c.file(h, e); sparse(h) && e.Size > 0 {
 				at = -1 // its content has another size in the tar
 			} else {
-				at = int((int64(at) + contentSize(h)) % blockSize)
-				inline = contentSize(h) - min(e.Size, contentSize(h))
+				at = (n - skipped + min(e.Size, contentSize(h))) % blockSize
 			}
-			if c.kept && !(there && c.content(h, e)) {
-				c.void = true
-			}
+			raw, n = raw[:0], 0
 		default:
 			return fault.New(fault.Corrupt, "an entry is of the type %d", e.Type)
 		}
@@ -183,11 +171,12 @@ func (c *checker) run(in storage.Unpacker) error {
 
 const blockSize = 512
 
-// header reads the header at the end of raw, which begins at the given place of a
-// block with the padding of the content before it, and returns where raw ends in a
-// block. It is nil for a sparse file that has the list of its holes among its content.
-func header(raw []byte, at int) (h *tar.Header, next int, err error) {
-	skip := (blockSize - at) % blockSize
+// header reads the header in raw, which begins at the given place of a block with the
+// padding of the content before it, and returns how many bytes that has. What follows
+// the header may be content. Docker's record lacks the list of the holes that a sparse
+// file may have among its content; then the header is made up.
+func header(raw []byte, at int64) (h *tar.Header, skipped int64, err error) {
+	skip := int((blockSize - at) % blockSize)
 	if at < 0 {
 		skip = len(raw) % blockSize
 	}
@@ -196,24 +185,42 @@ func header(raw []byte, at int) (h *tar.Header, next int, err error) {
 	}
 	raw = raw[skip:]
 	if h, err = tar.NewReader(bytes.NewReader(raw)).Next(); err != nil && bytes.Contains(raw, []byte("GNU.sparse.major=1")) {
-		return nil, len(raw) % blockSize, nil
+		h, err = &tar.Header{Typeflag: tar.TypeGNUSparse}, nil
 	}
-	return h, len(raw) % blockSize, err
+	return h, int64(skip), err
 }
 
-// content reads the content of a file, and tells if the tar can be made of it.
-func (c *checker) content(h *tar.Header, e *storage.Entry) bool {
-	name := e.GetName()
-	if contentSize(h) == 0 {
-		c.wrong(name, fmt.Sprintf("the record of its tar has %d bytes of content, which the tar does not have, so that Docker cannot save the layer", e.Size))
-		return false
+// file compares what an entry became, content included.
+func (c *checker) file(h *tar.Header, e *storage.Entry) {
+	c.kept = e.Size > 0
+	there, madeUp := false, h.Name == "" && sparse(h)
+	if madeUp { // nothing more is known of it
+		c.remember(path.Clean(strings.TrimLeft(e.GetName(), "/")))
+	} else {
+		there = c.entry(h)
 	}
+	switch {
+	case madeUp || c.kept && sparse(h):
+		c.wrong(e.GetName(), "the record of its tar does not have the holes of this sparse file, so that Docker cannot save the layer")
+	case c.kept && contentSize(h) == 0:
+		c.wrong(e.GetName(), fmt.Sprintf("the record of its tar has %d bytes of content, which the tar does not have, so that Docker cannot save the layer", e.Size))
+	case there && len(e.Payload) > 0:
+		c.content(h, e)
+	case c.kept:
+		c.void = true
+	}
+}
+
+// content compares the content of a file with its checksum, and if the record does not
+// have it, adds it to the tar.
+func (c *checker) content(h *tar.Header, e *storage.Entry) {
+	name := e.GetName()
 	f, err := c.files.Get(name)
 	if err != nil {
-		if !c.closed(err) {
+		if c.void = true; !c.closed(err) {
 			c.wrong(name, err.Error())
 		}
-		return false
+		return
 	}
 	defer f.Close()
 	if c.buf == nil {
@@ -221,15 +228,12 @@ func (c *checker) content(h *tar.Header, e *storage.Entry) bool {
 	}
 	var crc uint64
 	var size int64
-	for {
-		if c.ctx.Err() != nil {
-			return false // run says so
-		}
+	for c.ctx.Err() == nil { // run says so
 		n, err := f.Read(c.buf)
 		if n > 0 {
 			size += int64(n)
 			crc = crc64iso.Update(crc, c.buf[:n])
-			if !c.void {
+			if c.kept && !c.void {
 				c.sum.Write(c.buf[:n])
 			}
 			if c.Read != nil {
@@ -241,18 +245,15 @@ func (c *checker) content(h *tar.Header, e *storage.Entry) bool {
 		}
 		if err != nil {
 			c.wrong(name, err.Error())
-			return false
+			return
 		}
 	}
-	switch {
-	case size != e.Size:
-		c.wrong(name, fmt.Sprintf("it has %d bytes, not %d", size, e.Size))
+	switch want := contentSize(h); {
+	case size != want:
+		c.wrong(name, fmt.Sprintf("it has %d bytes, not %d", size, want))
 	case string(binary.BigEndian.AppendUint64(nil, crc)) != string(e.Payload):
 		c.wrong(name, "its content is not what it was")
-	default:
-		return !sparse(h) // of which the tar does not have the holes
 	}
-	return false
 }
 
 // closed tells of files that this user may not read, which is no damage.

@@ -38,6 +38,9 @@ func (c *checker) entry(h *tar.Header) bool {
 		}
 		return false
 	}
+	if c.kept && c.files.t.astray() {
+		c.wrong(name, "its name leads through a symlink out of the layer, where Docker looks for it when it saves the layer")
+	}
 	d.keep()
 	defer d.drop()
 	c.remember(path.Clean(d.path()))

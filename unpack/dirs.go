@@ -23,6 +23,9 @@ type tree struct {
 	root  *dir
 	names []string // the path whose directories are open …
 	dirs  []*dir   // … and their descriptors; dirs[i] is names[:i+1]
+	far   []bool   // … and if the way there leads elsewhere outside of the root
+
+	left bool // a symlink on the way was taken to be inside the root
 
 	// made is told of a directory that was created because an entry below it
 	// needs it; over says that something of this layer stood in its place.
@@ -61,7 +64,7 @@ func (t *tree) truncate(n int) {
 	for _, d := range t.dirs[n:] {
 		d.drop()
 	}
-	t.dirs, t.names = t.dirs[:n], t.names[:n]
+	t.dirs, t.names, t.far = t.dirs[:n], t.names[:n], t.far[:n]
 }
 
 // way says what open may do to get to a directory.
@@ -92,6 +95,7 @@ func (t *tree) open(p string, how way) (*dir, error) {
 		cur = t.dirs[n-1]
 	}
 	links := maxLinks
+	t.left = false
 	whole := true // the rest may be opened at once: tried again only behind a symlink
 	for rest != "" {
 		var name string
@@ -112,11 +116,22 @@ func (t *tree) open(p string, how way) (*dir, error) {
 			}
 			whole = links != before
 		}
-		t.names, t.dirs = append(t.names, name), append(t.dirs, next)
+		t.push(name, next, t.left)
 		cur = next
 	}
 	return cur, nil
 }
+
+// push goes on to the directory d by the name. far says that the last step was one that
+// leads elsewhere for who does not know the root.
+func (t *tree) push(name string, d *dir, far bool) {
+	t.names, t.dirs, t.far = append(t.names, name), append(t.dirs, d), append(t.far, far || t.astray())
+}
+
+// astray tells if the path that was opened last leads elsewhere for a program to which
+// the root is a directory as any other: it goes through a symlink with an absolute
+// target, or with one that climbs out of the root.
+func (t *tree) astray() bool { return len(t.far) > 0 && t.far[len(t.far)-1] }
 
 // common counts the open directories that p leads through, and returns what of
 // p is below them.
@@ -149,7 +164,7 @@ func (t *tree) enter(d *dir, name string) (*dir, error) {
 		return nil, err
 	}
 	if n := len(t.dirs); n > 0 && t.dirs[n-1] == d || n == 0 && t.root == d {
-		t.names, t.dirs = append(t.names, name), append(t.dirs, sub.keep())
+		t.push(name, sub.keep(), false)
 	}
 	return sub, nil
 }
@@ -242,6 +257,7 @@ func (t *tree) follow(from *dir, target string, how way, links *int) (*dir, erro
 	}
 	cur := from
 	if strings.HasPrefix(target, "/") {
+		t.left = true
 		cur = t.root.keep()
 		from.drop()
 	}
@@ -249,6 +265,7 @@ func (t *tree) follow(from *dir, target string, how way, links *int) (*dir, erro
 		var err error
 		switch {
 		case names[i] == "..":
+			t.left = t.left || cur.up == nil
 			cur, err = cur.parent()
 		case how != lookOnly && i+1 < len(names) && names[i+1] == ".." && !passable(cur.fd, names[i]):
 			i++ // nothing is made for a way that leads only past it

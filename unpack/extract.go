@@ -75,7 +75,6 @@ func Extract(ctx context.Context, r io.Reader, root string, o ExtractOptions) (S
 	}
 	x.out = newWriters(x.complete, o.WriteBack)
 	x.room.wait = x.out.wait
-	x.tr.RawAccounting = o.TarSplit != nil
 	t.made, t.replace, t.unlock = x.implied, x.clear, o.Rootless
 
 	err = x.run()
@@ -108,7 +107,8 @@ type extractor struct {
 	// absent has the devices that were left out, which hardlinks can name.
 	absent map[string]bool
 	plnk   *dir // AUFS' hidden hardlink targets, removed at the end
-	read   bool // the content of the entry at hand became a file
+	read   bool // the content of the entry at hand became a file …
+	astray bool // … that Docker does not find by the entry's name
 }
 
 func (x *extractor) run() error {
@@ -134,7 +134,7 @@ func (x *extractor) run() error {
 			return fmt.Errorf("entry %s: %w", quote(h.Name), err)
 		}
 	}
-	return x.split.tail(x.tr.RawBytes(), x.in)
+	return x.split.tail(x.in)
 }
 
 // finish ends what goes on, well or not.
@@ -170,7 +170,7 @@ func quote(name string) string {
 // entry unpacks one entry. The split writer sees every entry with its content,
 // whether something is made of it or not.
 func (x *extractor) entry(h *tar.Header) error {
-	if err := x.split.entry(h, x.tr); err != nil {
+	if err := x.split.entry(h); err != nil {
 		return err
 	}
 	content := io.Reader(x.tr)
@@ -180,17 +180,17 @@ func (x *extractor) entry(h *tar.Header) error {
 		if err := x.room.expand(h.Size); err != nil {
 			return err
 		}
+		if x.split != nil {
+			x.in.tee = x.split.record
+			defer func() { x.in.tee = nil }()
+		}
 	}
-	x.read = false
+	x.read, x.astray = false, false
 	if err := x.place(h, content); err != nil {
 		return err
 	}
 	if x.split != nil && !x.read && contentSize(h) > 0 { // without, the tar reader skips the rest by itself
-		rest, err := x.split.lost(content)
-		if err != nil {
-			return err
-		}
-		if _, err := io.CopyBuffer(onlyWriter{io.Discard}, rest, x.in.scratch()); err != nil {
+		if _, err := io.CopyBuffer(onlyWriter{io.Discard}, x.split.drop(content), x.in.scratch()); err != nil {
 			return x.tarError(err)
 		}
 	}
@@ -232,6 +232,7 @@ func (x *extractor) place(h *tar.Header, content io.Reader) error {
 	if err != nil {
 		return err
 	}
+	x.astray = x.tree.astray()
 	d.keep() // what follows may make the tree forget it
 	defer d.drop()
 	if err := d.fits(base); err != nil {
@@ -274,9 +275,6 @@ func (x *extractor) aufs(h *tar.Header, top, base string, content io.Reader) err
 	if err := x.plnk.touch(); err != nil {
 		return err
 	}
-	content, err := x.split.lost(content) // once the directory is gone
-	if err != nil {
-		return err
-	}
+	x.astray = true // once the directory is gone
 	return x.node(x.plnk, base, h, content)
 }

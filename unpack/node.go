@@ -61,9 +61,8 @@ func (x *extractor) file(d *dir, base string, m meta, h *tar.Header, content io.
 		return fmt.Errorf("create the file: %w", err)
 	}
 	x.stats.Size += h.Size
-	if x.read = true; d != x.plnk {
-		content = x.split.kept(content)
-	}
+	x.read = true
+	content = x.split.keep(content, !x.astray)
 	if err := x.out.write(fd, strings.Clone(h.Name[:min(len(h.Name), unix.PathMax)]), m, h.Size, content); err != nil {
 		return x.tarError(err)
 	}

@@ -22,11 +22,17 @@ import (
 // very tar of a layer again from that record and the files.
 //
 // The record is what tar-split's asm.NewInputTarStream and storage.NewJSONPacker
-// make of the same tar, with one exception. They take for granted that each entry
-// with a size becomes a file with that content. Docker fails to save a layer where
-// that is not so: AUFS' hidden files, a whiteout with content, a hardlink whose header
-// has a size. Here the record has the content of such an entry as raw bytes of the
-// tar, if there is any, and a size of 0.
+// make of the same tar, with some exceptions. They take for granted that each entry
+// with a size has that many bytes in the tar, and that Docker finds a file with the
+// same bytes under its name. Docker fails to save a layer where that is not so:
+//
+//   - nothing becomes of the entry: AUFS' hidden files, a whiteout with content;
+//   - the entry has no content: a hardlink or directory whose header has a size;
+//   - the file has other bytes than the tar: a sparse one;
+//   - the name leads through a symlink that Docker follows to somewhere on the host.
+//
+// There the record has the content, as it is in the tar, behind the header, and the
+// entry has the size 0. If there is a file, the entry has its checksum all the same.
 //
 // tar-split reads the tar a second time, in a goroutine behind a pipe, and keeps the
 // names of all entries; this does neither.
@@ -35,6 +41,7 @@ import (
 type splitWriter struct {
 	out  *behind
 	line []byte // reused
+	raw  []byte // of the tar, before the entry at hand
 	pos  int
 
 	// seen has the hashes of the names so far, to refuse a name that comes again:
@@ -45,9 +52,9 @@ type splitWriter struct {
 	seed maphash.Seed
 
 	header *tar.Header // of the entry at hand
-	tr     *tar.Reader
-	told   bool // the entry has its line
-	crc    uint64
+	kept   bool        // a file has its content
+	inline bool        // the record has its content
+	crc    uint64      // of what the file has
 }
 
 func newSplitWriter(w io.Writer) *splitWriter {
@@ -61,7 +68,50 @@ func newSplitWriter(w io.Writer) *splitWriter {
 	}
 }
 
-// summed reads content for a file of the layer, and sums it up.
+// maxRaw bounds what is kept of large headers when they are recorded.
+const maxRaw = 64 << 10
+
+// collect keeps bytes of the tar that come before an entry.
+func (w *splitWriter) collect(p []byte) { w.raw = append(w.raw, p...) }
+
+// record records bytes of the tar at once. Its error is failure's, too.
+func (w *splitWriter) record(p []byte) { _ = w.segment(p) }
+
+// entry begins an entry, and records what came before it.
+func (w *splitWriter) entry(h *tar.Header) error {
+	if w == nil {
+		return nil
+	}
+	w.header, w.kept, w.inline, w.crc = h, false, false, 0
+	err := w.segment(w.raw)
+	if w.raw = w.raw[:0]; cap(w.raw) > maxRaw {
+		w.raw = nil
+	}
+	return err
+}
+
+// keep returns the reader of content that becomes a file, by whose name Docker finds it
+// or not.
+func (w *splitWriter) keep(content io.Reader, found bool) io.Reader {
+	if w == nil {
+		return content
+	}
+	if w.kept = true; !found {
+		content = w.drop(content)
+	}
+	return summed{w, content}
+}
+
+// drop returns the reader of content that becomes no file. It must be read to its end.
+func (w *splitWriter) drop(content io.Reader) io.Reader {
+	if w == nil || sparse(w.header) { // of which the feed records what is in the tar
+		return content
+	}
+	w.inline = true
+	return recorded{w, content}
+}
+
+// summed sums up what is read.
 type summed struct {
 	w *splitWriter
 	r io.Reader
@@ -73,83 +123,23 @@ func (s summed) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// literal reads content that no file of the layer keeps, and records its bytes.
-type literal struct {
+// recorded records what is read.
+type recorded struct {
 	w *splitWriter
 	r io.Reader
 }
 
-func (l literal) Read(p []byte) (int, error) {
+func (l recorded) Read(p []byte) (int, error) {
 	n, err := l.r.Read(p)
-	if werr := l.w.segment(p[:n]); werr != nil {
-		return n, werr
-	}
+	l.w.record(p[:n])
 	return n, err
 }
 
-// entry begins an entry.
-func (w *splitWriter) entry(h *tar.Header, tr *tar.Reader) error {
-	if w == nil {
-		return nil
-	}
-	w.header, w.tr, w.told, w.crc = h, tr, false, 0
-	return w.segment(tr.RawBytes())
-}
-
-// kept returns the reader of content that becomes a file of the entry's name.
-func (w *splitWriter) kept(content io.Reader) io.Reader {
-	if w == nil {
-		return content
-	}
-	return summed{w, content}
-}
-
-// lost returns the reader of content that becomes no such file. It must be read to
-// its end. Of a sparse file the bytes in the tar are not known, so it is recorded as
-// a file, and Docker cannot make that tar again.
-func (w *splitWriter) lost(content io.Reader) (io.Reader, error) {
-	if w == nil {
-		return content, nil
-	}
-	if sparse(w.header) {
-		return w.kept(content), nil
-	}
-	return literal{w, content}, w.file(0)
-}
-
-// close ends the entry, whose content one of the two readers gave to its end.
+// close ends the entry, whose content was read to its end, by keep or by drop.
 func (w *splitWriter) close() error {
 	if w == nil {
 		return nil
 	}
-	if !w.told {
-		if err := w.file(contentSize(w.header)); err != nil {
-			return err
-		}
-	}
-	return w.segment(w.tr.RawBytes())
-}
-
-// failure returns the first error of what the record is written to.
-func (w *splitWriter) failure() error {
-	if w == nil {
-		return nil
-	}
-	return w.out.failure()
-}
-
-// contentSize returns how many bytes of content follow a header. Some types of entry
-// have none, whatever size their header gives.
-func contentSize(h *tar.Header) int64 {
-	if kinds[h.Typeflag] != 0 || h.Typeflag == tar.TypeLink {
-		return 0
-	}
-	return h.Size
-}
-
-// file records the entry: the size of the file that keeps its content, and the sum.
-func (w *splitWriter) file(size int64) error {
-	w.told = true
 	name := w.header.Name
 	hash := maphash.String(w.seed, path.Clean(name))
 	if _, twice := w.seen[hash]; twice {
@@ -167,11 +157,30 @@ func (w *splitWriter) file(size int64) error {
 	case name != "":
 		w.line = appendJSON(append(w.line, `,"name":`...), name)
 	}
-	if size == 0 {
+	if !w.kept || contentSize(w.header) == 0 {
 		return w.write(nil)
 	}
-	w.line = strconv.AppendInt(append(w.line, `,"size":`...), size, 10)
+	if !w.inline && !sparse(w.header) {
+		w.line = strconv.AppendInt(append(w.line, `,"size":`...), w.header.Size, 10)
+	}
 	return w.write(binary.BigEndian.AppendUint64(nil, w.crc))
+}
+
+// failure returns the first error of what the record is written to.
+func (w *splitWriter) failure() error {
+	if w == nil {
+		return nil
+	}
+	return w.out.failure()
+}
+
+// contentSize returns how many bytes of content follow a header. Some types of entry
+// have none, whatever size their header gives.
+func contentSize(h *tar.Header) int64 {
+	if kinds[h.Typeflag] != 0 || h.Typeflag == tar.TypeLink {
+		return 0
+	}
+	return h.Size
 }
 
 // segment records bytes of the tar that are in no file.
@@ -214,12 +223,12 @@ func appendJSON(b []byte, s string) []byte {
 }
 
 // tail records what comes behind the last entry, and reads r to its end.
-func (w *splitWriter) tail(trailer []byte, r io.Reader) error {
+func (w *splitWriter) tail(r io.Reader) error {
 	if w == nil {
 		_, err := io.Copy(io.Discard, r)
 		return err
 	}
-	if err := w.segment(trailer); err != nil {
+	if err := w.segment(w.raw); err != nil {
 		return err
 	}
 	padding := make([]byte, 1<<20)

@@ -112,35 +112,39 @@ func zoo(t testing.TB) map[string][]byte {
 	usual := makeTar(t, folder("d"), file("d/f", "content"), file("d/empty", ""), hardlink("d/h", "d/f"), symlink("s", "d"), file("d/.wh.x", ""),
 		xattr(file("x", "1"), "user.a", "b"), file("big", string(content(300<<10))), file(long, "1"), device("null", tar.TypeChar, 1, 3))
 	return map[string][]byte{
-		"usual":                 usual,
-		"empty":                 makeTar(t),
-		"nothing":               nil,
-		"GNU long names":        gnu(&tar.Header{Name: long, Size: 3, Mode: 0o644}, &tar.Header{Name: "s", Typeflag: tar.TypeSymlink, Linkname: long, Mode: 0o777}, &tar.Header{Name: "big", Uid: 1 << 30, Mode: 0o644}),
-		"not UTF-8":             gnu(&tar.Header{Name: "caf\xe9", Size: 1, Mode: 0o644}, &tar.Header{Name: strings.Repeat("\xff", 120), Mode: 0o644}),
-		"more padding":          join(usual, make([]byte, 9<<10)),
-		"a lot of it":           join(usual, make([]byte, 2<<20+512)),
-		"junk behind":           join(usual, []byte("junk that tar does not look at")),
-		"no trailer":            bytes.TrimRight(makeTar(t, file("x", strings.Repeat("1", 512))), "\x00"),
-		"half a trailer":        join(block('0', "x", 3, ""), body("abc"), trailer[:512]),
-		"junk in padding":       join(block('0', "x", 3, ""), append([]byte("abc"), bytes.Repeat([]byte("j"), 509)...), trailer),
-		"directory with a size": join(block('5', "d", 77, ""), block('0', "d/x", 3, ""), body("abc"), trailer),
-		"hardlink with a size":  join(block('0', "x", 3, ""), body("abc"), linked("y", "x", 3), linked("z", "x", 700), block('0', "v", 1, ""), body("1"), trailer),
-		"directory by slash":    join(block(0, "old/", 0, ""), block(0, "old/f", 1, ""), body("1"), trailer),
-		"PAX name":              join(pax("path", "by/pax", "mtime", "1600000000.123456789"), block('0', "short", 2, ""), body("hi"), trailer),
-		"global header":         makeTar(t, entry{name: "pax_global_header", kind: tar.TypeXGlobalHeader}, file("x", "1")),
-		"old sparse":            join(oldSparse("sparse", 100_000), trailer),
-		"PAX sparse 0.1":        join(pax("GNU.sparse.major", "0", "GNU.sparse.minor", "1", "GNU.sparse.size", "5000", "GNU.sparse.numblocks", "1", "GNU.sparse.map", "4096,3"), block('0', "sparse", 3, ""), body("end"), trailer),
-		"PAX sparse 1.0":        join(pax("GNU.sparse.major", "1", "GNU.sparse.minor", "0", "GNU.sparse.name", "sparse", "GNU.sparse.realsize", "5000"), block('0', "GNUSparseFile.0/sparse", 512+3, ""), body("1\n4096\n3\n"), body("end"), trailer),
-		"AUFS":                  makeTar(t, file(".wh..wh.plnk/1.2", "hidden"), hardlink("a", ".wh..wh.plnk/1.2")),
-		"opaque root":           makeTar(t, file(".wh..wh..opq", ""), file("x", "1"), file(".wh.y", "")),
-		"below a file":          makeTar(t, file("f", "mine"), file("f/.wh.x", ""), file("f/.wh..wh..opq", "content"), file("f/.wh..wh.y", "more")),
-		"content nobody wants":  makeTar(t, file(".wh.x", "a whiteout with content"), file("d/.wh..wh..opq", "another"), file(".wh..wh.aufs", "and another"), file("y", "")),
+		"usual":                             usual,
+		"empty":                             makeTar(t),
+		"nothing":                           nil,
+		"GNU long names":                    gnu(&tar.Header{Name: long, Size: 3, Mode: 0o644}, &tar.Header{Name: "s", Typeflag: tar.TypeSymlink, Linkname: long, Mode: 0o777}, &tar.Header{Name: "big", Uid: 1 << 30, Mode: 0o644}),
+		"not UTF-8":                         gnu(&tar.Header{Name: "caf\xe9", Size: 1, Mode: 0o644}, &tar.Header{Name: strings.Repeat("\xff", 120), Mode: 0o644}),
+		"more padding":                      join(usual, make([]byte, 9<<10)),
+		"a lot of it":                       join(usual, make([]byte, 2<<20+512)),
+		"junk behind":                       join(usual, []byte("junk that tar does not look at")),
+		"no trailer":                        bytes.TrimRight(makeTar(t, file("x", strings.Repeat("1", 512))), "\x00"),
+		"half a trailer":                    join(block('0', "x", 3, ""), body("abc"), trailer[:512]),
+		"junk in padding":                   join(block('0', "x", 3, ""), append([]byte("abc"), bytes.Repeat([]byte("j"), 509)...), trailer),
+		"directory with a size":             join(block('5', "d", 77, ""), block('0', "d/x", 3, ""), body("abc"), trailer),
+		"hardlink with a size":              join(block('0', "x", 3, ""), body("abc"), linked("y", "x", 3), linked("z", "x", 700), block('0', "v", 1, ""), body("1"), trailer),
+		"directory by slash":                join(block(0, "old/", 0, ""), block(0, "old/f", 1, ""), body("1"), trailer),
+		"PAX name":                          join(pax("path", "by/pax", "mtime", "1600000000.123456789"), block('0', "short", 2, ""), body("hi"), trailer),
+		"global header":                     makeTar(t, entry{name: "pax_global_header", kind: tar.TypeXGlobalHeader}, file("x", "1")),
+		"old sparse":                        join(oldSparse("sparse", 100_000), trailer),
+		"PAX sparse 0.1":                    join(pax("GNU.sparse.major", "0", "GNU.sparse.minor", "1", "GNU.sparse.size", "5000", "GNU.sparse.numblocks", "1", "GNU.sparse.map", "4096,3"), block('0', "sparse", 3, ""), body("end"), trailer),
+		"PAX sparse 1.0":                    join(pax("GNU.sparse.major", "1", "GNU.sparse.minor", "0", "GNU.sparse.name", "sparse", "GNU.sparse.realsize", "5000"), block('0', "GNUSparseFile.0/sparse", 512+3, ""), body("1\n4096\n3\n"), body("end"), trailer),
+		"sparse without content":            join(pax("GNU.sparse.major", "1", "GNU.sparse.minor", "0", "GNU.sparse.name", "sparse", "GNU.sparse.realsize", "0"), block('0', "GNUSparseFile.0/sparse", 512, ""), body("0\n"), block('0', "x", 1, ""), body("1"), trailer),
+		"through an absolute symlink":       makeTar(t, folder("d"), symlink("s", "/d"), file("s/f", "content"), file("s/e/g", "more"), file("d/h", "and more"), folder("s/i"), file("s/i/j", "in it")),
+		"through a symlink that climbs out": makeTar(t, folder("d/e"), symlink("d/s", "../../d/e"), file("d/s/f", "content"), symlink("d/t", "../d/e"), file("d/t/g", "found")),
+		"a block that is cut":               join(block('0', "x", 3, ""), body("abc")[:100]),
+		"AUFS":                              makeTar(t, file(".wh..wh.plnk/1.2", "hidden"), hardlink("a", ".wh..wh.plnk/1.2")),
+		"opaque root":                       makeTar(t, file(".wh..wh..opq", ""), file("x", "1"), file(".wh.y", "")),
+		"below a file":                      makeTar(t, file("f", "mine"), file("f/.wh.x", ""), file("f/.wh..wh..opq", "content"), file("f/.wh..wh.y", "more")),
+		"content nobody wants":              makeTar(t, file(".wh.x", "a whiteout with content"), file("d/.wh..wh..opq", "another"), file(".wh..wh.aufs", "and another"), file("y", "")),
 	}
 }
 
-// unsaved are the tars of zoo of which Docker's record has content that is in no file,
-// so that Docker cannot save such a layer.
-var unsaved = []string{"AUFS", "below a file", "content nobody wants", "directory with a size", "hardlink with a size"}
+// unsaved are the tars of zoo that Docker cannot make again of its own record.
+var unsaved = []string{"AUFS", "below a file", "content nobody wants", "directory with a size", "hardlink with a size",
+	"old sparse", "PAX sparse 0.1", "PAX sparse 1.0", "sparse without content", "through an absolute symlink", "through a symlink that climbs out", "a block that is cut"}
 
 // What is recorded is, byte for byte, what tar-split records of the same tar, unless
 // the tar could not be made again of that.
@@ -157,8 +161,7 @@ func TestTarSplit(t *testing.T) {
 				if !slices.Contains(unsaved, name) && !bytes.Equal(got.Bytes(), want) {
 					t.Errorf("%s: got\n%.2000s\nwant\n%.2000s", how, &got, want)
 				}
-				// Of a sparse file, tar-split does not have the bytes that stand for it.
-				if err := save(t, root, got.Bytes(), raw); err != nil && !strings.Contains(name, "sparse") {
+				if err := save(t, root, got.Bytes(), raw); err != nil {
 					t.Error(err)
 				}
 			}
