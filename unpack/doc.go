@@ -28,8 +28,8 @@
 // frames and blocks tell where a frame ends (RFC 8878, 3.1.1), so no table is needed.
 // From the first frame that is large, or bad, the streaming decoder goes on.
 //
-// Extract walks the tar once. The headers' raw bytes go to tar-split on the way
-// (so that Docker can give the layer's very bytes again), the entries go to the
+// Extract walks the tar once. Headers, padding and content that no file keeps go to
+// tar-split on the way, so that Docker can make the very tar again. Entries go to the
 // file system by *at calls on directory descriptors. All that has to do with
 // names happens in the order of the tar, on the caller's goroutine. Contents and
 // metadata of files follow beside it, by descriptors, in batches; a name that is
