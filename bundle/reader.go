@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,8 +37,9 @@ const (
 type Reader struct {
 	name    string
 	src     *io.SectionReader
-	files   joint // that were opened
+	files   *joint // that were opened
 	close   func() error
+	changed func() error
 	members map[string]member
 	links   map[string]string
 	end     int64 // of the last member, its padding included
@@ -57,15 +59,19 @@ type Reader struct {
 // member is a file in the archive.
 type member struct{ header, off, size int64 }
 
-// Close closes the files.
+// Close closes the files. Readers that [Reader.Blob] has returned fail from then on.
 func (r *Reader) Close() error { return r.close() }
+
+// Changed returns an error of kind [fault.Corrupt] if a file has been written to since
+// the Reader opened it: what was verified says nothing then.
+func (r *Reader) Changed() error { return r.changed() }
 
 // Name is what was opened.
 func (r *Reader) Name() string { return r.name }
 
 // IsIn tells if the bundle is in that file, or a part of it is.
 func (r *Reader) IsIn(file fs.FileInfo) bool {
-	return slices.ContainsFunc(r.files, func(f *os.File) bool {
+	return slices.ContainsFunc(r.files.files, func(f *os.File) bool {
 		st, err := f.Stat()
 		return err == nil && os.SameFile(st, file)
 	})
@@ -98,9 +104,13 @@ func (r *Reader) HasChain(id digest.Digest) bool { return r.chains[id] }
 // Size is how many bytes the archive has, decompressed.
 func (r *Reader) Size() int64 { return r.src.Size() }
 
-// Blob returns a blob, which is not verified. The error is [ErrNotHere] if there is
-// none.
+// Blob returns a blob, which is not verified. Each call returns a reader of its own,
+// with a position of its own, and all of them may be used at the same time. The error
+// is [ErrNotHere] if there is no such blob.
 func (r *Reader) Blob(d digest.Digest) (*io.SectionReader, error) {
+	if data, ok := r.made[d]; ok {
+		return io.NewSectionReader(bytes.NewReader(data), 0, int64(len(data))), nil
+	}
 	m, ok := r.members[blobName(d)]
 	if !ok {
 		return nil, fault.Wrap(fault.NotFound, fmt.Errorf("%s: %w", d, ErrNotHere))
@@ -110,18 +120,16 @@ func (r *Reader) Blob(d digest.Digest) (*io.SectionReader, error) {
 
 // ReadBlob returns a blob of no more than limit bytes, verified.
 func (r *Reader) ReadBlob(d ocispec.Descriptor, limit int64) ([]byte, error) {
-	data, ok := r.made[d.Digest]
-	if !ok {
-		b, err := r.Blob(d.Digest)
-		if err != nil {
-			return nil, err
-		}
-		if b.Size() > limit {
-			return nil, fault.New(fault.Corrupt, "%s has %d bytes, more than the limit of %d", d.Digest, b.Size(), limit)
-		}
-		if data, err = io.ReadAll(b); err != nil {
-			return nil, fmt.Errorf("%s: %w", d.Digest, err)
-		}
+	b, err := r.Blob(d.Digest)
+	if err != nil {
+		return nil, err
+	}
+	if b.Size() > limit {
+		return nil, fault.New(fault.Corrupt, "%s has %d bytes, more than the limit of %d", d.Digest, b.Size(), limit)
+	}
+	data, err := io.ReadAll(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", d.Digest, err)
 	}
 	if int64(len(data)) != d.Size {
 		return nil, otherSize(d, int64(len(data)))
@@ -132,12 +140,23 @@ func (r *Reader) ReadBlob(d ocispec.Descriptor, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// Manifest returns a manifest or an index that an image of the bundle leads to, and
-// its media type. The error is [ErrNotHere] if it is none.
-func (r *Reader) Manifest(d digest.Digest) (raw []byte, mediaType string, err error) {
+// MediaType returns the media type of a manifest or an index that an image of the
+// bundle leads to, whose bytes are those of its [Reader.Blob]. The error is
+// [ErrNotHere] if d is none.
+func (r *Reader) MediaType(d digest.Digest) (string, error) {
 	mediaType, ok := r.types[d]
 	if !ok {
-		return nil, "", fault.Wrap(fault.NotFound, fmt.Errorf("%s: %w", d, ErrNotHere))
+		return "", fault.Wrap(fault.NotFound, fmt.Errorf("%s: %w", d, ErrNotHere))
+	}
+	return mediaType, nil
+}
+
+// Manifest returns a manifest or an index that an image of the bundle leads to,
+// verified, and its media type. The error is [ErrNotHere] if it is none.
+func (r *Reader) Manifest(d digest.Digest) (raw []byte, mediaType string, err error) {
+	mediaType, err = r.MediaType(d)
+	if err != nil {
+		return nil, "", err
 	}
 	raw, err = r.ReadBlob(ocispec.Descriptor{Digest: d, Size: r.named[d]}, maxDocument)
 	return raw, mediaType, err
