@@ -127,11 +127,7 @@ func (st *Staged) Seal() error {
 // stays readable when the layer is committed meanwhile, but Tar itself and Commit
 // must not run at the same time.
 func (st *Staged) Tar() (io.ReadCloser, error) {
-	t, err := openTar(filepath.Join(st.meta, "tar-split.json.gz"), st.Dir(), 0, nil)
-	if err != nil {
-		return nil, err
-	}
-	return t, nil
+	return openTar(filepath.Join(st.meta, "tar-split.json.gz"), st.Dir())
 }
 
 // Commit makes the layer visible. Its parent has to be there. size is in bytes,
