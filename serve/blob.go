@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/http"
 	"strconv"
+	"syscall"
 
 	"github.com/opencontainers/go-digest"
 
@@ -140,6 +141,8 @@ func fail(w http.ResponseWriter, err error, code, missing string) {
 	switch {
 	case errors.Is(err, bundle.ErrNotHere), errors.Is(err, fs.ErrNotExist):
 		refuse(w, http.StatusNotFound, code, missing)
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		later(w, http.StatusServiceUnavailable, "too many files are open")
 	default:
 		refuse(w, http.StatusInternalServerError, "UNKNOWN", "what is served cannot be read: "+err.Error())
 	}

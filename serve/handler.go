@@ -23,6 +23,7 @@ import (
 type Handler struct {
 	from  content
 	repos map[string]*repository
+	files int // descriptors that sending a blob takes, about
 }
 
 type repository struct {
@@ -207,4 +208,10 @@ func refuse(w http.ResponseWriter, status int, code, message string) {
 	w.WriteHeader(status)
 	// A client that is gone needs no answer.
 	_ = json.NewEncoder(w).Encode(map[string]any{"errors": []any{map[string]string{"code": code, "message": strings.TrimSpace(message)}}})
+}
+
+// later refuses what may be asked for again.
+func later(w http.ResponseWriter, status int, message string) {
+	w.Header().Set("Retry-After", strconv.Itoa(int(retryAfter.Seconds())))
+	refuse(w, status, "TOOMANYREQUESTS", message)
 }

@@ -88,7 +88,7 @@ func handler(t *testing.T, names ...string) (*Handler, string) {
 }
 
 // usual are the limits that a server has by default.
-var usual = limits{headTimeout, idleTimeout, stall}
+var usual = newLimits(0, 0, 10_000)
 
 // start runs a server until the test ends, and returns where it is.
 func start(t *testing.T, h http.Handler, lim limits, cert *tls.Certificate) (host string) {
@@ -298,7 +298,7 @@ func TestTLS(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
-	go func() { done <- Serve(ctx, l, h, &cert) }()
+	go func() { done <- Serve(ctx, l, h, Options{Certificate: &cert}) }()
 	client.Transport.(*http.Transport).TLSClientConfig = &tls.Config{RootCAs: client.Transport.(*http.Transport).TLSClientConfig.RootCAs}
 	resp, err := client.Get("https://" + l.Addr().String() + "/v2/")
 	if err != nil {

@@ -12,35 +12,34 @@ import (
 	"time"
 )
 
-const (
-	headTimeout = 10 * time.Second // for a request, with the body that it should not have
-	idleTimeout = 2 * time.Minute  // between requests
-	stall       = time.Minute      // in which a client has to take something
-	grace       = 3 * time.Second  // for answers under way when the server ends
-)
+// Options are the options of [Serve]. The zero value works.
+type Options struct {
+	// Certificate makes the server speak TLS.
+	Certificate *tls.Certificate
+	// PerClient is how many blobs one client is sent at a time. 0 is [DefaultPerClient].
+	PerClient int
+}
 
-// limits are how long clients may take.
-type limits struct{ head, idle, stall time.Duration }
-
-// Serve answers requests on l until ctx ends, which is no error. With a certificate
-// it speaks TLS. It closes l. When it returns no request is being answered any more,
-// unless one has not come back within seconds from the disk.
-func Serve(ctx context.Context, l net.Listener, h http.Handler, cert *tls.Certificate) error {
-	return run(ctx, l, h, cert, limits{headTimeout, idleTimeout, stall})
+// Serve answers requests on l until ctx ends, which is no error. It closes l. When it
+// returns no request is being answered any more, unless one has not come back within
+// seconds from the disk.
+func Serve(ctx context.Context, l net.Listener, h *Handler, o Options) error {
+	return run(ctx, l, h, o.Certificate, newLimits(o.PerClient, h.files, descriptors()))
 }
 
 func run(ctx context.Context, l net.Listener, h http.Handler, cert *tls.Certificate, lim limits) error {
+	l = newListener(l, lim.connections.each, lim.connections.all)
 	if cert != nil {
 		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{*cert}, NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12})
 	}
 	var under underway
 	s := &http.Server{
-		Handler:        under.count(hurry(h, lim.stall)),
+		Handler:        under.count(limited(hurry(h, lim.stall), lim)),
 		ReadTimeout:    lim.head,
 		IdleTimeout:    lim.idle,
 		MaxHeaderBytes: 64 << 10,
 		ErrorLog:       log.New(io.Discard, "", 0), // of clients that go
-		HTTP2:          &http.HTTP2Config{WriteByteTimeout: lim.stall},
+		HTTP2:          &http.HTTP2Config{MaxConcurrentStreams: 2 * lim.blobs.each, WriteByteTimeout: lim.stall},
 	}
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
@@ -62,6 +61,31 @@ func run(ctx context.Context, l net.Listener, h http.Handler, cert *tls.Certific
 		return err
 	}
 	return nil
+}
+
+// limited bounds how many requests are answered at a time. Blobs, which may take long,
+// do not hold up the rest.
+func limited(h http.Handler, lim limits) http.Handler {
+	blobs := newGate(lim.blobs.each, lim.blobs.all, lim.patience)
+	documents := newGate(lim.documents.each, lim.documents.all, lim.patience)
+	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		g := documents
+		if m := route.FindStringSubmatch(q.URL.Path); m != nil && m[2] == "blobs" {
+			g = blobs
+		}
+		leave, err := g.enter(q.Context(), clientOf(q.RemoteAddr))
+		switch err {
+		case nil:
+			defer leave()
+			h.ServeHTTP(w, q)
+		case errCrowded:
+			later(w, http.StatusTooManyRequests, err.Error())
+		case errFull:
+			later(w, http.StatusServiceUnavailable, err.Error())
+		default:
+			panic(http.ErrAbortHandler) // the client is gone
+		}
+	})
 }
 
 // hurry drops clients that take nothing for a while.

@@ -37,6 +37,10 @@ type storedLayer struct {
 	err error             // why none is
 }
 
+// filesOfTar is how many descriptors a tar has open that is being made: of its
+// tar-split, of a file, and of the directories that lead there.
+const filesOfTar = 12
+
 // NewStore returns a handler for the images of a store that have tags. Every layer is
 // made again and compared with its diffID before it returns, which shows in display.
 // Images that lack layers, or have damaged ones, are left out, and so is one whose name
@@ -78,7 +82,7 @@ func NewStore(ctx context.Context, r *overlay.Reader, display *progress.Display)
 	if err := s.verify(ctx, display); err != nil {
 		return nil, left, err
 	}
-	h = &Handler{from: s, repos: make(map[string]*repository)}
+	h = &Handler{from: s, repos: make(map[string]*repository), files: filesOfTar}
 	for _, img := range list {
 		if err := s.add(h, img); err != nil {
 			left = append(left, err)
