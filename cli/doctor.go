@@ -47,7 +47,7 @@ A host alone is written with its port, or with a slash at its end.`,
 			}
 			if file != "" {
 				if werr := writeReport(file, report); werr != nil {
-					werr = fmt.Errorf("write the report %s: %w", file, fault.Disk(werr))
+					werr = fmt.Errorf("write the report %s: %w", file, werr)
 					if err == nil {
 						return werr
 					}

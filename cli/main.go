@@ -45,7 +45,7 @@ func Main(ctx context.Context, args []string, s Streams) (code int) {
 func printError(w io.Writer, err error) {
 	for _, err := range split(err) {
 		fmt.Fprintf(w, "fastpull: %s\n", printable(err.Error()))
-		if hint := fault.HintOf(err); hint != "" {
+		if hint := fault.Advice(err); hint != "" {
 			fmt.Fprintf(w, "hint: %s\n", printable(hint))
 		}
 	}

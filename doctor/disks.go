@@ -206,7 +206,7 @@ func fileSystem(dir string) string {
 // that it is one.
 func plain(err error) string {
 	text := err.Error()
-	if hint := fault.HintOf(fault.Disk(err)); hint != "" {
+	if hint := fault.Advice(err); hint != "" {
 		text += "; " + hint
 	} else if errors.Is(err, fs.ErrPermission) {
 		text += "; run it as root"

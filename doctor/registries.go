@@ -217,7 +217,7 @@ func factsOf(s registry.Server) map[string]any {
 	if s.Failed != "" {
 		facts["failed"] = string(s.Failed)
 	}
-	if hint := fault.HintOf(s.Err); hint != "" {
+	if hint := fault.Advice(s.Err); hint != "" {
 		facts["hint"] = hint
 	}
 	return facts

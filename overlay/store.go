@@ -271,13 +271,12 @@ func randomID(n int) string {
 	return hex.EncodeToString(b)
 }
 
-// denied gives errors of missing rights their kind, and those of a disk that
-// takes no more a hint.
+// denied gives errors of missing rights their kind and a hint.
 func denied(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return fault.WithHint(fault.Wrap(fault.Denied, err), "run fastpull as root, or choose a directory of your own with --store")
 	}
-	return fault.Disk(err)
+	return err
 }
 
 // patience is how long the lists may be another's before somebody is told of it.

@@ -134,7 +134,7 @@ func Run(ctx context.Context, o Options) (_ *Summary, err error) {
 	err = r.images(ctx, cancel, t, sum.Images)
 	whole := slices.ContainsFunc(sum.Images, func(res Result) bool { return res.Status != Failed })
 	if whole && (err == nil || o.KeepGoing && ctx.Err() == nil) {
-		ferr := fault.Disk(t.finish(ctx))
+		ferr := t.finish(ctx)
 		if ferr == nil {
 			r.keeper.releaseAll()
 		}
@@ -238,7 +238,7 @@ func (r *run) image(ctx context.Context, t target, nth int, ref registry.Referen
 	if err == nil && t.lasts() {
 		r.keeper.release(im.blobs)
 	}
-	return res, fault.Disk(err)
+	return res, err
 }
 
 // resolve finds out what a reference names: an image that is to be fetched, or
