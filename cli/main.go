@@ -19,7 +19,7 @@ type Streams struct {
 	Out, Err io.Writer
 }
 
-// interrupted is the exit code after SIGINT or SIGTERM, as a shell has it.
+// interrupted is the exit code after a signal that ends the run, as a shell has it.
 const interrupted = 130
 
 // Main runs the command and returns its exit code. It ends soon after ctx does.

@@ -81,6 +81,16 @@ type running struct {
 
 func (u *user) start(t *testing.T, args ...string) *running {
 	t.Helper()
+	r := u.prepare(t, args...)
+	if err := r.cmd.Start(); err != nil {
+		t.Fatalf("start fastpull: %v", err)
+	}
+	return r
+}
+
+// prepare returns a fastpull that is yet to be started.
+func (u *user) prepare(t *testing.T, args ...string) *running {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), runDeadline)
 	t.Cleanup(cancel)
 	r := &running{user: u, cancel: cancel, begun: time.Now()}
@@ -88,9 +98,6 @@ func (u *user) start(t *testing.T, args ...string) *running {
 	r.cmd.Stdin = strings.NewReader(u.stdin)
 	r.cmd.Stdout, r.cmd.Stderr = &r.out, &r.err
 	r.cmd.WaitDelay = 10 * time.Second
-	if err := r.cmd.Start(); err != nil {
-		t.Fatalf("start fastpull: %v", err)
-	}
 	return r
 }
 
