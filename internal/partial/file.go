@@ -7,17 +7,20 @@ import (
 	"io/fs"
 	"os"
 	"sync"
-	"time"
+	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/internal/safepath"
 )
 
 // File is a blob that is being kept. It is safe for concurrent use, as long as
 // each of its writers has a part of the blob for itself.
 type File struct {
-	name  string
-	size  int64
-	found int64 // bytes that were whole when it was opened
+	folder *Folder
+	name   string // in the folder
+	size   int64
+	found  int64 // bytes that were whole when it was opened
 
 	room *Room // nil, or where it is in another file
 
@@ -106,7 +109,7 @@ func (f *File) Own() (bool, error) {
 			break
 		}
 		f.f.Close()
-		if f.f, f.info, err = openFile(f.name); err != nil {
+		if err := f.open(); err != nil {
 			return false, err
 		}
 	}
@@ -121,8 +124,18 @@ func (f *File) Own() (bool, error) {
 
 // current tells whether the file still has its name.
 func (f *File) current() bool {
-	named, err := os.Lstat(f.name)
-	return err == nil && os.SameFile(f.info, named)
+	dir, err := f.folder.in()
+	if err != nil {
+		return false
+	}
+	defer dir.Close()
+	return f.isIn(dir)
+}
+
+func (f *File) isIn(dir *safepath.Dir) bool {
+	named, err := dir.Lstat(f.name)
+	own, ok := f.info.Sys().(*syscall.Stat_t)
+	return err == nil && ok && own.Dev == named.Dev && own.Ino == named.Ino
 }
 
 // begin makes the file one of which nothing is whole.
@@ -217,11 +230,22 @@ func (f *File) Remove() error {
 	if f.room != nil {
 		return f.room.empty(f.rec)
 	}
-	if f.gone || !f.current() {
+	if f.gone {
+		return nil
+	}
+	dir, err := f.folder.in()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if !f.isIn(dir) {
 		return nil
 	}
 	f.gone = true
-	if err := os.Remove(f.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := dir.Remove(f.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
@@ -234,7 +258,6 @@ func (f *File) Close() error {
 	if f.room != nil {
 		return nil
 	}
-	now := time.Now()
-	_ = os.Chtimes(f.name, now, now) // see Sweep
+	touch(f.f)
 	return f.f.Close()
 }
