@@ -133,12 +133,17 @@ func Run(ctx context.Context, o Options) (_ *Summary, err error) {
 	sum := &Summary{Destination: dest.Name, Images: make([]Result, len(o.References))}
 	err = r.images(ctx, cancel, t, sum.Images)
 	whole := slices.ContainsFunc(sum.Images, func(res Result) bool { return res.Status != Failed })
+	var ferr error
 	if whole && (err == nil || o.KeepGoing && ctx.Err() == nil) {
-		ferr := t.finish(ctx)
-		if ferr == nil {
+		if ferr = t.finish(ctx); ferr == nil {
 			r.keeper.releaseAll()
 		}
 		err = errors.Join(err, ferr)
+	} else {
+		ferr = cmp.Or(context.Cause(ctx), errStopped)
+	}
+	if !t.lasts() && !r.DryRun {
+		r.tellAll(sum.Images, ferr)
 	}
 	cancel(nil)
 	err = errors.Join(err, t.close())
@@ -149,6 +154,23 @@ func Run(ctx context.Context, o Options) (_ *Summary, err error) {
 		sum.BytesToFetch = new(toFetch(sum.Images))
 	}
 	return sum, err
+}
+
+// tellAll ends the images of a destination that has nothing before finish, which has
+// returned err.
+func (r *run) tellAll(results []Result, err error) {
+	for i := range results {
+		res := &results[i]
+		if res.Status == Failed {
+			continue
+		}
+		if err != nil {
+			res.Status, res.Err, res.Error = Failed, err, err.Error()
+		}
+		if r.Done != nil {
+			r.Done(*res)
+		}
+	}
 }
 
 // images does every image, and joins the errors of those that failed.
@@ -181,7 +203,7 @@ func (r *run) images(ctx context.Context, cancel context.CancelCauseFunc, t targ
 				}
 			}
 			results[i] = res
-			if tell && r.Done != nil {
+			if tell && r.Done != nil && (err != nil || t.lasts() || r.DryRun) {
 				r.Done(res)
 			}
 			return nil
