@@ -116,7 +116,7 @@ func unpacker(r *io.SectionReader) (io.ReadCloser, error) {
 
 // keep writes all of r to a file without a name.
 func keep(ctx context.Context, r io.Reader, dir string) (*tmpfile.File, error) {
-	f, err := tmpfile.New(dir, 0o600)
+	f, err := tmpfile.Scratch(dir)
 	if err != nil {
 		return nil, fault.WithHint(err, "choose another directory with --temp-dir")
 	}

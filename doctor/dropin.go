@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/fastpull/fastpull/daemon"
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/safepath"
 	"github.com/fastpull/fastpull/internal/tmpfile"
 )
 
@@ -53,7 +53,7 @@ func (d *DropIn) Restart() string {
 // of kind fault.Denied.
 func WriteDropIn(root string, d *DropIn) (bool, error) {
 	name := filepath.Join(root, d.Path)
-	have, err := os.ReadFile(name)
+	have, err := readRegular(name)
 	switch {
 	case err == nil && string(have) == d.Text:
 		return false, nil
@@ -64,25 +64,31 @@ func WriteDropIn(root string, d *DropIn) (bool, error) {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return false, deniedHint(fmt.Errorf("write the drop-in for %s: %w", d.Unit, err))
 	}
-	dir := filepath.Dir(name)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return false, deniedHint(fmt.Errorf("write the drop-in for %s: %w", d.Unit, err))
-	}
-	f, err := tmpfile.New(dir, 0o644)
-	if err == nil {
-		_, err = f.WriteString(d.Text)
-		if err == nil {
-			err = f.Sync()
-		}
-		if err == nil {
-			err = f.Publish(name)
-		}
-		err = errors.Join(err, f.Close())
-	}
-	if err != nil {
+	if err := writeNew(name, d.Text); err != nil {
 		return false, deniedHint(fmt.Errorf("write the drop-in for %s: %w", d.Unit, err))
 	}
 	return true, nil
+}
+
+// writeNew writes a file, and makes the directory that it is in.
+func writeNew(name, text string) error {
+	dir, err := safepath.Make(filepath.Dir(name), 0o755)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	f, err := tmpfile.New(dir, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = f.Publish(filepath.Base(name))
+	}
+	return errors.Join(err, f.Close())
 }
 
 func deniedHint(err error) error {

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -9,8 +10,43 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fastpull/fastpull/fault"
 )
+
+// TestWriteDropInPlanted has another user put something into the way of the file.
+func TestWriteDropInPlanted(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to make things of another user")
+	}
+	const units = "etc/systemd/system"
+	for what, plant := range map[string]func(dir, victim string) error{
+		"a link for the directory": func(dir, victim string) error { return os.Symlink(victim, dir) },
+		"a link for the file": func(dir, victim string) error {
+			return errors.Join(os.Mkdir(dir, 0o755), os.Symlink(victim+"/new", dir+"/fastpull-pigz.conf"))
+		},
+		"a FIFO for the file": func(dir, _ string) error {
+			return errors.Join(os.Mkdir(dir, 0o755), unix.Mkfifo(dir+"/fastpull-pigz.conf", 0o666))
+		},
+	} {
+		root, victim := t.TempDir(), t.TempDir()
+		dir := filepath.Join(root, units, "docker.service.d")
+		if err := errors.Join(os.MkdirAll(filepath.Dir(dir), 0o755), os.Chmod(filepath.Dir(dir), 0o777), plant(dir, victim)); err != nil {
+			t.Fatal(err)
+		}
+		err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error { return errors.Join(err, os.Lchown(path, 12345, 0)) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if written, err := WriteDropIn(root, newDropIn("docker.service", "A=1")); written || err == nil {
+			t.Errorf("%s: written %v, %v", what, written, err)
+		}
+		if entries, err := os.ReadDir(victim); err != nil || len(entries) > 0 {
+			t.Errorf("%s: the victim has %v, %v", what, entries, err)
+		}
+	}
+}
 
 func TestWriteDropIn(t *testing.T) {
 	root := t.TempDir()

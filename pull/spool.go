@@ -96,7 +96,7 @@ func (s *spooler) get(ctx context.Context, ref registry.Reference, l image.Layer
 }
 
 func (s *spooler) fetch(ctx context.Context, ref registry.Reference, l image.Layer, task *progress.Task) (_ *spooled, err error) {
-	f, err := tmpfile.New(s.space.dir, 0o600)
+	f, err := tmpfile.Scratch(s.space.dir)
 	if err != nil {
 		return nil, s.hint(fmt.Errorf("layer %s: %w", l.Blob.Digest, err))
 	}

@@ -57,7 +57,7 @@ func newStoreTarget(r *run, dir string) (*storeTarget, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.disk.watch(s.Dir()); err != nil {
+	if err := r.disk.watch(s.Root()); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	where := newSpace(s.Dir(), "make room there, or choose another directory with --store")

@@ -52,7 +52,7 @@ func lacking(t *testing.T, index v1.ImageIndex, keep ...int) *bundle.Reader {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Publish(); err != nil {
+	if err := f.Publish(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	r := must(bundle.Open(t.Context(), file, bundle.OpenOptions{TempDir: t.TempDir()}))

@@ -61,7 +61,7 @@ func shipped(t *testing.T, names ...string) *bundle.Reader {
 		d, n64 := add(string(raw))
 		w.Entry(bundle.Entry{Name: n, Descriptor: ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: d, Size: n64}}.Annotated())
 	}
-	if err := errors.Join(w.Close(), f.Finish(), f.Publish()); err != nil {
+	if err := errors.Join(w.Close(), f.Finish(), f.Publish(t.Context(), nil)); err != nil {
 		t.Fatal(err)
 	}
 	r, err := bundle.Open(t.Context(), f.Name(), bundle.OpenOptions{TempDir: t.TempDir()})

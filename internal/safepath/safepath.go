@@ -77,9 +77,22 @@ func (d *Dir) Path() (string, error) {
 	if d.settled {
 		return d.name, nil
 	}
-	path, err := Descriptor(d.f)
+	return unsettled(d.f, d.name)
+}
+
+// PathOf is as Path, for a directory in this one that is open as f.
+func (d *Dir) PathOf(f *os.File, base string) (string, error) {
+	if d.settled && d.Keeps() {
+		return d.Join(base), nil
+	}
+	return unsettled(f, d.Join(base))
+}
+
+// unsettled returns a path to an open directory whose name may mean another one.
+func unsettled(f *os.File, name string) (string, error) {
+	path, err := Descriptor(f)
 	if err != nil {
-		return "", fault.WithHint(fmt.Errorf("other users can put another directory into the place of %s meanwhile: %w", d.name, err),
+		return "", fault.WithHint(fault.New(fault.Failed, "other users can put something else into the place of %s: %v", name, err),
 			"mount /proc, or choose a directory where only root and you can write, all the way")
 	}
 	return path, nil
