@@ -5,11 +5,23 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/fastpull/fastpull/fault"
 )
 
 // mounted is where layers are mounted, by the folders and short IDs in the
 // options of overlay mounts. Both are random: they tell of no other store.
 type mounted map[string]string
+
+// mountsKnown returns an error if it cannot be found out what is mounted: layers that
+// are in use must not be removed.
+func mountsKnown() error {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return fault.WithHint(fault.New(fault.Failed, "it is not known which layers are mounted: %v", err), "mount /proc")
+	}
+	return f.Close()
+}
 
 // mounts looks at the mounts of all processes that this one may see: each mount
 // namespace has its own.

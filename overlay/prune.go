@@ -51,6 +51,9 @@ func Prune(ctx context.Context, dir string, o PruneOptions) (p Pruned, err error
 			err = failed("prune", r.dir, err)
 		}
 	}()
+	if err := mountsKnown(); err != nil {
+		return p, err
+	}
 	nothing := p
 	if err := r.left(&p); err != nil {
 		return p, err
