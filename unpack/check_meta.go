@@ -198,7 +198,7 @@ func attributes(d *dir, base string, h *tar.Header) string {
 			continue
 		}
 		value := make([]byte, len(a.value)+1)
-		n, err := unix.Lgetxattr(fmt.Sprintf("/proc/self/fd/%d/%s", d.fd, base), a.name, value)
+		n, err := unix.Lgetxattr(d.pathOf(base), a.name, value)
 		switch {
 		case err == unix.ENOTSUP || err == unix.EPERM: // nor could it be set
 		case err == unix.ENODATA:

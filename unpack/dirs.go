@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/safepath"
 )
 
 // maxLinks is how many symlinks the way to one directory may lead through, as
@@ -21,6 +23,7 @@ const maxLinks = 40
 // stand together in a tar, and the next directory shares most of its path.
 type tree struct {
 	root  *dir
+	path  string   // of the root, if there is no /proc; else ""
 	names []string // the path whose directories are open …
 	dirs  []*dir   // … and their descriptors; dirs[i] is names[:i+1]
 
@@ -44,7 +47,26 @@ func openTree(root string) (*tree, error) {
 	}
 	t := &tree{stamps: make(map[uint64]*stamp)}
 	t.root = &dir{t: t, fd: fd, refs: 1}
+	if _, err := descriptor(fd); err != nil {
+		if t.path, err = filepath.Abs(root); err != nil {
+			unix.Close(fd)
+			return nil, err
+		}
+	}
 	return t, nil
+}
+
+// descriptor is a variable for tests of machines without /proc.
+var descriptor = safepath.DescriptorFD
+
+// pathOf returns a path to something in d, for the system calls that take no
+// descriptor: those for extended attributes, up to Linux 6.12. Without /proc it is by
+// the names of the directories, in which there is no symlink.
+func (d *dir) pathOf(name string) string {
+	if d.t.path != "" {
+		return filepath.Join(d.t.path, d.path(), name)
+	}
+	return fmt.Sprintf("/proc/self/fd/%d/%s", d.fd, name)
 }
 
 // close closes all descriptors.

@@ -178,7 +178,7 @@ func (x *extractor) applyAt(d *dir, name string, m meta, chmod bool) error {
 		return err
 	}
 	err = x.setXattrs(&m, func(attr string, value []byte) error {
-		return unix.Lsetxattr(fmt.Sprintf("/proc/self/fd/%d/%s", d.fd, name), attr, value, 0)
+		return unix.Lsetxattr(d.pathOf(name), attr, value, 0)
 	})
 	if err != nil {
 		return err

@@ -114,10 +114,13 @@ func (d *Dir) Chmod(mode fs.FileMode) error {
 }
 
 // Descriptor returns the path in /proc that stands for an open file.
-func Descriptor(f *os.File) (string, error) {
-	path := fmt.Sprintf("/proc/self/fd/%d", f.Fd())
+func Descriptor(f *os.File) (string, error) { return DescriptorFD(int(f.Fd())) }
+
+// DescriptorFD is as Descriptor, for a file that is open as fd.
+func DescriptorFD(fd int) (string, error) {
+	path := fmt.Sprintf("/proc/self/fd/%d", fd)
 	var own, there unix.Stat_t
-	err := unix.Fstat(int(f.Fd()), &own)
+	err := unix.Fstat(fd, &own)
 	if err == nil {
 		err = unix.Stat(path, &there)
 	}
