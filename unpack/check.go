@@ -53,7 +53,7 @@ func Check(ctx context.Context, split io.Reader, root string, o CheckOptions, fo
 	defer f.Close()
 	c := &checker{
 		CheckOptions: o, ctx: ctx, files: f, found: found, sum: sha256.New(),
-		names: make(map[uint64]struct{}), seed: maphash.MakeSeed(), linked: make(map[uint64][2]string),
+		seed: maphash.MakeSeed(), linked: make(map[uint64][2]string),
 	}
 	if err := c.run(storage.NewJSONUnpacker(split)); err != nil {
 		return "", err
@@ -85,7 +85,7 @@ type checker struct {
 
 	// names has the hashes of the paths that the tar has, with the directories that
 	// they are in. Two with the same could hide a file that nobody expects.
-	names map[uint64]struct{}
+	names nameSet
 	seed  maphash.Seed
 	// linked has what is wrong with files that have several names: another entry of
 	// the tar may explain it.
@@ -258,15 +258,12 @@ func (c *checker) closed(err error) bool {
 // remember notes a path, and the directories that it is in.
 func (c *checker) remember(name string) {
 	for ; name != "." && name != ""; name = path.Dir(name) {
-		sum := maphash.String(c.seed, name)
-		if _, ok := c.names[sum]; ok {
+		if was, _ := c.names.put(maphash.String(c.seed, name)); was { // without a Memory it can always grow
 			return
 		}
-		c.names[sum] = struct{}{}
 	}
 }
 
 func (c *checker) knows(name string) bool {
-	_, ok := c.names[maphash.String(c.seed, name)]
-	return ok
+	return c.names.has(maphash.String(c.seed, name))
 }

@@ -28,6 +28,9 @@ type ExtractOptions struct {
 	// WriteBack has the kernel begin to write large files to the disk at once, for
 	// a caller who will wait for all of them in the end.
 	WriteBack bool
+	// Memory bounds the names that are kept for TarSplit; it is shared with other
+	// layers.
+	Memory *Memory
 }
 
 // Stats is what [Extract] did.
@@ -61,7 +64,7 @@ func Extract(ctx context.Context, r io.Reader, root string, o ExtractOptions) (S
 		tree: t, opt: o,
 		in:    in,
 		tr:    tar.NewReader(in),
-		split: newSplitWriter(o.TarSplit),
+		split: newSplitWriter(o.TarSplit, o.Memory),
 		fresh: probe(t.root.fd),
 		room:  space{fd: t.root.fd},
 	}
@@ -118,7 +121,7 @@ func (x *extractor) run() error {
 			return err
 		}
 		if x.stats.Entries++; x.stats.Entries > maxEntries {
-			return fault.New(fault.Corrupt, "the layer has more than %d entries", maxEntries)
+			return tooManyEntries()
 		}
 		err = x.entry(h)
 		if ferr := x.out.failure(); ferr != nil { // of a file that came before

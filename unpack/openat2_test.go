@@ -19,7 +19,7 @@ var raced bool
 const writesBeside = "^(TestContents|TestReplacedWhileWritten|TestWriteError|TestWriteErrorEndsContent|TestDirectoryTimes|TestParity|TestMergeIsOverlay|TestExtractCancelled)$"
 
 // opensNothing are tests that take long and open no file by its path.
-const opensNothing = "^(TestGzips|TestGzipInParallel|TestEnds|TestFormats|TestContents|TestFlipped|TestTruncated|TestFramesAsStream|FuzzFrames)$"
+const opensNothing = "^(TestGzips|TestGzipInParallel|TestEnds|TestFormats|TestContents|TestFlipped|TestTruncated|TestFramesAsStream|FuzzFrames|TestWorst|TestXz.*|FuzzXz|TestZstd.*|TestMemory.*|TestNameSet)$"
 
 // TestOtherWays runs the suite again where openat2(2) cannot be used.
 func TestOtherWays(t *testing.T) {

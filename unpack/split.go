@@ -33,20 +33,20 @@ type splitWriter struct {
 	// Docker could not read such a record. A layer that is refused for two names
 	// with one hash will be taken when it is tried again, with another seed; of
 	// layers with a million entries that is one in 30 million.
-	seen map[uint64]struct{}
+	seen nameSet
 	seed maphash.Seed
 
 	header *tar.Header // of the entry at hand
 	sum    summed      // its content
 }
 
-func newSplitWriter(w io.Writer) *splitWriter {
+func newSplitWriter(w io.Writer, mem *Memory) *splitWriter {
 	if w == nil {
 		return nil
 	}
 	return &splitWriter{
 		out:  newBehind(w),
-		seen: make(map[uint64]struct{}),
+		seen: nameSet{mem: mem.orOwn()},
 		seed: maphash.MakeSeed(),
 	}
 }
@@ -85,13 +85,15 @@ func (w *splitWriter) close(tr *tar.Reader) error {
 		return nil
 	}
 	name := w.header.Name
-	hash := maphash.String(w.seed, path.Clean(name))
-	if _, twice := w.seen[hash]; twice {
+	twice, err := w.seen.put(maphash.String(w.seed, path.Clean(name)))
+	if err != nil {
+		return err
+	}
+	if twice {
 		return fault.WithHint(
 			fault.New(fault.Failed, "the layer has this path twice, and Docker's layer store cannot hold such a layer"),
 			"--rootfs extracts it; the image would have to be built again for Docker")
 	}
-	w.seen[hash] = struct{}{}
 
 	w.begin(storage.FileType)
 	switch {
@@ -185,6 +187,7 @@ func (w *splitWriter) finish() error {
 	if w == nil {
 		return nil
 	}
+	w.seen.drop()
 	return w.out.close()
 }
 
