@@ -1,7 +1,6 @@
 package image
 
 import (
-	"encoding/json"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -9,6 +8,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/jsonlimit"
 )
 
 // MaxLayers is how many layers an image may have: what Docker's layer store
@@ -71,8 +71,8 @@ func Parse(config []byte) (*Image, error) {
 		Created *time.Time     `json:"created"`
 		RootFS  ocispec.RootFS `json:"rootfs"`
 	}
-	if err := json.Unmarshal(config, &c); err != nil {
-		return nil, fault.New(fault.Corrupt, "the config is not valid: %w", err)
+	if err := jsonlimit.Unmarshal(config, &c); err != nil {
+		return nil, fault.New(fault.Corrupt, "the config cannot be read: %w", err)
 	}
 	if n := len(c.RootFS.DiffIDs); n > MaxLayers {
 		return nil, fault.New(fault.Failed, "the image has %d layers, Docker's overlay2 takes at most %d", n, MaxLayers)
