@@ -8,13 +8,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/fastpull/fastpull/fault"
-	"github.com/fastpull/fastpull/inflate"
+	"github.com/fastpull/fastpull/internal/codec"
 	"github.com/fastpull/fastpull/internal/tmpfile"
+	"github.com/fastpull/fastpull/unpack"
 )
 
 // OpenOptions are the options of [Open].
@@ -66,7 +66,7 @@ func open(ctx context.Context, name string, files joint, o OpenOptions) (*Reader
 		return nil, err
 	}
 	all := io.NewSectionReader(files, 0, size)
-	unpacked, err := unpacker(all)
+	unpacked, err := unpacker(ctx, all)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +75,7 @@ func open(ctx context.Context, name string, files joint, o OpenOptions) (*Reader
 		f, err := keep(ctx, unpacked, o.TempDir)
 		unpacked.Close()
 		if err != nil {
-			return nil, fault.Wrap(fault.Corrupt, fmt.Errorf("decompress it: %w", err))
+			return nil, err
 		}
 		size, err := f.Seek(0, io.SeekEnd)
 		if err != nil {
@@ -93,25 +93,14 @@ func open(ctx context.Context, name string, files joint, o OpenOptions) (*Reader
 	return r, nil
 }
 
-// unpacker tells by its first bytes what a file is compressed with; nil if it is
-// not.
-func unpacker(r *io.SectionReader) (io.ReadCloser, error) {
-	var magic [4]byte
-	n, err := r.ReadAt(magic[:], 0)
-	if err != nil && err != io.EOF {
+// unpacker returns what a compressed archive is decompressed to; nil if it is not
+// compressed.
+func unpacker(ctx context.Context, r *io.SectionReader) (io.ReadCloser, error) {
+	format, err := codec.Of(r)
+	if err != nil || !format.Compressed() {
 		return nil, err
 	}
-	switch m := string(magic[:n]); {
-	case strings.HasPrefix(m, "\x1f\x8b"):
-		return inflate.NewReader(r, inflate.Options{}), nil
-	case m == "\x28\xb5\x2f\xfd":
-		z, err := zstd.NewReader(r, zstd.WithDecoderMaxWindow(128<<20))
-		if err != nil {
-			return nil, err
-		}
-		return z.IOReadCloser(), nil
-	}
-	return nil, nil
+	return unpack.Decompress(ctx, r, unpack.ReaderOptions{Cores: unpack.NewCores(runtime.GOMAXPROCS(0))})
 }
 
 // keep writes all of r to a file without a name.

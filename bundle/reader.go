@@ -19,6 +19,8 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/codec"
+	"github.com/fastpull/fastpull/internal/jsonlimit"
 )
 
 // ErrNotHere is wrapped by errors for blobs that a bundle lacks.
@@ -26,10 +28,12 @@ var ErrNotHere = errors.New("it is not in the bundle")
 
 // What a foreign archive may make us keep in memory.
 const (
-	maxMembers  = 1 << 20
-	maxDocument = 8 << 20 // index.json, a manifest, a config
-	maxDepth    = 4       // of indexes in indexes
-	maxNamed    = 1 << 16 // descriptors in all
+	maxMembers  = 1 << 18
+	maxName     = 4 << 10  // of a file
+	maxNames    = 32 << 20 // of all files together
+	maxDocument = 8 << 20  // index.json, a manifest, a config
+	maxDepth    = 4        // of indexes in indexes
+	maxNamed    = 1 << 16  // descriptors in all
 )
 
 // Reader reads a bundle. It is safe for concurrent use.
@@ -90,6 +94,21 @@ type Layer struct {
 // Layers are those of the bundle's images, each once. If it builds on another bundle
 // it has not all of them itself.
 func (r *Reader) Layers() []Layer { return slices.Collect(maps.Values(r.layers)) }
+
+// LayerType returns the media type of a layer in the format that its bytes have. Of a
+// layer that is in another bundle the manifest says it. It is "" if the bytes cannot be
+// read.
+func (r *Reader) LayerType(l Layer) string {
+	b, err := r.Blob(l.Blob.Digest)
+	if err != nil {
+		return l.Blob.MediaType
+	}
+	format, err := codec.Of(b)
+	if err != nil {
+		return ""
+	}
+	return format.MediaType()
+}
 
 // HasChain tells if who has loaded the bundle, and those that it builds on, has the
 // layer of this chainID.
@@ -163,22 +182,31 @@ func (r *Reader) read(ctx context.Context) error {
 	}
 	for _, e := range r.entries {
 		if err := r.walk(e.Descriptor, 0); err != nil {
-			return err
+			return incomplete(err)
 		}
 	}
 	for _, e := range r.referrers {
 		if err := r.walkReferrer(e.Descriptor, 0); err != nil {
-			return err
+			return incomplete(err)
 		}
 	}
 	return nil
+}
+
+// incomplete returns the error of an archive that names what it does not have: that is
+// damage, and not something else to look for.
+func incomplete(err error) error {
+	if errors.Is(err, ErrNotHere) {
+		return fault.Wrap(fault.Corrupt, err)
+	}
+	return err
 }
 
 // scan goes from header to header.
 func (r *Reader) scan(ctx context.Context) error {
 	r.members, r.links = make(map[string]member), make(map[string]string)
 	tr := tar.NewReader(r.src)
-	for n := 0; ; n++ {
+	for n, names := 0, 0; ; n++ {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -202,7 +230,11 @@ func (r *Reader) scan(ctx context.Context) error {
 		if n == maxMembers {
 			return fault.New(fault.Corrupt, "it has more than %d files", maxMembers)
 		}
-		name := strings.TrimPrefix(strings.TrimSuffix(h.Name, "/"), "./")
+		if names += len(h.Name) + len(h.Linkname); len(h.Name) > maxName || len(h.Linkname) > maxName || names > maxNames {
+			return fault.New(fault.Corrupt, "the names of its files are too long: file %d has one of %d bytes", n+1, len(h.Name))
+		}
+		// The name is a part of a PAX header, which may have a megabyte.
+		name := strings.TrimPrefix(strings.TrimSuffix(strings.Clone(h.Name), "/"), "./")
 		if name == "" || name == "." {
 			name = "."
 		} else if path.Clean("/"+name) != "/"+name || strings.HasPrefix(name, "/") || strings.ContainsRune(name, '\\') {
@@ -216,7 +248,7 @@ func (r *Reader) scan(ctx context.Context) error {
 			}
 			r.members[name] = member{r.end, pos, h.Size}
 		case tar.TypeSymlink, tar.TypeLink:
-			to := h.Linkname
+			to := strings.Clone(h.Linkname)
 			if h.Typeflag == tar.TypeSymlink {
 				to = path.Join(path.Dir(name), to)
 			}
@@ -274,7 +306,7 @@ func (r *Reader) readIndex() error {
 		return fmt.Errorf("%s: %w", indexName, err)
 	}
 	var top ocispec.Index
-	if err := json.Unmarshal(data, &top); err != nil {
+	if err := jsonlimit.Unmarshal(data, &top); err != nil {
 		return fault.New(fault.Corrupt, "%s: %w", indexName, err)
 	}
 	r.index, r.since = digest.FromBytes(data), digest.Digest(top.Annotations[annotationSince])
@@ -405,11 +437,12 @@ func (r *Reader) readDocker(ctx context.Context) error {
 		return err
 	}
 	var images []dockerImage
-	if err := json.Unmarshal(data, &images); err != nil {
-		return fault.New(fault.Corrupt, "%s is not valid JSON: %w", manifestName, err)
+	if err := jsonlimit.Unmarshal(data, &images); err != nil {
+		return fault.New(fault.Corrupt, "%s: %w", manifestName, err)
 	}
+	layers := make(map[member]ocispec.Descriptor)
 	for _, item := range images {
-		d, err := r.synthesize(ctx, item)
+		d, err := r.synthesize(ctx, item, layers)
 		if err != nil {
 			return err
 		}
@@ -423,8 +456,9 @@ func (r *Reader) readDocker(ctx context.Context) error {
 	return nil
 }
 
-// synthesize makes the manifest of an image of a docker-archive.
-func (r *Reader) synthesize(ctx context.Context, item dockerImage) (ocispec.Descriptor, error) {
+// synthesize makes the manifest of an image of a docker-archive. Layers has those that
+// were read before: images have layers in common.
+func (r *Reader) synthesize(ctx context.Context, item dockerImage, layers map[member]ocispec.Descriptor) (ocispec.Descriptor, error) {
 	config, err := r.document(path.Clean(item.Config))
 	if err != nil {
 		return ocispec.Descriptor{}, err
@@ -438,21 +472,21 @@ func (r *Reader) synthesize(ctx context.Context, item dockerImage) (ocispec.Desc
 		if !ok {
 			return ocispec.Descriptor{}, fault.New(fault.Corrupt, "layer %q is missing in it", name)
 		}
-		content := io.NewSectionReader(r.src, at.off, at.size)
-		var magic [4]byte
-		n, _ := content.ReadAt(magic[:], 0)
-		mediaType := ocispec.MediaTypeImageLayer
-		switch {
-		case strings.HasPrefix(string(magic[:n]), "\x1f\x8b"):
-			mediaType = ocispec.MediaTypeImageLayerGzip
-		case string(magic[:n]) == "\x28\xb5\x2f\xfd":
-			mediaType = ocispec.MediaTypeImageLayerZstd
+		l, ok := layers[at]
+		if !ok {
+			content := io.NewSectionReader(r.src, at.off, at.size)
+			format, err := codec.Of(content)
+			if err != nil {
+				return ocispec.Descriptor{}, err
+			}
+			d, err := digest.FromReader(until{ctx, content})
+			if err != nil {
+				return ocispec.Descriptor{}, err
+			}
+			l = r.adopt(format.MediaType(), name, d)
+			layers[at] = l
 		}
-		d, err := digest.FromReader(until{ctx, content})
-		if err != nil {
-			return ocispec.Descriptor{}, err
-		}
-		m.Layers = append(m.Layers, r.adopt(mediaType, name, d))
+		m.Layers = append(m.Layers, l)
 	}
 	raw, err := json.Marshal(m)
 	if err != nil {

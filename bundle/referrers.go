@@ -52,13 +52,21 @@ func checkReferrer(e Entry) error {
 // to something: the layouts of others do not tell them from images.
 func (r *Reader) adoptReferrers() error {
 	images := r.entries[:0:0]
+	subjects := make(map[digest.Digest]digest.Digest) // many entries may name the same
 	for _, e := range r.entries {
-		raw, err := r.ReadBlob(e.Descriptor, maxDocument)
-		if err != nil && !errors.Is(err, ErrNotHere) {
-			return err
+		subject, known := subjects[e.Descriptor.Digest]
+		if !known && e.Name == "" && e.Source == "" {
+			raw, err := r.ReadBlob(e.Descriptor, maxDocument)
+			if err != nil && !errors.Is(err, ErrNotHere) {
+				return err
+			}
+			if a, aerr := image.ParseArtifact(e.Descriptor.MediaType, raw); err == nil && aerr == nil {
+				subject = a.Subject
+			}
+			subjects[e.Descriptor.Digest] = subject
 		}
-		if a, aerr := image.ParseArtifact(e.Descriptor.MediaType, raw); err == nil && aerr == nil && e.Name == "" && e.Source == "" && a.Subject != "" {
-			e.Subject = a.Subject
+		if subject != "" && e.Name == "" && e.Source == "" {
+			e.Subject = subject
 			r.referrers = append(r.referrers, e)
 			continue
 		}
