@@ -78,6 +78,7 @@ type run struct {
 	src     source
 	slots   *slots
 	cores   *unpack.Cores
+	memory  *unpack.Memory
 	fetched atomic.Int64
 	sent    atomic.Int64
 	order   order // in which images end
@@ -99,7 +100,8 @@ func startRun(ctx context.Context, o Options) *run {
 	o.TempDir = cmp.Or(o.TempDir, TempDir())
 	return &run{
 		Options: o, ctx: ctx, src: registries{o.Registry},
-		slots: newSlots(o.Layers), cores: unpack.NewCores(min(runtime.GOMAXPROCS(0), o.Layers)), rights: privilege.Current(),
+		slots: newSlots(o.Layers), cores: unpack.NewCores(min(runtime.GOMAXPROCS(0), o.Layers)), memory: unpack.NewMemory(0),
+		rights: privilege.Current(),
 	}
 }
 

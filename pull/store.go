@@ -275,6 +275,7 @@ func (t *storeTarget) extract(ctx context.Context, tar io.Reader, st *overlay.St
 		TarSplit:  st.TarSplit(),
 		WriteBack: !t.r.NoSync,
 		Rootless:  t.r.rootless(),
+		Memory:    t.r.memory,
 	})
 }
 
