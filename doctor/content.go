@@ -9,10 +9,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/codec"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
 )
@@ -27,7 +29,7 @@ func (v *visit) image(ctx context.Context) bool {
 	if !ok {
 		return false
 	}
-	v.judgeLayers(m.Layers)
+	v.judgeLayers(m.Layers, v.formats(ctx, m.Layers))
 	if len(m.Layers) > 0 {
 		v.transfer(ctx, slices.MaxFunc(m.Layers, func(a, b ocispec.Descriptor) int { return cmp.Compare(a.Size, b.Size) }))
 	}
@@ -94,45 +96,48 @@ func (v *visit) manifest(ctx context.Context) (m *image.Manifest, ok bool) {
 	return m, true
 }
 
-// formatOf returns the compression of a layer, as its media type names it.
-func formatOf(mediaType string) string {
-	for _, f := range []struct{ in, is string }{
-		{"gzip", "gzip"}, {"zstd", "zstd"}, {"xz", "xz"}, {"bzip2", "bzip2"},
-	} {
-		if strings.HasSuffix(mediaType, f.in) {
-			return f.is
-		}
-	}
-	return "plain"
-}
-
 func isForeign(mediaType string) bool {
 	return strings.Contains(mediaType, "foreign") || strings.Contains(mediaType, "nondistributable")
 }
 
-// judgeLayers says what the layers are, and what of it docker pull trips over.
-func (v *visit) judgeLayers(layers []ocispec.Descriptor) {
+// judgeLayers says what the layers are, and what of it docker pull trips over. Where their
+// formats are not known, the media types count.
+func (v *visit) judgeLayers(layers []ocispec.Descriptor, formats map[digest.Digest]codec.Format) {
 	var total int64
-	counts := map[string]int{}
-	foreign := 0
+	counts := map[codec.Format]int{}
+	foreign, mislabelled := 0, 0
 	for _, l := range layers {
 		total += l.Size
-		counts[formatOf(l.MediaType)]++
+		label := labelOf(l.MediaType)
+		format, known := formats[l.Digest]
+		if !known {
+			format = label
+		}
+		if format == codec.Empty {
+			format = codec.Tar
+		}
+		counts[format]++
+		if known && label != codec.Unknown && format != label {
+			mislabelled++
+		}
 		if isForeign(l.MediaType) {
 			foreign++
 		}
 	}
 	var kinds []string
-	for _, format := range []string{"gzip", "zstd", "xz", "bzip2", "plain"} {
+	f := Finding{Area: Registry, What: "layers", Level: OK, Facts: map[string]any{"layers": len(layers), "bytes": total}}
+	for _, format := range []codec.Format{codec.Gzip, codec.Zstd, codec.Xz, codec.Bzip2, codec.Tar, codec.Unknown} {
 		if n := counts[format]; n > 0 {
 			kinds = append(kinds, fmt.Sprintf("%d %s", n, format))
+			f.Facts[format.String()] = n
 		}
 	}
-	f := Finding{Area: Registry, What: "layers", Level: OK, Facts: map[string]any{"layers": len(layers), "bytes": total}}
-	for format, n := range counts {
-		f.Facts[format] = n
-	}
 	f.Text = fmt.Sprintf("%d, %s in all: %s", len(layers), progress.Bytes(total), strings.Join(kinds, ", "))
+	if mislabelled > 0 {
+		f.Level = Warning
+		f.Facts["mislabelled"] = mislabelled
+		f.Text += fmt.Sprintf("; %d not what their media types say: fastpull and Docker go by the bytes, containerd by the type", mislabelled)
+	}
 	if len(layers) == 0 {
 		f.Text = "none"
 	}
@@ -145,8 +150,8 @@ func (v *visit) judgeLayers(layers []ocispec.Descriptor) {
 }
 
 // tripsOver says what docker pull trips over in layers of these formats.
-func (v *visit) tripsOver(counts map[string]int, foreign int) (list []string) {
-	if n := counts["zstd"]; n > 0 {
+func (v *visit) tripsOver(counts map[codec.Format]int, foreign int) (list []string) {
+	if n := counts[codec.Zstd]; n > 0 {
 		if e := v.engine.engine; e != nil && e.Facts().Major() < 23 {
 			list = append(list, fmt.Sprintf("zstd layers: %d, which Docker reads from 23.0 on, and this is %s", n, e.Facts().Version))
 		}
@@ -154,7 +159,7 @@ func (v *visit) tripsOver(counts map[string]int, foreign int) (list []string) {
 	if foreign > 0 {
 		list = append(list, fmt.Sprintf("foreign layers: %d, which come from another place than the registry, and that has to be reached, too", foreign))
 	}
-	if n := counts["gzip"]; n > 0 {
+	if n := counts[codec.Gzip]; n > 0 {
 		for _, f := range v.report.Findings {
 			if f.Level == Problem && (f.Area == Decompressors || f.Area == Stuck) {
 				list = append(list, fmt.Sprintf("gzip layers: %d, which it hands to a program that does not work here, see %s: %s", n, f.Area, f.What))
