@@ -8,14 +8,48 @@ import (
 	"os/signal"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fastpull/fastpull/cli"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// A second signal ends the program at once, whatever it is doing.
-	context.AfterFunc(ctx, stop)
-	code := cli.Main(ctx, os.Args[1:], cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
-	stop()
-	os.Exit(code)
+	ctx := untilSignal(context.Background())
+	os.Exit(cli.Main(ctx, os.Args[1:], cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
+}
+
+// untilSignal returns a context that ends when the process is told to end: by
+// SIGINT or SIGTERM, by the loss of its terminal, or by that of the program that
+// reads its output. A second SIGINT or SIGTERM ends the process at once, whatever it
+// is doing.
+//
+// SIGHUP and SIGPIPE stay caught after the first signal, so that the process can
+// remove what it has begun: a lost terminal often sends several SIGHUP, and each
+// line of output brings another SIGPIPE. What is ignored from the beginning stays so,
+// as SIGHUP after nohup.
+func untilSignal(parent context.Context) context.Context {
+	ctx, cancel := context.WithCancel(parent)
+	signals := make(chan os.Signal, 1)
+	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE} {
+		if !signal.Ignored(sig) {
+			signal.Notify(signals, sig)
+		}
+	}
+	go func() {
+		for sig := range signals {
+			if sig == syscall.SIGPIPE && !unread() {
+				continue // a connection to a server was closed, which its user notices
+			}
+			signal.Reset(os.Interrupt, syscall.SIGTERM)
+			cancel()
+		}
+	}()
+	return ctx
+}
+
+// unread reports whether the reader of standard output or standard error is gone.
+func unread() bool {
+	output := []unix.PollFd{{Fd: 1}, {Fd: 2}}
+	_, err := unix.Poll(output, 0)
+	return err == nil && (output[0].Revents|output[1].Revents)&(unix.POLLERR|unix.POLLHUP) != 0
 }

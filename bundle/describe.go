@@ -2,11 +2,16 @@ package bundle
 
 import (
 	"encoding/json"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
+	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 )
 
@@ -14,63 +19,113 @@ import (
 // that file alone, which is believed if it is about this bundle.
 func (r *Reader) List() (List, error) {
 	l := List{Bundle: filepath.Base(r.name), Size: r.Size(), Index: r.index, Since: r.since, Images: []ListImage{}}
-	var beside List
 	whole := r.name
 	if p := partOf(r.name); p != "" {
 		whole = p
 	}
-	if data, err := os.ReadFile(ListName(whole)); err == nil && json.Unmarshal(data, &beside) == nil && beside.Index == l.Index && l.Index != "" {
+	if beside, err := readBeside(ListName(whole)); err == nil && beside.Index == l.Index && l.Index != "" {
 		l.Created, l.Layers, l.Parts = beside.Created, beside.Layers, beside.Parts
 	}
+	layers, listed := 0, make(map[digest.Digest][]ListImage)
 	for _, e := range r.entries {
-		images, err := r.list(e, e.Descriptor, 0)
-		if err != nil {
-			return l, err
+		images, ok := listed[e.Descriptor.Digest]
+		if !ok {
+			var err error
+			if images, err = r.list(e.Descriptor); err != nil {
+				return l, err
+			}
+			listed[e.Descriptor.Digest] = images
 		}
-		l.Images = append(l.Images, images...)
+		for _, i := range images {
+			i.Name, i.Source = e.Name, e.Source
+			l.Images = append(l.Images, i)
+			layers += len(i.Layers)
+		}
+		if layers > maxListed {
+			return l, fault.New(fault.Corrupt, "%s: its images have more than %d layers", r.name, maxListed)
+		}
 	}
 	var err error
 	l.Referrers, err = r.listReferrers()
 	return l, err
 }
 
-func (r *Reader) list(e Entry, d ocispec.Descriptor, depth int) ([]ListImage, error) {
-	data, err := r.ReadBlob(d, maxDocument)
+// maxListed is the most layers that are listed. A small index can name an image of many
+// layers again and again.
+const maxListed = 1 << 19
+
+// maxBeside is the most that is read of FILE.json, in bytes.
+const maxBeside = 16 << 20
+
+// readBeside reads of FILE.json what the bundle does not have.
+func readBeside(name string) (l struct {
+	Created time.Time     `json:"created"`
+	Layers  string        `json:"layers"`
+	Parts   []string      `json:"parts"`
+	Index   digest.Digest `json:"index"`
+}, err error) {
+	f, err := os.Open(name)
 	if err != nil {
-		if depth > 0 { // an index may name what nobody brought along
+		return l, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxBeside))
+	if err != nil {
+		return l, err
+	}
+	return l, json.Unmarshal(data, &l)
+}
+
+// list describes the images that a descriptor leads to, each once and without its names.
+func (r *Reader) list(d ocispec.Descriptor) (all []ListImage, err error) {
+	seen := make(map[digest.Digest]bool)
+	err = walk(d, func(d ocispec.Descriptor, below bool) ([]ocispec.Descriptor, error) {
+		if seen[d.Digest] {
 			return nil, nil
 		}
-		return nil, err
-	}
-	m, err := image.ParseManifest(d.MediaType, data)
-	if err != nil {
-		return nil, nil // no image
-	}
-	if m.IsIndex() && depth < maxDepth {
-		var all []ListImage
-		for _, d := range m.Manifests {
-			some, err := r.list(e, d, depth+1)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, some...)
+		seen[d.Digest] = true
+		data, err := r.ReadBlob(d, maxDocument)
+		if errors.Is(err, ErrNotHere) && below {
+			return nil, nil
 		}
-		return all, nil
-	}
+		if err != nil {
+			return nil, err
+		}
+		m, err := image.ParseManifest(d.MediaType, data)
+		if err != nil {
+			return nil, nil // no image
+		}
+		if m.IsIndex() {
+			return m.Manifests, nil
+		}
+		li, err := r.listImage(d, m)
+		if li != nil {
+			all = append(all, *li)
+		}
+		return nil, err
+	})
+	return all, err
+}
+
+// listImage describes an image; it is nil if fastpull cannot handle it.
+func (r *Reader) listImage(d ocispec.Descriptor, m *image.Manifest) (*ListImage, error) {
 	config, err := r.ReadBlob(m.Config, maxDocument)
 	if err != nil {
 		return nil, err
 	}
 	img, err := image.New(m, config)
 	if err != nil {
-		return nil, nil // not one for us
+		return nil, nil
 	}
-	li := ListImage{Name: e.Name, Source: e.Source, Platform: image.FormatPlatform(img.Platform), Manifest: d.Digest, ImageID: img.ID, Layers: []ListLayer{}}
+	if d.Platform != nil {
+		img.Platform = image.Complete(img.Platform, *d.Platform)
+	}
+	li := &ListImage{Platform: image.FormatPlatform(img.Platform), Manifest: d.Digest, ImageID: img.ID, Layers: []ListLayer{}}
 	for _, l := range img.Layers {
 		_, here := r.members[blobName(l.Blob.Digest)]
 		li.Layers = append(li.Layers, ListLayer{Digest: l.Blob.Digest, Size: l.Blob.Size, DiffID: l.DiffID, Left: !here})
 	}
-	return []ListImage{li}, nil
+	return li, nil
 }
 
 // Blobs is how many blobs the bundle has.

@@ -17,7 +17,7 @@ const worthKeeping = 1 << 20
 // resume makes f a draft, or goes on with the one that is there. Where there cannot
 // be one, since another process has it say, f has no name, and is begun anew each time.
 func (f *File) resume() {
-	t, err := tmpfile.Resume(f.name+DraftSuffix, 0o666)
+	t, err := tmpfile.Resume(f.place.Dir, f.place.Base+DraftSuffix, 0o666)
 	if err != nil {
 		return
 	}
@@ -57,7 +57,7 @@ func (f *File) leaveDraft() error {
 	used, err := f.parts[0].Used()
 	if err == nil && max(used, f.wrote.Load()) >= worthKeeping { // some file systems are slow to tell
 		f.parts[0].Leave()
-		f.left = f.name + DraftSuffix
+		f.left = f.Name() + DraftSuffix
 	}
 	return err
 }
@@ -68,7 +68,7 @@ func (f *File) dropDraft() {
 		f.draft = false // it has got its name
 		return
 	}
-	_, _ = tmpfile.Left(f.name+DraftSuffix, isDraft) // it is in nobody's way
+	_, _ = tmpfile.Left(f.place.Dir, f.place.Base+DraftSuffix, isDraft) // it is in nobody's way
 }
 
 // Left is the name of the draft that stayed when the file was closed, "" if none did.

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -17,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/safepath"
 	"github.com/fastpull/fastpull/internal/tmpfile"
 )
 
@@ -37,12 +36,12 @@ type FileOptions struct {
 	Resume bool
 }
 
-// File is a bundle's file on its way, or its parts. It has no name until
-// [File.Publish], or that of a draft; closing it before is its end, unless it is one.
-// It is for one goroutine, but that several may use ReadAt and WriteAt.
+// File is a bundle that is being written: one file, or its parts. It has no name until
+// [File.Publish], or that of a draft. Closing it before removes it, unless it is a
+// draft. It is for one goroutine, but that several may use ReadAt and WriteAt.
 type File struct {
 	FileOptions
-	name  string
+	place *safepath.Place
 	parts []*tmpfile.File
 	draft bool   // the one part has a name that the next run knows
 	left  string // what that was, if it stayed
@@ -55,19 +54,34 @@ type File struct {
 	dead bool // closed: what is written to it is lost
 }
 
-// Create makes the file name, or parts of it. What ends in .gz, .tgz, .zst or .tzst
-// is compressed.
+// Create begins a bundle that is to be called name, in one file or in parts. It is
+// compressed if the name ends in .gz, .tgz, .zst or .tzst. What has the name now is
+// replaced by [File.Publish]; it is an error if that is no regular file, or if it
+// must not be replaced by the rules of package safepath.
 func Create(name string, o FileOptions) (*File, error) {
-	f := &File{FileOptions: o, name: name}
+	place, err := findPlace(name)
+	if err != nil {
+		return nil, err
+	}
+	f := &File{FileOptions: o, place: place}
+	if err := f.begin(); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// begin makes the first file.
+func (f *File) begin() error {
+	name := f.place.Base
 	gz, zst := hasSuffix(name, ".gz", ".tgz"), hasSuffix(name, ".zst", ".tzst")
-	if o.Resume && o.Split == 0 && !gz && !zst {
+	if f.Resume && f.Split == 0 && !gz && !zst {
 		f.resume()
 	}
 	if f.draft {
-		return f, nil
+		return nil
 	}
 	if err := f.grow(); err != nil {
-		return nil, err
+		return err
 	}
 	plain := struct{ io.Writer }{writerFunc(f.plain)}
 	var err error
@@ -79,10 +93,7 @@ func Create(name string, o FileOptions) (*File, error) {
 	case zst:
 		f.pack, err = zstd.NewWriter(plain, zstd.WithEncoderConcurrency(runtime.GOMAXPROCS(0)))
 	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
+	return err
 }
 
 type writerFunc func([]byte) (int, error)
@@ -103,16 +114,17 @@ func (f *File) compressed() bool { return f.pack != nil }
 // single tells if it is one file, and what is read of it what was written.
 func (f *File) single() bool { return f.Split == 0 && f.pack == nil }
 
-// Name is what the file will be called, or what its parts' names begin with.
-func (f *File) Name() string { return f.name }
+// Name returns the path that the file will have, or that the paths of its parts begin
+// with. There is no symbolic link in it.
+func (f *File) Name() string { return f.place.Join(f.place.Base) }
 
-// Parts are the names that the parts will have; nil for a single file.
+// Parts returns the paths that the parts will have, or nil for a single file.
 func (f *File) Parts() (names []string) {
 	if f.Split == 0 {
 		return nil
 	}
 	for i := range f.parts {
-		names = append(names, PartName(f.name, i+1))
+		names = append(names, PartName(f.Name(), i+1))
 	}
 	return names
 }
@@ -124,7 +136,7 @@ func (f *File) grow() error {
 	if len(f.parts) == MaxParts {
 		return fault.WithHint(fault.New(fault.Usage, "more than %d parts of %d bytes", MaxParts, f.Split), "make the parts larger")
 	}
-	t, err := tmpfile.New(filepath.Dir(f.name), 0o666)
+	t, err := tmpfile.New(f.place.Dir, 0o666)
 	if err == nil {
 		f.parts = append(f.parts, t)
 	}
@@ -280,33 +292,8 @@ func (f *File) Finish() error {
 	return nil
 }
 
-// Publish gives the file its name, or the parts theirs. Parts of an older bundle
-// of that name which had more of them are removed.
-func (f *File) Publish() error {
-	if f.Split == 0 {
-		if err := f.parts[0].Publish(f.name); err != nil {
-			return err
-		}
-		f.dropDraft()
-		return nil
-	}
-	for i, p := range f.parts {
-		if err := p.Publish(PartName(f.name, i+1)); err != nil {
-			return err
-		}
-	}
-	for n := len(f.parts) + 1; ; n++ {
-		if err := os.Remove(PartName(f.name, n)); err != nil {
-			if errors.Is(err, os.ErrNotExist) {
-				return nil
-			}
-			return err
-		}
-	}
-}
-
-// Close closes the file; what was not published is gone, unless it is a draft that
-// has come to something.
+// Close closes the file. What was not published is gone, unless it is a draft with
+// enough in it to be worth keeping.
 func (f *File) Close() (err error) {
 	if f.pack != nil {
 		f.mu.Lock()
@@ -322,5 +309,5 @@ func (f *File) Close() (err error) {
 		err = errors.Join(err, p.Close())
 	}
 	f.parts = nil
-	return err
+	return errors.Join(err, f.place.Close())
 }

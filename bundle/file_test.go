@@ -49,7 +49,7 @@ func publish(t *testing.T, f *File) {
 	if err := f.Finish(); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Publish(); err != nil {
+	if err := f.Publish(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -8,13 +8,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/fastpull/fastpull/fault"
-	"github.com/fastpull/fastpull/inflate"
+	"github.com/fastpull/fastpull/internal/codec"
 	"github.com/fastpull/fastpull/internal/tmpfile"
+	"github.com/fastpull/fastpull/unpack"
 )
 
 // OpenOptions are the options of [Open].
@@ -36,7 +36,7 @@ func Open(ctx context.Context, name string, o OpenOptions) (*Reader, error) {
 	}
 	r, err := open(ctx, name, files, o)
 	if err != nil {
-		files.Close()
+		closeAll(files)
 		if len(files) > 1 || partOf(name) != "" {
 			err = fault.WithHint(err, "if a part is missing or of another bundle, bring it; the last that was found is %s", files[len(files)-1].Name())
 		}
@@ -51,7 +51,7 @@ func OpenStream(ctx context.Context, in io.Reader, o OpenOptions) (*Reader, erro
 	if err != nil {
 		return nil, err
 	}
-	r, err := open(ctx, "(standard input)", joint{f.File}, o)
+	r, err := open(ctx, "(standard input)", []*os.File{f.File}, o)
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("standard input: %w", err)
@@ -60,29 +60,30 @@ func OpenStream(ctx context.Context, in io.Reader, o OpenOptions) (*Reader, erro
 }
 
 // open reads what the files are together. They are the Reader's if there is no error.
-func open(ctx context.Context, name string, files joint, o OpenOptions) (*Reader, error) {
-	size, err := files.size()
+func open(ctx context.Context, name string, files []*os.File, o OpenOptions) (*Reader, error) {
+	joined, size, err := join(files)
 	if err != nil {
 		return nil, err
 	}
-	all := io.NewSectionReader(files, 0, size)
-	unpacked, err := unpacker(all)
+	all := io.NewSectionReader(joined, 0, size)
+	unpacked, err := unpacker(ctx, all)
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{name: name, src: all, files: files, close: files.Close}
+	r := &Reader{name: name, src: all, files: joined, close: joined.Close, changed: joined.changed}
 	if unpacked != nil {
 		f, err := keep(ctx, unpacked, o.TempDir)
 		unpacked.Close()
 		if err != nil {
-			return nil, fault.Wrap(fault.Corrupt, fmt.Errorf("decompress it: %w", err))
+			return nil, err
 		}
 		size, err := f.Seek(0, io.SeekEnd)
 		if err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
 		r.src = io.NewSectionReader(f, 0, size)
-		r.close = func() error { return errors.Join(f.Close(), files.Close()) }
+		r.close = func() error { return errors.Join(f.Close(), joined.Close()) }
+		r.changed = func() error { return nil } // nobody else can write to f
 	}
 	if err := r.read(ctx); err != nil {
 		if unpacked != nil {
@@ -93,30 +94,19 @@ func open(ctx context.Context, name string, files joint, o OpenOptions) (*Reader
 	return r, nil
 }
 
-// unpacker tells by its first bytes what a file is compressed with; nil if it is
-// not.
-func unpacker(r *io.SectionReader) (io.ReadCloser, error) {
-	var magic [4]byte
-	n, err := r.ReadAt(magic[:], 0)
-	if err != nil && err != io.EOF {
+// unpacker returns what a compressed archive is decompressed to; nil if it is not
+// compressed.
+func unpacker(ctx context.Context, r *io.SectionReader) (io.ReadCloser, error) {
+	format, err := codec.Of(r)
+	if err != nil || !format.Compressed() {
 		return nil, err
 	}
-	switch m := string(magic[:n]); {
-	case strings.HasPrefix(m, "\x1f\x8b"):
-		return inflate.NewReader(r, inflate.Options{}), nil
-	case m == "\x28\xb5\x2f\xfd":
-		z, err := zstd.NewReader(r, zstd.WithDecoderMaxWindow(128<<20))
-		if err != nil {
-			return nil, err
-		}
-		return z.IOReadCloser(), nil
-	}
-	return nil, nil
+	return unpack.Decompress(ctx, r, unpack.ReaderOptions{Cores: unpack.NewCores(runtime.GOMAXPROCS(0))})
 }
 
 // keep writes all of r to a file without a name.
 func keep(ctx context.Context, r io.Reader, dir string) (*tmpfile.File, error) {
-	f, err := tmpfile.New(dir, 0o600)
+	f, err := tmpfile.Scratch(dir)
 	if err != nil {
 		return nil, fault.WithHint(err, "choose another directory with --temp-dir")
 	}
@@ -149,12 +139,12 @@ func partOf(name string) string {
 }
 
 // openFiles opens a bundle's file, or all its parts.
-func openFiles(name string) (files joint, err error) {
+func openFiles(name string) (files []*os.File, err error) {
 	whole := partOf(name)
 	if whole == "" {
 		f, err := os.Open(name)
 		if err == nil {
-			return joint{f}, nil
+			return []*os.File{f}, nil
 		}
 		if _, perr := os.Stat(PartName(name, 1)); !errors.Is(err, fs.ErrNotExist) || perr != nil {
 			if rest, _ := filepath.Glob(name + ".part[0-9][0-9][0-9]"); len(rest) > 0 && errors.Is(err, fs.ErrNotExist) {
@@ -170,13 +160,13 @@ func openFiles(name string) (files joint, err error) {
 			// Is it the last, or missing in the middle?
 			for later := n + 1; later <= MaxParts; later++ {
 				if _, serr := os.Stat(PartName(whole, later)); serr == nil {
-					return nil, errors.Join(fault.New(fault.NotFound, "%s is missing, and %s is there", PartName(whole, n), PartName(whole, later)), files.Close())
+					return nil, errors.Join(fault.New(fault.NotFound, "%s is missing, and %s is there", PartName(whole, n), PartName(whole, later)), closeAll(files))
 				}
 			}
 			break
 		}
 		if err != nil {
-			return nil, errors.Join(opened(err), files.Close())
+			return nil, errors.Join(opened(err), closeAll(files))
 		}
 		files = append(files, f)
 	}
@@ -196,59 +186,9 @@ func opened(err error) error {
 	return err
 }
 
-// joint is files one behind the other.
-type joint []*os.File
-
-func (j joint) Close() (err error) {
-	for _, f := range j {
+func closeAll(files []*os.File) (err error) {
+	for _, f := range files {
 		err = errors.Join(err, f.Close())
 	}
 	return err
-}
-
-// size returns the bytes of all, which but for the last have the same number.
-func (j joint) size() (all int64, err error) {
-	var first int64
-	for i, f := range j {
-		st, err := f.Stat()
-		if err != nil {
-			return 0, err
-		}
-		if !st.Mode().IsRegular() {
-			return 0, fault.WithHint(fault.New(fault.Usage, "it is not a file"), "a pipe is read as -, from standard input")
-		}
-		if i == 0 {
-			first = st.Size()
-		}
-		if last := i == len(j)-1; st.Size() > first || st.Size() < first && !last || i > 0 && st.Size() == 0 {
-			return 0, fault.New(fault.Corrupt, "%s has %d bytes, and the first part %d", f.Name(), st.Size(), first)
-		}
-		all += st.Size()
-	}
-	return all, nil
-}
-
-// ReadAt implements [io.ReaderAt].
-func (j joint) ReadAt(p []byte, off int64) (n int, err error) {
-	if len(j) == 1 {
-		return j[0].ReadAt(p, off)
-	}
-	st, err := j[0].Stat()
-	if err != nil {
-		return 0, err
-	}
-	for n < len(p) {
-		at := off + int64(n)
-		i := int(at / st.Size())
-		if i >= len(j) {
-			return n, io.EOF
-		}
-		in := at % st.Size()
-		m, err := j[i].ReadAt(p[n:n+int(min(int64(len(p)-n), st.Size()-in))], in)
-		n += m
-		if err != nil && n < len(p) {
-			return n, err
-		}
-	}
-	return n, nil
 }

@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -19,6 +20,8 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/codec"
+	"github.com/fastpull/fastpull/internal/jsonlimit"
 )
 
 // ErrNotHere is wrapped by errors for blobs that a bundle lacks.
@@ -26,18 +29,20 @@ var ErrNotHere = errors.New("it is not in the bundle")
 
 // What a foreign archive may make us keep in memory.
 const (
-	maxMembers  = 1 << 20
-	maxDocument = 8 << 20 // index.json, a manifest, a config
-	maxDepth    = 4       // of indexes in indexes
-	maxNamed    = 1 << 16 // descriptors in all
+	maxMembers  = 1 << 18
+	maxName     = 4 << 10  // of a file
+	maxNames    = 32 << 20 // of all files together
+	maxDocument = 8 << 20  // index.json, a manifest, a config
+	maxNamed    = 1 << 16  // descriptors in all
 )
 
 // Reader reads a bundle. It is safe for concurrent use.
 type Reader struct {
 	name    string
 	src     *io.SectionReader
-	files   joint // that were opened
+	files   *joint // that were opened
 	close   func() error
+	changed func() error
 	members map[string]member
 	links   map[string]string
 	end     int64 // of the last member, its padding included
@@ -57,15 +62,19 @@ type Reader struct {
 // member is a file in the archive.
 type member struct{ header, off, size int64 }
 
-// Close closes the files.
+// Close closes the files. Readers that [Reader.Blob] has returned fail from then on.
 func (r *Reader) Close() error { return r.close() }
+
+// Changed returns an error of kind [fault.Corrupt] if a file has been written to since
+// the Reader opened it: what was verified says nothing then.
+func (r *Reader) Changed() error { return r.changed() }
 
 // Name is what was opened.
 func (r *Reader) Name() string { return r.name }
 
 // IsIn tells if the bundle is in that file, or a part of it is.
 func (r *Reader) IsIn(file fs.FileInfo) bool {
-	return slices.ContainsFunc(r.files, func(f *os.File) bool {
+	return slices.ContainsFunc(r.files.files, func(f *os.File) bool {
 		st, err := f.Stat()
 		return err == nil && os.SameFile(st, file)
 	})
@@ -91,6 +100,21 @@ type Layer struct {
 // it has not all of them itself.
 func (r *Reader) Layers() []Layer { return slices.Collect(maps.Values(r.layers)) }
 
+// LayerType returns the media type of a layer in the format that its bytes have. Of a
+// layer that is in another bundle the manifest says it. It is "" if the bytes cannot be
+// read.
+func (r *Reader) LayerType(l Layer) string {
+	b, err := r.Blob(l.Blob.Digest)
+	if err != nil {
+		return l.Blob.MediaType
+	}
+	format, err := codec.Of(b)
+	if err != nil {
+		return ""
+	}
+	return format.MediaType()
+}
+
 // HasChain tells if who has loaded the bundle, and those that it builds on, has the
 // layer of this chainID.
 func (r *Reader) HasChain(id digest.Digest) bool { return r.chains[id] }
@@ -98,9 +122,13 @@ func (r *Reader) HasChain(id digest.Digest) bool { return r.chains[id] }
 // Size is how many bytes the archive has, decompressed.
 func (r *Reader) Size() int64 { return r.src.Size() }
 
-// Blob returns a blob, which is not verified. The error is [ErrNotHere] if there is
-// none.
+// Blob returns a blob, which is not verified. Each call returns a reader of its own,
+// with a position of its own, and all of them may be used at the same time. The error
+// is [ErrNotHere] if there is no such blob.
 func (r *Reader) Blob(d digest.Digest) (*io.SectionReader, error) {
+	if data, ok := r.made[d]; ok {
+		return io.NewSectionReader(bytes.NewReader(data), 0, int64(len(data))), nil
+	}
 	m, ok := r.members[blobName(d)]
 	if !ok {
 		return nil, fault.Wrap(fault.NotFound, fmt.Errorf("%s: %w", d, ErrNotHere))
@@ -110,18 +138,16 @@ func (r *Reader) Blob(d digest.Digest) (*io.SectionReader, error) {
 
 // ReadBlob returns a blob of no more than limit bytes, verified.
 func (r *Reader) ReadBlob(d ocispec.Descriptor, limit int64) ([]byte, error) {
-	data, ok := r.made[d.Digest]
-	if !ok {
-		b, err := r.Blob(d.Digest)
-		if err != nil {
-			return nil, err
-		}
-		if b.Size() > limit {
-			return nil, fault.New(fault.Corrupt, "%s has %d bytes, more than the limit of %d", d.Digest, b.Size(), limit)
-		}
-		if data, err = io.ReadAll(b); err != nil {
-			return nil, fmt.Errorf("%s: %w", d.Digest, err)
-		}
+	b, err := r.Blob(d.Digest)
+	if err != nil {
+		return nil, err
+	}
+	if b.Size() > limit {
+		return nil, fault.New(fault.Corrupt, "%s has %d bytes, more than the limit of %d", d.Digest, b.Size(), limit)
+	}
+	data, err := io.ReadAll(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", d.Digest, err)
 	}
 	if int64(len(data)) != d.Size {
 		return nil, otherSize(d, int64(len(data)))
@@ -132,12 +158,23 @@ func (r *Reader) ReadBlob(d ocispec.Descriptor, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// Manifest returns a manifest or an index that an image of the bundle leads to, and
-// its media type. The error is [ErrNotHere] if it is none.
-func (r *Reader) Manifest(d digest.Digest) (raw []byte, mediaType string, err error) {
+// MediaType returns the media type of a manifest or an index that an image of the
+// bundle leads to, whose bytes are those of its [Reader.Blob]. The error is
+// [ErrNotHere] if d is none.
+func (r *Reader) MediaType(d digest.Digest) (string, error) {
 	mediaType, ok := r.types[d]
 	if !ok {
-		return nil, "", fault.Wrap(fault.NotFound, fmt.Errorf("%s: %w", d, ErrNotHere))
+		return "", fault.Wrap(fault.NotFound, fmt.Errorf("%s: %w", d, ErrNotHere))
+	}
+	return mediaType, nil
+}
+
+// Manifest returns a manifest or an index that an image of the bundle leads to,
+// verified, and its media type. The error is [ErrNotHere] if it is none.
+func (r *Reader) Manifest(d digest.Digest) (raw []byte, mediaType string, err error) {
+	mediaType, err = r.MediaType(d)
+	if err != nil {
+		return nil, "", err
 	}
 	raw, err = r.ReadBlob(ocispec.Descriptor{Digest: d, Size: r.named[d]}, maxDocument)
 	return raw, mediaType, err
@@ -162,23 +199,32 @@ func (r *Reader) read(ctx context.Context) error {
 		return err
 	}
 	for _, e := range r.entries {
-		if err := r.walk(e.Descriptor, 0); err != nil {
-			return err
+		if err := walk(e.Descriptor, r.visit); err != nil {
+			return incomplete(err)
 		}
 	}
 	for _, e := range r.referrers {
-		if err := r.walkReferrer(e.Descriptor, 0); err != nil {
-			return err
+		if err := walk(e.Descriptor, r.visitReferrer); err != nil {
+			return incomplete(err)
 		}
 	}
 	return nil
+}
+
+// incomplete returns the error of an archive that names what it does not have: that is
+// damage, and not something else to look for.
+func incomplete(err error) error {
+	if errors.Is(err, ErrNotHere) {
+		return fault.Wrap(fault.Corrupt, err)
+	}
+	return err
 }
 
 // scan goes from header to header.
 func (r *Reader) scan(ctx context.Context) error {
 	r.members, r.links = make(map[string]member), make(map[string]string)
 	tr := tar.NewReader(r.src)
-	for n := 0; ; n++ {
+	for n, names := 0, 0; ; n++ {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -202,7 +248,11 @@ func (r *Reader) scan(ctx context.Context) error {
 		if n == maxMembers {
 			return fault.New(fault.Corrupt, "it has more than %d files", maxMembers)
 		}
-		name := strings.TrimPrefix(strings.TrimSuffix(h.Name, "/"), "./")
+		if names += len(h.Name) + len(h.Linkname); len(h.Name) > maxName || len(h.Linkname) > maxName || names > maxNames {
+			return fault.New(fault.Corrupt, "the names of its files are too long: file %d has one of %d bytes", n+1, len(h.Name))
+		}
+		// The name is a part of a PAX header, which may have a megabyte.
+		name := strings.TrimPrefix(strings.TrimSuffix(strings.Clone(h.Name), "/"), "./")
 		if name == "" || name == "." {
 			name = "."
 		} else if path.Clean("/"+name) != "/"+name || strings.HasPrefix(name, "/") || strings.ContainsRune(name, '\\') {
@@ -216,7 +266,7 @@ func (r *Reader) scan(ctx context.Context) error {
 			}
 			r.members[name] = member{r.end, pos, h.Size}
 		case tar.TypeSymlink, tar.TypeLink:
-			to := h.Linkname
+			to := strings.Clone(h.Linkname)
 			if h.Typeflag == tar.TypeSymlink {
 				to = path.Join(path.Dir(name), to)
 			}
@@ -274,7 +324,7 @@ func (r *Reader) readIndex() error {
 		return fmt.Errorf("%s: %w", indexName, err)
 	}
 	var top ocispec.Index
-	if err := json.Unmarshal(data, &top); err != nil {
+	if err := jsonlimit.Unmarshal(data, &top); err != nil {
 		return fault.New(fault.Corrupt, "%s: %w", indexName, err)
 	}
 	r.index, r.since = digest.FromBytes(data), digest.Digest(top.Annotations[annotationSince])
@@ -307,35 +357,47 @@ func (r *Reader) readIndex() error {
 	return nil
 }
 
-// walk looks at all that a descriptor leads to: every document is verified, and of
-// the rest it is noted what it must be.
-func (r *Reader) walk(d ocispec.Descriptor, depth int) error {
-	if depth > maxDepth || len(r.named) > maxNamed {
-		return fault.New(fault.Corrupt, "its indexes lead too far")
-	}
-	known, err := r.note(d)
-	if err != nil || known {
-		return err
-	}
-	data, err := r.ReadBlob(d, maxDocument)
-	if errors.Is(err, ErrNotHere) && depth > 0 {
-		return nil // an index may name what nobody brought along
-	}
+// walk calls visit for a descriptor and all that it leads to. visit returns what an
+// index has; below is set for what is in one.
+func walk(top ocispec.Descriptor, visit func(d ocispec.Descriptor, below bool) ([]ocispec.Descriptor, error)) error {
+	list, err := visit(top, false)
 	if err != nil {
 		return err
 	}
+	return image.Walk(list, func(e image.Entry) ([]ocispec.Descriptor, error) { return visit(e.Flat(), true) })
+}
+
+// newDocument returns the bytes of a manifest or an index, verified. They are nil if it
+// was seen before, or if it is in an index and not in the bundle.
+func (r *Reader) newDocument(d ocispec.Descriptor, below bool) ([]byte, error) {
+	if len(r.named) > maxNamed {
+		return nil, fault.New(fault.Corrupt, "its images name more than %d blobs and manifests", maxNamed)
+	}
+	known, err := r.note(d)
+	if err != nil || known {
+		return nil, err
+	}
+	data, err := r.ReadBlob(d, maxDocument)
+	if errors.Is(err, ErrNotHere) && below {
+		return nil, nil
+	}
+	return data, err
+}
+
+// visit looks at a manifest or an index: it is verified, and of what it names it is
+// noted what that must be.
+func (r *Reader) visit(d ocispec.Descriptor, below bool) ([]ocispec.Descriptor, error) {
+	data, err := r.newDocument(d, below)
+	if data == nil {
+		return nil, err
+	}
 	r.types[d.Digest] = d.MediaType
 	if m, err := image.ParseManifest(d.MediaType, data); err == nil && m.IsIndex() {
-		for _, d := range m.Manifests {
-			if err := r.walk(d, depth+1); err != nil {
-				return err
-			}
-		}
-		return nil
+		return m.Manifests, nil
 	} else if err == nil {
-		return r.walkImage(m)
+		return nil, r.walkImage(m)
 	} else if fault.KindOf(err) == fault.Corrupt {
-		return fmt.Errorf("manifest %s: %w", d.Digest, err)
+		return nil, fmt.Errorf("manifest %s: %w", d.Digest, err)
 	}
 	blobs, err := image.Blobs(data) // of an artifact
 	for _, b := range blobs {
@@ -343,7 +405,7 @@ func (r *Reader) walk(d ocispec.Descriptor, depth int) error {
 			_, err = r.note(b)
 		}
 	}
-	return err
+	return nil, err
 }
 
 func (r *Reader) walkImage(m *image.Manifest) error {
@@ -358,10 +420,7 @@ func (r *Reader) walkImage(m *image.Manifest) error {
 	}
 	img, err := image.New(m, config)
 	if err != nil {
-		if fault.KindOf(err) == fault.Corrupt {
-			return err
-		}
-		return nil // sound, and not for us
+		return err
 	}
 	for _, l := range img.Layers {
 		if old, ok := r.layers[l.Blob.Digest]; ok && old.DiffID != l.DiffID {
@@ -405,11 +464,12 @@ func (r *Reader) readDocker(ctx context.Context) error {
 		return err
 	}
 	var images []dockerImage
-	if err := json.Unmarshal(data, &images); err != nil {
-		return fault.New(fault.Corrupt, "%s is not valid JSON: %w", manifestName, err)
+	if err := jsonlimit.Unmarshal(data, &images); err != nil {
+		return fault.New(fault.Corrupt, "%s: %w", manifestName, err)
 	}
+	layers := make(map[member]ocispec.Descriptor)
 	for _, item := range images {
-		d, err := r.synthesize(ctx, item)
+		d, err := r.synthesize(ctx, item, layers)
 		if err != nil {
 			return err
 		}
@@ -423,8 +483,9 @@ func (r *Reader) readDocker(ctx context.Context) error {
 	return nil
 }
 
-// synthesize makes the manifest of an image of a docker-archive.
-func (r *Reader) synthesize(ctx context.Context, item dockerImage) (ocispec.Descriptor, error) {
+// synthesize makes the manifest of an image of a docker-archive. Layers has those that
+// were read before: images have layers in common.
+func (r *Reader) synthesize(ctx context.Context, item dockerImage, layers map[member]ocispec.Descriptor) (ocispec.Descriptor, error) {
 	config, err := r.document(path.Clean(item.Config))
 	if err != nil {
 		return ocispec.Descriptor{}, err
@@ -438,21 +499,21 @@ func (r *Reader) synthesize(ctx context.Context, item dockerImage) (ocispec.Desc
 		if !ok {
 			return ocispec.Descriptor{}, fault.New(fault.Corrupt, "layer %q is missing in it", name)
 		}
-		content := io.NewSectionReader(r.src, at.off, at.size)
-		var magic [4]byte
-		n, _ := content.ReadAt(magic[:], 0)
-		mediaType := ocispec.MediaTypeImageLayer
-		switch {
-		case strings.HasPrefix(string(magic[:n]), "\x1f\x8b"):
-			mediaType = ocispec.MediaTypeImageLayerGzip
-		case string(magic[:n]) == "\x28\xb5\x2f\xfd":
-			mediaType = ocispec.MediaTypeImageLayerZstd
+		l, ok := layers[at]
+		if !ok {
+			content := io.NewSectionReader(r.src, at.off, at.size)
+			format, err := codec.Of(content)
+			if err != nil {
+				return ocispec.Descriptor{}, err
+			}
+			d, err := digest.FromReader(until{ctx, content})
+			if err != nil {
+				return ocispec.Descriptor{}, err
+			}
+			l = r.adopt(format.MediaType(), name, d)
+			layers[at] = l
 		}
-		d, err := digest.FromReader(until{ctx, content})
-		if err != nil {
-			return ocispec.Descriptor{}, err
-		}
-		m.Layers = append(m.Layers, r.adopt(mediaType, name, d))
+		m.Layers = append(m.Layers, l)
 	}
 	raw, err := json.Marshal(m)
 	if err != nil {

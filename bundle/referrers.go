@@ -52,13 +52,21 @@ func checkReferrer(e Entry) error {
 // to something: the layouts of others do not tell them from images.
 func (r *Reader) adoptReferrers() error {
 	images := r.entries[:0:0]
+	subjects := make(map[digest.Digest]digest.Digest) // many entries may name the same
 	for _, e := range r.entries {
-		raw, err := r.ReadBlob(e.Descriptor, maxDocument)
-		if err != nil && !errors.Is(err, ErrNotHere) {
-			return err
+		subject, known := subjects[e.Descriptor.Digest]
+		if !known && e.Name == "" && e.Source == "" {
+			raw, err := r.ReadBlob(e.Descriptor, maxDocument)
+			if err != nil && !errors.Is(err, ErrNotHere) {
+				return err
+			}
+			if a, aerr := image.ParseArtifact(e.Descriptor.MediaType, raw); err == nil && aerr == nil {
+				subject = a.Subject
+			}
+			subjects[e.Descriptor.Digest] = subject
 		}
-		if a, aerr := image.ParseArtifact(e.Descriptor.MediaType, raw); err == nil && aerr == nil && e.Name == "" && e.Source == "" && a.Subject != "" {
-			e.Subject = a.Subject
+		if subject != "" && e.Name == "" && e.Source == "" {
+			e.Subject = subject
 			r.referrers = append(r.referrers, e)
 			continue
 		}
@@ -68,39 +76,24 @@ func (r *Reader) adoptReferrers() error {
 	return nil
 }
 
-// walkReferrer looks at all that a referrer leads to, as walk does at an image's.
-func (r *Reader) walkReferrer(d ocispec.Descriptor, depth int) error {
-	if depth > maxDepth || len(r.named) > maxNamed {
-		return fault.New(fault.Corrupt, "what refers to its images leads too far")
-	}
-	known, err := r.note(d)
-	if err != nil || known {
-		return err
-	}
-	data, err := r.ReadBlob(d, maxDocument)
-	if errors.Is(err, ErrNotHere) && depth > 0 {
-		return nil
-	}
-	if err != nil {
-		return err
+// visitReferrer looks at a referrer, or at what it has, as visit does at an image.
+func (r *Reader) visitReferrer(d ocispec.Descriptor, below bool) ([]ocispec.Descriptor, error) {
+	data, err := r.newDocument(d, below)
+	if data == nil {
+		return nil, err
 	}
 	a, err := image.ParseArtifact(d.MediaType, data)
 	if err != nil {
-		return fmt.Errorf("%s, which refers to an image: %w", d.Digest, err)
+		return nil, fmt.Errorf("%s, which refers to an image: %w", d.Digest, err)
 	}
 	r.types[d.Digest] = a.Descriptor.MediaType
 	for _, b := range a.Blobs {
 		if _, err := r.note(b); err != nil {
-			return err
+			return nil, err
 		}
 		r.needed[b.Digest] = d.Digest
 	}
-	for _, m := range a.Manifests {
-		if err := r.walkReferrer(m, depth+1); err != nil {
-			return err
-		}
-	}
-	return nil
+	return a.Manifests, nil
 }
 
 // listReferrers describes the referrers as FILE.json does.

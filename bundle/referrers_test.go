@@ -44,7 +44,7 @@ func TestReferrers(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			var b bytes.Buffer
 			w := NewWriter(&b)
-			addWhole(t, w, "host:5000/one:tag", "base")
+			addWhole(t, w, "host:5000/one:tag", layerOf("base", ""))
 			add(t, w, "{}")
 			if !tc.noBlob {
 				add(t, w, "blob")

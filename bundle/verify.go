@@ -17,12 +17,14 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/codec"
 	"github.com/fastpull/fastpull/unpack"
 )
 
 // VerifyOptions are the options of [Reader.Verify].
 type VerifyOptions struct {
-	// DiffIDs decompresses layers, too, and compares them with their diffIDs.
+	// DiffIDs decompresses layers, too, compares them with their diffIDs, and reads
+	// them as tars.
 	DiffIDs bool
 	// Done is told of bytes that have been read, from several goroutines. Nil is
 	// fine.
@@ -57,7 +59,7 @@ func (r *Reader) Verify(ctx context.Context, o VerifyOptions) error {
 			}
 		}
 	}
-	cores := unpack.NewCores(runtime.GOMAXPROCS(0))
+	cores, memory := unpack.NewCores(runtime.GOMAXPROCS(0)), unpack.NewMemory(0)
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	blobs := slices.DeleteFunc(slices.Collect(maps.Keys(r.members)), func(name string) bool { return !strings.HasPrefix(name, "blobs/") })
@@ -66,7 +68,7 @@ func (r *Reader) Verify(ctx context.Context, o VerifyOptions) error {
 	})
 	for _, name := range blobs {
 		g.Go(func() error {
-			err := r.verifyBlob(ctx, name, cores, o)
+			err := r.verifyBlob(ctx, name, cores, memory, o)
 			if err != nil && ctx.Err() == nil {
 				fail(err)
 			}
@@ -82,23 +84,31 @@ func (r *Reader) Verify(ctx context.Context, o VerifyOptions) error {
 	return errors.Join(failures...)
 }
 
-func (r *Reader) verifyBlob(ctx context.Context, name string, cores *unpack.Cores, o VerifyOptions) error {
+func (r *Reader) verifyBlob(ctx context.Context, name string, cores *unpack.Cores, memory *unpack.Memory, o VerifyOptions) error {
 	alg, hex, _ := strings.Cut(strings.TrimPrefix(name, "blobs/"), "/")
 	d := digest.Digest(alg + ":" + hex)
 	if d.Validate() != nil {
 		return fault.New(fault.Corrupt, "%q is not the name of a blob", name)
 	}
 	m := r.members[name]
-	var src io.Reader = until{ctx, io.NewSectionReader(r.src, m.off, m.size)}
+	content := io.NewSectionReader(r.src, m.off, m.size)
+	var src io.Reader = until{ctx, content}
 	if o.Done != nil {
 		src = &counted{src, o.Done}
 	}
 	l, isLayer := r.layers[d]
-	if isLayer && o.DiffIDs && l.DiffID != d {
-		tar := unpack.NewReader(ctx, io.NopCloser(src), unpack.Expect{Digest: d, Size: m.size, DiffID: l.DiffID}, unpack.ReaderOptions{Cores: cores})
-		_, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{tar}, make([]byte, 256<<10))
-		if err = errors.Join(err, tar.Close()); err != nil {
-			return fault.Wrap(fault.Corrupt, fmt.Errorf("blob %s is damaged: %w", d, err))
+	var misfit error // of a blob with the right digest
+	if isLayer {
+		misfit = fits(content, l.DiffID, d)
+	}
+	if isLayer && o.DiffIDs && misfit == nil {
+		tar := unpack.NewReader(ctx, io.NopCloser(src), unpack.Expect{Digest: d, Size: m.size, DiffID: l.DiffID}, unpack.ReaderOptions{Cores: cores, Memory: memory})
+		err := errors.Join(unpack.Scan(ctx, tar), tar.Close())
+		if fault.KindOf(err) == fault.Corrupt {
+			return fault.New(fault.Corrupt, "blob %s is damaged: %w", d, err)
+		}
+		if err != nil {
+			return fmt.Errorf("blob %s: %w", d, err)
 		}
 		return nil
 	}
@@ -109,8 +119,26 @@ func (r *Reader) verifyBlob(ctx context.Context, name string, cores *unpack.Core
 	if !sum.Verified() {
 		return fault.New(fault.Corrupt, "blob %s is damaged: its bytes have another digest", d)
 	}
-	if isLayer && l.DiffID != d && strings.HasSuffix(l.Blob.MediaType, ".tar") {
-		return fault.New(fault.Corrupt, "layer %s has the diffID %s", d, l.DiffID)
+	if misfit != nil {
+		return fmt.Errorf("layer %s: %w", d, misfit)
+	}
+	return nil
+}
+
+// fits checks what can be known of a layer without decompressing it: that it is one, and
+// that it has the digest of a plain tar if and only if it is that. What its media type
+// says does not matter.
+func fits(layer io.ReaderAt, diffID, blob digest.Digest) error {
+	format, err := codec.Of(layer)
+	switch {
+	case err != nil:
+		return err
+	case format == codec.Unknown:
+		return fault.New(fault.Corrupt, "it is neither a tar nor compressed with gzip, zstd, xz or bzip2")
+	case format.Compressed() && diffID == blob:
+		return fault.New(fault.Corrupt, "it is compressed with %s, and the image's config has the digest of that for its diffID", format)
+	case !format.Compressed() && diffID != blob && diffID.Algorithm() == blob.Algorithm():
+		return fault.New(fault.Corrupt, "it is not compressed, and the image's config has another diffID, %s", diffID)
 	}
 	return nil
 }

@@ -5,15 +5,16 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/doctor"
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/safepath"
 	"github.com/fastpull/fastpull/internal/tmpfile"
 )
 
@@ -37,6 +38,14 @@ A host alone is written with its port, or with a slash at its end.`,
 				}
 			}
 			o := doctor.Options{Version: versionString(), Image: first(a), Hosts: connect.options(), Store: store, Command: commandAgain(cmd, a)}
+			var place *safepath.Place
+			if file != "" {
+				var err error
+				if place, err = reportPlace(file); err != nil {
+					return fmt.Errorf("write the report %s: %w", file, err)
+				}
+				defer place.Close()
+			}
 			table := doctorTable{w: s.Out, width: widthOf(s.Out)}
 			if !asJSON {
 				o.Found = table.print
@@ -45,9 +54,9 @@ A host alone is written with its port, or with a slash at its end.`,
 			if err != nil && !report.Incomplete {
 				return err
 			}
-			if file != "" {
-				if werr := writeReport(file, report); werr != nil {
-					werr = fmt.Errorf("write the report %s: %w", file, fault.Disk(werr))
+			if place != nil {
+				if werr := writeReport(place, report); werr != nil {
+					werr = fmt.Errorf("write the report %s: %w", file, werr)
 					if err == nil {
 						return werr
 					}
@@ -130,13 +139,26 @@ func writeDropIns(w io.Writer, root string, r *doctor.Report) (err error) {
 	return err
 }
 
+// reportPlace returns the place of a report, before the work for it begins.
+func reportPlace(name string) (*safepath.Place, error) {
+	place, err := safepath.Find(name)
+	if err != nil {
+		return nil, err
+	}
+	if place.Type != 0 && place.Type != unix.S_IFREG {
+		err = fault.WithHint(fault.New(fault.Usage, "it is there, and is not a file"), "name a file, which is replaced; without --report the report goes to standard output")
+		return nil, errors.Join(err, place.Close())
+	}
+	return place, nil
+}
+
 // writeReport writes the report as text, whole or not at all.
-func writeReport(name string, r *doctor.Report) error {
-	f, err := tmpfile.New(filepath.Dir(name), 0o644)
+func writeReport(place *safepath.Place, r *doctor.Report) error {
+	f, err := tmpfile.New(place.Dir, 0o644)
 	if err != nil {
 		return err
 	}
-	defer f.Close() // without a name it is gone then
+	defer f.Close() // removes it, if it was not published
 	table := doctorTable{w: f, width: tableWidth}
 	table.printf("fastpull %s on %s, %s\n\n", printable(r.Version), printable(r.Platform), r.Time.UTC().Format(time.RFC3339))
 	for _, x := range r.Findings {
@@ -146,5 +168,5 @@ func writeReport(name string, r *doctor.Report) error {
 	if table.err != nil {
 		return table.err
 	}
-	return f.Publish(name)
+	return f.Publish(place.Base)
 }

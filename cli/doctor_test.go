@@ -97,10 +97,18 @@ func TestDoctorInterrupted(t *testing.T) {
 		t.Errorf("it says %s", &errs)
 	}
 
+	// The folder of the report is gone when there is one.
 	ctx, cancel = context.WithCancel(t.Context())
-	out, errs = &cancelling{cancel: cancel}, bytes.Buffer{}
-	if code := Main(ctx, []string{"doctor", "--report", filepath.Join(file, "x")}, Streams{Out: out, Err: &errs}); code != interrupted || !strings.Contains(errs.String(), "write the report "+file) {
+	folder := t.TempDir()
+	out, errs = &cancelling{cancel: func() { cancel(); os.Remove(folder) }}, bytes.Buffer{}
+	if code := Main(ctx, []string{"doctor", "--report", filepath.Join(folder, "x")}, Streams{Out: out, Err: &errs}); code != interrupted || !strings.Contains(errs.String(), "write the report "+folder) {
 		t.Errorf("exit code %d, it says %s", code, &errs)
+	}
+
+	// A place that is none is found out before anything is examined.
+	out, errs = &cancelling{cancel: func() {}}, bytes.Buffer{}
+	if code := Main(t.Context(), []string{"doctor", "--report", filepath.Join(file, "x")}, Streams{Out: out, Err: &errs}); code != 1 || out.Len() > 0 || !strings.Contains(errs.String(), "write the report "+file) {
+		t.Errorf("exit code %d, it says %s%s", code, &errs, out)
 	}
 
 	ctx, cancel = context.WithCancel(t.Context())

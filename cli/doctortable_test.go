@@ -89,15 +89,23 @@ func TestWriteReport(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "report")
 	r := &doctor.Report{Version: "1.2", Platform: "linux/arm64", Time: time.Unix(0, 0), Findings: foundByTests}
 	for range 2 { // the second one replaces the first
-		if err := writeReport(file, r); err != nil {
+		place, err := reportPlace(file)
+		if err != nil {
 			t.Fatal(err)
 		}
+		if err := writeReport(place, r); err != nil {
+			t.Fatal(err)
+		}
+		place.Close()
 	}
 	text, err := os.ReadFile(file)
 	if err != nil || !strings.HasPrefix(string(text), "fastpull 1.2 on linux/arm64, 1970-01-01T00:00:00Z\n\nHOST\n") || !strings.HasSuffix(string(text), "looked at\n") {
 		t.Errorf("%v\n%s", err, text)
 	}
-	if err := writeReport(filepath.Join(file, "none"), r); err == nil {
-		t.Error("a report was written below a file")
+	for _, name := range []string{filepath.Join(file, "none"), filepath.Dir(file), "/dev/null"} {
+		if place, err := reportPlace(name); err == nil {
+			place.Close()
+			t.Errorf("%s is a place for a report", name)
+		}
 	}
 }

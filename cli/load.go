@@ -178,6 +178,9 @@ func verifyFile(ctx context.Context, s Streams, name, tempDir, mode string, asJS
 	defer r.Close()
 	display := progress.New(progress.Options{Mode: m, Out: s.Err})
 	err = verifyBundle(ctx, r, display, true)
+	if err == nil {
+		_, err = pull.Carried(r) // names that load does not take are damage as well
+	}
 	display.Close()
 	if asJSON {
 		return errors.Join(err, printJSON(s.Out, verified{r.Name(), err == nil, len(r.Entries()), r.Blobs(), r.Size()}))

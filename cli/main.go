@@ -19,7 +19,7 @@ type Streams struct {
 	Out, Err io.Writer
 }
 
-// interrupted is the exit code after SIGINT or SIGTERM, as a shell has it.
+// interrupted is the exit code after a signal that ends the run, as a shell has it.
 const interrupted = 130
 
 // Main runs the command and returns its exit code. It ends soon after ctx does.
@@ -45,7 +45,7 @@ func Main(ctx context.Context, args []string, s Streams) (code int) {
 func printError(w io.Writer, err error) {
 	for _, err := range split(err) {
 		fmt.Fprintf(w, "fastpull: %s\n", printable(err.Error()))
-		if hint := fault.HintOf(err); hint != "" {
+		if hint := fault.Advice(err); hint != "" {
 			fmt.Fprintf(w, "hint: %s\n", printable(hint))
 		}
 	}

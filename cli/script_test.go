@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -31,6 +32,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/fastpull/fastpull/internal/apart"
 )
 
 func TestMain(m *testing.M) {
@@ -38,11 +41,18 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "the tests of package cli make stores and mount them, and have to run as root")
 		os.Exit(1)
 	}
-	testscript.Main(m, map[string]func(){"fastpull": func() {
-		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		defer stop()
-		os.Exit(Main(ctx, os.Args[1:], Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
-	}})
+	tests := func() int {
+		testscript.Main(m, map[string]func(){"fastpull": func() {
+			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			os.Exit(Main(ctx, os.Args[1:], Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
+		}})
+		return 0 // which is not reached
+	}
+	if filepath.Base(os.Args[0]) == "fastpull" { // a test has started it
+		tests()
+	}
+	os.Exit(apart.Main(tests))
 }
 
 // TestScripts runs the command as a user would. In the scripts,

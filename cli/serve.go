@@ -19,7 +19,11 @@ import (
 // serveFlags are the flags of serve.
 type serveFlags struct {
 	store, listen, cert, key, tempDir, mode string
+	perClient                               int
 }
+
+// maxPerClient is more than there can be of use.
+const maxPerClient = 1 << 16
 
 func newServe(s Streams) *cobra.Command {
 	var f serveFlags
@@ -39,6 +43,7 @@ first request. Layers of a store are served as plain tars, made again from its f
 	fl.StringVar(&f.listen, "listen", "127.0.0.1:5000", "listen at `HOST:PORT`; :5000 is all addresses of this machine")
 	fl.StringVar(&f.cert, "tls-cert", "", "speak TLS with the certificate in `FILE` (PEM)")
 	fl.StringVar(&f.key, "tls-key", "", "... and its key in `FILE` (PEM)")
+	fl.IntVar(&f.perClient, "per-client", serve.DefaultPerClient, "send up to `N` blobs at a time to one address; others wait for their turn")
 	fl.StringVar(&f.tempDir, "temp-dir", "", "keep a bundle that is compressed in `DIR` (default: $TMPDIR or /var/tmp)")
 	fl.StringVar(&f.mode, "progress", "auto", "show progress of verifying as auto, tty, plain, json or quiet")
 	return cmd
@@ -52,6 +57,9 @@ func (f *serveFlags) run(cmd *cobra.Command, s Streams, a []string) error {
 	pair, err := f.certificate()
 	if err != nil {
 		return err
+	}
+	if f.perClient < 1 || f.perClient > maxPerClient {
+		return fault.New(fault.Usage, "--per-client %d: it has to be between 1 and %d", f.perClient, maxPerClient)
 	}
 	name, isStore := f.store, true
 	switch {
@@ -99,7 +107,7 @@ func (f *serveFlags) run(cmd *cobra.Command, s Streams, a []string) error {
 	for _, name := range h.Names() {
 		fmt.Fprintf(s.Out, "  docker pull %s/%s\n", at, printable(name))
 	}
-	return serve.Serve(cmd.Context(), l, h, pair)
+	return serve.Serve(cmd.Context(), l, h, serve.Options{Certificate: pair, PerClient: f.perClient})
 }
 
 // serveStore makes a handler of a store, and says what is left out.

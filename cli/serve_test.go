@@ -1,12 +1,28 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 )
+
+// ending is an output that ends the program when it has said something.
+type ending struct {
+	*bytes.Buffer
+	say string
+	end func()
+}
+
+func (e *ending) Write(p []byte) (int, error) {
+	n, err := e.Buffer.Write(p)
+	if strings.Contains(e.String(), e.say) {
+		e.end()
+	}
+	return n, err
+}
 
 // TestServeSays has what serve says be of use: an address that others can fill in where
 // it listens at all, and a warning where the bundle has not all of its layers.
@@ -27,9 +43,11 @@ func TestServeSays(t *testing.T) {
 		{base, "127.0.0.1:0", "  docker pull 127.0.0.1:", false},
 		{more, ":0", "  docker pull HOST:", true},
 	} {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		_, out, errs := run(ctx, nil, "serve", "--listen", tc.listen, tc.file)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		var o, e bytes.Buffer
+		Main(ctx, []string{"serve", "--listen", tc.listen, tc.file}, Streams{Out: &ending{&o, tc.say, cancel}, Err: &e})
 		cancel()
+		out, errs := o.String(), e.String()
 		if !strings.Contains(out, tc.say) || strings.Contains(out, "pull [") {
 			t.Errorf("it says %q, want %q; %q", out, tc.say, errs)
 		}

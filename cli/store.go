@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 
+	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/progress"
@@ -152,7 +153,7 @@ name, or parts of one, and no --store, it shows what is in that bundle.`,
 			}
 			store, img, err := findImage(dir, a[0])
 			if err != nil {
-				return err
+				return orFile(cmd, a, err)
 			}
 			info := describe(store, img)
 			if asJSON {
@@ -165,6 +166,15 @@ name, or parts of one, and no --store, it shows what is in that bundle.`,
 	storeFlag(cmd, &dir)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, with the image's config")
 	return cmd
+}
+
+// orFile adds to the error of a command that takes a file or images of a store that there
+// is no file of the first name. It does so where the user named no store.
+func orFile(cmd *cobra.Command, names []string, err error) error {
+	if len(names) == 0 || cmd.Flags().Changed("store") || fault.KindOf(err) != fault.NotFound {
+		return err
+	}
+	return fault.WithHint(err, "there is no file %s either; name the directory that was pulled into with --store", names[0])
 }
 
 func printInspect(w io.Writer, i imageInfo) error {

@@ -61,10 +61,7 @@ func (f *storeVerify) run(cmd *cobra.Command, s Streams, names []string) error {
 	}
 	store, err := overlay.OpenReader(f.dir)
 	if err != nil {
-		if len(names) > 0 && !cmd.Flags().Changed("store") {
-			err = fault.WithHint(err, "there is no file %s either; name the directory that was pulled into with --store", names[0])
-		}
-		return err
+		return orFile(cmd, names, err)
 	}
 	o := overlay.VerifyOptions{Cores: f.jobs}
 	for _, name := range names {
@@ -74,7 +71,7 @@ func (f *storeVerify) run(cmd *cobra.Command, s Streams, names []string) error {
 		}
 		id, err := store.Resolve(full)
 		if err != nil {
-			return err
+			return orFile(cmd, []string{name}, err)
 		}
 		o.Images = append(o.Images, id)
 	}
@@ -106,16 +103,19 @@ func (f *storeVerify) run(cmd *cobra.Command, s Streams, names []string) error {
 	display.Close()
 	result.OK = len(result.Damages) == 0
 	var failures []error
-	for _, d := range result.Damages {
+	curable := -1
+	for i, d := range result.Damages {
 		failures = append(failures, d)
-	}
-	if !result.OK {
-		failures = append(failures, fault.Wrap(fault.Corrupt, unmended))
-		if !f.repair {
-			last := len(result.Damages) - 1
-			failures[last] = fault.WithHint(failures[last], "fastpull verify --repair --store %s fetches again what is damaged", store.Dir())
+		if !d.Unfit {
+			curable = i
+			continue
 		}
+		failures[i] = fault.WithHint(d, "Docker cannot have this image, and may not start with it: remove it with fastpull rm --force --store %s %.12s", store.Dir(), d.Image.Encoded())
 	}
+	if curable >= 0 && !f.repair {
+		failures[curable] = fault.WithHint(failures[curable], "fastpull verify --repair --store %s fetches again what is damaged", store.Dir())
+	}
+	failures = append(failures, fault.Wrap(fault.Corrupt, unmended))
 	if f.json {
 		return errors.Join(append(failures, printJSON(s.Out, result))...)
 	}

@@ -49,7 +49,7 @@ func echoes(t *testing.T, tty *os.File) bool {
 // waitFor polls until the terminal echoes or does not.
 func waitFor(t *testing.T, tty *os.File, echo bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); echoes(t, tty) != echo; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); echoes(t, tty) != echo; time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("the terminal's echo does not become %v", echo)
 		}
@@ -95,7 +95,7 @@ func TestAskPassword(t *testing.T) {
 		t.Fatal(err)
 	}
 	stacks := make([]byte, 1<<20)
-	for end := time.Now().Add(10 * time.Second); bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("cli.readLine")); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); bytes.Contains(stacks[:runtime.Stack(stacks, true)], []byte("cli.readLine")); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("the read from the terminal does not end")
 		}

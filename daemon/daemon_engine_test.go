@@ -30,8 +30,8 @@ func TestDockerd(t *testing.T) {
 	if p := e.Platform(); p.OS != runtime.GOOS || p.Architecture != runtime.GOARCH {
 		t.Errorf("platform %v", p)
 	}
-	if chains, err := e.Chains(t.Context()); err != nil || len(chains) != 0 {
-		t.Fatalf("an empty Engine has %v, %v", chains, err)
+	if has, err := e.Inventory(t.Context()); err != nil || len(has.Chains) != 0 {
+		t.Fatalf("an empty Engine has %v, %v", has, err)
 	}
 
 	base, middle, top := layer(t, "base", 1<<20), layer(t, "middle", 5), layer(t, "top", 5)
@@ -62,6 +62,9 @@ func TestDockerd(t *testing.T) {
 	if has, err := e.HasImage(t.Context(), first.id); !has || err != nil {
 		t.Errorf("HasImage after: %v, %v", has, err)
 	}
+	if err := e.Verify(t.Context(), first.id, first.diffIDs); err != nil {
+		t.Errorf("Verify: %v", err)
+	}
 	if id, err := e.TagOf(t.Context(), first.name); id != first.id || err != nil {
 		t.Errorf("TagOf = %s, %v; want %s", id, err, first.id)
 	}
@@ -79,10 +82,11 @@ func TestDockerd(t *testing.T) {
 		t.Error("tagged an image that is not there")
 	}
 
-	chains, err := e.Chains(t.Context())
+	has, err := e.Inventory(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
+	chains := has.Chains
 	for n := range 2 {
 		if c := identity.ChainID(first.diffIDs[:n+1]); !chains[c] {
 			t.Errorf("chain of %d layers is not in %v", n+1, chains)

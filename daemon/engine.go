@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/moby/moby/api/types/system"
@@ -154,13 +153,6 @@ func (e *Engine) String() string {
 
 // Root returns the Engine's data-root, a path on its own host.
 func (e *Engine) Root() string { return e.info.DockerRootDir }
-
-// Containerd reports whether the Engine keeps its images in containerd's
-// store. The ID of an image is then its manifest's digest, not its config's,
-// and a load needs every layer.
-func (e *Engine) Containerd() bool {
-	return slices.Contains(e.info.DriverStatus, [2]string{"driver-type", "io.containerd.snapshotter.v1"})
-}
 
 // LiveRestore reports whether containers go on running while the Engine restarts.
 func (e *Engine) LiveRestore() bool { return e.info.LiveRestoreEnabled }

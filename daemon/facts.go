@@ -15,6 +15,7 @@ type Facts struct {
 	Backing     string // the file system below, as the driver names it; "" if it does not
 	NoTypes     bool   // that file system's directories have no types (d_type)
 	Root        string // data-root, a path on its own host
+	Containerd  string // the socket of the containerd that keeps its images, "" if none does
 	LiveRestore bool   // containers survive a restart of it
 	Rootless    bool   // it does not run as root
 	Proxied     bool   // it asks registries by a proxy
@@ -28,6 +29,9 @@ func (e *Engine) Facts() Facts {
 		LiveRestore: e.info.LiveRestoreEnabled,
 		Rootless:    slices.Contains(e.info.SecurityOptions, "name=rootless"),
 		Proxied:     e.info.HTTPProxy != "" || e.info.HTTPSProxy != "",
+	}
+	if e.Containerd() && e.info.Containerd != nil {
+		f.Containerd = e.info.Containerd.Address
 	}
 	for _, s := range e.info.DriverStatus {
 		switch s[0] {

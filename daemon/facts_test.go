@@ -23,6 +23,14 @@ func TestFacts(t *testing.T) {
 	if !e.Local() {
 		t.Errorf("%s is here", e.Host())
 	}
+	if f.Containerd != "" {
+		t.Errorf("with a graph driver no containerd keeps images: %q", f.Containerd)
+	}
+	info := containerdInfo
+	info.Containerd = &system.ContainerdInfo{Address: "/run/containerd/containerd.sock"}
+	if f := dialFake(t, &fake{info: info}).Facts(); f.Containerd != "/run/containerd/containerd.sock" {
+		t.Errorf("%+v", f)
+	}
 	bare := dialFake(t, &fake{}).Facts()
 	if bare.NoTypes || bare.LiveRestore || bare.Rootless || bare.Proxied {
 		t.Errorf("of an Engine that says nothing: %+v", bare)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/storage"
 	"github.com/moby/moby/api/types/system"
 	"github.com/opencontainers/go-digest"
 
@@ -21,11 +22,13 @@ import (
 
 // shelf is an Engine's images: their layers by ID, and IDs by name.
 type shelf struct {
-	layers map[digest.Digest][]string
-	names  map[string]digest.Digest
-	ghosts []digest.Digest // listed, but gone when inspected
-	broken bool
-	asked  atomic.Int64 // inspections
+	layers  map[digest.Digest][]string
+	names   map[string]digest.Digest
+	ghosts  []digest.Digest   // listed, but gone when inspected
+	data    map[string]string // of the graph driver
+	broken  bool
+	damaged digest.Digest // an image that cannot be inspected
+	asked   atomic.Int64  // inspections
 }
 
 func (s *shelf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -39,7 +42,7 @@ func (s *shelf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	layers, found := s.layers[id]
 	switch {
-	case s.broken:
+	case s.broken, id != "" && id == s.damaged && name != "json":
 		fail(w, http.StatusInternalServerError, "the store is broken")
 	case name == "json":
 		if r.URL.Query().Get("all") != "1" {
@@ -59,7 +62,10 @@ func (s *shelf) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, "No such image: "+name)
 	case verb == "json":
 		s.asked.Add(1)
-		json.NewEncoder(w).Encode(image.InspectResponse{ID: id.String(), RootFS: image.RootFS{Type: "layers", Layers: layers}})
+		json.NewEncoder(w).Encode(image.InspectResponse{
+			ID: id.String(), RootFS: image.RootFS{Type: "layers", Layers: layers},
+			GraphDriver: &storage.DriverData{Name: "overlay2", Data: s.data},
+		})
 	case verb == "tag":
 		s.names[r.URL.Query().Get("repo")+":"+r.URL.Query().Get("tag")] = id
 		w.WriteHeader(http.StatusCreated)
@@ -104,7 +110,7 @@ func TestImages(t *testing.T) {
 	s.broken = true
 	_, err1 := e.HasImage(t.Context(), one)
 	_, err2 := e.TagOf(t.Context(), "img:a")
-	_, err3 := e.Chains(t.Context())
+	_, err3 := e.Inventory(t.Context())
 	for _, err := range []error{err1, err2, err3} {
 		if err == nil || !strings.Contains(err.Error(), "the store is broken") || !strings.Contains(err.Error(), e.String()) {
 			t.Errorf("got %v", err)
@@ -112,7 +118,7 @@ func TestImages(t *testing.T) {
 	}
 }
 
-func TestChains(t *testing.T) {
+func TestInventory(t *testing.T) {
 	a, b, c := digest.FromString("a"), digest.FromString("b"), digest.FromString("c")
 	ab := digest.FromString(a.String() + " " + b.String())
 	abc := digest.FromString(ab.String() + " " + c.String())
@@ -122,13 +128,15 @@ func TestChains(t *testing.T) {
 			digest.FromString("2"): {a.String(), b.String()},
 			digest.FromString("3"): {c.String()},
 			digest.FromString("4"): nil,
+			digest.FromString("6"): {digest.FromString("d").String()},
 		},
-		ghosts: []digest.Digest{digest.FromString("5")},
+		damaged: digest.FromString("6"),
+		ghosts:  []digest.Digest{digest.FromString("5")},
 	}
 	e := dialFake(t, &fake{images: s.ServeHTTP})
-	got, err := e.Chains(t.Context())
-	if want := map[digest.Digest]bool{a: true, ab: true, abc: true, c: true}; err != nil || !maps.Equal(got, want) {
-		t.Errorf("Chains = %v, %v; want %v", got, err, want)
+	got, err := e.Inventory(t.Context())
+	if want := map[digest.Digest]bool{a: true, ab: true, abc: true, c: true}; err != nil || !maps.Equal(got.Chains, want) || len(got.Stored) != 0 {
+		t.Errorf("Inventory = %v, %v; want %v", got, err, want)
 	}
 	if n := s.asked.Load(); n != 5 {
 		t.Errorf("%d inspections of 5 images", n)
@@ -137,8 +145,48 @@ func TestChains(t *testing.T) {
 	store := dialFake(t, &fake{images: s.ServeHTTP, info: system.Info{
 		DriverStatus: [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}},
 	}})
-	if got, err := store.Chains(t.Context()); err != nil || got == nil || len(got) != 0 {
+	if got, err := store.Inventory(t.Context()); err != nil || got.Chains == nil || len(got.Chains) != 0 {
 		t.Errorf("with containerd's store: %v, %v", got, err)
+	}
+}
+
+// TestVerify does not believe an Engine that a load went well.
+func TestVerify(t *testing.T) {
+	id, a, b := digest.FromString("1"), digest.FromString("a"), digest.FromString("b")
+	s := &shelf{
+		layers: map[digest.Digest][]string{id: {a.String(), b.String()}},
+		names:  map[string]digest.Digest{"host:5000/img:a": id, "host:5000/img:b": digest.FromString("other")},
+		data:   map[string]string{"UpperDir": "/var/lib/docker/overlay2/x/diff"},
+	}
+	s.layers[s.names["host:5000/img:b"]] = nil
+	e := dialFake(t, &fake{images: s.ServeHTTP, info: system.Info{Driver: "overlay2"}})
+	if err := e.Verify(t.Context(), id, []digest.Digest{a, b}); err != nil {
+		t.Error(err)
+	}
+	if err := e.VerifyName(t.Context(), id, "host:5000/img:a"); err != nil {
+		t.Error(err)
+	}
+	for say, err := range map[string]error{
+		"does not have it":             e.Verify(t.Context(), digest.FromString("none"), nil),
+		"other layers":                 e.Verify(t.Context(), id, []digest.Digest{a}),
+		"other layers: [" + a.String(): e.Verify(t.Context(), id, []digest.Digest{b, a}),
+		"it is the name of sha256:":    e.VerifyName(t.Context(), id, "host:5000/img:b"),
+		"it is the name of no image":   e.VerifyName(t.Context(), id, "host:5000/img:c"),
+	} {
+		if err == nil || !strings.Contains(err.Error(), say) || !strings.Contains(err.Error(), e.String()) {
+			t.Errorf("got %v, want %q", err, say)
+		}
+	}
+	if err := e.Verify(t.Context(), digest.FromString("none"), nil); !errors.Is(err, ErrAbsent) {
+		t.Errorf("got %v", err)
+	}
+	s.data = nil
+	if err := e.Verify(t.Context(), id, []digest.Digest{a, b}); err == nil || !strings.Contains(err.Error(), "files of its layers") {
+		t.Errorf("without a graph driver's data: %v", err)
+	}
+	s.broken = true // as an Engine answers if a layer is not in its layer store
+	if err := e.Verify(t.Context(), id, []digest.Digest{a, b}); err == nil || !strings.Contains(err.Error(), "broken") {
+		t.Errorf("a broken store: %v", err)
 	}
 }
 
@@ -148,7 +196,7 @@ func TestQuestionsEnd(t *testing.T) {
 		release := make(chan struct{})
 		e, stop := pipeFake(t, &fake{images: func(http.ResponseWriter, *http.Request) { <-release }}, Options{})
 		start := time.Now()
-		if _, err := e.Chains(t.Context()); !errors.Is(err, context.DeadlineExceeded) || fault.HintOf(err) == "" {
+		if _, err := e.Inventory(t.Context()); !errors.Is(err, context.DeadlineExceeded) || fault.HintOf(err) == "" {
 			t.Errorf("got %v", err)
 		}
 		if d := time.Since(start); d != requestTimeout {

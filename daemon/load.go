@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -19,7 +18,7 @@ import (
 
 // ErrLayerMissing is in the chain of the error of [Engine.Load] when a file
 // that the archive's manifest.json names is not in the archive and the Engine
-// has no such layer: after [Engine.Chains] said so, somebody removed the image
+// has no such layer: after [Engine.Inventory] said so, somebody removed the image
 // that had it. Loading again, with every layer, helps.
 var ErrLayerMissing = errors.New("the Engine lacks a layer that is not in the archive")
 
@@ -27,9 +26,10 @@ var ErrLayerMissing = errors.New("the Engine lacks a layer that is not in the ar
 // way when the load is over.
 const sourceGrace = 500 * time.Millisecond
 
-// Load gives the Engine the images of a docker-archive, an uncompressed tar
-// whose layers are uncompressed too. Layers that the Engine has may be left
-// out; see the package's introduction.
+// Load gives the Engine the images of an archive, an uncompressed tar: a docker-archive
+// with plain layers for a graph driver, an OCI layout for containerd's store. Layers that
+// the Engine has may be left out. See the package's introduction, also for what proves that
+// the Engine has the images then.
 //
 // Tar is read from another goroutine, and closed when the load is over,
 // whatever its outcome, if it is an io.Closer. Its Close must end a Read under
@@ -96,66 +96,37 @@ func (e *Engine) post(ctx context.Context, b io.ReadCloser, m *meter) error {
 	return readMessages(answer, m)
 }
 
-// message is what an Engine says in the course of a load. Its errors come in
-// two forms, and old peers use one of them alone.
-type message struct {
-	Status   string `json:"status"`
-	ID       string `json:"id"`
-	Progress struct {
-		Current int64 `json:"current"`
-		Total   int64 `json:"total"`
-	} `json:"progressDetail"`
-	Error       string `json:"error"`
-	ErrorDetail struct {
-		Message string `json:"message"`
-	} `json:"errorDetail"`
-}
-
-// engineError is what the Engine says went wrong, in its words.
-type engineError string
-
-func (e engineError) Error() string { return string(e) }
-
-// readMessages reads the stream of messages, reports them to the meter and
-// returns the first error message.
-func readMessages(r io.Reader, m *meter) error {
-	for dec := json.NewDecoder(r); ; {
-		var msg message
-		switch err := dec.Decode(&msg); {
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
-			return fmt.Errorf("read its messages: %w", err)
-		case msg.ErrorDetail.Message != "":
-			return engineError(msg.ErrorDetail.Message)
-		case msg.Error != "":
-			return engineError(msg.Error)
-		}
-		if msg.Status == "Loading layer" {
-			m.unpacking(msg.ID, msg.Progress.Current, msg.Progress.Total)
-		} else {
-			m.heard()
-		}
-	}
-}
-
 // loadError says what a failed load means to the user.
 func (e *Engine) loadError(err error) error {
 	text := err.Error()
 	switch {
-	// The Engine unpacks the archive to a folder of this name and opens the
-	// layers from there.
-	case strings.Contains(text, "docker-import-") && strings.Contains(text, "no such file or directory"):
+	case lacksLayer(text):
 		err = fault.WithHint(fmt.Errorf("%w: %w", ErrLayerMissing, err),
 			"an image was removed from the Engine meanwhile; run the command again")
 	case strings.Contains(text, "no space left on device"):
-		err = fault.WithHint(err,
-			"the Engine needs room for the image twice, in its temporary folder and in its data-root %s", e.Root())
+		err = fault.WithHint(err, "%s", e.needsRoom())
 	case brokenOff(err):
 		err = fault.WithHint(fmt.Errorf("it broke off the connection: %w", withoutURL(err)),
 			"dockerd may have stopped or been restarted; look at its log")
 	}
 	return classify(fmt.Errorf("load into the %s: %w", e, err))
+}
+
+// lacksLayer reports whether an error of the Engine is about a layer that neither it nor
+// the archive has. With a graph driver the Engine unpacks the archive to a folder
+// docker-import-… and opens the layers there. With containerd's store it looks them up in
+// the content store.
+func lacksLayer(text string) bool {
+	return strings.Contains(text, "docker-import-") && strings.Contains(text, "no such file or directory") ||
+		strings.Contains(text, "content digest") && strings.Contains(text, "not found")
+}
+
+// needsRoom says where the Engine needs how much room.
+func (e *Engine) needsRoom() string {
+	if e.Containerd() {
+		return "the Engine needs room for the image three times while it is loaded: its containerd keeps layers as they come, as plain tars and unpacked"
+	}
+	return "the Engine needs room for the image twice, in its temporary folder and in its data-root " + e.Root()
 }
 
 // brokenOff reports whether the peer hung up before it had answered. The

@@ -93,6 +93,22 @@ func TestLoadErrors(t *testing.T) {
 			},
 			want: "not in the archive", kind: fault.Failed, hint: "again", is: ErrLayerMissing,
 		}, {
+			name: "not unpacked",
+			load: func(w http.ResponseWriter, r *http.Request) {
+				io.Copy(io.Discard, r.Body)
+				say(w, `{"stream":"Loaded image: img:tag\n"}`)
+				say(w, `{"stream":"Error unpacking image img:tag: failed to mount overlay: permission denied\n"}`)
+				say(w, `{"stream":"Loaded image: other:tag\n"}`)
+			},
+			want: "Error unpacking image img:tag: failed to mount", kind: fault.Failed,
+		}, {
+			name: "a layer is not in containerd's store",
+			load: func(w http.ResponseWriter, r *http.Request) {
+				io.Copy(io.Discard, r.Body)
+				say(w, `{"stream":"Error unpacking image x: failed to get reader from content store: content digest sha256:1: not found\n"}`)
+			},
+			want: "not in the archive", kind: fault.Failed, hint: "again", is: ErrLayerMissing,
+		}, {
 			name: "full disk",
 			load: func(w http.ResponseWriter, r *http.Request) {
 				say(w, `{"error":"write /x: no space left on device"}`)

@@ -9,16 +9,21 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/codec"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
 )
 
-// contentTimeout is for the image's manifests.
-const contentTimeout = 10 * time.Second
+// Limits of what is fetched of the image beside a layer.
+const (
+	contentTimeout = 10 * time.Second // for its manifests and configs
+	maxConfig      = 8 << 20          // bytes of a config
+)
 
 // image looks at the image that was named: what it is, for which platforms, and how
 // its largest layer comes. It tells if there is one that can be pulled.
@@ -27,11 +32,23 @@ func (v *visit) image(ctx context.Context) bool {
 	if !ok {
 		return false
 	}
-	v.judgeLayers(m.Layers)
+	v.judgeLayers(m.Layers, v.formats(ctx, m.Layers))
 	if len(m.Layers) > 0 {
 		v.transfer(ctx, slices.MaxFunc(m.Layers, func(a, b ocispec.Descriptor) int { return cmp.Compare(a.Size, b.Size) }))
 	}
 	return true
+}
+
+// documents gives a tree the manifests and configs of the image's repository.
+type documents struct{ *visit }
+
+func (d documents) Manifest(ctx context.Context, desc ocispec.Descriptor) (mediaType string, raw []byte, err error) {
+	m, err := d.client.ManifestOf(ctx, d.target.ref, desc)
+	return m.MediaType, m.Bytes, err
+}
+
+func (d documents) Config(ctx context.Context, desc ocispec.Descriptor) ([]byte, error) {
+	return d.client.ReadBlob(ctx, d.target.ref, desc, maxConfig)
 }
 
 // manifest gets the manifest of the platform that a pull would take.
@@ -47,92 +64,93 @@ func (v *visit) manifest(ctx context.Context) (m *image.Manifest, ok bool) {
 		v.found(f)
 		return nil, false
 	}
-	kind := "an image"
-	if m, err = image.ParseManifest(got.MediaType, got.Bytes); err != nil {
+	tree, err := image.NewTree(documents{v}, got.MediaType, got.Digest, got.Bytes)
+	if err != nil {
 		v.say(Problem, "manifest", "%s", plain(err))
 		return nil, false
 	}
-	if m.IsIndex() {
-		kind = fmt.Sprintf("an index of %d", len(m.Manifests))
+	kind := "an image"
+	if tree.Top.IsIndex() {
+		kind = fmt.Sprintf("an index of %d", len(tree.Top.Manifests))
 	}
 	v.found(Finding{Area: Registry, What: "manifest", Level: OK,
 		Text: fmt.Sprintf("%s is %s, %s, %s of %s, from %s", v.target.ref, got.Digest, kind, progress.Bytes(int64(len(got.Bytes))), got.MediaType, got.From),
 		Facts: map[string]any{
 			"digest": got.Digest.String(), "mediaType": got.MediaType, "size": len(got.Bytes), "from": got.From,
 		}})
-	if !m.IsIndex() {
-		return m, true
+	if !tree.Top.IsIndex() {
+		return tree.Top.Manifest, true
 	}
+	return v.choose(ctx, tree)
+}
+
+// choose tells for which platforms an index has images, and returns the manifest of the
+// one that a pull would take.
+func (v *visit) choose(ctx context.Context, tree *image.Tree) (m *image.Manifest, ok bool) {
 	want := image.Host()
 	if engine, err := v.docker(ctx); err == nil {
 		want = engine.Platform()
 	}
-	var list []string
-	for _, d := range m.Manifests {
-		if d.Platform != nil && d.Platform.OS != "unknown" {
-			list = append(list, image.FormatPlatform(*d.Platform))
-		}
-	}
-	chosen, err := m.Select(want)
+	leaf, err := tree.Select(ctx, want)
 	if err != nil {
-		v.say(Problem, "platforms", "there is none for %s: it has %s", image.FormatPlatform(want), some(list, 10))
+		v.say(Problem, "platforms", "%s", plain(err))
 		return nil, false
+	}
+	if e := v.engine.engine; len(leaf.Entry.In) > 0 && e != nil && e.Facts().Major() < 23 {
+		v.layers = append(v.layers, fmt.Sprintf("an index in its index, which Docker takes from 23.0 on, and this is %s", e.Facts().Version))
+	}
+	list, err := tree.Platforms(ctx)
+	if err != nil {
+		v.say(Unknown, "platforms", "a pull takes %s; which others it has is not known: %s", image.FormatPlatform(want), plain(err))
+		return leaf.Manifest, true
 	}
 	v.found(Finding{Area: Registry, What: "platforms", Level: OK, Facts: map[string]any{"platforms": list},
 		Text: fmt.Sprintf("it has %s; a pull takes %s", some(list, 10), image.FormatPlatform(want))})
-	if got, err = v.client.ManifestOf(ctx, v.target.ref, chosen); err == nil {
-		m, err = image.ParseManifest(got.MediaType, got.Bytes)
-	}
-	if err != nil {
-		v.say(Problem, "manifest", "%s", plain(err))
-		return nil, false
-	}
-	if m.IsIndex() {
-		v.say(Problem, "manifest", "the index has another index for %s", image.FormatPlatform(want))
-		return nil, false
-	}
-	return m, true
-}
-
-// formatOf returns the compression of a layer, as its media type names it.
-func formatOf(mediaType string) string {
-	for _, f := range []struct{ in, is string }{
-		{"gzip", "gzip"}, {"zstd", "zstd"}, {"xz", "xz"}, {"bzip2", "bzip2"},
-	} {
-		if strings.HasSuffix(mediaType, f.in) {
-			return f.is
-		}
-	}
-	return "plain"
+	return leaf.Manifest, true
 }
 
 func isForeign(mediaType string) bool {
 	return strings.Contains(mediaType, "foreign") || strings.Contains(mediaType, "nondistributable")
 }
 
-// judgeLayers says what the layers are, and what of it docker pull trips over.
-func (v *visit) judgeLayers(layers []ocispec.Descriptor) {
+// judgeLayers says what the layers are, and what of it docker pull trips over. Where their
+// formats are not known, the media types count.
+func (v *visit) judgeLayers(layers []ocispec.Descriptor, formats map[digest.Digest]codec.Format) {
 	var total int64
-	counts := map[string]int{}
-	foreign := 0
+	counts := map[codec.Format]int{}
+	foreign, mislabelled := 0, 0
 	for _, l := range layers {
 		total += l.Size
-		counts[formatOf(l.MediaType)]++
+		label := labelOf(l.MediaType)
+		format, known := formats[l.Digest]
+		if !known {
+			format = label
+		}
+		if format == codec.Empty {
+			format = codec.Tar
+		}
+		counts[format]++
+		if known && label != codec.Unknown && format != label {
+			mislabelled++
+		}
 		if isForeign(l.MediaType) {
 			foreign++
 		}
 	}
 	var kinds []string
-	for _, format := range []string{"gzip", "zstd", "xz", "bzip2", "plain"} {
+	f := Finding{Area: Registry, What: "layers", Level: OK, Facts: map[string]any{"layers": len(layers), "bytes": total}}
+	for _, format := range []codec.Format{codec.Gzip, codec.Zstd, codec.Xz, codec.Bzip2, codec.Tar, codec.Unknown} {
 		if n := counts[format]; n > 0 {
 			kinds = append(kinds, fmt.Sprintf("%d %s", n, format))
+			f.Facts[format.String()] = n
 		}
 	}
-	f := Finding{Area: Registry, What: "layers", Level: OK, Facts: map[string]any{"layers": len(layers), "bytes": total}}
-	for format, n := range counts {
-		f.Facts[format] = n
-	}
 	f.Text = fmt.Sprintf("%d, %s in all: %s", len(layers), progress.Bytes(total), strings.Join(kinds, ", "))
+	if mislabelled > 0 {
+		f.Level = Warning
+		f.Facts["mislabelled"] = mislabelled
+		f.Text += fmt.Sprintf("; %d not what their media types say: fastpull and Docker go by the bytes, containerd by the type", mislabelled)
+	}
 	if len(layers) == 0 {
 		f.Text = "none"
 	}
@@ -141,12 +159,12 @@ func (v *visit) judgeLayers(layers []ocispec.Descriptor) {
 		f.Text += fmt.Sprintf("; that is more than the %d that Docker and a store can have: --rootfs takes them", image.MaxLayers)
 	}
 	v.found(f)
-	v.layers = v.tripsOver(counts, foreign)
+	v.layers = append(v.layers, v.tripsOver(counts, foreign)...)
 }
 
 // tripsOver says what docker pull trips over in layers of these formats.
-func (v *visit) tripsOver(counts map[string]int, foreign int) (list []string) {
-	if n := counts["zstd"]; n > 0 {
+func (v *visit) tripsOver(counts map[codec.Format]int, foreign int) (list []string) {
+	if n := counts[codec.Zstd]; n > 0 {
 		if e := v.engine.engine; e != nil && e.Facts().Major() < 23 {
 			list = append(list, fmt.Sprintf("zstd layers: %d, which Docker reads from 23.0 on, and this is %s", n, e.Facts().Version))
 		}
@@ -154,7 +172,7 @@ func (v *visit) tripsOver(counts map[string]int, foreign int) (list []string) {
 	if foreign > 0 {
 		list = append(list, fmt.Sprintf("foreign layers: %d, which come from another place than the registry, and that has to be reached, too", foreign))
 	}
-	if n := counts["gzip"]; n > 0 {
+	if n := counts[codec.Gzip]; n > 0 {
 		for _, f := range v.report.Findings {
 			if f.Level == Problem && (f.Area == Decompressors || f.Area == Stuck) {
 				list = append(list, fmt.Sprintf("gzip layers: %d, which it hands to a program that does not work here, see %s: %s", n, f.Area, f.What))

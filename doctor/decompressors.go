@@ -35,6 +35,15 @@ func (g *engine) String() string {
 	return fmt.Sprintf("%s %d", g.proc.comm, g.proc.pid)
 }
 
+// restarts returns the process whose restart gives the Engine another environment: a
+// containerd has that of the dockerd that started it.
+func (g *engine) restarts() *process {
+	if g.parent != nil {
+		return g.parent
+	}
+	return g.proc
+}
+
 // How long what is there may be looked at, and how much later it is left alone: an
 // Engine's files may be on a disk that does not answer. How many Engines are looked at:
 // whoever may start programs here can give them an Engine's name.
@@ -134,10 +143,7 @@ func (e *exam) enginesOf(all map[int]*process) (list []*engine) {
 		if !ok || len(x.args) == 0 || x.state == 'Z' || x.state == 'X' {
 			continue
 		}
-		g := &engine{role: r, proc: x, exe: p.file(x.pid, "exe")}
-		if up := all[x.ppid]; up != nil && up.comm == "dockerd" && x.comm == "containerd" {
-			g.parent = up
-		}
+		g := &engine{role: r, proc: x, parent: dockerOf(all, x), exe: p.file(x.pid, "exe")}
 		var st syscall.Stat_t
 		if syscall.Stat(p.file(x.pid, ""), &st) == nil {
 			g.uid = int(st.Uid)
@@ -278,12 +284,9 @@ func (e *exam) decompressor(ctx context.Context, g *engine, all map[string]tried
 	if g.proc != nil {
 		f.Facts["pid"] = g.proc.pid
 	}
-	docker := g.proc
-	if g.parent != nil {
-		docker = g.parent
-	}
+	docker := g.restarts()
 	stores, asked := false, false // if images are in containerd's store
-	if docker != nil && docker.comm == "dockerd" {
+	if docker != nil && isDockerd(docker.comm) {
 		if d, err := e.dial(ctx, docker); err == nil {
 			stores, asked = d.Containerd(), true
 			d.Close()
@@ -321,6 +324,9 @@ func (e *exam) decompressor(ctx context.Context, g *engine, all map[string]tried
 			f.Level = Warning
 		}
 		f.Text = fmt.Sprintf("%s %s (run it as root to be sure)", g.guess, f.Text)
+	case g.parent != nil && !asked && level == Problem:
+		f.Level = Warning
+		f.Text += fmt.Sprintf("; dockerd %d does not answer, and may be one that unpacks layers itself", g.parent.pid)
 	case stores && g.parent == nil && level == Problem:
 		f.Level = Warning
 		f.Text += "; a pull is unpacked by containerd, only docker import and ADD run it"

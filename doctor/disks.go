@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
@@ -31,11 +32,20 @@ type disk struct {
 	spare bool   // images go elsewhere if nobody says so
 }
 
-// disks looks at the file systems of the Engine's data-root and of the store.
+// disks looks at the file systems of the Engine's data-root, of the containerd that keeps
+// its images, and of the store.
 func disks(ctx context.Context, e *exam, rights privilege.Process) {
 	var list []disk
 	if engine, err := e.docker(ctx); err == nil && engine.Local() {
 		list = append(list, disk{what: "data-root " + engine.Root(), dir: engine.Root()})
+		if f := engine.Facts(); f.Containerd != "" {
+			more, err := e.containerdDisks(ctx, f)
+			if err != nil {
+				e.found(Finding{Area: Host, What: "root of containerd", Level: Unknown,
+					Text: fmt.Sprintf("the Engine keeps images in it, and where it is was not found out: %s", plain(err))})
+			}
+			list = append(list, more...)
+		}
 	} else if _, serr := os.Stat(defaultRoot); serr == nil && err != nil {
 		list = append(list, disk{what: "data-root " + defaultRoot, dir: defaultRoot, spare: true})
 	}
@@ -190,23 +200,21 @@ func deviceOf(dir string) uint64 {
 // fileSystem returns the type of dir's file system as mount(8) names it.
 func fileSystem(dir string) string {
 	dev := deviceOf(dir)
-	text, _ := os.ReadFile("/proc/self/mountinfo")
-	want := fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))
-	for line := range strings.Lines(string(text)) {
-		head, tail, ok := strings.Cut(line, " - ")
-		fields, kind := strings.Fields(head), strings.Fields(tail)
-		if ok && len(fields) > 2 && len(kind) > 0 && fields[2] == want {
-			return kind[0]
-		}
+	list, _ := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
+		same := m.Major == int(unix.Major(dev)) && m.Minor == int(unix.Minor(dev))
+		return !same, same
+	})
+	if len(list) == 0 {
+		return "a file system"
 	}
-	return "a file system"
+	return list[0].FSType
 }
 
 // plain says an error in words for a table: with its hint, and of a missing right
 // that it is one.
 func plain(err error) string {
 	text := err.Error()
-	if hint := fault.HintOf(fault.Disk(err)); hint != "" {
+	if hint := fault.Advice(err); hint != "" {
 		text += "; " + hint
 	} else if errors.Is(err, fs.ErrPermission) {
 		text += "; run it as root"

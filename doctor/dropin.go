@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/fastpull/fastpull/daemon"
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/safepath"
 	"github.com/fastpull/fastpull/internal/tmpfile"
 )
 
@@ -53,7 +53,7 @@ func (d *DropIn) Restart() string {
 // of kind fault.Denied.
 func WriteDropIn(root string, d *DropIn) (bool, error) {
 	name := filepath.Join(root, d.Path)
-	have, err := os.ReadFile(name)
+	have, err := readRegular(name)
 	switch {
 	case err == nil && string(have) == d.Text:
 		return false, nil
@@ -64,25 +64,31 @@ func WriteDropIn(root string, d *DropIn) (bool, error) {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return false, deniedHint(fmt.Errorf("write the drop-in for %s: %w", d.Unit, err))
 	}
-	dir := filepath.Dir(name)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return false, deniedHint(fmt.Errorf("write the drop-in for %s: %w", d.Unit, err))
-	}
-	f, err := tmpfile.New(dir, 0o644)
-	if err == nil {
-		_, err = f.WriteString(d.Text)
-		if err == nil {
-			err = f.Sync()
-		}
-		if err == nil {
-			err = f.Publish(name)
-		}
-		err = errors.Join(err, f.Close())
-	}
-	if err != nil {
+	if err := writeNew(name, d.Text); err != nil {
 		return false, deniedHint(fmt.Errorf("write the drop-in for %s: %w", d.Unit, err))
 	}
 	return true, nil
+}
+
+// writeNew writes a file, and makes the directory that it is in.
+func writeNew(name, text string) error {
+	dir, err := safepath.Make(filepath.Dir(name), 0o755)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	f, err := tmpfile.New(dir, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = f.Publish(filepath.Base(name))
+	}
+	return errors.Join(err, f.Close())
 }
 
 func deniedHint(err error) error {
@@ -120,13 +126,15 @@ func (e *exam) without(ctx context.Context, g *engine) (fix []string, d *DropIn)
 	if g.parent != nil { // it has the environment of its dockerd
 		lines = strings.Join(append(slices.Clone(dockerRole.disabled), g.disabled...), " ")
 	}
-	unit, ofUser := e.procfs().unit(g.proc.pid)
+	service := g.restarts()
+	unit, ofUser := e.procfs().unit(service.pid)
+	restart := "# the restart: " + e.survives(ctx, service)
 	switch {
 	case !unitName.MatchString(unit):
 		return []string{
-			fmt.Sprintf("# %s is no service of systemd: restart it with this in its environment", g),
+			fmt.Sprintf("# %s is no service of systemd: restart it with this in its environment", service),
 			"export " + lines,
-			"# the restart: " + e.survives(ctx, g.proc),
+			restart,
 		}, nil
 	case ofUser:
 		dir := "~/.config/systemd/user/" + unit + ".d"
@@ -134,7 +142,7 @@ func (e *exam) without(ctx context.Context, g *engine) (fix []string, d *DropIn)
 			fmt.Sprintf("# have %s decompress by itself", g),
 			"mkdir -p " + dir,
 			fmt.Sprintf("printf '[Service]\\nEnvironment=%s\\n' > %s/fastpull-pigz.conf", lines, dir),
-			"# the restart: " + e.survives(ctx, g.proc),
+			restart,
 			"systemctl --user daemon-reload && systemctl --user restart " + strings.TrimSuffix(unit, ".service"),
 		}, nil
 	}
@@ -143,14 +151,14 @@ func (e *exam) without(ctx context.Context, g *engine) (fix []string, d *DropIn)
 		fmt.Sprintf("# as root, have %s decompress by itself (fastpull doctor --write-dropin writes the file):", g),
 		"mkdir -p " + filepath.Dir(d.Path),
 		fmt.Sprintf("printf '%s' > %s", strings.ReplaceAll(d.Text, "\n", `\n`), d.Path), // what --write-dropin knows again
-		"# the restart: " + e.survives(ctx, g.proc),
+		restart,
 		d.Restart(),
 	}, d
 }
 
 // survives says what a restart of an Engine does to its containers.
 func (e *exam) survives(ctx context.Context, engine *process) string {
-	if engine.comm != "dockerd" {
+	if !isDockerd(engine.comm) {
 		return "containers go on running (with KillMode=process, which is usual)"
 	}
 	on, err := e.liveRestore(ctx, engine)
@@ -190,13 +198,16 @@ func (e *exam) liveRestore(ctx context.Context, engine *process) (bool, error) {
 	return config.LiveRestore, err
 }
 
+// dialTime is how long a dockerd may take to answer: one on a busy machine takes a second.
+const dialTime = 5 * time.Second
+
 // dial speaks with a dockerd. One that does not answer soon does not count, and is not
 // waited for again.
 func (e *exam) dial(ctx context.Context, engine *process) (*daemon.Engine, error) {
 	if e.silent[engine.pid] {
 		return nil, daemon.ErrUnavailable
 	}
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, dialTime+time.Second)
 	defer cancel()
 	for _, host := range dockerHosts(engine.args) {
 		path, ok := strings.CutPrefix(host, "unix://")
@@ -205,7 +216,7 @@ func (e *exam) dial(ctx context.Context, engine *process) (*daemon.Engine, error
 		}
 		// It is named as the Engine sees it.
 		path = root(e.procfs().file(engine.pid, "root")).path(path)
-		if d, err := daemon.Connect(ctx, daemon.Options{Host: "unix://" + path, Timeout: 2 * time.Second}); err == nil {
+		if d, err := daemon.Connect(ctx, daemon.Options{Host: "unix://" + path, Timeout: dialTime}); err == nil {
 			return d, nil
 		}
 	}

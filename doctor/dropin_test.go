@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -9,8 +10,43 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fastpull/fastpull/fault"
 )
+
+// TestWriteDropInPlanted has another user put something into the way of the file.
+func TestWriteDropInPlanted(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to make things of another user")
+	}
+	const units = "etc/systemd/system"
+	for what, plant := range map[string]func(dir, victim string) error{
+		"a link for the directory": func(dir, victim string) error { return os.Symlink(victim, dir) },
+		"a link for the file": func(dir, victim string) error {
+			return errors.Join(os.Mkdir(dir, 0o755), os.Symlink(victim+"/new", dir+"/fastpull-pigz.conf"))
+		},
+		"a FIFO for the file": func(dir, _ string) error {
+			return errors.Join(os.Mkdir(dir, 0o755), unix.Mkfifo(dir+"/fastpull-pigz.conf", 0o666))
+		},
+	} {
+		root, victim := t.TempDir(), t.TempDir()
+		dir := filepath.Join(root, units, "docker.service.d")
+		if err := errors.Join(os.MkdirAll(filepath.Dir(dir), 0o755), os.Chmod(filepath.Dir(dir), 0o777), plant(dir, victim)); err != nil {
+			t.Fatal(err)
+		}
+		err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error { return errors.Join(err, os.Lchown(path, 12345, 0)) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if written, err := WriteDropIn(root, newDropIn("docker.service", "A=1")); written || err == nil {
+			t.Errorf("%s: written %v, %v", what, written, err)
+		}
+		if entries, err := os.ReadDir(victim); err != nil || len(entries) > 0 {
+			t.Errorf("%s: the victim has %v, %v", what, entries, err)
+		}
+	}
+}
 
 func TestWriteDropIn(t *testing.T) {
 	root := t.TempDir()
@@ -81,6 +117,8 @@ func TestWithout(t *testing.T) {
 		{"dockerd", "-H", "unix:///none", "--config-file=/none.json", "--live-restore"},
 		{"containerd"},
 		{"podman", "system", "service"},
+		{"dockerd", "-H", "unix:///none", "--exec-root=/exec"},
+		{"containerd", "--config", "/exec/containerd/containerd.toml"},
 	} {
 		p.add(10+i, 1, 10, args[0], args...)
 		p.link(fmt.Sprintf("%d/root", 10+i), string(in))
@@ -90,6 +128,8 @@ func TestWithout(t *testing.T) {
 	p.write("12/cgroup", "0::/system.slice/x;reboot.service\n")
 	p.write("13/cgroup", "0::/\n")
 	p.write("14/cgroup", "0::/system.slice/containerd.service\n")
+	p.write("16/cgroup", "0::/system.slice/mine.service\n")
+	p.write("17/cgroup", "0::/\n") // what is left of a dockerd before
 	all, err := p.all()
 	if err != nil {
 		t.Fatal(err)
@@ -102,9 +142,10 @@ func TestWithout(t *testing.T) {
 		13: {"no service of systemd", "live-restore is on"},
 		14: {"Environment=CONTAINERD_DISABLE_IGZIP=true CONTAINERD_DISABLE_PIGZ=true\\n", "containers go on running", "systemctl restart containerd"},
 		15: {"podman has no setting for it"},
+		17: {"have containerd 17 decompress", "mine.service.d/fastpull-pigz.conf", "Environment=MOBY_DISABLE_PIGZ=true CONTAINERD_DISABLE_IGZIP=true", "live-restore is on", "systemctl restart mine"},
 	} {
 		r, _ := roleOf(all[pid].comm)
-		fix, d := e.without(t.Context(), &engine{role: r, proc: all[pid]})
+		fix, d := e.without(t.Context(), &engine{role: r, proc: all[pid], parent: dockerOf(all, all[pid])})
 		text := strings.Join(fix, "\n")
 		for _, w := range want {
 			if !strings.Contains(text, w) {
@@ -123,13 +164,19 @@ func TestWithout(t *testing.T) {
 				t.Errorf("%q, %v; want %q", text, err, d.Text)
 			}
 		}
-		if (d != nil) != (pid == 10 || pid == 14) {
+		if (d != nil) != (pid == 10 || pid == 14 || pid == 17) {
 			t.Errorf("%s: drop-in %+v", all[pid], d)
 		}
 	}
 	r, _ := roleOf("containerd")
-	_, d := e.without(t.Context(), &engine{role: r, proc: all[10], parent: all[10]})
-	if d == nil || d.Text != newDropIn("docker.service", "MOBY_DISABLE_PIGZ=true CONTAINERD_DISABLE_IGZIP=true CONTAINERD_DISABLE_PIGZ=true").Text {
+	fix, d := e.without(t.Context(), &engine{role: r, proc: all[17], parent: all[10]})
+	if d == nil || d.Text != newDropIn("docker.service", "MOBY_DISABLE_PIGZ=true CONTAINERD_DISABLE_IGZIP=true CONTAINERD_DISABLE_PIGZ=true").Text || d.Unit != "docker.service" {
 		t.Errorf("for a containerd of dockerd's: %+v", d)
+	}
+	if text := strings.Join(fix, "\n"); !strings.Contains(text, "live-restore") || strings.Contains(text, "restart containerd") {
+		t.Errorf("a containerd of dockerd's is not restarted by itself:\n%s", text)
+	}
+	if fix, _ := e.without(t.Context(), &engine{role: r, proc: all[17], parent: all[13]}); !strings.Contains(fix[0], "dockerd 13 is no service of systemd") {
+		t.Errorf("for one that is no service: %q", fix)
 	}
 }

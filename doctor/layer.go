@@ -82,8 +82,12 @@ func chainOf(root root, driver, id string) string {
 var reference = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]*$`)
 
 // pulls lists the images that clients have an Engine pull just now. The Engine itself
-// does not tell, but its clients have the name among their arguments.
-func (p procfs) pulls(engine *process, all map[int]*process) (names []string) {
+// does not tell, but its clients have the name among their arguments. The clients of a
+// containerd are those of the dockerd that has started it.
+func (p procfs) pulls(all map[int]*process, engine *process) (names []string) {
+	if docker := dockerOf(all, engine); docker != nil {
+		engine = docker
+	}
 	hosts := dockerHosts(engine.args)
 	for _, x := range all {
 		words := x.args
@@ -99,7 +103,7 @@ func (p procfs) pulls(engine *process, all map[int]*process) (names []string) {
 		if x.comm == "podman" && x.pid != engine.pid {
 			continue
 		}
-		if x.comm == "docker" && (engine.comm != "dockerd" || !slices.Contains(hosts, p.dockerHost(x))) {
+		if x.comm == "docker" && (!isDockerd(engine.comm) || !slices.Contains(hosts, p.dockerHost(x))) {
 			continue
 		}
 		if slices.Contains(words[1:i], "compose") {

@@ -56,6 +56,7 @@ func TestPulls(t *testing.T) {
 	p.add(10, 1, 10, "dockerd", "dockerd", "-H", "fd://", "--host=tcp://0.0.0.0:2376", "-H", "unix:///run/other.sock")
 	p.add(11, 1, 10, "dockerd", "dockerd", "-H", "unix:///tmp/s")
 	p.add(12, 1, 10, "containerd", "containerd")
+	p.add(13, 11, 10, "containerd", "containerd")
 	p.add(20, 1, 20, "docker", "docker", "pull", "host:5000/img:1")
 	p.add(21, 1, 20, "docker", "docker", "-H", "unix:///run/other.sock", "image", "pull", "--platform", "linux/arm64", "b@sha256:00", "-q")
 	p.add(22, 1, 20, "docker", "docker", "--host=unix:///tmp/s", "pull", "c")
@@ -74,8 +75,8 @@ func TestPulls(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for pid, want := range map[int][]string{10: {"b@sha256:00", "host:5000/img:1"}, 11: {"c", "d"}, 12: nil, 27: {"g"}, 29: {"i"}, 32: nil} {
-		if got := p.pulls(all[pid], all); !slices.Equal(got, want) {
+	for pid, want := range map[int][]string{10: {"b@sha256:00", "host:5000/img:1"}, 11: {"c", "d"}, 12: nil, 13: {"c", "d"}, 27: {"g"}, 29: {"i"}, 32: nil} {
+		if got := p.pulls(all, all[pid]); !slices.Equal(got, want) {
 			t.Errorf("pulls of %d: %q, want %q", pid, got, want)
 		}
 	}

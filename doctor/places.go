@@ -107,9 +107,9 @@ func takesStore(dir string) error {
 	return s.Close()
 }
 
-// takesFile makes a file without a name in dir.
+// takesFile makes a file in dir that no run leaves behind.
 func takesFile(dir string) error {
-	f, err := tmpfile.New(dir, 0o600)
+	f, err := tmpfile.Scratch(dir)
 	if err != nil {
 		return err
 	}

@@ -108,6 +108,35 @@ func (p procfs) again(x *process) (*process, error) {
 	return now, err
 }
 
+// mostThreads is how many threads of a process are looked at.
+const mostThreads = 256
+
+// busiest returns the state of the thread of a process that is nearest to working: R if
+// one runs or waits for a CPU, D if one waits in the kernel, and else that of the process,
+// which is its first thread's. The first thread of unpigz sleeps while others work.
+func (p procfs) busiest(x *process) byte {
+	if x.state != 'S' {
+		return x.state
+	}
+	dir, err := os.Open(p.file(x.pid, "task"))
+	if err != nil {
+		return x.state
+	}
+	defer dir.Close()
+	threads, _ := dir.Readdirnames(mostThreads) // an error leaves those that were read
+	state := x.state
+	for _, tid := range threads {
+		text, err := os.ReadFile(filepath.Join(dir.Name(), tid, "stat"))
+		if err != nil {
+			continue
+		}
+		if t, err := parseStat(string(text)); err == nil && (t.state == 'R' || t.state == 'D' && state == 'S') {
+			state = t.state
+		}
+	}
+	return state
+}
+
 // parseStat parses /proc/PID/stat. A name may hold anything, blanks and brackets
 // included, but no field behind it does (proc(5)).
 func parseStat(text string) (*process, error) {

@@ -51,6 +51,37 @@ func stat(pid, ppid int, comm string, state byte, utime, stime, start int) strin
 		pid, comm, state, ppid, utime, stime, start)
 }
 
+// TestBusiest looks at processes whose first thread sleeps.
+func TestBusiest(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		first  byte
+		others string
+		state  byte
+	}{
+		{"one thread", 'S', "", 'S'}, {"one that runs", 'R', "S", 'R'}, {"another runs", 'S', "SSRD", 'R'},
+		{"another waits for a disk", 'S', "SDS", 'D'}, {"stopped", 'T', "TT", 'T'}, {"none can be seen", 'S', "?", 'S'},
+	} {
+		p := newFakeProc(t)
+		p.write("5/stat", stat(5, 1, "unpigz", tc.first, 3, 4, 1))
+		for i, state := range []byte(string(tc.first) + tc.others) {
+			if state != '?' {
+				p.write(fmt.Sprintf("5/task/%d/stat", 5+i), stat(5+i, 1, "unpigz", state, 3, 4, 1))
+			}
+		}
+		x, err := p.read(5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.busiest(x); got != tc.state {
+			t.Errorf("%s: %c, want %c", tc.name, got, tc.state)
+		}
+		if s, err := p.sample(x); err != nil || s.state != tc.state {
+			t.Errorf("%s: sampled as %c, want %c, %v", tc.name, s.state, tc.state, err)
+		}
+	}
+}
+
 func TestParseStat(t *testing.T) {
 	got, err := parseStat(stat(12, 3, "a) S (b", 'D', 100, 23, 4567))
 	want := &process{pid: 12, ppid: 3, comm: "a) S (b", state: 'D', cpu: 123, start: 4567}

@@ -21,7 +21,7 @@ type visit struct {
 	client *registry.Client
 	origin registry.Server // the registry's own host
 	spare  bool            // a mirror answers
-	layers []string        // what docker pull would trip over in the image's layers
+	layers []string        // what docker pull would trip over in the image's index and layers
 	keeper string          // who keeps the credentials, "" if there are none or that is not known
 	seen   bool            // the image was looked at, if one is named
 }
@@ -217,7 +217,7 @@ func factsOf(s registry.Server) map[string]any {
 	if s.Failed != "" {
 		facts["failed"] = string(s.Failed)
 	}
-	if hint := fault.HintOf(s.Err); hint != "" {
+	if hint := fault.Advice(s.Err); hint != "" {
 		facts["hint"] = hint
 	}
 	return facts

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"net/http"
@@ -14,9 +15,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/codec"
 	"github.com/fastpull/fastpull/registry"
 )
 
@@ -192,22 +195,37 @@ func TestClockOfRegistry(t *testing.T) {
 }
 
 func TestLayers(t *testing.T) {
-	layer := func(kind string) ocispec.Descriptor { return ocispec.Descriptor{MediaType: kind, Size: 10} }
+	n := 0
+	layer := func(kind string) ocispec.Descriptor {
+		n++
+		return ocispec.Descriptor{MediaType: kind, Digest: digest.FromString(fmt.Sprint(n)), Size: 10}
+	}
 	v := visiting(registry.Server{})
 	v.report.Findings = []Finding{{Area: Decompressors, What: "unpigz of dockerd", Level: Problem}}
-	v.judgeLayers([]ocispec.Descriptor{
+	layers := []ocispec.Descriptor{
 		layer(ocispec.MediaTypeImageLayerGzip), layer("application/vnd.docker.image.rootfs.diff.tar.gzip"), layer(ocispec.MediaTypeImageLayerZstd),
-		layer(ocispec.MediaTypeImageLayer), layer("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"),
-	})
-	expect(t, "formats", v.report.Findings[1], OK, "5, 50 B in all: 3 gzip, 1 zstd, 1 plain")
+		layer(ocispec.MediaTypeImageLayer), layer("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"), layer("application/octet-stream"),
+	}
+	v.judgeLayers(layers, nil)
+	expect(t, "formats", v.report.Findings[1], OK, "6, 60 B in all: 3 gzip, 1 zstd, 1 plain, 1 unknown")
 	trips := strings.Join(v.layers, "\n")
 	for _, words := range []string{"foreign layers: 1", "gzip layers: 3", "see decompressors: unpigz of dockerd"} {
 		if !strings.Contains(trips, words) {
 			t.Errorf("does not say %q: %s", words, trips)
 		}
 	}
+	// The bytes count where they are known, whatever the type says.
+	v.judgeLayers(layers, map[digest.Digest]codec.Format{
+		layers[0].Digest: codec.Gzip, layers[2].Digest: codec.Gzip, layers[3].Digest: codec.Zstd, layers[5].Digest: codec.Xz,
+	})
+	expect(t, "by bytes", v.report.Findings[2], Warning, "4 gzip, 1 zstd, 1 xz", "2 not what their media types say")
+	if trips := strings.Join(v.layers, "\n"); !strings.Contains(trips, "gzip layers: 4") {
+		t.Errorf("by bytes: %s", trips)
+	}
+	v.judgeLayers(layers[3:4], map[digest.Digest]codec.Format{layers[3].Digest: codec.Empty})
+	expect(t, "empty", v.report.Findings[3], OK, "1 plain")
 	many := visiting(registry.Server{})
-	many.judgeLayers(slices.Repeat([]ocispec.Descriptor{layer(ocispec.MediaTypeImageLayer)}, 126))
+	many.judgeLayers(slices.Repeat([]ocispec.Descriptor{layer(ocispec.MediaTypeImageLayer)}, 126), nil)
 	expect(t, "many", many.report.Findings[0], Problem, "more than the 125")
 }
 

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -68,18 +69,50 @@ var (
 // roleOf returns what a process of that name is, if it is an Engine.
 func roleOf(comm string) (role, bool) {
 	r := role{}
-	switch comm {
-	case "dockerd", "dockerd-dev", "dockerd-ce":
+	switch {
+	case isDockerd(comm):
 		r = dockerRole
-	case "containerd", "buildkitd":
+	case comm == "containerd", comm == "buildkitd":
 		r = containerdRole
-	case "podman", "buildah", "crio":
+	case comm == "podman", comm == "buildah", comm == "crio":
 		r = storageRole
 	default:
 		return r, false
 	}
 	r.kind = comm
 	return r, true
+}
+
+// isDockerd reports whether a process of that name is a Docker Engine.
+func isDockerd(comm string) bool {
+	return comm == "dockerd" || comm == "dockerd-dev" || comm == "dockerd-ce"
+}
+
+// dockerOf returns the dockerd that a containerd was started by, and is of no use without;
+// nil for any other process. A dockerd that was restarted takes over the containerd of its
+// predecessor: then only the configuration tells that dockerd has written for it.
+func dockerOf(all map[int]*process, x *process) *process {
+	if x.comm != "containerd" {
+		return nil
+	}
+	if up := all[x.ppid]; up != nil && isDockerd(up.comm) {
+		return up
+	}
+	for _, config := range values(x.args, "--config", "-c") {
+		for _, d := range all {
+			if !isDockerd(d.comm) {
+				continue
+			}
+			execRoot := "/var/run/docker"
+			if named := values(d.args, "--exec-root"); len(named) > 0 {
+				execRoot = named[len(named)-1]
+			}
+			if socket("unix://"+config) == socket("unix://"+filepath.Join(execRoot, "containerd/containerd.toml")) {
+				return d
+			}
+		}
+	}
+	return nil
 }
 
 func isEngine(comm string) bool {

@@ -63,6 +63,9 @@ type run struct {
 	stderr        bounded
 	ended         chan struct{}
 	state         *os.ProcessState // after ended
+
+	cpu  int64 // hertz that it had used when await looked at it last
+	busy bool  // it would have used more then
 }
 
 // start runs a program in a process group of its own.
@@ -193,7 +196,7 @@ const (
 
 // await waits for the end of a program that has its streams, for as long as bytes move
 // and ctx lasts. One that uses the CPU without moving any gets more time, and so does one
-// that would, or that waits for a disk.
+// that waits for a disk. The time in which it waits for a CPU does not count.
 func (r *run) await(ctx context.Context, moved *atomic.Int64) ending {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -206,16 +209,20 @@ func (r *run) await(ctx context.Context, moved *atomic.Int64) ending {
 			return overTime
 		case <-tick.C:
 		}
-		if n := moved.Load(); n != seen {
-			seen, since, cpu = n, time.Now(), -1
+		state := byte(0)
+		if x, err := procfs("/proc").read(r.cmd.Process.Pid); err == nil {
+			state, r.cpu = procfs("/proc").busiest(x), x.cpu
+		}
+		r.busy = state == 'R'
+		if n := moved.Load(); n != seen || cpu < 0 {
+			seen, since, cpu = n, time.Now(), r.cpu
 			continue
 		}
-		x, err := procfs("/proc").read(r.cmd.Process.Pid)
-		if cpu < 0 && err == nil {
-			cpu = x.cpu
+		if r.busy {
+			since = time.Now()
 		}
-		idle := time.Since(since)
-		if idle > cpuTime || idle > patience && (err != nil || x.cpu-cpu < hertz/2 && x.state != 'R' && x.state != 'D') {
+		idle, used := time.Since(since), time.Duration(r.cpu-cpu)*time.Second/hertz
+		if used > cpuTime || idle > cpuTime || idle > patience && used < time.Second/2 && state != 'D' {
 			return overTime
 		}
 	}

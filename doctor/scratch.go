@@ -10,24 +10,30 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fastpull/fastpull/internal/safepath"
 	"github.com/fastpull/fastpull/internal/tmpfile"
 )
 
 // scratchPrefix begins the names of the folders that things are tried in.
 const scratchPrefix = ".fastpull-doctor-"
 
-// inScratch calls try with a new folder in parent, which is gone afterwards: also
-// parent's time of change is as it was, unless others change it meanwhile or this
-// user may not set it. What a doctor that was killed has left goes first.
+// inScratch calls try with a new directory in parent, and removes it afterwards.
+// Parent's time of change is then as it was, unless others change it meanwhile or this
+// user may not set it. What a doctor that was killed has left is removed first.
 func inScratch(parent string, try func(dir string) error) (err error) {
 	var before, made, after unix.Stat_t
 	if err := unix.Stat(parent, &before); err != nil {
 		return &os.PathError{Op: "stat", Path: parent, Err: err}
 	}
-	if err := tmpfile.SweepDirs(parent, scratchPrefix); err != nil && !errors.Is(err, os.ErrPermission) {
+	in, err := safepath.Open(parent)
+	if err != nil {
 		return err
 	}
-	dir, err := tmpfile.NewDir(parent, scratchPrefix)
+	defer in.Close()
+	if err := tmpfile.SweepDirs(in, scratchPrefix); err != nil && !errors.Is(err, os.ErrPermission) {
+		return err
+	}
+	dir, err := tmpfile.NewDir(in, scratchPrefix)
 	if err != nil {
 		return err
 	}

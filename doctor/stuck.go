@@ -191,14 +191,14 @@ func (e *exam) judgeJob(ctx context.Context, all map[int]*process, j, unpacker *
 	}
 	e.told(&f, all, j, unpacker)
 	if f.Level == Problem && v != stopped && !isUnpacker(j.name()) {
-		for _, name := range p.pulls(j.engine, all) {
+		for _, name := range p.pulls(all, j.engine) {
 			f.Fix = append(f.Fix, "fastpull "+name)
 		}
 		if f.Fix == nil {
 			f.Fix = []string{instead}
 		}
 		r, _ := roleOf(j.engine.comm)
-		fix, d := e.without(ctx, &engine{role: r, proc: j.engine})
+		fix, d := e.without(ctx, &engine{role: r, proc: j.engine, parent: dockerOf(all, j.engine)})
 		f.Fix, f.DropIn = append(f.Fix, fix...), d
 	}
 	return f, true
@@ -254,7 +254,7 @@ func (e *exam) told(f *Finding, all map[int]*process, j, unpacker *job) {
 	} else {
 		waits = fmt.Sprintf("%s waits for it", j.engine)
 	}
-	if images := e.procfs().pulls(j.engine, all); len(images) > 0 {
+	if images := e.procfs().pulls(all, j.engine); len(images) > 0 {
 		f.Facts["images"] = images
 		waits += " (a client pulls " + strings.Join(images, ", ") + ")"
 	}

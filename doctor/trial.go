@@ -23,7 +23,7 @@ import (
 // Limits of a trial.
 const (
 	patience   = 3 * time.Second  // without a byte in or out, a program hangs
-	cpuTime    = 8 * time.Second  // ... even if it uses the CPU
+	cpuTime    = 8 * time.Second  // ... also of a CPU, if it uses that
 	streamTime = 30 * time.Second // for one stream, however fast it moves
 	memory     = 2 << 30          // address space: threads reserve much and use little
 )
@@ -119,6 +119,8 @@ func (s *sandbox) try(ctx context.Context, program string, args []string, st *st
 	}
 	r := result{out: got.n}
 	switch {
+	case how == overTime && ctx.Err() == context.DeadlineExceeded && p.starved():
+		r.outcome, r.detail = notTried, fmt.Sprintf("the machine is too busy, it got %.1f s of a CPU in %s", float64(p.cpu)/hertz, round(streamTime))
 	case how == overTime && ctx.Err() == context.DeadlineExceeded:
 		r.outcome, r.detail = tooSlow, fmt.Sprintf("%d bytes in %s", got.n, round(streamTime))
 	case how == overTime:
@@ -142,6 +144,12 @@ func (s *sandbox) try(ctx context.Context, program string, args []string, st *st
 		r.detail += fmt.Sprintf(" (it says %q)", errText)
 	}
 	return r
+}
+
+// starved reports whether a program that took too long would have been faster on a
+// machine that others use less.
+func (r *run) starved() bool {
+	return r.busy && time.Duration(r.cpu)*time.Second/hertz < streamTime/2
 }
 
 // feed writes a stream to a program that may have had enough of it.

@@ -45,7 +45,7 @@ func (p procfs) sample(x *process) (s sample, err error) {
 	if err != nil {
 		return s, err
 	}
-	s = sample{at: time.Now(), state: now.state, cpu: now.cpu}
+	s = sample{at: time.Now(), state: p.busiest(now), cpu: now.cpu}
 	s.read, s.written, err = p.io(x.pid)
 	s.io = err == nil
 	s.in, _ = p.pipe(x.pid, 0)

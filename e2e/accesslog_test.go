@@ -37,7 +37,7 @@ func (r *registry) traffic(t *testing.T) traffic {
 	if err := r.ping(sentinel); err != nil {
 		t.Fatal(err)
 	}
-	if !eventually(5*time.Second, func() bool { return strings.Contains(r.out.String(), sentinel+" ") }) {
+	if !eventually(time.Minute, func() bool { return strings.Contains(r.out.String(), sentinel+" ") }) {
 		t.Fatalf("the registry's access log does not show %s", sentinel)
 	}
 	text := r.out.String()

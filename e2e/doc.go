@@ -7,6 +7,9 @@
 //
 //	go test -tags e2e ./e2e/...
 //
+// Docker 29 comes from package engines, which compiles it once for a machine; that takes
+// some minutes.
+//
 // What it promises:
 //   - A test has its own registry and its own daemons, on free loopback ports
 //     and sockets in temporary folders, and leaves no process, mount or file.

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"net"
@@ -13,16 +12,56 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/e2e/engines"
 )
 
 type dockerdOptions struct {
+	release   release
 	root      string   // the data-root; a temporary one when empty
 	pathFirst string   // a folder to put first into its PATH
 	env       []string // added to its environment
+}
+
+// release says which Docker it is, and how it keeps images.
+type release int
+
+const (
+	debian       release = iota // 20.10, with overlay2
+	today                       // 29, with containerd's store
+	todayOverlay                // 29, with overlay2
+)
+
+// todaysDocker returns the folder with the programs of Docker 29. They are built once.
+var todaysDocker = sync.OnceValues(func() (string, error) {
+	return engines.Docker(context.Background(), filepath.Dir(programs.tool))
+})
+
+// command prepares dockerd; args go on from there.
+func (r release) command(t *testing.T, path []string, args ...string) *exec.Cmd {
+	t.Helper()
+	if r != today {
+		args = append(args, "--storage-driver", "overlay2")
+	}
+	if r == debian {
+		cmd := exec.Command("dockerd", args...)
+		cmd.Env = append(os.Environ(), "PATH="+strings.Join(append(path, os.Getenv("PATH")), ":"))
+		return cmd
+	}
+	folder, err := todaysDocker()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(filepath.Join(folder, "dockerd"), append(args, "--ip6tables=false")...)
+	cmd.Env = append(os.Environ(), "PATH="+strings.Join(append(path, folder, os.Getenv("PATH")), ":"),
+		"DOCKER_MIN_API_VERSION=1.24") // Debian's client speaks 1.41
+	return cmd
 }
 
 // dockerd is a running Docker Engine of its own: overlay2, no network.
@@ -46,15 +85,16 @@ func startDockerd(t *testing.T, o dockerdOptions) *dockerd {
 	if err := os.WriteFile(config, []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("dockerd", "--config-file", config, "--data-root", d.root,
-		"--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"),
-		"-H", "unix://"+d.sock, "--storage-driver", "overlay2", "--iptables=false", "--bridge=none")
-	// Its containerd leaves a record of its goroutines behind when it is slow to start.
-	cmd.Env = append(os.Environ(), "TMPDIR="+dir)
-	cmd.Env = append(cmd.Env, o.env...)
+	var path []string
 	if o.pathFirst != "" {
-		cmd.Env = append(cmd.Env, "PATH="+o.pathFirst+":"+os.Getenv("PATH"))
+		path = append(path, o.pathFirst)
 	}
+	cmd := o.release.command(t, path, "--config-file", config, "--data-root", d.root,
+		"--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"),
+		"-H", "unix://"+d.sock, "--iptables=false", "--bridge=none")
+	// Its containerd leaves a record of its goroutines behind when it is slow to start.
+	cmd.Env = append(cmd.Env, "TMPDIR="+dir)
+	cmd.Env = append(cmd.Env, o.env...)
 	cmd.Stdout, cmd.Stderr = d.out, d.out
 	t.Cleanup(func() {
 		unmountBelow(t, dir)
@@ -64,7 +104,7 @@ func startDockerd(t *testing.T, o dockerdOptions) *dockerd {
 		}
 	})
 	d.stop = startServer(t, cmd, 15*time.Second)
-	if !eventually(30*time.Second, d.answers) {
+	if !eventually(2*time.Minute, d.answers) {
 		t.Fatalf("dockerd does not answer\n%s", d.out.tail())
 	}
 	return d
@@ -176,16 +216,13 @@ func shortTempDir(t *testing.T) string {
 // mountsBelow lists the mount points in dir, the innermost first.
 func mountsBelow(t *testing.T, dir string) []string {
 	t.Helper()
-	text, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var list []string
-	for line := range bytes.Lines(text) {
-		fields := strings.Fields(string(line))
-		if point := fields[4]; point == dir || strings.HasPrefix(point, dir+"/") {
-			list = append(list, point)
-		}
+	for _, m := range mounts {
+		list = append(list, m.Mountpoint)
 	}
 	slices.Reverse(list)
 	return list

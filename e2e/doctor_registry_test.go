@@ -121,7 +121,7 @@ func TestDoctorRegistry(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			u := newUser(t, tc.env...)
+			u := newUser(t, tc.env...).urgently(t)
 			r := u.fastpull(t, slices.Concat([]string{"doctor", "--json", "--store", filepath.Join(u.home, "store")}, tc.args)...)
 			list := r.diagnoses(t)
 			for _, w := range tc.want {
@@ -187,13 +187,12 @@ func TestDoctorRegistry(t *testing.T) {
 // TestDoctorSilent: a registry that takes connections and says nothing is given up
 // in time.
 func TestDoctorSilent(t *testing.T) {
-	t.Parallel()
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // the kernel takes connections for it
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	u := newUser(t)
+	u := newUser(t).urgently(t)
 	r := u.fastpull(t, "doctor", "--json", "--store", filepath.Join(u.home, "store"), silent.Addr().String()+"/img").expect(t, 1)
 	if !(expected{"TLS", "problem", []string{"does not finish the TLS handshake"}}).in(r.diagnoses(t)) {
 		t.Errorf("it does not say so\n%s", r.stdout)

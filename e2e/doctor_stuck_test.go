@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // finding is what doctor --json says of one thing.
@@ -58,28 +60,35 @@ func (d *dockerd) pids(t *testing.T) (own, containerd int) {
 	return read("pid"), read("exec/containerd/containerd.pid")
 }
 
-// TestDoctorStuck has a dockerd hang in a pull, and asks what is the matter.
+// hangingPull has docker pull hang in a decompressor, until the end of the test, and
+// returns its process ID.
+func (d *dockerd) hangingPull(t *testing.T, ref string, broken *brokenUnpigz) (pid int) {
+	t.Helper()
+	pull, _, _ := d.command(t, "pull", ref)
+	if err := pull.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		pull.Process.Kill()
+		pull.Wait()
+	})
+	if !eventually(time.Minute, func() bool { return len(broken.starts(t)) > 0 }) {
+		t.Fatal("docker pull does not come to its first layer")
+	}
+	return broken.starts(t)[0]
+}
+
+// TestDoctorStuck has a dockerd hang in a pull, and asks what is the matter. No test runs
+// beside it: the doctor looks at every Engine, and takes longer for each.
 func TestDoctorStuck(t *testing.T) {
-	t.Parallel()
 	reg := startRegistry(t, registryOptions{})
 	ref := reg.push(t, "img:tag", makeImage(t, imageSpec{layers: []layer{noiseLayer(t, 24<<20, 1)}}))
 	broken := plantUnpigz(t, "unpigz")
 	d := startDockerd(t, dockerdOptions{pathFirst: broken.dir})
 	pid, containerd := d.pids(t)
 
-	pull, _, _ := d.command(t, "pull", ref)
-	if err := pull.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		pull.Process.Kill()
-		pull.Wait()
-	}()
-	if !eventually(20*time.Second, func() bool { return len(broken.starts(t)) > 0 }) {
-		t.Fatal("docker pull does not come to its first layer")
-	}
-	hangs := broken.starts(t)[0]
-	r := d.user(t).fastpull(t, "doctor", "--json")
+	hangs := d.hangingPull(t, ref, broken)
+	r := d.user(t).urgently(t).fastpull(t, "doctor", "--json")
 	if r.code != 1 {
 		t.Errorf("exit code %d, want 1\n%s", r.code, r.stderr)
 	}
@@ -126,10 +135,56 @@ func TestDoctorStuck(t *testing.T) {
 	}
 }
 
+// TestDoctorStuck29 does so where dockerd has started the containerd that unpacks, and
+// containerd has a disk of its own.
+func TestDoctorStuck29(t *testing.T) {
+	t.Parallel()
+	reg := startRegistry(t, registryOptions{})
+	ref := reg.push(t, "img:tag", makeImage(t, imageSpec{layers: []layer{noiseLayer(t, 4<<20, 1)}}))
+	broken := plantUnpigz(t, "unpigz", "igzip")
+	root, disk := shortTempDir(t), shortTempDir(t)
+	t.Cleanup(func() { unmountBelow(t, disk) })
+	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=100m"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(disk, filepath.Join(root, "containerd")); err != nil {
+		t.Fatal(err)
+	}
+	d := startDockerd(t, dockerdOptions{release: today, root: root, pathFirst: broken.dir})
+	pid, containerd := d.pids(t)
+	hangs := d.hangingPull(t, ref, broken)
+	r := d.user(t).fastpull(t, "doctor", "--json")
+	list := r.findings(t, "stuck now", hangs)
+	list = append(list, r.findings(t, "decompressors", containerd)...)
+	if len(list) != 2 {
+		t.Fatalf("doctor says %+v\n%s", list, r.stdout)
+	}
+	if !strings.Contains(list[0].Text, "(a client pulls "+ref+")") {
+		t.Errorf("it does not say which image is pulled: %s", list[0].Text)
+	}
+	for _, f := range list {
+		fix := strings.Join(f.Fix, "\n")
+		if f.Level != "problem" || !strings.HasPrefix(f.What, "containerd ") {
+			t.Errorf("%s: %s: %s", f.Level, f.What, f.Text)
+		}
+		for _, want := range []string{
+			fmt.Sprintf("dockerd %d is no service", pid), "MOBY_DISABLE_PIGZ=true CONTAINERD_DISABLE_IGZIP=true", "live-restore is off",
+		} {
+			if !strings.Contains(fix, want) {
+				t.Errorf("the way out does not say %q:\n%s", want, fix)
+			}
+		}
+	}
+	for _, want := range []string{"space of root of containerd " + disk + "/daemon", "overlay at root of containerd"} {
+		if !strings.Contains(r.stdout, want) {
+			t.Errorf("it does not say %q\n%s", want, r.stdout)
+		}
+	}
+}
+
 // TestDoctorWell has nothing to say about an Engine whose unpigz works, nor about one
 // that has a broken one and is told not to use it.
 func TestDoctorWell(t *testing.T) {
-	t.Parallel()
 	healthy := startDockerd(t, dockerdOptions{})
 	without := startDockerd(t, dockerdOptions{pathFirst: plantUnpigz(t, "unpigz").dir, env: []string{"MOBY_DISABLE_PIGZ=true"}})
 	r := newUser(t).fastpull(t, "doctor", "--json")

@@ -109,7 +109,7 @@ func occupyInodes(t *testing.T, dir string, leave uint64) {
 func settle(t *testing.T, dir string) {
 	t.Helper()
 	last, since := usageOf(t, dir), time.Now()
-	if !eventually(20*time.Second, func() bool {
+	if !eventually(time.Minute, func() bool {
 		if now := usageOf(t, dir); now != last {
 			last, since = now, time.Now()
 		}

@@ -39,7 +39,12 @@ var dockersTable = []row{
 	{"character device 0:0 in the tar", "overlayfs takes it for a whiteout, so it is one, with a whiteout's mode and time", func(f *facts, d difference) bool {
 		return (d.attr == "mode" || d.attr == "mtime") && f.devices00[d.path]
 	}},
-	{"hardlink with metadata of its own", "it is the file's; dockerd applies what the last name's header says", (*facts).hardlinkApplied},
+	{"opaque root", "the mark is ignored; dockerd sets it, and overlayfs does not look for it there", func(f *facts, d difference) bool {
+		return d.attr == opaqueAttr && d.path == "." && d.got == "" && f.opaque["."]
+	}},
+	{"attribute without a value", "set, as by Docker 29; earlier ones leave it out", func(f *facts, d difference) bool {
+		return strings.HasPrefix(d.attr, "xattr ") && d.got == `set to ""` && d.want == ""
+	}},
 	{"AUFS' own names", "no files of the image; dockerd keeps them, or makes whiteouts of them", aufsOwn},
 	{"missing parent in a set-group-ID directory", "0755 as anywhere; dockerd leaves the bit that the kernel lets it inherit", func(f *facts, d difference) bool {
 		return d.attr == "mode" && d.got == "0755" && d.want == "2755" && !f.dirs[d.path]
@@ -71,12 +76,18 @@ var refusals = []refusal{
 		regexp.MustCompile(`chtimes .*: no such file or directory`)},
 	{"out of the layer", "dockerd takes it as a name inside", "fastpull",
 		regexp.MustCompile(`leads out of the layer`)},
+	{"content that the layer itself replaces", "Docker takes it, and fails to save it", "fastpull",
+		regexp.MustCompile(`could not save or push it`)},
 	{"hardlink to a whiteout", "a whiteout is no file", "fastpull",
 		regexp.MustCompile(`hardlink's target .* is not in this layer`)},
 	{"user attribute of a symlink", "the kernel has none; the image works without", "umoci",
 		regexp.MustCompile(`restore xattr metadata: .*: operation not permitted`)},
 	{"file where a later layer needs a directory", "it is replaced", "umoci",
 		regexp.MustCompile(`mkdir parent: .*: not a directory`)},
+}
+
+func impliedLooks(f *facts, d difference) bool {
+	return f.implied[d.path] && f.got[d.path]["type"] == "directory" && d.attr != "" && d.attr != "type"
 }
 
 func aufsOwn(f *facts, d difference) bool {
@@ -87,10 +98,7 @@ func aufsOwn(f *facts, d difference) bool {
 // mountsTable is about the files of an image of several layers: got is what
 // fastpull --rootfs makes, want is the kernel's overlay of fastpull's store.
 var mountsTable = []row{
-	{"opaque root", "it hides all lower layers, by the spec and for umoci; overlayfs does not look for the attribute there", func(f *facts, d difference) bool {
-		// What is not hidden hides, in its turn, nothing: only files more.
-		return f.opaque["."] && (d.attr == "" && d.got == "" || d.attr == "same file as")
-	}},
+	{"missing parent", "what the layers below made it, which a store's layer does not know: there it is 0755 and root's, as in dockerd's", impliedLooks},
 }
 
 // umocisTable is about the same files: got is fastpull's tree, want umoci's.
@@ -98,12 +106,15 @@ var umocisTable = []row{
 	{"the root", "it belongs to the destination, as with dockerd; umoci applies an entry for it", func(_ *facts, d difference) bool {
 		return d.path == "." && d.attr != "type"
 	}},
-	{"missing parent", "0755 and root's, as in dockerd's layer; umoci leaves what a lower layer made it", func(f *facts, d difference) bool {
-		return f.implied[d.path] && f.got[d.path]["type"] == "directory" && d.attr != "" && d.attr != "type"
-	}},
+	{"missing parent", "what a lower layer made it, times too; umoci's change with what is done in it, and it makes new ones otherwise", impliedLooks},
 	{"missing parent of a whiteout", "there, as in dockerd's layer, in place of a lower layer's file too; umoci only deletes", func(f *facts, d difference) bool {
 		return f.implied[d.path] && (d.attr == "" || d.attr == "type") && d.got == "directory" && d.want != "symlink"
 	}},
+	{"opaque root of an image", "the mark is ignored, as overlayfs ignores it; umoci deletes all lower layers", func(f *facts, d difference) bool {
+		// What is not deleted is in its turn deleted by nothing: only files more.
+		return f.opaque["."] && (d.attr == "" && d.want == "" || d.attr == "same file as")
+	}},
+	{"hardlink with metadata of its own", "the last of a file's entries holds, as with dockerd; umoci applies the first", (*facts).hardlinkApplied},
 	{"time of a directory", "the layer's; umoci's changes with what later entries do in it", func(f *facts, d difference) bool {
 		return d.attr == "mtime" && f.dirs[d.path] && d.want == "not from the image"
 	}},
@@ -135,6 +146,10 @@ var rareLayers = [][]entry{
 	{dir("d", 0o2755).owned(0, 5), whiteout("d/f")},
 	{dir("d", 0o755).xattr("trusted.overlay.opaque", "y"), device(tar.TypeChar, "null", 0o666, 0, 0)},
 	{dir(".wh..wh.plnk", 0o700), file(".wh..wh.plnk/1.2", 0o644, "aufs"), file("f", 0o644, "")},
+
+	{file("d", 0o644, "").xattr("user.note", ""), dir("e", 0o700), opaque(".")},
+	{file("d", 0o644, "mine"), whiteout("d/f"), file("e/g", 0o644, "")},
+	{file("d/g", 0o644, "")},
 
 	{device(tar.TypeChar, "null", 0o666, 0, 0), hardlink("zero", file("null", 0o666, ""))},
 	{file("../f", 0o644, "out")},

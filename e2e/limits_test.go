@@ -28,12 +28,12 @@ func TestLimitRate(t *testing.T) {
 		t.Run(fmt.Sprintf("%s/%d", tc.flag, tc.connections), func(t *testing.T) {
 			t.Parallel()
 			p := startFaulty(t, reg, faulty.Options{})
-			u := newUser(t)
+			u := newUser(t).urgently(t)
 			r := u.start(t, "--rootfs", filepath.Join(t.TempDir(), "rootfs"), "--no-resume", "--limit-rate="+tc.flag,
 				fmt.Sprint("--connections=", tc.connections), p.Addr+"/img:tag")
 			// What the kernel's buffers take has been sent when the second begins.
 			const look = 4 * time.Second
-			if !eventually(20*time.Second, func() bool { return p.SentInAll() > 0 }) {
+			if !eventually(time.Minute, func() bool { return p.SentInAll() > 0 }) {
 				t.Fatalf("nothing was sent\n%s", r.err.String())
 			}
 			time.Sleep(time.Second)
@@ -58,7 +58,7 @@ func TestLimitRateToTheEnd(t *testing.T) {
 	reg := startRegistry(t, registryOptions{})
 	im := makeImage(t, imageSpec{layers: []layer{noiseLayer(t, 8<<20, 1), noiseLayer(t, 3<<20, 2), noiseLayer(t, 300<<10, 3)}})
 	ref := reg.push(t, "img:tag", im)
-	res := fastpull(t, "--rootfs", filepath.Join(t.TempDir(), "rootfs"), "--limit-rate=3MiB", ref).expect(t, 0)
+	res := newUser(t).urgently(t).fastpull(t, "--rootfs", filepath.Join(t.TempDir(), "rootfs"), "--limit-rate=3MiB", ref).expect(t, 0)
 	want := float64(im.bytes()) / rate
 	if got := res.took.Seconds(); got < 0.85*want || got > 1.15*want+1 {
 		t.Errorf("took %.1f s, want %.1f", got, want)

@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/fastpull/fastpull/internal/apart"
 )
 
 // The programs that TestMain has built.
@@ -24,7 +26,7 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
-	os.Exit(testMain(m))
+	os.Exit(apart.Main(func() int { return testMain(m) }))
 }
 
 func testMain(m *testing.M) int {

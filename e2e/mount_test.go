@@ -36,8 +36,12 @@ func TestMountAndRootfs(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(point, "new"), nil, 0o644); !errors.Is(err, unix.EROFS) {
 			t.Errorf("writing into the mount: %v, want a read-only file system", err)
 		}
-		expectSame(t, "the mount is not what --rootfs makes",
-			compareTrees(t, point, rootfs, treeOptions{madeUp: begun, noLinkCounts: true}))
+		o := treeOptions{madeUp: begun, noLinkCounts: true}
+		got, want := readTree(t, point, o), readTree(t, rootfs, o)
+		// A layer does not name it: --rootfs keeps it as it is below, a store cannot.
+		delete(got["srv"], "mtime")
+		delete(want["srv"], "mtime")
+		expectSame(t, "the mount is not what --rootfs makes", compareNodes(got, want))
 		fastpull(t, "umount", point).expect(t, 0)
 		if left := mountsBelow(t, filepath.Dir(point)); len(left) > 0 {
 			t.Errorf("still mounted: %q", left)
@@ -57,7 +61,7 @@ func TestMountAndRootfs(t *testing.T) {
 			xattr: func(name string) bool { return name == "security.capability" },
 		}
 		got, want := readTree(t, rootfs, o), readTree(t, exported, o)
-		for _, touched := range []string{".", "etc"} { // by what Docker adds in them
+		for _, touched := range []string{".", "etc", "srv"} { // by what Docker adds in them, or does not take from the layer below
 			delete(got[touched], "mtime")
 			delete(want[touched], "mtime")
 		}

@@ -93,7 +93,7 @@ http:
 		}
 		r.client.CloseIdleConnections()
 	})
-	if !eventually(15*time.Second, func() bool { return r.ping("") == nil }) {
+	if !eventually(time.Minute, func() bool { return r.ping("") == nil }) {
 		t.Fatalf("registry does not answer: %v\n%s", r.ping(""), r.out.tail())
 	}
 	return r

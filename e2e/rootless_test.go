@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -65,7 +66,20 @@ func TestRootless(t *testing.T) {
 			want := r.see(want)
 			same := func(what, dir string) {
 				t.Helper()
-				expectSame(t, what, compareNodes(readTree(t, dir, o), want))
+				got, want := readTree(t, dir, o), want
+				if dir != rootfs {
+					// Layers that do not name them: --rootfs keeps them as they are below, a
+					// store cannot.
+					for _, name := range []string{"srv", "usr", "usr/bin"} {
+						want = maps.Clone(want)
+						want[name] = maps.Clone(want[name])
+						for _, what := range []string{"mode", "mtime"} {
+							delete(got[name], what)
+							delete(want[name], what)
+						}
+					}
+				}
+				expectSame(t, what, compareNodes(got, want))
 				if got := hasXattr(t, filepath.Join(dir, "kinds/ping"), "security.capability"); got != r.caps {
 					t.Errorf("%s: security.capability is there: %t, want %t", what, got, r.caps)
 				}
@@ -163,7 +177,7 @@ func TestStoreOfAnother(t *testing.T) {
 		u := of["Nobody"].newUser(t)
 		store := filepath.Join(u.home, "store")
 		u.fastpull(t, "--store", store, ref).expect(t, 0)
-		fastpull(t, "--store", store, other).expect(t, 4, "belongs to the user 65534")
+		fastpull(t, "--store", store, other).expect(t, 4, "belongs to user 65534")
 		// He is the same man in a namespace that maps him to root.
 		space := of["NamespaceOfNobody"].newUser(t)
 		space.fastpull(t, "--store", store, other).expect(t, 0)

@@ -44,7 +44,7 @@ func (s *sharing) start(t *testing.T, u *user, args ...string) *running {
 // sent waits until the registry has sent n bytes of blobs.
 func (s *sharing) sent(t *testing.T, n int64, r *running) {
 	t.Helper()
-	if !eventually(30*time.Second, func() bool { return s.proxy.SentInAll() >= n }) {
+	if !eventually(time.Minute, func() bool { return s.proxy.SentInAll() >= n }) {
 		t.Fatalf("only %d bytes were sent, of %d\n%s", s.proxy.SentInAll(), n, r.err.String())
 	}
 }
@@ -52,7 +52,7 @@ func (s *sharing) sent(t *testing.T, n int64, r *running) {
 // says waits until a pull has said something.
 func (r *running) says(t *testing.T, words string) {
 	t.Helper()
-	if !eventually(30*time.Second, func() bool { return strings.Contains(r.err.String(), words) }) {
+	if !eventually(time.Minute, func() bool { return strings.Contains(r.err.String(), words) }) {
 		t.Fatalf("does not say %q\n%s", words, r.err.String())
 	}
 }

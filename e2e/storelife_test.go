@@ -116,7 +116,7 @@ func TestRepair(t *testing.T) {
 	flip(filepath.Join(store, "image/overlay2/imagedb/content/sha256", im.id.Hex), 10)
 
 	fastpull(t, "verify", "--store", store).expect(t, 5,
-		"bin/tool: its mode is 0600, not 0755", "bin/cat: it is missing", "noise-5: its content", "tar-split.json.gz: unexpected EOF",
+		": its mode is 0600, not 0755", "bin/cat: it is missing", "noise-5: its content", "tar-split.json.gz: unexpected EOF",
 		"new: the layer does not have it", "etc/word: its owner is 5:5, not 0:0", "config "+im.id.String(), "of "+wordRef)
 	at := t.TempDir()
 	fastpull(t, "mount", "--store", store, wordRef, at).expect(t, 0)

@@ -3,13 +3,18 @@
 // done about it, which is printed as a hint.
 //
 // Every package of fastpull reports with it where it knows one of the two; an
-// error that nobody classified is of kind [Failed] and has no hint. Errors are
-// wrapped as usual (%w), and the kind nearest to the top wins, so that a
-// caller who knows better may say so.
+// error without a kind is of kind [Failed]. Errors are wrapped as usual (%w).
+// One rule finds the kind and the hint of an error, whatever wraps what:
+//
+//   - An outer kind or hint takes precedence over those of the errors it wraps,
+//     so that a caller with more knowledge can override them.
+//   - Where an error wraps several, by [errors.Join] or more than one %w, each is
+//     asked by itself. The first kind that is not [Failed] counts, since Failed
+//     says nothing; of hints the first counts.
 package fault
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 )
 
@@ -55,8 +60,8 @@ func Wrap(kind Kind, err error) error {
 	return &fault{kind: kind, err: err}
 }
 
-// WithHint returns err with a sentence that tells the user what to do; nil
-// stays nil. The words of the error do not change, [HintOf] finds the hint.
+// WithHint returns err with a sentence that tells the user what to do, or nil if
+// err is nil. The words of the error do not change; [HintOf] returns the hint.
 func WithHint(err error, format string, args ...any) error {
 	if err == nil {
 		return nil
@@ -64,27 +69,49 @@ func WithHint(err error, format string, args ...any) error {
 	return &fault{hint: fmt.Sprintf(format, args...), err: err}
 }
 
-// KindOf returns the kind of err: the first one on the way down its chain,
-// and [Failed] if there is none. It returns 0 for a nil error.
+// KindOf returns the kind of err by the rule of the package, and 0 for a nil
+// error.
 func KindOf(err error) Kind {
 	if err == nil {
 		return 0
 	}
-	for f := (*fault)(nil); errors.As(err, &f); err = f.err {
-		if f.kind != 0 {
-			return f.kind
-		}
-	}
-	return Failed
+	kind, _ := search(err, func(f *fault) (Kind, bool) { return f.kind, f.kind != Failed })
+	return cmp.Or(kind, Failed)
 }
 
-// HintOf returns the hint of err, the first one on the way down its chain, or
-// the empty string.
+// HintOf returns the hint of err by the rule of the package, or the empty string.
+// It does not know what the operating system's errors mean: see [Advice].
 func HintOf(err error) string {
-	for f := (*fault)(nil); errors.As(err, &f); err = f.err {
-		if f.hint != "" {
-			return f.hint
+	hint, _ := search(err, func(f *fault) (string, bool) { return f.hint, true })
+	return hint
+}
+
+// search returns the outermost value that of reports and that is not zero. Of the
+// branches of an error with several causes it is that of the first one that is
+// final, or else that of the first one.
+func search[T comparable](err error, of func(*fault) (value T, final bool)) (value T, final bool) {
+	var none T
+	for err != nil {
+		if f, ok := err.(*fault); ok {
+			if value, final = of(f); value != none {
+				return value, final
+			}
+		}
+		switch e := err.(type) {
+		case interface{ Unwrap() error }:
+			err = e.Unwrap()
+		case interface{ Unwrap() []error }:
+			for _, branch := range e.Unwrap() {
+				v, final := search(branch, of)
+				if final && v != none {
+					return v, true
+				}
+				value = cmp.Or(value, v)
+			}
+			return value, false
+		default:
+			return none, false
 		}
 	}
-	return ""
+	return none, false
 }

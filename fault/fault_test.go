@@ -22,6 +22,14 @@ func TestKindOf(t *testing.T) {
 		{"a hint has no kind", WithHint(base, "look"), NotFound},
 		{"a hint alone", WithHint(io.EOF, "look"), Failed},
 		{"joined", errors.Join(io.EOF, base), NotFound},
+		{"behind a joined hint", errors.Join(WithHint(io.EOF, "look"), New(Denied, "no")), Denied},
+		{"behind a joined Failed", errors.Join(Wrap(Failed, io.EOF), New(Denied, "no")), Denied},
+		{"deep in a later branch", errors.Join(WithHint(fmt.Errorf("x: %w", io.EOF), "look"), fmt.Errorf("y: %w", errors.Join(io.EOF, base))), NotFound},
+		{"the second %w", fmt.Errorf("%w; then %w", WithHint(io.EOF, "look"), base), NotFound},
+		{"a hint around a join", WithHint(errors.Join(WithHint(io.EOF, "look"), New(Corrupt, "bad")), "mend it"), Corrupt},
+		{"Failed around a join", Wrap(Failed, errors.Join(base, New(Denied, "no"))), Failed},
+		{"the first of two kinds", errors.Join(base, New(Denied, "no")), NotFound},
+		{"a joined Failed alone", errors.Join(io.EOF, Wrap(Failed, io.EOF)), Failed},
 	} {
 		if got := KindOf(tc.err); got != tc.want {
 			t.Errorf("%s: KindOf = %d, want %d", tc.name, got, tc.want)
@@ -39,6 +47,19 @@ func TestHintOf(t *testing.T) {
 	}
 	if got := err.Error(); got != "pull: EOF" {
 		t.Errorf("the hint changed the words: %q", got)
+	}
+	for _, tc := range []struct {
+		err  error
+		want string
+	}{
+		{errors.Join(New(Denied, "no"), WithHint(io.EOF, "look")), "look"},
+		{errors.Join(io.EOF, WithHint(io.EOF, "first"), WithHint(io.EOF, "second")), "first"},
+		{WithHint(errors.Join(WithHint(io.EOF, "inner")), "outer"), "outer"},
+		{fmt.Errorf("%w, %w", New(NotFound, "none"), WithHint(io.EOF, "look")), "look"},
+	} {
+		if got := HintOf(tc.err); got != tc.want {
+			t.Errorf("HintOf(%q) = %q, want %q", tc.err, got, tc.want)
+		}
 	}
 	if HintOf(io.EOF) != "" || HintOf(nil) != "" {
 		t.Error("a hint out of nowhere")

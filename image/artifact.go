@@ -1,7 +1,6 @@
 package image
 
 import (
-	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -9,6 +8,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/jsonlimit"
 )
 
 // Artifact is a manifest or an index of any kind: a signature, an SBOM, an image.
@@ -36,8 +36,8 @@ func ParseArtifact(mediaType string, raw []byte) (*Artifact, error) {
 		Subject      *ocispec.Descriptor   `json:"subject"`
 		Annotations  map[string]string     `json:"annotations"`
 	}
-	if err := json.Unmarshal(raw, &doc); err != nil {
-		return nil, fault.New(fault.Corrupt, "the manifest is not valid JSON: %w", err)
+	if err := jsonlimit.Unmarshal(raw, &doc); err != nil {
+		return nil, notJSON(err)
 	}
 	if doc.MediaType != "" {
 		mediaType = doc.MediaType

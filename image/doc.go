@@ -12,7 +12,9 @@
 // # How it works
 //
 // [ParseManifest] tells an index from a manifest by what it holds.
-// [Manifest.Select] picks one platform of an index. [New] joins a manifest with the
+// [Walk] goes through an index and the indexes in it, which is the only way in which
+// fastpull does so: it bounds their depth and their number. A [Tree] fetches what such
+// a walk needs, and [Tree.Select] picks one platform. [New] joins a manifest with the
 // bytes of its config and computes the chainIDs: C1 is the first diffID, Cn is
 // the digest of C(n-1), a space, and the nth diffID.
 //

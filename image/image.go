@@ -9,11 +9,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/jsonlimit"
 )
-
-// MaxLayers is how many layers an image may have: what Docker's layer store
-// allows (maxLayerDepth in moby's layer package).
-const MaxLayers = 125
 
 // Layer is one layer of an image.
 type Layer struct {
@@ -25,10 +22,10 @@ type Layer struct {
 
 // Image is one platform's image: its config and its layers, the base first.
 type Image struct {
-	ID       digest.Digest // digest of Config
-	Config   []byte        // the very bytes
-	Platform ocispec.Platform
-	Created  time.Time // zero where the config does not say
+	ID       digest.Digest    // digest of Config
+	Config   []byte           // the very bytes
+	Platform ocispec.Platform // without an architecture if the config has none
+	Created  time.Time        // zero where the config does not say
 	Layers   []Layer
 }
 
@@ -40,8 +37,9 @@ func (img *Image) Size() (n int64) {
 	return n
 }
 
-// New joins a manifest of [ParseManifest] with the bytes of its config. Errors are of kind [fault.Corrupt],
-// but for an image that is sound and beyond what Docker can take.
+// New joins a manifest of [ParseManifest] with the bytes of its config. Errors are of
+// kind [fault.Corrupt]. What a destination can take is another question: see
+// [CheckDocker].
 func New(m *Manifest, config []byte) (*Image, error) {
 	if m.IsIndex() {
 		return nil, fault.New(fault.Corrupt, "an index stands where an image's manifest should be")
@@ -68,14 +66,13 @@ func New(m *Manifest, config []byte) (*Image, error) {
 func Parse(config []byte) (*Image, error) {
 	var c struct {
 		ocispec.Platform
-		Created *time.Time     `json:"created"`
-		RootFS  ocispec.RootFS `json:"rootfs"`
+		Created json.RawMessage `json:"created"`
+		RootFS  struct {
+			DiffIDs []digest.Digest `json:"diff_ids"`
+		} `json:"rootfs"`
 	}
-	if err := json.Unmarshal(config, &c); err != nil {
-		return nil, fault.New(fault.Corrupt, "the config is not valid: %w", err)
-	}
-	if n := len(c.RootFS.DiffIDs); n > MaxLayers {
-		return nil, fault.New(fault.Failed, "the image has %d layers, Docker's overlay2 takes at most %d", n, MaxLayers)
+	if err := jsonlimit.Unmarshal(config, &c); err != nil {
+		return nil, fault.New(fault.Corrupt, "the config cannot be read: %w", err)
 	}
 	img := &Image{
 		ID:       digest.FromBytes(config),
@@ -83,8 +80,8 @@ func Parse(config []byte) (*Image, error) {
 		Platform: Normalize(c.Platform),
 		Layers:   make([]Layer, len(c.RootFS.DiffIDs)),
 	}
-	if c.Created != nil {
-		img.Created = *c.Created
+	if json.Unmarshal(c.Created, &img.Created) != nil {
+		img.Created = time.Time{} // nothing depends on it
 	}
 	for i, d := range c.RootFS.DiffIDs {
 		if err := checkDigest(d); err != nil {

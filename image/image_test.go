@@ -78,23 +78,22 @@ func TestChainOfOne(t *testing.T) {
 }
 
 func TestParseErrors(t *testing.T) {
-	many, _ := configOf(MaxLayers + 1)
-	most, _ := configOf(MaxLayers)
+	many, _ := configOf(1000)
 	none, _ := configOf(0)
 	for _, tc := range []struct {
 		name   string
 		config []byte
 		kind   fault.Kind
 	}{
-		{"as many layers as may be", most, 0},
-		{"one more", many, fault.Failed},
+		{"many layers", many, 0},
 		{"no layers", none, 0},
 		{"no rootfs", []byte(`{}`), 0},
 		{"no JSON", []byte(`{`), fault.Corrupt},
 		{"bad diffID", []byte(`{"rootfs":{"diff_ids":["sha256:../x"]}}`), fault.Corrupt},
 		{"empty diffID", []byte(`{"rootfs":{"diff_ids":[""]}}`), fault.Corrupt},
 		{"sha384 diffID", []byte(`{"rootfs":{"diff_ids":["sha384:` + hex128[:96] + `"]}}`), fault.Corrupt},
-		{"no time", []byte(`{"created":"yesterday"}`), fault.Corrupt},
+		{"no time", []byte(`{"created":"yesterday"}`), 0},
+		{"a number for a time", []byte(`{"created":5}`), 0},
 		{"null time", []byte(`{"created":null}`), 0},
 	} {
 		img, err := Parse(tc.config)

@@ -15,6 +15,7 @@ import (
 	_ "crypto/sha512"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/jsonlimit"
 )
 
 // Media types of Docker's own, beside those of the OCI image-spec.
@@ -24,8 +25,6 @@ const (
 	typeDockerSchema1  = "application/vnd.docker.distribution.manifest.v1+json"
 	typeDockerSigned   = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 	typeDockerConfig   = "application/vnd.docker.container.image.v1+json"
-	typeDockerLayer    = "application/vnd.docker.image.rootfs."
-	typeOCILayer       = "application/vnd.oci.image.layer."
 )
 
 // configTypes are what an image's config is called. The last four are what some
@@ -63,8 +62,8 @@ func ParseManifest(mediaType string, raw []byte) (*Manifest, error) {
 		Layers        *[]ocispec.Descriptor `json:"layers"`
 		FSLayers      json.RawMessage       `json:"fsLayers"`
 	}
-	if err := json.Unmarshal(raw, &doc); err != nil {
-		return nil, fault.New(fault.Corrupt, "the manifest is not valid JSON: %w", err)
+	if err := jsonlimit.Unmarshal(raw, &doc); err != nil {
+		return nil, notJSON(err)
 	}
 	if doc.MediaType != "" {
 		mediaType = doc.MediaType
@@ -101,9 +100,10 @@ func ParseManifest(mediaType string, raw []byte) (*Manifest, error) {
 	if err := checkDescriptor(m.Config); err != nil {
 		return nil, fmt.Errorf("config: %w", err)
 	}
-	t := m.Config.MediaType
-	if i := slices.Index(configTypes, t); i < 0 || i >= 2 && doc.ArtifactType != "" {
-		what := cmp.Or(doc.ArtifactType, t)
+	t := slices.Index(configTypes, m.Config.MediaType)
+	isImage := t == 0 || t == 1
+	if t < 0 || !isImage && doc.ArtifactType != "" {
+		what := cmp.Or(doc.ArtifactType, m.Config.MediaType)
 		return nil, fault.WithHint(
 			fault.New(fault.Failed, "this is an artifact (%s), not a container image", known(what)),
 			"fetch it with the program that it was made for")
@@ -112,7 +112,7 @@ func ParseManifest(mediaType string, raw []byte) (*Manifest, error) {
 		m.Layers = *doc.Layers
 	}
 	for i, d := range m.Layers {
-		if err := checkLayer(d); err != nil {
+		if err := checkLayer(d, isImage); err != nil {
 			return nil, fmt.Errorf("layer %d of the manifest: %w", i+1, err)
 		}
 	}
@@ -132,19 +132,6 @@ func checkDescriptor(d ocispec.Descriptor) error {
 	return nil
 }
 
-func checkLayer(d ocispec.Descriptor) error {
-	if err := checkDescriptor(d); err != nil {
-		return err
-	}
-	if !strings.HasPrefix(d.MediaType, typeOCILayer) && !strings.HasPrefix(d.MediaType, typeDockerLayer) {
-		return fault.New(fault.Failed, "%s is of the type %s, which is no layer of files", d.Digest, known(d.MediaType))
-	}
-	if strings.HasSuffix(d.MediaType, "+encrypted") {
-		return fault.New(fault.Failed, "%s is encrypted, which fastpull does not support", d.Digest)
-	}
-	return nil
-}
-
 func checkDigest(d digest.Digest) error {
 	if err := d.Validate(); err != nil {
 		return fault.New(fault.Corrupt, "%q is no digest: %w", string(d), err)
@@ -153,6 +140,11 @@ func checkDigest(d digest.Digest) error {
 		return fault.New(fault.Corrupt, "%q: only sha256 and sha512 digests are known", string(d))
 	}
 	return nil
+}
+
+// notJSON is the error of a manifest that cannot be decoded.
+func notJSON(err error) error {
+	return fault.New(fault.Corrupt, "the manifest cannot be read: %w", err)
 }
 
 // known names a media type in an error, also one that is missing.
@@ -168,8 +160,8 @@ func known(mediaType string) string {
 // not have. Its errors are those of [ParseManifest].
 func Blobs(raw []byte) ([]ocispec.Descriptor, error) {
 	var doc ocispec.Manifest
-	if err := json.Unmarshal(raw, &doc); err != nil {
-		return nil, fault.New(fault.Corrupt, "the manifest is not valid JSON: %w", err)
+	if err := jsonlimit.Unmarshal(raw, &doc); err != nil {
+		return nil, notJSON(err)
 	}
 	var list []ocispec.Descriptor
 	for _, d := range append([]ocispec.Descriptor{doc.Config}, doc.Layers...) {

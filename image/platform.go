@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"runtime"
 	"slices"
 	"strings"
@@ -10,8 +11,8 @@ import (
 	"github.com/fastpull/fastpull/fault"
 )
 
-// Host returns the platform that fastpull itself was built for, always with
-// linux as its system: images of other systems are not for this program.
+// Host returns the platform that fastpull was built for. Its system is always linux,
+// since fastpull does not handle images for other systems.
 func Host() ocispec.Platform {
 	return Normalize(ocispec.Platform{OS: "linux", Architecture: runtime.GOARCH})
 }
@@ -31,11 +32,13 @@ func ParsePlatform(s string) (ocispec.Platform, error) {
 	return Normalize(p), nil
 }
 
-// Normalize writes a platform the one way that this program compares it: Go's
-// names for architectures, and no variant where there is a usual one, but for arm,
-// where people write it.
+// Normalize returns a platform in the form in which fastpull compares it. Architectures
+// have Go's names. A variant that is usual for its architecture is left out, except for
+// arm, where it is always written. A platform without a system is one for linux: builders
+// that start from an empty config leave it out.
 func Normalize(p ocispec.Platform) ocispec.Platform {
 	p.OS, p.Architecture, p.Variant = strings.ToLower(p.OS), strings.ToLower(p.Architecture), strings.ToLower(p.Variant)
+	p.OS = cmp.Or(p.OS, "linux")
 	switch p.Architecture {
 	case "x86_64", "x86-64":
 		p.Architecture = "amd64"
@@ -60,8 +63,24 @@ func Normalize(p ocispec.Platform) ocispec.Platform {
 	return p
 }
 
-// FormatPlatform writes a platform as os/arch[/variant].
+// Complete returns p in the form of [Normalize]. A system or an architecture that p lacks
+// is that of the first of others that has one.
+func Complete(p ocispec.Platform, others ...ocispec.Platform) ocispec.Platform {
+	for _, o := range others {
+		p.OS = cmp.Or(p.OS, o.OS)
+		if p.Architecture == "" {
+			p.Architecture, p.Variant = o.Architecture, o.Variant
+		}
+	}
+	return Normalize(p)
+}
+
+// FormatPlatform returns a platform as os/arch[/variant], or as its system alone if it
+// has no architecture.
 func FormatPlatform(p ocispec.Platform) string {
+	if p.Architecture == "" {
+		return p.OS
+	}
 	s := p.OS + "/" + p.Architecture
 	if p.Variant != "" {
 		s += "/" + p.Variant
@@ -72,18 +91,26 @@ func FormatPlatform(p ocispec.Platform) string {
 // usual is the variant that Normalize leaves out.
 var usual = map[string]string{"amd64": "v1", "arm64": "v8"}
 
-// Runs tells how well an image for have runs on want: 0 not at all, and
-// otherwise the higher the better. A machine runs the variants below its own:
-// arm/v7 runs arm/v6.
+// runsBest is what [Runs] returns for the very platform that is wanted.
+const runsBest = 1000
+
+// Runs tells how well an image for have runs on want. It returns 0 if it does not run
+// there, and otherwise more for a better image. A machine runs the variants below its
+// own: arm/v7 runs arm/v6. A platform without an architecture stands for every one.
 func Runs(want, have ocispec.Platform) int {
 	want, have = Normalize(want), Normalize(have)
-	if want.OS != have.OS || want.Architecture != have.Architecture {
+	switch {
+	case want.OS != have.OS:
+		return 0
+	case want.Architecture == "" || have.Architecture == "":
+		return runsBest
+	case want.Architecture != have.Architecture:
 		return 0
 	}
 	w, h := level(want), level(have)
 	switch {
 	case w == h:
-		return 1000
+		return runsBest
 	case strings.HasPrefix(w, "v") && strings.HasPrefix(h, "v") && h < w && len(h) == len(w):
 		return 1 + int(h[1]-'0')
 	}
@@ -95,48 +122,4 @@ func level(p ocispec.Platform) string {
 		return usual[p.Architecture]
 	}
 	return p.Variant
-}
-
-// Select picks the manifest of an index that runs best on the wanted platform.
-// An image that is alone in its index needs no platform: its config has one.
-// If there is none the error, of kind [fault.NotFound], lists those that are.
-func (m *Manifest) Select(want ocispec.Platform) (ocispec.Descriptor, error) {
-	var best ocispec.Descriptor
-	var score int
-	var have []string
-	var bare []ocispec.Descriptor // of no platform
-	for _, d := range m.Manifests {
-		switch {
-		case d.Platform == nil:
-			if isManifest(d) {
-				bare = append(bare, d)
-			}
-			continue
-		case d.Platform.OS == "unknown":
-			continue // an attestation, or something else that is no image
-		}
-		if s := Runs(want, *d.Platform); s > score {
-			best, score = d, s
-		}
-		have = append(have, FormatPlatform(Normalize(*d.Platform)))
-	}
-	if score > 0 {
-		return best, nil
-	}
-	slices.Sort(have)
-	have = slices.Compact(have)
-	if len(have) == 0 && len(bare) == 1 {
-		return bare[0], nil
-	}
-	if len(have) == 0 {
-		return best, fault.New(fault.NotFound, "the index names no platform at all")
-	}
-	return best, fault.WithHint(
-		fault.New(fault.NotFound, "there is no image for %s, only for %s", FormatPlatform(want), strings.Join(have, ", ")),
-		"choose one of them with --platform")
-}
-
-// isManifest tells an entry of an index that can be an image.
-func isManifest(d ocispec.Descriptor) bool {
-	return d.ArtifactType == "" && (d.MediaType == "" || d.MediaType == typeDockerManifest || d.MediaType == ocispec.MediaTypeImageManifest)
 }

@@ -2,10 +2,8 @@ package image
 
 import (
 	"runtime"
-	"strings"
 	"testing"
 
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/fault"
@@ -53,8 +51,12 @@ func TestParsePlatform(t *testing.T) {
 	}
 }
 
+// platform parses a platform; "" is one that says nothing.
 func platform(t *testing.T, s string) ocispec.Platform {
 	t.Helper()
+	if s == "" {
+		return ocispec.Platform{}
+	}
 	p, err := ParsePlatform(s)
 	if err != nil {
 		t.Fatal(err)
@@ -86,6 +88,9 @@ func TestRuns(t *testing.T) {
 		{"linux/386", "linux/386", best},
 		{"linux/386", "linux/386/sse2", never},
 		{"linux/arm/v", "linux/arm/v", best},
+		{"linux/amd64", "", best}, // made from an empty config
+		{"linux/arm/v6", "", best},
+		{"windows/amd64", "", never},
 	} {
 		got := Runs(platform(t, tc.want), platform(t, tc.have))
 		how := lower
@@ -104,59 +109,21 @@ func TestRuns(t *testing.T) {
 	}
 }
 
-func TestSelect(t *testing.T) {
-	const bare, attestation = "", "unknown/unknown"
-	// index makes entries of platforms; each one's digest is of its position.
-	index := func(platforms ...string) *Manifest {
-		m := &Manifest{Manifests: []ocispec.Descriptor{}}
-		for i, s := range platforms {
-			d := ocispec.Descriptor{MediaType: ociManifest, Digest: digest.FromString(string(rune('a' + i)))}
-			if s != bare {
-				p := platform(t, s)
-				d.Platform = &p
-			}
-			m.Manifests = append(m.Manifests, d)
-		}
-		return m
-	}
-	helm := index(bare)
-	helm.Manifests[0].ArtifactType = "application/vnd.cncf.helm.chart"
-	nested := index(bare)
-	nested.Manifests[0].MediaType = ociIndex
-
-	for _, tc := range []struct {
-		name string
-		m    *Manifest
-		want string
-		pick int    // -1: none
-		say  string // in the error
-	}{
-		{"the one", index("linux/arm64", "linux/amd64"), "linux/amd64", 1, ""},
-		{"the first of equals", index("linux/amd64", "linux/amd64/v1"), "linux/amd64", 0, ""},
-		{"not the attestations", index(attestation, "linux/amd64", attestation), "linux/amd64", 1, ""},
-		{"the best variant", index("linux/arm/v5", "linux/arm/v7", "linux/arm/v6"), "linux/arm", 1, ""},
-		{"the best below", index("linux/arm/v5", "linux/arm/v7", "linux/arm/v6"), "linux/arm/v6", 2, ""},
-		{"none above", index("linux/arm/v7"), "linux/arm/v6", -1, "only for linux/arm"},
-		{"none", index("linux/s390x", "linux/arm64", attestation, "linux/arm64/v8"), "linux/amd64", -1, "for linux/amd64, only for linux/arm64, linux/s390x"},
-		{"empty", index(), "linux/amd64", -1, "no platform"},
-		{"attestations alone", index(attestation), "linux/amd64", -1, "no platform"},
-		{"one that has no platform", index(bare), "linux/amd64", 0, ""},
-		{"one that has no platform, and its attestation", index(attestation, bare), "linux/amd64", 1, ""},
-		{"two that have none", index(bare, bare), "linux/amd64", -1, "no platform"},
-		{"one that has none, one for another", index(bare, "linux/arm64"), "linux/amd64", -1, "only for linux/arm64"},
-		{"one that has none, one that fits", index(bare, "linux/amd64"), "linux/amd64", 1, ""},
-		{"an artifact alone", helm, "linux/amd64", -1, "no platform"},
-		{"an index alone", nested, "linux/amd64", -1, "no platform"},
+func TestComplete(t *testing.T) {
+	for _, tc := range []struct{ p, from, want string }{
+		{"", "", "linux/s390x"},
+		{"", "linux/arm/v6", "linux/arm/v6"},
+		{"", "windows/amd64", "windows/amd64"},
+		{"linux/arm64", "linux/amd64/v3", "linux/arm64"},
 	} {
-		d, err := tc.m.Select(platform(t, tc.want))
-		if tc.pick < 0 {
-			if fault.KindOf(err) != fault.NotFound || !strings.Contains(err.Error(), tc.say) {
-				t.Errorf("%s: %v, %v", tc.name, d.Digest, err)
-			}
-			continue
+		if got := FormatPlatform(Complete(platform(t, tc.p), platform(t, tc.from), platform(t, "linux/s390x"))); got != tc.want {
+			t.Errorf("%q of %q: %s, want %s", tc.p, tc.from, got, tc.want)
 		}
-		if err != nil || d.Digest != tc.m.Manifests[tc.pick].Digest {
-			t.Errorf("%s: %v, %v", tc.name, d.Platform, err)
-		}
+	}
+	if got := FormatPlatform(Complete(ocispec.Platform{Variant: "v7"}, ocispec.Platform{}, platform(t, "linux/amd64"))); got != "linux/amd64" {
+		t.Errorf("a variant of no architecture: %s", got)
+	}
+	if got := FormatPlatform(Complete(ocispec.Platform{})); got != "linux" {
+		t.Errorf("nothing at all: %s", got)
 	}
 }

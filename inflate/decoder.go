@@ -28,6 +28,7 @@ type decoder struct {
 	lane
 	end    int   // of the input that is there; zeroes follow
 	before int64 // how much input there was before the buffer
+	gone   int64 // how much output has left the buffer
 
 	step   func(*decoder) error // what is to be done next
 	points points
@@ -63,7 +64,7 @@ func (d *decoder) reset(r io.Reader, o Options) {
 	d.r, d.raw, d.tail, d.readErr, d.err = r, o.Raw, o.Tail, nil, nil
 	d.lane = lane{in: d.inBuf[:], out: d.outBuf[:]}
 	clear(d.inBuf[:inSlack])
-	d.end, d.before = 0, 0
+	d.end, d.before, d.gone = 0, 0, 0
 	d.from, d.summed = 0, 0
 	d.crc, d.size = 0, 0
 	d.limit = outLimit
@@ -119,6 +120,7 @@ func (d *decoder) next() ([]byte, error) {
 func (d *decoder) slide() {
 	by := d.w - windowSize
 	copy(d.out, d.out[by:d.w])
+	d.gone += int64(by)
 	d.w -= by
 	d.summed -= by
 	d.base = max(0, d.base-by)

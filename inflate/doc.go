@@ -38,6 +38,13 @@
 // without unsafe is loop_safe.go, for other machines and for builds with the tag
 // purego.
 //
+// # From the middle
+//
+// A Reader of [NewIndexReader] notes at which blocks decoding can begin, and what is in
+// the window there (index.go). [Index.NewReader] begins at the last of them before a
+// place, so that it costs about as much to get to the end of a stream as to get to its
+// beginning.
+//
 // # In parallel
 //
 // The front of a [ParallelReader] is the decoder above. Beside it a goroutine reads

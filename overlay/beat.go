@@ -2,7 +2,6 @@ package overlay
 
 import (
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/fastpull/fastpull/fault"
@@ -58,7 +57,7 @@ func (s *Store) lastBeat() (last time.Time) {
 		return last
 	}
 	for _, r := range runs {
-		if r.Name() == filepath.Base(s.run.Path) {
+		if r.Name() == s.run.Base() {
 			continue
 		}
 		if info, err := r.Info(); err == nil && info.ModTime().After(last) {

@@ -3,27 +3,30 @@
 //
 // # Promises
 //
-// A layer or image is in the store as a whole or not at all, also after a crash
-// at any point: what makes it visible is one rename, and it comes last. What a
-// crash leaves behind lies where neither Docker nor fastpull looks, and the next
-// [Open] sweeps it. What is known of a layer is on disk before it is visible; its
-// files, as with Docker, are when the kernel writes them: after a power failure a
-// layer that was made in the last half minute may lack content.
+// A store has a layer or image as a whole, or not at all, also after a crash at any
+// point. One rename makes it visible, and comes last. What a crash leaves behind lies
+// where neither Docker nor fastpull looks, and the next [Open] removes it. The metadata
+// of a layer is on disk before the layer is visible. Its files are there when the
+// kernel writes them, unless the caller syncs the file system before [Staged.Commit].
 //
-// Several processes may write to one store. They lock single layers, so that
-// nobody waits for a layer that he does not want, and a process that dies has
-// no locks.
+// Several processes may write to one store. They lock single layers, so that a process
+// waits only for layers that it needs. The locks of a process end with it.
 //
-// What is removed goes the same way backwards, and what somebody needs stays: layers
-// of images, those that a pull builds on, that are mounted, and that Docker's
-// containers and builder have. A layer that is damaged is replaced at once.
+// Removal takes the same steps in reverse. It leaves layers that are in use: by images,
+// by pulls that build on them, by mounts, and by Docker's containers and builder. A
+// damaged layer is replaced in one step.
 //
-// A root that a running dockerd uses is refused: the daemon keeps its lists in
-// memory, would not see what is added and overwrite it with its next change.
+// A store takes no image that docker pull refuses, or with which a dockerd does not
+// start ([image.CheckDocker]). [Reader.Verify] finds such images, and [Store.Remove]
+// removes them. [Staged.Prove] tells if Docker can save a layer that replaces files of
+// its own.
 //
-// A store has one owner, and one form of opaque directories: whom that would mix
-// up may not write to it. Without all of root's rights it is as good as what the
-// kernel allows, but Docker's root daemon does not see its opaque directories.
+// The root of a running dockerd is refused. The daemon keeps its lists in memory: it
+// would not see what is added, and would overwrite it with its next change.
+//
+// A store has one owner, and one form of opaque directories. [Open] refuses a process
+// that would add another. A store that is made without all of root's rights lacks what
+// the kernel refuses, and Docker's root daemon does not see its opaque directories.
 //
 // # How it works
 //
@@ -38,9 +41,9 @@
 //
 // and one of fastpull's own, on the same file system so that renames work:
 //
-//	fastpull/lock              byte-range locks: one byte a layer that is being made,
-//	                           one, shared, a layer that somebody builds on, and one
-//	                           for who changes the lists of images, names and blobs
+//	fastpull/lock              byte-range locks: one for each layer that is being made,
+//	                           a shared one for each layer in use, and one for changes
+//	                           to the lists of images, names and blobs
 //	fastpull/run/<id>/         what a running process is working on; the folder is
 //	                           locked for as long as the process lives
 //	fastpull/pending/<id>      layers that are about to move into overlay2/, or out

@@ -183,8 +183,8 @@ func TestReadOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := Open(filepath.Join(dir, "store"))
-	if !errors.Is(err, unix.EROFS) || !strings.Contains(fault.HintOf(err), "read-only") {
-		t.Errorf("error: %v, hint %q", err, fault.HintOf(err))
+	if !errors.Is(err, unix.EROFS) || !strings.Contains(fault.Advice(err), "read-only") {
+		t.Errorf("error: %v, hint %q", err, fault.Advice(err))
 	}
 }
 

@@ -173,8 +173,11 @@ func (r *Reader) Names(id digest.Digest) ([]string, error) {
 // PutImage records an image whose layers are all in the store, under the given
 // names: its repository in Docker's familiar form, and tags or digests of it.
 // Names that another image had move over. The error is [ErrGone] if a layer is not
-// there, or not any more.
+// there, or not any more. An image that [image.CheckDocker] refuses is refused.
 func (s *Store) PutImage(ctx context.Context, img *image.Image, repository string, refs []string) error {
+	if err := image.CheckDocker(img); err != nil {
+		return err
+	}
 	unlock, err := s.lockLists(ctx, nil)
 	if err != nil {
 		return err

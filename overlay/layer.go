@@ -17,6 +17,8 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/fastpull/fastpull/fault"
 )
 
 // ErrExists is returned by [Store.Begin] for a layer that is there by now.
@@ -127,11 +129,32 @@ func (st *Staged) Seal() error {
 // stays readable when the layer is committed meanwhile, but Tar itself and Commit
 // must not run at the same time.
 func (st *Staged) Tar() (io.ReadCloser, error) {
-	t, err := openTar(filepath.Join(st.meta, "tar-split.json.gz"), st.Dir(), 0, nil)
+	return openTar(filepath.Join(st.meta, "tar-split.json.gz"), st.Dir())
+}
+
+// Prove returns an error if the layer's tar cannot be made of its files and tar-split,
+// as docker save and docker push do. It reads all of the layer.
+func (st *Staged) Prove(ctx context.Context) error {
+	tar, err := st.Tar()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return t, nil
+	defer tar.Close()
+	stop := context.AfterFunc(ctx, func() { tar.Close() })
+	defer stop()
+	sum := st.diffID.Verifier()
+	if _, err = io.Copy(sum, tar); err == nil && !sum.Verified() {
+		err = errors.New("they make another tar")
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return fault.WithHint(
+			fault.New(fault.Failed, "the layer replaces files that it has brought itself, and Docker could not save or push it: %w", err),
+			"--rootfs extracts it; the image would have to be built again for Docker")
+	}
+	return nil
 }
 
 // Commit makes the layer visible. Its parent has to be there. size is in bytes,

@@ -37,6 +37,9 @@ func (s *Store) Mend(ctx context.Context, chain, parent, diffID digest.Digest, w
 // notInUse refuses a layer that is mounted. It is asked again right before the layer is
 // replaced: to fetch it may have taken long.
 func (st *Staged) notInUse() error {
+	if err := mountsKnown(); err != nil {
+		return err
+	}
 	if at := mounts().of(&st.s.Reader, st.s.entryOf(st.chain)); at != "" {
 		return fault.WithHint(fault.New(fault.Failed, "layer %s is in use: it is mounted at %s", st.diffID, at), "unmount it first: fastpull umount %s", at)
 	}

@@ -3,6 +3,7 @@ package overlay
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -13,6 +14,7 @@ import (
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/internal/privilege"
+	"github.com/fastpull/fastpull/internal/safepath"
 )
 
 // Mount shows an image at target, read-only: an overlay of its layers. The
@@ -33,10 +35,19 @@ func (r *Reader) Mount(img *image.Image, target string) error {
 	if err != nil {
 		return err
 	}
-	if st, err := os.Stat(target); err == nil && !st.IsDir() {
+	at, err := safepath.Open(target)
+	switch {
+	case errors.Is(err, unix.ENOTDIR) && isFile(target):
 		return fault.New(fault.Usage, "mount at %s: it is not a directory", target)
-	} else if err != nil {
+	case errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR):
 		return fault.WithHint(fault.New(fault.NotFound, "mount at %s: there is no such directory", target), "create it: mkdir %s", target)
+	case err != nil:
+		return fmt.Errorf("mount at %s: %w", target, err)
+	}
+	defer at.Close()
+	there, err := at.Path()
+	if err != nil {
+		return fmt.Errorf("mount at %s: %w", target, err)
 	}
 	lower, err := r.lowers(chain[len(chain)-1])
 	if err != nil {
@@ -63,7 +74,7 @@ func (r *Reader) Mount(img *image.Image, target string) error {
 	if form.User {
 		options = "userxattr," + options
 	}
-	if err := mountIn(r.path("overlay2"), target, options); err != nil {
+	if err := mountIn(r.path("overlay2"), there, options); err != nil {
 		return mountError(fmt.Errorf("mount %s at %s: %w", img.ID, target, err), p, form.User, kernel())
 	}
 	// Who removes layers looks for mounts after they can be seen no more. So one of
@@ -121,17 +132,32 @@ func Unmount(target string) error {
 	if err != nil {
 		return err
 	}
-	if target, err = filepath.EvalSymlinks(target); err != nil {
+	place, err := safepath.Lookup(target)
+	if err == nil && place.Type == 0 {
+		err = errors.Join(&os.PathError{Op: "open", Path: target, Err: unix.ENOENT}, place.Close())
+	}
+	if fault.KindOf(err) == fault.Denied {
+		return fmt.Errorf("unmount %s: %w", target, err)
+	}
+	if err != nil {
 		return fault.New(fault.NotFound, "unmount: %w", err)
 	}
+	defer place.Close()
+	// Not by a descriptor of the mount: it would be in use.
+	parent, err := place.Path()
+	if err != nil {
+		return fmt.Errorf("unmount %s: %w", target, err)
+	}
+	target = place.Join(place.Base)
+	at := filepath.Join(parent, place.Base)
 	var st unix.Statfs_t
-	if err := unix.Statfs(target, &st); err != nil {
+	if err := unix.Statfs(at, &st); err != nil {
 		return fault.New(fault.NotFound, "unmount %s: %w", target, err)
 	}
 	if int64(st.Type) != unix.OVERLAYFS_SUPER_MAGIC { //nolint:unconvert // not int64 everywhere
 		return fault.New(fault.NotFound, "unmount %s: no image is mounted there", target)
 	}
-	if err := unix.Unmount(target, unix.UMOUNT_NOFOLLOW); err != nil {
+	if err := unix.Unmount(at, unix.UMOUNT_NOFOLLOW); err != nil {
 		err = fmt.Errorf("unmount %s: %w", target, err)
 		switch {
 		case errors.Is(err, unix.EBUSY):

@@ -1,18 +1,31 @@
 package overlay
 
 import (
-	"bufio"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/moby/sys/mountinfo"
+
+	"github.com/fastpull/fastpull/fault"
 )
 
-// mounted is where layers are mounted, by the folders and short IDs in the
-// options of overlay mounts. Both are random: they tell of no other store.
+// mounted has the mount points of layers, by the folders and short IDs in the options of
+// overlay mounts. Both are random, so they belong to no other store.
 type mounted map[string]string
 
-// mounts looks at the mounts of all processes that this one may see: each mount
-// namespace has its own.
+// mountsKnown returns an error if it cannot be found out what is mounted: layers that
+// are in use must not be removed.
+func mountsKnown() error {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return fault.WithHint(fault.New(fault.Failed, "it is not known which layers are mounted: %v", err), "mount /proc")
+	}
+	return f.Close()
+}
+
+// mounts returns the mounts of all processes that this one may see: each mount namespace
+// has its own.
 func mounts() mounted {
 	m := make(mounted)
 	m.read("/proc/self/mountinfo")
@@ -30,36 +43,30 @@ func mounts() mounted {
 	return m
 }
 
-// read adds the mounts of a mountinfo (proc(5)). One that cannot be read, of a
-// process that has ended, has none.
+// read adds the mounts of a mountinfo (proc(5)). One that cannot be read, of a process
+// that has ended, has none.
 func (m mounted) read(name string) {
 	f, err := os.Open(name)
 	if err != nil {
 		return
 	}
 	defer f.Close()
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		before, after, _ := strings.Cut(lines.Text(), " - ")
-		fields := strings.Fields(before)
-		if len(fields) < 5 || !strings.HasPrefix(after, "overlay ") {
-			continue
-		}
-		// In the options stand l/SHORT, or paths that end in it or in ID/diff.
-		for _, path := range strings.FieldsFunc(after, func(r rune) bool { return strings.ContainsRune(" ,:=", r) }) {
+	list, _ := mountinfo.GetMountsFromReader(f, mountinfo.FSTypeFilter("overlay"))
+	for _, mount := range list {
+		// The options have l/SHORT, or paths that end in it or in ID/diff.
+		for _, path := range strings.FieldsFunc(mount.VFSOptions, func(r rune) bool { return strings.ContainsRune(",:=", r) }) {
 			dir, base := filepath.Split(path)
 			if base == "diff" {
 				base = filepath.Base(dir)
 			}
 			if m[base] == "" {
-				m[base] = fields[4]
+				m[base] = mount.Mountpoint
 			}
 		}
 	}
 }
 
-// of returns where a layer is mounted, or "".
+// of returns the mount point of a layer, or "".
 func (m mounted) of(r *Reader, e entry) string {
 	if e.cacheID == "" {
 		return ""

@@ -82,8 +82,8 @@ func TestOpenTakesBack(t *testing.T) {
 	for _, dir := range []string{bad, few} {
 		for _, name := range []string{"store", "."} {
 			_, err := Open(filepath.Join(dir, name))
-			if err == nil || fault.HintOf(err) == "" {
-				t.Errorf("Open: %v, hint %q", err, fault.HintOf(err))
+			if err == nil || fault.Advice(err) == "" {
+				t.Errorf("Open: %v, hint %q", err, fault.Advice(err))
 			}
 			if left := tree(t, dir); len(left) != 1 {
 				t.Errorf("left behind: %q", left)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/fastpull/fastpull/internal/safepath"
 	"github.com/fastpull/fastpull/internal/tmpfile"
 )
 
@@ -50,6 +51,9 @@ func Prune(ctx context.Context, dir string, o PruneOptions) (p Pruned, err error
 			err = failed("prune", r.dir, err)
 		}
 	}()
+	if err := mountsKnown(); err != nil {
+		return p, err
+	}
 	nothing := p
 	if err := r.left(&p); err != nil {
 		return p, err
@@ -79,7 +83,7 @@ func (r *Reader) left(p *Pruned) error {
 		p.Freed += diskUse(dir)
 		return nil
 	}
-	if err := tmpfile.DeadDirs(r.path("fastpull/run"), "", dead); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := r.dead("", dead); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	notes, err := os.ReadDir(r.path("fastpull/pending"))
@@ -105,13 +109,23 @@ func (r *Reader) left(p *Pruned) error {
 	return nil
 }
 
+// dead calls do for the folders in run/ whose names begin with prefix, and whose
+// processes are gone.
+func (r *Reader) dead(prefix string, do func(dir string) error) error {
+	runs, err := safepath.Open(r.path("fastpull/run"))
+	if err != nil {
+		return err
+	}
+	return errors.Join(tmpfile.DeadDirs(runs, prefix, do), runs.Close())
+}
+
 // lives tells if the process lives whose folder in run/ this is.
 func (r *Reader) lives(run string) bool {
 	if _, err := os.Stat(r.path("fastpull/run", run)); err != nil {
 		return false
 	}
 	lives := true
-	_ = tmpfile.DeadDirs(r.path("fastpull/run"), run, func(dir string) error {
+	_ = r.dead(run, func(dir string) error {
 		lives = lives && filepath.Base(dir) != run
 		return nil
 	})

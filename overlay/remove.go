@@ -56,6 +56,9 @@ func (s *Store) Remove(ctx context.Context, name string, o RemoveOptions) (r Rem
 }
 
 func (s *Store) remove(ctx context.Context, name string, o RemoveOptions, r *Removal) (files []string, err error) {
+	if err := mountsKnown(); err != nil {
+		return nil, err
+	}
 	st, unlock, err := s.lockStock(ctx, o.Waiting)
 	if err != nil {
 		return nil, err

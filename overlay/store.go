@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/privilege"
+	"github.com/fastpull/fastpull/internal/safepath"
 	"github.com/fastpull/fastpull/internal/tmpfile"
 	"github.com/fastpull/fastpull/unpack"
 )
@@ -26,6 +28,8 @@ import (
 // see [Store.Begin].
 type Store struct {
 	Reader
+	root  *safepath.Dir // the directory of the store
+	runs  *safepath.Dir // fastpull/run
 	locks *lockFile
 	run   *tmpfile.Dir // what this process works on
 
@@ -42,7 +46,10 @@ type Store struct {
 
 // Reader is a store that is only looked at. It needs no locks: all that it can
 // see is complete.
-type Reader struct{ dir string }
+type Reader struct {
+	dir string // for messages
+	at  string // leads to the store; "" is dir
+}
 
 // Dir returns the root of the store.
 func (r *Reader) Dir() string { return r.dir }
@@ -89,7 +96,24 @@ func failed(doing, dir string, err error) error {
 }
 
 func (r *Reader) path(elem ...string) string {
-	return filepath.Join(append([]string{r.dir}, elem...)...)
+	return filepath.Join(append([]string{cmp.Or(r.at, r.dir)}, elem...)...)
+}
+
+// folders are what a store has, outer ones first.
+var folders = []struct {
+	name string
+	mode fs.FileMode
+}{
+	{"fastpull", 0o700}, {"fastpull/run", 0o700}, {"fastpull/pending", 0o700},
+	{"overlay2", 0o710}, {"overlay2/l", 0o700},
+	{"image", 0o700}, {"image/overlay2", 0o700},
+	{"image/overlay2/layerdb", 0o700}, {"image/overlay2/layerdb/sha256", 0o755},
+	{"image/overlay2/imagedb", 0o700},
+	{"image/overlay2/imagedb/content", 0o700}, {"image/overlay2/imagedb/content/sha256", 0o700},
+	{"image/overlay2/imagedb/metadata", 0o700}, {"image/overlay2/imagedb/metadata/sha256", 0o700},
+	{"image/overlay2/distribution", 0o700},
+	{"image/overlay2/distribution/diffid-by-digest", 0o755}, {"image/overlay2/distribution/diffid-by-digest/sha256", 0o755},
+	{"image/overlay2/distribution/v2metadata-by-diffid", 0o755}, {"image/overlay2/distribution/v2metadata-by-diffid/sha256", 0o755},
 }
 
 // Open opens the store at dir for writing, and creates it if it is not there. It
@@ -128,30 +152,13 @@ func open(dir string) (_ *Store, err error) {
 		}
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return nil, err
-	}
-	if err := ensure(dir, 0o710); err != nil {
+	if err := s.takeRoot(dir, &made); err != nil {
 		return nil, err
 	}
 	if err := refuse(dir); err != nil {
 		return nil, err
 	}
-	for _, d := range []struct {
-		name string
-		mode fs.FileMode
-	}{
-		{"fastpull", 0o700}, {"fastpull/run", 0o700}, {"fastpull/pending", 0o700},
-		{"overlay2", 0o710}, {"overlay2/l", 0o700},
-		{"image", 0o700}, {"image/overlay2", 0o700},
-		{"image/overlay2/layerdb", 0o700}, {"image/overlay2/layerdb/sha256", 0o755},
-		{"image/overlay2/imagedb", 0o700},
-		{"image/overlay2/imagedb/content", 0o700}, {"image/overlay2/imagedb/content/sha256", 0o700},
-		{"image/overlay2/imagedb/metadata", 0o700}, {"image/overlay2/imagedb/metadata/sha256", 0o700},
-		{"image/overlay2/distribution", 0o700},
-		{"image/overlay2/distribution/diffid-by-digest", 0o755}, {"image/overlay2/distribution/diffid-by-digest/sha256", 0o755},
-		{"image/overlay2/distribution/v2metadata-by-diffid", 0o755}, {"image/overlay2/distribution/v2metadata-by-diffid/sha256", 0o755},
-	} {
+	for _, d := range folders {
 		if err := ensure(s.path(d.name), d.mode); err != nil {
 			return nil, err
 		}
@@ -159,7 +166,13 @@ func open(dir string) (_ *Store, err error) {
 	if err := s.oneFileSystem(); err != nil {
 		return nil, err
 	}
-	if s.run, err = tmpfile.NewDir(s.path("fastpull/run"), ""); err != nil {
+	if err := s.ownFolders(); err != nil {
+		return nil, err
+	}
+	if s.runs, err = safepath.Open(s.path("fastpull/run")); err != nil {
+		return nil, err
+	}
+	if s.run, err = tmpfile.NewDir(s.runs, ""); err != nil {
 		return nil, err
 	}
 	me := privilege.Current()
@@ -195,8 +208,72 @@ func (s *Store) Close() error {
 	if s.locks != nil {
 		err = errors.Join(err, s.locks.close())
 	}
+	for _, d := range []*safepath.Dir{s.runs, s.root} {
+		if d != nil {
+			err = errors.Join(err, d.Close())
+		}
+	}
 	return err
 }
+
+// takeRoot opens the directory of the store, and makes it if it is not there. Only
+// trusted users may be able to write to it. As dockerd does with its data-root, it
+// takes that right from others, unless there is a store already: they may have used it.
+func (s *Store) takeRoot(dir string, made *[]string) error {
+	above, err := safepath.Make(filepath.Dir(dir), 0o755)
+	if err != nil {
+		return err
+	}
+	*made = above.Made()
+	above.Close()
+	if s.root, err = safepath.Make(dir, 0o710); err != nil {
+		if isFile(dir) {
+			return fault.New(fault.Usage, "%s is not a directory", dir)
+		}
+		return err
+	}
+	*made = append(*made, s.root.Made()...)
+	if len(s.root.Made()) > 0 {
+		err = s.root.Chmod(0o710) // whatever the umask
+	}
+	if err == nil && !s.root.Settled() {
+		s.at, err = s.root.Path()
+	}
+	if err != nil {
+		return err
+	}
+	if err := ours(s.root); err != nil {
+		return err
+	}
+	return s.root.Withdraw()
+}
+
+// ownFolders makes sure that only trusted users may write to the folders.
+func (s *Store) ownFolders() error {
+	for _, f := range folders {
+		d, err := safepath.Open(s.path(f.name))
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(d.Own(), d.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ours returns an error if the directory must not become a store, or must not be one,
+// because of the users that may write to it.
+func ours(root *safepath.Dir) error {
+	if _, err := root.Lstat("image"); err != nil && root.Trusted() {
+		return nil // no store yet, and it can be taken from the others
+	}
+	return root.Own()
+}
+
+// Root returns a path that leads to the store while it is open, whatever other users
+// do on the way to it.
+func (s *Store) Root() string { return s.path() }
 
 // oneFileSystem makes sure that a rename can move what was prepared to where
 // Docker looks for it.
@@ -271,13 +348,12 @@ func randomID(n int) string {
 	return hex.EncodeToString(b)
 }
 
-// denied gives errors of missing rights their kind, and those of a disk that
-// takes no more a hint.
+// denied gives errors of missing rights their kind and a hint.
 func denied(err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return fault.WithHint(fault.Wrap(fault.Denied, err), "run fastpull as root, or choose a directory of your own with --store")
 	}
-	return fault.Disk(err)
+	return err
 }
 
 // patience is how long the lists may be another's before somebody is told of it.

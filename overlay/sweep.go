@@ -14,7 +14,7 @@ import (
 
 // sweep removes what processes that are no more have left.
 func (s *Store) sweep() error {
-	if err := tmpfile.SweepDirs(s.path("fastpull/run"), ""); err != nil {
+	if err := tmpfile.SweepDirs(s.runs, ""); err != nil {
 		return err
 	}
 	pending, err := os.ReadDir(s.path("fastpull/pending"))
@@ -37,7 +37,7 @@ func (s *Store) sweep() error {
 //
 // The note's content is the folder of the process, and the short ID.
 func (s *Store) announce(cacheID, short string) error {
-	return s.writeNote(cacheID, filepath.Base(s.run.Path)+" "+short)
+	return s.writeNote(cacheID, s.run.Base()+" "+short)
 }
 
 // writeNote writes a note as a whole, but not at once to the disk: what it tells

@@ -9,83 +9,76 @@ import (
 	"os"
 	"sync"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/vbatts/tar-split/tar/storage"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/inflate"
 	"github.com/fastpull/fastpull/internal/crc64iso"
 	"github.com/fastpull/fastpull/unpack"
 )
 
-// Tar makes the very tar of a layer again, from its files and what tar-split
-// kept of the rest. Content that has changed since is an error. The caller must
-// close it.
-func (r *Reader) Tar(l Layer) (io.ReadCloser, error) {
-	t, err := r.TarFrom(l, 0, nil)
+// Tar returns the tar of a layer, made again from the layer's files and from its
+// tar-split, which has all the other bytes. A file that has changed since is an error of
+// kind [fault.Corrupt]. The caller must close the tar.
+func (r *Reader) Tar(l Layer) (io.ReadCloser, error) { return openTar(r.splitFile(l), r.diffDir(l)) }
+
+// splitFile returns the path of a layer's tar-split.
+func (r *Reader) splitFile(l Layer) string {
+	return r.path("image/overlay2/layerdb", l.ChainID.Algorithm().String(), l.ChainID.Encoded(), "tar-split.json.gz")
+}
+
+// openTar makes a tar from a tar-split and the directory of the layer's files.
+func openTar(split, dir string) (io.ReadCloser, error) {
+	f, err := os.Open(split)
+	if err != nil {
+		return nil, err
+	}
+	zip := inflate.NewReader(f, inflate.Options{})
+	t, err := newTar(f, zip, newWholeSplit(zip), dir)
 	if err != nil {
 		return nil, err
 	}
 	return t, nil
 }
 
-// TarFrom is Tar from a byte of it on. What is before that is not read: tar-split
-// says how long each file is, and of the file that it is in the rest is read. What
-// is not read from its beginning is not compared with its checksum. marks, those of
-// this layer, make the way shorter and are added to; nil is fine.
-func (r *Reader) TarFrom(l Layer, off int64, marks *TarMarks) (*TarReader, error) {
-	return openTar(r.path("image/overlay2/layerdb", l.ChainID.Algorithm().String(), l.ChainID.Encoded(), "tar-split.json.gz"), r.diffDir(l), off, marks)
-}
-
-// openTar puts a tar together from a tar-split file and the directory of the
-// layer's files, from byte off on.
-func openTar(split, dir string, off int64, marks *TarMarks) (*TarReader, error) {
-	f, err := os.Open(split)
-	if err != nil {
-		return nil, err
-	}
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", split, err), f.Close())
-	}
-	mark := marks.before(off)
-	entries, err := newSplitReader(z, mark, marks)
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", split, err), f.Close())
-	}
+// newTar returns the tar of which entries tell, with the files in dir. It takes over f, a
+// tar-split, and zip, which decompresses that, also if it fails.
+func newTar(f *os.File, zip *inflate.Reader, entries *splitReader, dir string) (*tarReader, error) {
 	files, err := unpack.OpenFiles(dir)
 	if err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, errors.Join(err, zip.Close(), f.Close())
 	}
-	return &TarReader{split: f, entries: entries, files: files, skip: off - mark.tar}, nil
+	return &tarReader{split: f, zip: zip, entries: entries, files: files}, nil
 }
 
-// TarReader is a tar that is being put together, as tar-split's
-// asm.WriteOutputTarStream does it, but as it is read. The caller must close it. It is
-// for one goroutine, but Close may be called at any time.
-type TarReader struct {
+// tarReader makes a tar while it is read, as tar-split's asm.WriteOutputTarStream does
+// while it writes one. Read is for one goroutine. Close may be called by any, also
+// during a Read: it waits for that, since it gives the decompressor's buffers back.
+type tarReader struct {
 	split   *os.File
+	zip     *inflate.Reader
 	entries *splitReader
 	files   *unpack.Files
 
 	mu   sync.Mutex
 	err  error
-	skip int64 // bytes that are left before the first
+	skip int64 // bytes of the next entries that are left out
 	part []byte
 	file *tarFile
 }
 
 // tarFile is the file that is being read.
 type tarFile struct {
-	io.ReadCloser
+	*os.File
 	name  string
 	left  int64
-	whole bool // it is read from its beginning
-	crc   uint64
-	want  []byte
+	whole bool   // it is read from its beginning, so that its checksum can be compared
+	crc   uint64 // so far
+	want  []byte // the checksum that tar-split has
 }
 
 // Read implements [io.Reader].
-func (t *TarReader) Read(p []byte) (n int, err error) {
+func (t *tarReader) Read(p []byte) (n int, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for t.err == nil && n == 0 && len(p) > 0 {
@@ -105,43 +98,13 @@ func (t *TarReader) Read(p []byte) (n int, err error) {
 	return 0, t.err
 }
 
-// Skip passes over the next n bytes without reading them, as [Reader.TarFrom] does.
-func (t *TarReader) Skip(n int64) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	of := min(n, int64(len(t.part)))
-	t.part, n = t.part[of:], n-of
-	if f := t.file; f != nil && n >= f.left {
-		n -= f.left
-		t.file = nil
-		if err := f.Close(); err != nil {
-			return err
-		}
-	} else if f != nil && n > 0 {
-		if err := f.pass(n, io.SeekCurrent); err != nil {
-			return err
-		}
-		n = 0
-	}
-	t.skip += n
-	return nil
-}
-
-// pass goes on after n bytes.
-func (f *tarFile) pass(n int64, whence int) error {
-	s, ok := f.ReadCloser.(io.Seeker)
-	if !ok {
-		return fmt.Errorf("%s: it cannot be read from its middle", f.name)
-	}
-	f.left, f.whole = f.left-n, false
-	_, err := s.Seek(n, whence)
-	return err
-}
-
 // next goes to the next part that has bytes which are wanted.
-func (t *TarReader) next() error {
+func (t *tarReader) next() error {
 	e, err := t.entries.next()
 	if err != nil {
+		if err != io.EOF {
+			err = fmt.Errorf("%s: %w", t.split.Name(), err)
+		}
 		return err
 	}
 	switch e.Type {
@@ -149,26 +112,46 @@ func (t *TarReader) next() error {
 		n := min(t.skip, int64(len(e.Payload)))
 		t.part, t.skip = e.Payload[n:], t.skip-n
 	case storage.FileType:
-		if e.Size <= t.skip { // 0, too, as that of a hard link
+		if e.Size <= t.skip { // also a hard link, whose size is 0
 			t.skip -= max(e.Size, 0)
 			return nil
 		}
-		f, err := t.files.Get(e.GetName())
+		f, err := t.open(e)
 		if err != nil {
 			return err
 		}
-		t.file = &tarFile{f, e.GetName(), e.Size, true, 0, e.Payload}
-		if t.skip > 0 {
-			err = t.file.pass(t.skip, io.SeekStart)
-			t.skip = 0
-			return err
-		}
+		t.file, t.skip = f, 0
 	}
 	return nil
 }
 
+// open opens the file of an entry behind the bytes that are left out.
+func (t *tarReader) open(e *storage.Entry) (*tarFile, error) {
+	name := e.GetName()
+	rc, err := t.files.Get(name)
+	if err != nil {
+		return nil, err
+	}
+	f, ok := rc.(*os.File)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("%s: it cannot be read from its middle", name), rc.Close())
+	}
+	// Where not all of the file is read its checksum says nothing; its size does.
+	st, err := f.Stat()
+	if err == nil && st.Size() != e.Size {
+		err = fault.New(fault.Corrupt, "%s has changed: it has %d bytes, and had %d in its layer", name, st.Size(), e.Size)
+	}
+	if err == nil {
+		_, err = f.Seek(t.skip, io.SeekStart)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &tarFile{File: f, name: name, left: e.Size - t.skip, whole: t.skip == 0, want: e.Payload}, nil
+}
+
 // readFile reads of the file, and at its end compares it with its checksum.
-func (t *TarReader) readFile(p []byte) (int, error) {
+func (t *tarReader) readFile(p []byte) (int, error) {
 	f := t.file
 	n, err := f.Read(p[:min(int64(len(p)), f.left)])
 	f.left -= int64(n)
@@ -189,17 +172,18 @@ func (t *TarReader) readFile(p []byte) (int, error) {
 	return n, err
 }
 
-// Close ends it.
-func (t *TarReader) Close() error {
+// Close closes the files that are open. A Read after it fails with
+// [io.ErrClosedPipe].
+func (t *tarReader) Close() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if errors.Is(t.err, io.ErrClosedPipe) {
 		return nil
 	}
 	t.err, t.part = io.ErrClosedPipe, nil
+	var err error
 	if t.file != nil {
-		t.file.Close()
+		err = t.file.Close()
 	}
-	t.files.Close()
-	return t.split.Close()
+	return errors.Join(err, t.files.Close(), t.zip.Close(), t.split.Close())
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/privilege"
+	"github.com/fastpull/fastpull/internal/safepath"
 )
 
 // Usable tells, by looking only, if [Open] would take what is at dir: nil if there
@@ -37,6 +38,12 @@ func usable(dir string) error {
 	}
 	if err == nil {
 		err = unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS)
+	}
+	if err == nil {
+		var root *safepath.Dir
+		if root, err = safepath.Open(dir); err == nil {
+			err = errors.Join(ours(root), root.Close())
+		}
 	}
 	if err == nil {
 		err = refuse(dir)

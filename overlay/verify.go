@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/image"
 )
 
 // VerifyOptions are the options of [Reader.Verify].
@@ -54,6 +55,9 @@ type Damage struct {
 	File   string        `json:"file,omitempty"`   // in the layer, or of what is known of it
 	// Problem says what is wrong.
 	Problem string `json:"problem"`
+	// Unfit is set for a config that Docker cannot have, though it is as it came. No
+	// repair helps: the image has to be removed.
+	Unfit bool `json:"unfit,omitempty"`
 }
 
 // Error implements error.
@@ -76,7 +80,7 @@ func (d Damage) Error() string {
 func (d Damage) Unwrap() error { return fault.New(fault.Corrupt, "%s", d.Problem) }
 
 // Verify looks at all that the store has: names lead to images, configs hash to
-// their IDs, layers are on their parents and where mounts look for them, the tar of
+// their IDs and are such that a dockerd starts with them, layers are on their parents and where mounts look for them, the tar of
 // each, made again from its files, hashes to its diffID, and what a tar's headers
 // say of the files holds. Its files are read once.
 //
@@ -173,6 +177,9 @@ func (c *verifier) images() []digest.Digest {
 			}
 			continue
 		}
+		if err := image.CheckDocker(img.Image); err != nil && chosen {
+			c.damage(Damage{Image: id, Images: called, Problem: err.Error(), Unfit: true})
+		}
 		if chosen {
 			c.v.Images++
 		}
@@ -224,7 +231,7 @@ func (c *verifier) still(d Damage) bool {
 		return len(now.refs(d.Image)) > 0
 	}
 	_, err = c.r.Image(d.Image)
-	return err != nil
+	return d.Unfit || err != nil
 }
 
 // wanted tells if an image has the layer now.

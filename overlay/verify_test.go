@@ -111,7 +111,7 @@ func TestVerify(t *testing.T) {
 		{"a mode", func(_ *Store, diff, _ string, _ *image.Image) error { return os.Chmod(diff+"/etc/shadow", 0o644) }, []string{"etc/shadow: its mode is 0644, not 0600"}},
 		{"a setuid bit", func(_ *Store, diff, _ string, _ *image.Image) error { return os.Chmod(diff+"/usr/sbin/su", 0o755) }, []string{"usr/sbin/su: its mode is 0755, not 4755"}},
 		{"the mode of a directory", func(_ *Store, diff, _ string, _ *image.Image) error { return os.Chmod(diff+"/etc", 0o777) }, []string{"etc: its mode"}},
-		{"an owner, of two names", func(_ *Store, diff, _ string, _ *image.Image) error { return os.Chown(diff+"/etc/passwd-", 7, 9) }, []string{"etc/passwd: its owner is 7:9, not 7:8"}},
+		{"an owner, of two names", func(_ *Store, diff, _ string, _ *image.Image) error { return os.Chown(diff+"/etc/passwd-", 7, 9) }, []string{"etc/passwd-: its owner is 7:9, not 7:8"}},
 		{"the owner of a symlink", func(_ *Store, diff, _ string, _ *image.Image) error { return os.Lchown(diff+"/sbin", 1, 0) }, []string{"sbin: its owner"}},
 		{"a file that is gone", func(_ *Store, diff, _ string, _ *image.Image) error { return os.Remove(diff + "/usr/sbin/by-link") }, []string{"usr/sbin/by-link: it is missing"}},
 		{"an empty one", func(_ *Store, diff, _ string, _ *image.Image) error { return os.Remove(diff + "/etc/empty") }, []string{"etc/empty: it is missing"}},

@@ -118,7 +118,7 @@ func TestPTY(t *testing.T) {
 	}()
 	waitFor := func(text string) {
 		t.Helper()
-		late := time.After(10 * time.Second)
+		late := time.After(time.Minute)
 		for !strings.Contains(seen(), text) {
 			select {
 			case <-arrived:

@@ -3,7 +3,6 @@ package pull
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -17,7 +16,6 @@ import (
 	"github.com/fastpull/fastpull/bundle"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
-	"github.com/fastpull/fastpull/internal/tmpfile"
 	"github.com/fastpull/fastpull/registry"
 )
 
@@ -68,20 +66,8 @@ func newArchiveTarget(r *run, name string) (*archiveTarget, error) {
 		return nil, fault.WithHint(fault.New(fault.Usage, "--referrers: signatures are about the registry's digests, which layers in another form do not have"),
 			"add --layers=keep")
 	}
-	// What is there is replaced, also at the end of a symlink. It must be a file:
-	// a rename would take the place of a device, too.
-	if real, err := filepath.EvalSymlinks(name); err == nil {
-		name = real
-	}
-	if st, err := os.Stat(name); err == nil && !st.Mode().IsRegular() {
-		return nil, fault.WithHint(fault.New(fault.Usage, "write %s: it is there, and is not a file", name),
-			"name a file, which is replaced when the archive is complete")
-	}
 	if strings.HasSuffix(name, bundle.DraftSuffix) {
 		return nil, fault.WithHint(fault.New(fault.Usage, "write %s: bundles that are not complete have such names", name), "choose another name with -o")
-	}
-	if err := keepsBase(name, r.Bundle); err != nil {
-		return nil, err
 	}
 	f, err := bundle.Create(name, bundle.FileOptions{
 		Split: r.Bundle.Split, Sync: !r.NoSync,
@@ -89,6 +75,10 @@ func newArchiveTarget(r *run, name string) (*archiveTarget, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("write %s: %w", name, err)
+	}
+	name = f.Name()
+	if err := keepsBase(name, r.Bundle); err != nil {
+		return nil, errors.Join(err, f.Close())
 	}
 	where := newSpace(filepath.Dir(name), "make room there for the archive and the layers of one image beside it, or choose another place with -o")
 	t := &archiveTarget{r: r, name: name, file: f, w: bundle.NewWriter(f), spool: newSpooler(r, where), referred: make(map[bundle.ListReferrer]bool)}
@@ -102,25 +92,23 @@ func newArchiveTarget(r *run, name string) (*archiveTarget, error) {
 	return t, nil
 }
 
-// keepsBase makes sure that the bundle which a new one builds on is not replaced by
-// that: nobody would have the layers any more.
+// keepsBase makes sure that a new bundle does not replace the one that it builds on:
+// no bundle would have the layers then.
 func keepsBase(name string, o BundleOptions) error {
 	if o.Since == nil {
 		return nil
 	}
+	file := name
 	for n := 1; n <= bundle.MaxParts; n++ {
-		file := name
-		if o.Split > 0 {
-			file = bundle.PartName(name, n)
-		}
 		st, err := os.Stat(file)
 		if err == nil && o.Since.IsIn(st) {
 			return fault.WithHint(fault.New(fault.Usage, "write %s: that is the bundle which the new one builds on, and has to stay", file),
 				"choose another name with -o")
 		}
-		if err != nil || o.Split == 0 {
+		if o.Split == 0 || err != nil && n > 1 {
 			break
 		}
+		file = bundle.PartName(name, n)
 	}
 	return nil
 }
@@ -207,6 +195,9 @@ func (t *archiveTarget) there(b *bundled, top digest.Digest) error {
 			docs = append(docs, p.img.ID)
 		}
 	}
+	for _, doc := range t.nested(b) {
+		docs = append(docs, doc.Digest)
+	}
 	for _, f := range b.referrers {
 		for _, doc := range f.docs {
 			docs = append(docs, digest.FromBytes(doc))
@@ -218,6 +209,18 @@ func (t *archiveTarget) there(b *bundled, top digest.Digest) error {
 		}
 	}
 	return nil
+}
+
+// keeps tells if an image's index goes into the archive as the registry has it. Else the
+// archive gets an index of its own, which has no other indexes in it.
+func (t *archiveTarget) keeps(b *bundled) bool { return t.pack.form == bundle.Keep && b.whole }
+
+// nested returns the indexes that go into the archive with the one that has them.
+func (t *archiveTarget) nested(b *bundled) []registry.Manifest {
+	if !t.keeps(b) {
+		return nil
+	}
+	return b.nested
 }
 
 // manifests writes an image's configs, manifests, and index if it has one. It
@@ -251,8 +254,11 @@ func (t *archiveTarget) manifests(b *bundled) (top ocispec.Descriptor, err error
 	if b.index == nil {
 		return children[0], err
 	}
+	for _, doc := range t.nested(b) {
+		put(ocispec.Descriptor{}, doc.Bytes)
+	}
 	raw, mediaType := b.index.Bytes, b.index.MediaType
-	if t.pack.form != bundle.Keep || !b.whole {
+	if !t.keeps(b) {
 		mediaType = ocispec.MediaTypeImageIndex
 		var e error
 		if raw, e = bundle.Index(raw, children); e != nil {
@@ -298,35 +304,24 @@ func (t *archiveTarget) finish(ctx context.Context) error {
 	if err := errors.Join(t.w.Close(), t.file.Finish()); err != nil {
 		return fmt.Errorf("write %s: %w", t.name, err)
 	}
-	if err := t.file.Publish(); err != nil {
-		return err
+	var list *bundle.List
+	if t.r.Bundle.List {
+		list = t.whole()
 	}
-	if !t.r.Bundle.List {
-		return nil
+	if err := t.file.Publish(ctx, list); err != nil {
+		return fmt.Errorf("write %s: %w", t.name, err)
 	}
-	return t.writeList()
+	return nil
 }
 
-// writeList writes the list beside the archive.
-func (t *archiveTarget) writeList() error {
+// whole returns the list of an archive that is complete.
+func (t *archiveTarget) whole() *bundle.List {
 	t.list.Bundle, t.list.Size = filepath.Base(t.name), t.file.Size()
 	for _, p := range t.file.Parts() {
 		t.list.Parts = append(t.list.Parts, filepath.Base(p))
 	}
 	t.list.Created, t.list.Index = time.Now().UTC().Truncate(time.Second), t.w.Index()
-	data, err := json.MarshalIndent(t.list, "", "  ")
-	if err != nil {
-		return err
-	}
-	f, err := tmpfile.New(filepath.Dir(t.name), 0o666)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(data, '\n'))
-	if err == nil {
-		err = f.Publish(bundle.ListName(t.name))
-	}
-	return errors.Join(err, f.Close())
+	return &t.list
 }
 
 func (t *archiveTarget) close() error {

@@ -117,11 +117,12 @@ func (p *packer) missing(layers []image.Layer) []image.Layer {
 func (p *packer) leaveOut(old *bundle.Reader) {
 	p.older = old
 	for _, l := range old.Layers() {
-		switch {
-		case p.form == bundle.Keep:
+		if p.form == bundle.Keep {
 			p.left[l.Blob.Digest] = l.Blob
 			p.said[l.Blob.Digest] = image.Layer{Blob: l.Blob, DiffID: l.DiffID}
-		case l.Blob.MediaType == p.form.LayerType():
+			continue
+		}
+		if l.Blob.MediaType = old.LayerType(l); l.Blob.MediaType == p.form.LayerType() {
 			p.left[l.DiffID] = l.Blob
 		}
 	}

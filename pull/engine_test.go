@@ -15,6 +15,7 @@ import (
 
 	"github.com/fastpull/fastpull/daemon"
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/registry"
 )
 
@@ -124,16 +125,22 @@ func TestEngineRefuses(t *testing.T) {
 	}
 }
 
-// TestEngineContainerd: there all layers are needed every time.
-func TestEngineContainerd(t *testing.T) {
+// TestEngineLies: that the Engine reports success proves nothing.
+func TestEngineLies(t *testing.T) {
 	s, e := serve(t), startEngine(t)
-	e.containerd = true
-	a, b := noise(t, "a", 1<<10), noise(t, "b", 1<<10)
-	if _, err := pull(t, t.Context(), e.options(s.push(t, "one:tag", a), s.push(t, "two:tag", a, b), s.push(t, "three:tag", b, a))); err != nil {
-		t.Fatal(err)
-	}
-	if n := e.came(); n != 5 || e.loads != 3 {
-		t.Errorf("%d layers came in %d loads", n, e.loads)
+	ref := s.push(t, "img:tag", noise(t, "a", 1<<10))
+	for say, lie := range map[string]func(){
+		"does not have it":           func() { clear(e.images) },
+		"it is the name of no image": func() { clear(e.tags) },
+		"other layers":               func() { *e.images[e.tags[ref.String()]] = image.Image{} },
+	} {
+		e.lie = lie
+		sum, err := pull(t, t.Context(), e.options(ref))
+		if err == nil || !strings.Contains(err.Error(), say) || sum.Images[0].Status != Failed {
+			t.Errorf("%v, %+v; want %q", err, sum.Images[0], say)
+		}
+		clear(e.images)
+		clear(e.tags)
 	}
 }
 

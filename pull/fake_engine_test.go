@@ -3,7 +3,6 @@ package pull
 import (
 	"archive/tar"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -24,9 +23,11 @@ import (
 
 // engine is an Engine that has images in its memory.
 type engine struct {
-	host       string
-	containerd bool
-	refuse     func(loads int) string // what it says to a load instead of taking it
+	host   string
+	store  *contentStore          // containerd's, nil for a graph driver
+	api    string                 // the version that it speaks
+	refuse func(loads int) string // what it says to a load instead of taking it
+	lie    func()                 // undoes part of a load that it says went well
 
 	mu     sync.Mutex
 	images map[string]*image.Image // by ID
@@ -49,7 +50,7 @@ func startEngine(t *testing.T) *engine {
 	}
 	e := &engine{
 		host: "unix://" + filepath.Join(dir, "s"), images: make(map[string]*image.Image),
-		tags: make(map[string]string), chains: make(map[digest.Digest]bool),
+		tags: make(map[string]string), chains: make(map[digest.Digest]bool), api: "1.41",
 	}
 	srv := httptest.NewUnstartedServer(e)
 	srv.Listener.Close()
@@ -64,15 +65,19 @@ func (e *engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name, isImage := strings.CutPrefix(path, "images/")
 	switch {
 	case path == "_ping":
-		w.Header().Set("Api-Version", "1.41")
+		w.Header().Set("Api-Version", e.api)
 	case path == "info":
-		info := system.Info{ServerVersion: "20.10.24", OSType: "linux", Architecture: image.Host().Architecture}
-		if e.containerd {
-			info.DriverStatus = [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}}
+		info := system.Info{ServerVersion: "20.10.24", OSType: "linux", Architecture: image.Host().Architecture, Driver: "overlay2"}
+		if e.store != nil {
+			info.Driver, info.DriverStatus = "overlayfs", [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}}
 		}
 		json.NewEncoder(w).Encode(info)
 	case path == "images/load":
 		e.load(w, r.Body)
+	case e.store != nil:
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.store.serve(w, r, path)
 	case path == "images/json":
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -100,7 +105,7 @@ func (e *engine) inspect(w http.ResponseWriter, name string) {
 		name = id
 	}
 	img := e.images[name]
-	if img == nil || e.containerd {
+	if img == nil {
 		w.WriteHeader(http.StatusNotFound)
 		fmt.Fprint(w, `{"message":"No such image"}`)
 		return
@@ -109,7 +114,10 @@ func (e *engine) inspect(w http.ResponseWriter, name string) {
 	for _, l := range img.Layers {
 		layers = append(layers, l.DiffID.String())
 	}
-	json.NewEncoder(w).Encode(map[string]any{"Id": name, "RootFS": map[string]any{"Type": "layers", "Layers": layers}})
+	json.NewEncoder(w).Encode(map[string]any{
+		"Id": name, "RootFS": map[string]any{"Type": "layers", "Layers": layers},
+		"GraphDriver": map[string]any{"Name": "overlay2", "Data": map[string]string{"UpperDir": "/x"}},
+	})
 }
 
 func (e *engine) load(w http.ResponseWriter, body io.Reader) {
@@ -119,14 +127,28 @@ func (e *engine) load(w http.ResponseWriter, body io.Reader) {
 	w.Header().Set("Content-Type", "application/json")
 	if e.refuse != nil {
 		if why := e.refuse(e.loads); why != "" {
-			// Else the answer would wait for some of the request's body.
-			http.NewResponseController(w).EnableFullDuplex()
+			if e.store != nil {
+				io.Copy(io.Discard, body)
+			} else { // at once: the answer would wait for some of the request's body
+				http.NewResponseController(w).EnableFullDuplex()
+			}
 			say(w, why)
 			return
 		}
 	}
-	if err := e.take(body); err != nil {
+	files, err := untar(body)
+	switch {
+	case err != nil:
+	case e.store != nil:
+		err = e.store.load(w, files)
+	default:
+		err = e.take(files)
+	}
+	if err != nil {
 		say(w, err.Error())
+	}
+	if e.lie != nil {
+		e.lie()
 	}
 }
 
@@ -134,21 +156,25 @@ func say(w io.Writer, why string) {
 	json.NewEncoder(w).Encode(map[string]any{"errorDetail": map[string]string{"message": why}, "error": why})
 }
 
-// take does with an archive what an Engine does.
-func (e *engine) take(body io.Reader) error {
+// untar reads the files of an archive.
+func untar(body io.Reader) (map[string][]byte, error) {
 	files := make(map[string][]byte)
 	for tr := tar.NewReader(body); ; {
 		h, err := tr.Next()
 		if err == io.EOF {
-			break
+			return files, nil
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if files[h.Name], err = io.ReadAll(tr); err != nil {
-			return err
+			return nil, err
 		}
 	}
+}
+
+// take does with an archive what an Engine with a graph driver does.
+func (e *engine) take(files map[string][]byte) error {
 	var manifest []loaded
 	if err := json.Unmarshal(files["manifest.json"], &manifest); err != nil {
 		return err
@@ -160,9 +186,7 @@ func (e *engine) take(body io.Reader) error {
 		}
 		for i, l := range img.Layers {
 			switch data, sent := files[m.Layers[i]]; {
-			case !sent && e.chains[l.ChainID] && !e.containerd:
-			case !sent && e.containerd:
-				return errors.New("content digest not found")
+			case !sent && e.chains[l.ChainID]:
 			case !sent:
 				return fmt.Errorf("open /var/lib/docker/tmp/docker-import-1/%s: no such file or directory", m.Layers[i])
 			case digest.FromBytes(data) != l.DiffID:

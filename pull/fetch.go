@@ -65,6 +65,7 @@ func (r *run) fetchOnce(ctx context.Context, ref registry.Reference, l image.Lay
 			Arrived:  func() { task.Phase(progress.Extracting) },
 			Gzip:     r.Gzip,
 			Cores:    r.cores,
+			Memory:   r.memory,
 		})
 		return errors.Join(use(tar), tar.Close())
 	})

@@ -56,7 +56,7 @@ func placed(err error) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return fault.WithHint(fault.Wrap(fault.NotFound, err), "the directory that it goes into has to be there")
 	}
-	return fault.Disk(err)
+	return err
 }
 
 func (r *run) openEngine(ctx context.Context, why string) (target, Destination, error) {

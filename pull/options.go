@@ -71,7 +71,8 @@ type Options struct {
 	Progress *progress.Display
 	// Chosen is told the destination before work begins. Nil is fine.
 	Chosen func(Destination)
-	// Done is told of every image as it ends, one at a time. Nil is fine.
+	// Done is told of every image as it ends, one at a time: when it is at the
+	// destination for good, or has failed. Nil is fine.
 	Done func(Result)
 }
 

@@ -34,7 +34,7 @@ type PlannedLayer struct {
 // here tells what a destination has already. It only looks.
 type here interface {
 	platform() ocispec.Platform
-	image(ctx context.Context, img *image.Image) (bool, error)
+	image(ctx context.Context, found digest.Digest, img *image.Image) (bool, error)
 	layers(img *image.Image) (lacking []image.Layer)
 	close() error
 }
@@ -42,7 +42,8 @@ type here interface {
 // planTarget stands in for a destination in a dry run: it takes note of what
 // would be done, and does nothing.
 type planTarget struct {
-	r *run
+	r    *run
+	kind Kind
 	here
 
 	mu      sync.Mutex
@@ -54,18 +55,18 @@ var _ target = (*planTarget)(nil)
 // openPlan looks at the destination.
 func (r *run) openPlan(ctx context.Context) (target, Destination, error) {
 	plan := func(h here, dest Destination) (target, Destination, error) {
-		return &planTarget{r: r, here: h, claimed: make(map[digest.Digest]bool)}, dest, nil
+		return &planTarget{r: r, kind: dest.Kind, here: h, claimed: make(map[digest.Digest]bool)}, dest, nil
 	}
 	engine := func(why string) (target, Destination, error) {
 		e, err := daemon.Connect(ctx, daemon.Options{Host: r.Host})
 		if err != nil {
 			return nil, Destination{}, err
 		}
-		chains, err := e.Chains(ctx)
+		has, err := e.Inventory(ctx)
 		if err != nil {
 			return nil, Destination{}, errors.Join(err, e.Close())
 		}
-		return plan(engineHas{e, chains}, Destination{Kind: Engine, Name: e.String(), Note: why})
+		return plan(engineHas{e, has.Chains}, Destination{Kind: Engine, Name: e.String(), Note: why})
 	}
 	store := func(why string) (target, Destination, error) {
 		s, err := overlay.OpenReader(r.Path)
@@ -94,11 +95,16 @@ func (r *run) openPlan(ctx context.Context) (target, Destination, error) {
 	return auto(engine, store)
 }
 
-func (t *planTarget) adopt(ctx context.Context, _ registry.Reference, _ digest.Digest, img *image.Image, _ ocispec.Platform) (*image.Image, error) {
+func (t *planTarget) adopt(ctx context.Context, _ registry.Reference, found digest.Digest, img *image.Image, _ ocispec.Platform) (*image.Image, error) {
 	if img == nil {
 		return nil, nil
 	}
-	has, err := t.image(ctx, img)
+	if t.kind == Store {
+		if err := image.CheckDocker(img); err != nil {
+			return nil, err
+		}
+	}
+	has, err := t.image(ctx, found, img)
 	if err != nil || !has {
 		return nil, err
 	}
@@ -151,10 +157,10 @@ func (t *planTarget) lasts() bool                  { return false }
 // nothing is a destination that is made anew.
 type nothing struct{}
 
-func (nothing) platform() ocispec.Platform                        { return image.Host() }
-func (nothing) image(context.Context, *image.Image) (bool, error) { return false, nil }
-func (nothing) layers(img *image.Image) (lacking []image.Layer)   { return img.Layers }
-func (nothing) close() error                                      { return nil }
+func (nothing) platform() ocispec.Platform                                       { return image.Host() }
+func (nothing) image(context.Context, digest.Digest, *image.Image) (bool, error) { return false, nil }
+func (nothing) layers(img *image.Image) (lacking []image.Layer)                  { return img.Layers }
+func (nothing) close() error                                                     { return nil }
 
 // storeHas is what a store has.
 type storeHas struct {
@@ -162,7 +168,7 @@ type storeHas struct {
 	s *overlay.Reader
 }
 
-func (h storeHas) image(_ context.Context, img *image.Image) (bool, error) {
+func (h storeHas) image(_ context.Context, _ digest.Digest, img *image.Image) (bool, error) {
 	have, err := h.s.Image(img.ID)
 	if errors.Is(err, fs.ErrNotExist) || fault.KindOf(err) == fault.Corrupt {
 		return false, nil
@@ -191,7 +197,10 @@ type engineHas struct {
 func (h engineHas) platform() ocispec.Platform { return h.e.Platform() }
 func (h engineHas) close() error               { return h.e.Close() }
 
-func (h engineHas) image(ctx context.Context, img *image.Image) (bool, error) {
+func (h engineHas) image(ctx context.Context, found digest.Digest, img *image.Image) (bool, error) {
+	if h.e.TellsManifests() {
+		return engineStores(ctx, h.e, found, img)
+	}
 	return h.e.HasImage(ctx, img.ID)
 }
 

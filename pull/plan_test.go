@@ -90,29 +90,33 @@ func TestPlanStore(t *testing.T) {
 	}
 }
 
+// A dry run changes nothing in an Engine. With containerd's store it knows an image by its
+// digest in the registry.
 func TestPlanEngine(t *testing.T) {
-	s, e := serve(t), startEngine(t)
-	a, b := noise(t, "a", 1<<10), noise(t, "b", 1<<10)
-	had, ref := s.push(t, "had:1", a), s.push(t, "img:1", a, b)
-	if _, err := pull(t, t.Context(), e.options(had)); err != nil {
-		t.Fatal(err)
-	}
-	e.came()
-	delete(e.tags, had.String())
-	o := e.options(ref, had)
-	o.DryRun = true
-	sum, err := pull(t, t.Context(), o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want := []PlannedLayer{planned(t, a, "", false), planned(t, b, s.host, false)}; !reflect.DeepEqual(sum.Images[0].Plan, want) {
-		t.Errorf("got %+v, want %+v", sum.Images[0].Plan, want)
-	}
-	if sum.Images[1].Status != Exists {
-		t.Errorf("the image that is there: %+v", sum.Images[1])
-	}
-	if len(e.tags) != 0 || e.came() != 0 {
-		t.Errorf("a dry run changed the Engine: %v", e.tags)
+	for _, start := range []func(*testing.T) *engine{startEngine, startContainerd} {
+		s, e := serve(t), start(t)
+		a, b := noise(t, "a", 1<<10), noise(t, "b", 1<<10)
+		had, ref := s.push(t, "had:1", a), s.push(t, "img:1", a, b)
+		if _, err := pull(t, t.Context(), e.options(had)); err != nil {
+			t.Fatal(err)
+		}
+		loads := e.loads
+		delete(e.tags, had.String())
+		o := e.options(ref, had)
+		o.DryRun = true
+		sum, err := pull(t, t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := []PlannedLayer{planned(t, a, "", false), planned(t, b, s.host, false)}; !reflect.DeepEqual(sum.Images[0].Plan, want) {
+			t.Errorf("got %+v, want %+v", sum.Images[0].Plan, want)
+		}
+		if sum.Images[1].Status != Exists {
+			t.Errorf("the image that is there: %+v", sum.Images[1])
+		}
+		if len(e.tags) != 0 || e.loads != loads {
+			t.Errorf("a dry run changed the Engine: %v, %d loads", e.tags, e.loads-loads)
+		}
 	}
 }
 

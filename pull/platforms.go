@@ -3,23 +3,22 @@ package pull
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/bundle"
-	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/registry"
 )
 
 // bundled is what a reference brings into a bundle.
 type bundled struct {
-	index  *registry.Manifest // nil for one manifest
-	whole  bool               // all manifests of the index
-	images []platformImage    // in the index's order
-	docker int                // the one of them that Docker finds
+	index  *registry.Manifest  // nil for one manifest
+	nested []registry.Manifest // the indexes in it
+	whole  bool                // all manifests of the index, and of those in it
+	images []platformImage     // in the index's order
+	docker int                 // the one of them that Docker finds
 
 	referrers []referrer // if they are wanted
 }
@@ -28,8 +27,14 @@ type bundled struct {
 type platformImage struct {
 	raw  registry.Manifest
 	desc ocispec.Descriptor   // in the index
+	in   []digest.Digest      // the indexes in the index that lead to it
 	img  *image.Image         // nil for what is no image for linux, and kept as it is
 	also []ocispec.Descriptor // blobs of such a one
+}
+
+// rawOf returns a document of a tree as its source gave it.
+func rawOf(doc *image.Document) registry.Manifest {
+	return registry.Manifest{MediaType: doc.MediaType, Digest: doc.Digest, Bytes: doc.Bytes}
 }
 
 // several tells if more than one platform of an image is wanted.
@@ -45,99 +50,108 @@ func (r *run) bundled(ctx context.Context, im *resolved) (b *bundled, err error)
 }
 
 func (r *run) platforms(ctx context.Context, im *resolved) (*bundled, error) {
-	own := platformImage{raw: im.own, img: im.img, desc: ocispec.Descriptor{Digest: im.own.Digest, Platform: &im.img.Platform}}
-	if !im.top.IsIndex() || !r.Bundle.several() {
+	own := platformImage{
+		raw: im.own, img: im.img, in: im.entry.In,
+		desc: ocispec.Descriptor{Digest: im.own.Digest, Platform: &im.img.Platform},
+	}
+	if im.tree == nil {
 		return &bundled{images: []platformImage{own}}, nil
 	}
-	list, err := r.chosen(im)
+	take, err := r.chosen(ctx, im)
 	if err != nil {
 		return nil, err
 	}
-	b := &bundled{index: &im.topRaw, whole: len(list) == len(im.top.Manifests)}
-	for _, d := range list {
-		p, err := r.platformImage(ctx, im.ref, d)
+	b := &bundled{index: &im.topRaw, whole: true}
+	err = image.Walk(im.top.Manifests, func(e image.Entry) ([]ocispec.Descriptor, error) {
+		if !take(e) {
+			b.whole = false
+			return nil, nil
+		}
+		doc, err := im.tree.Open(ctx, e.Descriptor)
+		if err != nil {
+			return nil, err
+		}
+		if doc.Manifest != nil && doc.IsIndex() {
+			b.nested = append(b.nested, rawOf(doc))
+			return doc.Manifests, nil
+		}
+		p, err := r.platformImage(ctx, im, e, doc)
 		if err != nil {
 			return nil, err
 		}
 		if p == nil {
 			b.whole = false
-			continue
+			return nil, nil
 		}
-		if p.raw.Digest == im.own.Digest {
-			b.docker = len(b.images)
+		if doc.Digest == im.own.Digest {
+			b.docker, p.img = len(b.images), im.img
 		}
 		b.images = append(b.images, *p)
-	}
-	return b, nil
+		return nil, nil
+	})
+	return b, err
 }
 
-// chosen returns the descriptors of the platforms that are wanted, in the order
-// of the index.
-func (r *run) chosen(im *resolved) ([]ocispec.Descriptor, error) {
+// chosen returns a function that tells if an entry of the index is wanted, or leads to
+// one that is.
+func (r *run) chosen(ctx context.Context, im *resolved) (func(image.Entry) bool, error) {
 	if r.Bundle.All {
-		return im.top.Manifests, nil
+		return func(e image.Entry) bool { return !r.leavesOut(im.ref, e) }, nil
 	}
-	want := make(map[digest.Digest]bool)
+	paths := make(map[string]bool)
 	for _, p := range r.Bundle.Platforms {
-		d, err := im.top.Select(p)
+		leaf, err := im.tree.Select(ctx, p)
 		if err != nil {
 			return nil, err
 		}
-		want[d.Digest] = true
+		for n := range leaf.Entry.Path {
+			paths[fmt.Sprint(leaf.Entry.Path[:n+1])] = true
+		}
 	}
-	return slices.DeleteFunc(slices.Clone(im.top.Manifests), func(d ocispec.Descriptor) bool {
-		was := want[d.Digest]
-		delete(want, d.Digest) // an index may name one twice
-		return !was
-	}), nil
+	return func(e image.Entry) bool { return paths[fmt.Sprint(e.Path)] }, nil
 }
 
-// platformImage fetches a manifest of an index, and the config that it names.
-// What is not an image for linux is brought as it is where everything is kept as
-// it is, and otherwise left out: then it is nil.
-func (r *run) platformImage(ctx context.Context, ref registry.Reference, d ocispec.Descriptor) (*platformImage, error) {
-	other := d.Platform != nil && d.Platform.OS != "linux"
-	if other && r.Bundle.Layers != bundle.Keep {
-		if d.Platform.OS != "unknown" { // as builders call what they say of an image
-			r.Progress.Note("%s: left out is %s, fastpull handles images for linux", ref, image.FormatPlatform(*d.Platform))
+// leavesOut tells if an entry is no image for linux and is not kept either, and notes
+// which image is left out.
+func (r *run) leavesOut(ref registry.Reference, e image.Entry) bool {
+	switch {
+	case r.Bundle.Layers == bundle.Keep:
+		return false
+	case e.Aside():
+		return true // what builders say of an image is about its bytes in the registry
+	case e.Platform == nil:
+		return false
+	}
+	p := image.Normalize(*e.Platform)
+	if p.OS != "linux" {
+		r.Progress.Note("%s: left out is %s, fastpull handles images for linux", ref, image.FormatPlatform(p))
+	}
+	return p.OS != "linux"
+}
+
+// platformImage returns a manifest of an index with its config. What is no image for
+// linux is brought as it is where everything is kept as it is, and otherwise left out:
+// then it is nil.
+func (r *run) platformImage(ctx context.Context, im *resolved, e image.Entry, doc *image.Document) (_ *platformImage, err error) {
+	p := &platformImage{raw: rawOf(doc), desc: e.Flat(), in: e.In}
+	other := e.Aside() || e.Platform != nil && image.Normalize(*e.Platform).OS != "linux" || e.Platform == nil && doc.Manifest == nil
+	if !other {
+		if p.img, err = im.tree.Image(ctx, e, doc); err != nil {
+			return nil, err
 		}
+		if p.desc.Platform == nil || p.desc.Platform.Architecture == "" {
+			p.desc.Platform = &p.img.Platform
+		}
+		if p.img.Platform.OS == "linux" {
+			return p, nil
+		}
+		e.Platform = &p.img.Platform
+	}
+	if r.Bundle.Layers != bundle.Keep {
+		r.leavesOut(im.ref, e)
 		return nil, nil
 	}
-	raw, err := r.src.ManifestOf(ctx, ref, d)
-	if err != nil {
-		return nil, err
-	}
-	p := &platformImage{raw: raw, desc: d}
-	if other {
-		p.also, err = image.Blobs(raw.Bytes)
-		return p, err
-	}
-	m, err := image.ParseManifest(raw.MediaType, raw.Bytes)
-	if err != nil {
-		return nil, err
-	}
-	if m.IsIndex() {
-		return nil, fault.New(fault.Failed, "the index has another index in it, %s", d.Digest)
-	}
-	p.img, err = r.config(ctx, ref, m)
+	p.img = nil
+	p.also, err = image.Blobs(doc.Bytes)
 	return p, err
-}
-
-// config fetches an image's config, and makes it whole.
-func (r *run) config(ctx context.Context, ref registry.Reference, m *image.Manifest) (*image.Image, error) {
-	config, err := r.src.ReadBlob(ctx, ref, m.Config, maxConfig)
-	if err != nil {
-		return nil, fmt.Errorf("fetch the image's config: %w", err)
-	}
-	return image.New(m, config)
-}
-
-// anyLinux returns the first manifest of an index that is for linux.
-func anyLinux(m *image.Manifest) (ocispec.Descriptor, bool) {
-	for _, d := range m.Manifests {
-		if d.Platform != nil && d.Platform.OS == "linux" {
-			return d, true
-		}
-	}
-	return ocispec.Descriptor{}, false
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -23,40 +24,90 @@ import (
 	"github.com/fastpull/fastpull/registry"
 )
 
-// pushIndex pushes an index of one image for each platform, all on one layer and
-// one of their own, and of what builders say of it.
-func pushIndex(t *testing.T, s *server, as string, platforms ...string) (registry.Reference, v1.ImageIndex) {
+// imageFor returns an image of two layers, one of which all such images have. Its config
+// names the platform; none if that is "".
+func imageFor(t *testing.T, name, platform string) v1.Image {
 	t.Helper()
-	base := noise(t, "base", 10<<10)
-	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
-	for _, p := range platforms {
-		platform, err := v1.ParsePlatform(p)
-		if err != nil {
-			t.Fatal(err)
-		}
-		img, err := mutate.AppendLayers(mutate.MediaType(empty.Image, types.OCIManifestSchema1), base, layer(t, file{name: "platform", content: p}))
-		if err != nil {
-			t.Fatal(err)
-		}
-		cfg, err := img.ConfigFile()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cfg = cfg.DeepCopy()
-		cfg.OS, cfg.Architecture, cfg.Variant = platform.OS, platform.Architecture, platform.Variant
-		if img, err = mutate.ConfigFile(img, cfg); err != nil {
-			t.Fatal(err)
-		}
-		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: platform}})
-	}
-	ref, err := name.ParseReference(s.host+"/"+as, name.Insecure)
+	img, err := mutate.AppendLayers(mutate.MediaType(empty.Image, types.OCIManifestSchema1), noise(t, "base", 10<<10), layer(t, file{name: "platform", content: name}))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := remote.WriteIndex(ref, index); err != nil {
+	cfg, err := img.ConfigFile()
+	if err != nil {
 		t.Fatal(err)
 	}
-	return s.ref(t, as), index
+	cfg = cfg.DeepCopy()
+	p := &v1.Platform{}
+	if platform != "" {
+		if p, err = v1.ParsePlatform(platform); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg.OS, cfg.Architecture, cfg.Variant = p.OS, p.Architecture, p.Variant
+	if img, err = mutate.ConfigFile(img, cfg); err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+// indexOf returns an index of images and of other indexes.
+func indexOf(entries ...mutate.IndexAddendum) v1.ImageIndex {
+	return mutate.AppendManifests(mutate.IndexMediaType(empty.Index, types.OCIImageIndex), entries...)
+}
+
+// of is an entry of an index, for a platform if that is not "".
+func of(t *testing.T, platform string, what mutate.Appendable) mutate.IndexAddendum {
+	t.Helper()
+	a := mutate.IndexAddendum{Add: what}
+	if platform != "" {
+		p, err := v1.ParsePlatform(platform)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.Descriptor.Platform = p
+	}
+	return a
+}
+
+// attestation is an entry that says something of an image, as BuildKit makes it.
+func attestation(t *testing.T, subject v1.Image) mutate.IndexAddendum {
+	t.Helper()
+	h, err := subject.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := mutate.AppendLayers(mutate.MediaType(empty.Image, types.OCIManifestSchema1), static.NewLayer([]byte(h.String()), "application/vnd.in-toto+json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := of(t, "unknown/unknown", img)
+	a.Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": h.String()}
+	return a
+}
+
+func (s *server) writeIndex(t *testing.T, as string, index v1.ImageIndex) registry.Reference {
+	t.Helper()
+	ref, err := name.ParseReference(s.host+"/"+as, name.Insecure)
+	if err == nil {
+		err = remote.WriteIndex(ref, index)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.reset()
+	return s.ref(t, as)
+}
+
+// pushIndex pushes an index of one image for each platform, all on one layer and
+// one of their own.
+func pushIndex(t *testing.T, s *server, as string, platforms ...string) (registry.Reference, v1.ImageIndex) {
+	t.Helper()
+	var entries []mutate.IndexAddendum
+	for _, p := range platforms {
+		entries = append(entries, of(t, p, imageFor(t, p, p)))
+	}
+	index := indexOf(entries...)
+	return s.writeIndex(t, as, index), index
 }
 
 // layout reads a bundle as an OCI layout: its one image's manifests by platform,
@@ -81,30 +132,42 @@ func layout(t *testing.T, file string) (top ocispec.Descriptor, platforms []stri
 		return data
 	}
 	add := func(d ocispec.Descriptor) {
-		var m ocispec.Manifest
-		if err := json.Unmarshal(blob(d), &m); err != nil {
-			t.Fatal(err)
+		m, err := image.ParseManifest(d.MediaType, blob(d))
+		if err != nil {
+			platforms = append(platforms, "other")
+			return
 		}
-		config := blob(m.Config)
 		for _, l := range m.Layers {
 			blob(l)
 		}
-		if img, err := image.Parse(config); err == nil && len(img.Layers) == len(m.Layers) {
-			platforms = append(platforms, image.FormatPlatform(img.Platform))
-		} else {
-			platforms = append(platforms, "other")
+		img, err := image.New(m, blob(m.Config))
+		if err != nil {
+			t.Fatal(err)
 		}
+		p := img.Platform
+		if d.Platform != nil {
+			p = image.Complete(p, *d.Platform)
+		}
+		platforms = append(platforms, image.FormatPlatform(p))
 	}
 	top = index.Manifests[0]
 	var list ocispec.Index
 	if err := json.Unmarshal(blob(top), &list); err != nil {
 		t.Fatal(err)
 	}
-	for _, d := range list.Manifests {
-		add(d)
-	}
 	if list.Manifests == nil {
 		add(top)
+	}
+	err = image.Walk(list.Manifests, func(e image.Entry) ([]ocispec.Descriptor, error) {
+		var list ocispec.Index
+		if err := json.Unmarshal(blob(e.Descriptor), &list); err != nil || list.Manifests != nil {
+			return list.Manifests, err
+		}
+		add(e.Flat())
+		return nil, nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	for _, img := range images {
 		parsed, err := image.Parse(files[img.Config])
@@ -116,6 +179,18 @@ func layout(t *testing.T, file string) (top ocispec.Descriptor, platforms []stri
 	return top, platforms, docker
 }
 
+func platformsOf(t *testing.T, names ...string) (list []ocispec.Platform) {
+	t.Helper()
+	for _, n := range names {
+		p, err := image.ParsePlatform(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, p)
+	}
+	return list
+}
+
 // TestPlatformsOfBundle has one image for several systems.
 func TestPlatformsOfBundle(t *testing.T) {
 	s := serve(t)
@@ -124,16 +199,6 @@ func TestPlatformsOfBundle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	parse := func(names ...string) (list []ocispec.Platform) {
-		for _, n := range names {
-			p, err := image.ParsePlatform(n)
-			if err != nil {
-				t.Fatal(err)
-			}
-			list = append(list, p)
-		}
-		return list
-	}
 	for _, tc := range []struct {
 		name   string
 		o      BundleOptions
@@ -141,10 +206,10 @@ func TestPlatformsOfBundle(t *testing.T) {
 		docker string
 		same   bool // the index is the registry's
 	}{
-		{"one", BundleOptions{Platforms: parse("linux/s390x")}, "linux/s390x", "linux/s390x", false},
-		{"two", BundleOptions{Platforms: parse("linux/s390x", "linux/arm/v7")}, "linux/arm/v7 linux/s390x", "linux/s390x", false},
+		{"one", BundleOptions{Platforms: platformsOf(t, "linux/s390x")}, "linux/s390x", "linux/s390x", false},
+		{"two", BundleOptions{Platforms: platformsOf(t, "linux/s390x", "linux/arm/v7")}, "linux/arm/v7 linux/s390x", "linux/s390x", false},
 		{"all", BundleOptions{All: true}, "linux/arm/v7 linux/amd64 linux/s390x", "linux/" + image.Host().Architecture, false},
-		{"two kept", BundleOptions{Layers: bundle.Keep, Platforms: parse("linux/s390x", "linux/arm/v7")}, "linux/arm/v7 linux/s390x", "linux/s390x", false},
+		{"two kept", BundleOptions{Layers: bundle.Keep, Platforms: platformsOf(t, "linux/s390x", "linux/arm/v7")}, "linux/arm/v7 linux/s390x", "linux/s390x", false},
 		{"all kept", BundleOptions{Layers: bundle.Keep, All: true}, "linux/arm/v7 linux/amd64 windows/amd64 linux/s390x", "linux/" + image.Host().Architecture, true},
 		{"all in gzip", BundleOptions{Layers: bundle.Gzip, All: true}, "linux/arm/v7 linux/amd64 linux/s390x", "linux/" + image.Host().Architecture, false},
 	} {
@@ -182,7 +247,7 @@ func TestPlatformsOfBundle(t *testing.T) {
 	}
 	t.Run("lacking", func(t *testing.T) {
 		o := archiveOptions(filepath.Join(t.TempDir(), "out.tar"), ref)
-		o.Bundle.Platforms = parse("linux/amd64", "linux/riscv64")
+		o.Bundle.Platforms = platformsOf(t, "linux/amd64", "linux/riscv64")
 		o.Platform = &o.Bundle.Platforms[0]
 		if _, err := pull(t, t.Context(), o); fault.KindOf(err) != fault.NotFound || !strings.Contains(err.Error(), "riscv64") {
 			t.Errorf("error: %v", err)

@@ -3,6 +3,7 @@ package pull
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -53,8 +54,11 @@ func (r *run) gather(ctx context.Context, im *resolved, b *bundled) (all []refer
 	var level []digest.Digest
 	if b.index != nil && b.whole {
 		level = append(level, b.index.Digest)
+		for _, doc := range b.nested {
+			level = append(level, doc.Digest)
+		}
 	} else if im.top.IsIndex() {
-		if err := g.unkept(ctx, im.found); err != nil {
+		if err := g.unkept(ctx, im.found, b); err != nil {
 			return nil, err
 		}
 	}
@@ -96,14 +100,29 @@ func (r *run) gather(ctx context.Context, im *resolved, b *bundled) (all []refer
 	return all, nil
 }
 
-// unkept says that what refers to an index stays behind, since the bundle does not
-// have that.
-func (g *gatherer) unkept(ctx context.Context, index digest.Digest) error {
-	list, err := g.listed(ctx, index)
-	if len(list) > 0 {
-		g.r.Progress.Warn("%s: %d that refer to its index are left out, as the bundle has not all of its platforms: --platform all keeps it", g.ref, len(list))
+// unkept warns of what refers to an index, or to one in it, and stays behind since the
+// bundle does not have that.
+func (g *gatherer) unkept(ctx context.Context, index digest.Digest, b *bundled) error {
+	indexes := []digest.Digest{index}
+	for _, p := range b.images {
+		for _, d := range p.in {
+			if !slices.Contains(indexes, d) {
+				indexes = append(indexes, d)
+			}
+		}
 	}
-	return err
+	n := 0
+	for _, d := range indexes {
+		list, err := g.listed(ctx, d)
+		if err != nil {
+			return err
+		}
+		n += len(list)
+	}
+	if n > 0 {
+		g.r.Progress.Warn("%s: %d that refer to its index are left out, as the bundle has not all of its platforms: --platform all keeps it", g.ref, n)
+	}
+	return nil
 }
 
 // named is a referrer that has not been fetched.
@@ -147,7 +166,7 @@ func (g *gatherer) of(ctx context.Context, subject digest.Digest) (found []refer
 			continue
 		}
 		f := referrer{}
-		a, err := g.fetch(ctx, &f, n.desc, 0)
+		a, err := g.fetch(ctx, &f, n.desc)
 		if err != nil {
 			return nil, fmt.Errorf("%s, which refers to %s: %w", n.desc.Digest, subject, err)
 		}
@@ -164,11 +183,28 @@ func (g *gatherer) of(ctx context.Context, subject digest.Digest) (found []refer
 	return found, nil
 }
 
-// fetch fetches a manifest, and those that it names.
-func (g *gatherer) fetch(ctx context.Context, f *referrer, d ocispec.Descriptor, depth int) (*image.Artifact, error) {
-	if depth > 1 {
-		return nil, fault.New(fault.Corrupt, "its index has indexes in it")
+// fetch fetches a manifest, and those that it leads to.
+func (g *gatherer) fetch(ctx context.Context, f *referrer, d ocispec.Descriptor) (*image.Artifact, error) {
+	a, err := g.document(ctx, f, d)
+	if err != nil {
+		return nil, err
 	}
+	seen := make(map[digest.Digest]bool)
+	return a, image.Walk(a.Manifests, func(e image.Entry) ([]ocispec.Descriptor, error) {
+		if seen[e.Digest] {
+			return nil, nil
+		}
+		seen[e.Digest] = true
+		below, err := g.document(ctx, f, e.Descriptor)
+		if err != nil {
+			return nil, err
+		}
+		return below.Manifests, nil
+	})
+}
+
+// document fetches one manifest.
+func (g *gatherer) document(ctx context.Context, f *referrer, d ocispec.Descriptor) (*image.Artifact, error) {
 	m, err := g.r.src.ManifestOf(ctx, g.ref, d)
 	if err != nil {
 		return nil, err
@@ -182,11 +218,6 @@ func (g *gatherer) fetch(ctx context.Context, f *referrer, d ocispec.Descriptor,
 	}
 	f.docs = append(f.docs, m.Bytes)
 	f.blobs = append(f.blobs, a.Blobs...)
-	for _, d := range a.Manifests {
-		if _, err := g.fetch(ctx, f, d, depth+1); err != nil {
-			return nil, err
-		}
-	}
 	return a, nil
 }
 

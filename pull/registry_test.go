@@ -239,15 +239,41 @@ func (s *server) pushImage(t *testing.T, as string, img v1.Image) registry.Refer
 	if img, err = mutate.ConfigFile(img, cf); err != nil {
 		t.Fatal(err)
 	}
+	return s.write(t, as, img)
+}
+
+// write pushes an image as it is.
+func (s *server) write(t *testing.T, as string, img v1.Image) registry.Reference {
+	t.Helper()
 	ref, err := name.ParseReference(s.host + "/" + as)
-	if err != nil {
-		t.Fatal(err)
+	if err == nil {
+		err = remote.Write(ref, img)
 	}
-	if err := remote.Write(ref, img); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
 	s.reset()
 	return s.ref(t, as)
+}
+
+// pushImageAs copies an image to another repository.
+func (s *server) pushImageAs(t *testing.T, ref registry.Reference, repo string) {
+	t.Helper()
+	from, err := name.ParseReference(ref.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := remote.Image(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to, err := name.ParseReference(s.host + "/" + repo + "@" + ref.Digest().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := remote.Write(to, img); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (s *server) ref(t *testing.T, as string) registry.Reference {
@@ -303,7 +329,7 @@ var ours = regexp.MustCompile(`fastpull/(pull|unpack|overlay|bundle)\.`)
 // that are just returning are given a moment.
 func expectNoGoroutines(t *testing.T) {
 	t.Helper()
-	for deadline := time.Now().Add(2 * time.Second); ; runtime.Gosched() {
+	for deadline := time.Now().Add(time.Minute); ; runtime.Gosched() {
 		buf := make([]byte, 1<<20)
 		var left []string
 		for g := range strings.SplitSeq(string(buf[:runtime.Stack(buf, true)]), "\n\n") {

@@ -34,7 +34,8 @@ type Mended struct {
 // in a pull, and takes the place of what is there at once. Of the options those
 // about images and destinations do not matter.
 //
-// The error tells of what could not be put right; the rest is.
+// The error tells of what could not be put right; the rest is, but for configs that are
+// unfit for Docker.
 func Repair(ctx context.Context, o Options, damages []overlay.Damage) (m Mended, err error) {
 	m = Mended{Configs: []digest.Digest{}, Layers: []digest.Digest{}}
 	r := startRun(ctx, o)
@@ -49,6 +50,9 @@ func Repair(ctx context.Context, o Options, damages []overlay.Damage) (m Mended,
 
 	var failures []error
 	for _, d := range once(damages, func(d overlay.Damage) digest.Digest { return d.Image }) {
+		if d.Unfit { // what could be fetched is what is there
+			continue
+		}
 		if err := p.config(ctx, d.Image); err != nil {
 			failures = append(failures, fmt.Errorf("mend image %s: %w", d.Image, p.advise(err, d)))
 			continue
@@ -151,22 +155,32 @@ func (p *repair) all(ctx context.Context, ref registry.Reference) (list []*image
 	if err != nil {
 		return nil, err
 	}
-	m, err := image.ParseManifest(got.MediaType, got.Bytes)
+	tree, err := p.r.tree(ref, got)
 	if err != nil {
 		return nil, err
 	}
-	list = []*image.Manifest{m}
-	if m.IsIndex() {
-		list = nil
-		for _, d := range m.Manifests {
-			got, err := p.r.src.ManifestOf(ctx, ref, d)
-			if err != nil {
-				continue // of another platform, perhaps; or it is missed later
-			}
-			if one, err := image.ParseManifest(got.MediaType, got.Bytes); err == nil && !one.IsIndex() {
-				list = append(list, one)
-			}
+	if !tree.Top.IsIndex() {
+		list = []*image.Manifest{tree.Top.Manifest}
+	}
+	err = image.Walk(tree.Top.Manifests, func(e image.Entry) ([]ocispec.Descriptor, error) {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
 		}
+		if e.Aside() {
+			return nil, nil
+		}
+		doc, err := tree.Open(ctx, e.Descriptor)
+		switch {
+		case err != nil || doc.Manifest == nil: // of another platform, perhaps; or it is missed later
+			return nil, nil
+		case doc.IsIndex():
+			return doc.Manifests, nil
+		}
+		list = append(list, doc.Manifest)
+		return nil, nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	p.manifests[ref] = list
 	return list, nil
@@ -178,7 +192,11 @@ func (p *repair) config(ctx context.Context, id digest.Digest) error {
 	if err != nil {
 		return err
 	}
-	img, err := p.r.config(ctx, ref, m)
+	config, err := documents{p.r.src, ref}.Config(ctx, m.Config)
+	if err != nil {
+		return err
+	}
+	img, err := image.New(m, config)
 	if err != nil {
 		return err
 	}
@@ -294,13 +312,13 @@ func (p *repair) make(ctx context.Context, d overlay.Damage, images []*overlay.I
 	}()
 	m := &made{layerOf: l, st: st, blob: l.Blob.Digest}
 	task := p.r.task(l.Layer)
-	_, err = p.r.fetch(ctx, l.ref, l.Layer, task, p.t.space, func(tar *unpack.Reader) error {
-		stats, err := p.t.extract(ctx, tar, st)
-		m.size = stats.Size
+	var stats unpack.Stats
+	_, err = p.r.fetch(ctx, l.ref, l.Layer, task, p.t.space, func(tar *unpack.Reader) (err error) {
+		stats, err = p.t.extract(ctx, tar, st)
 		return err
 	})
-	if err == nil {
-		err = st.Seal()
+	if m.size = stats.Size; err == nil {
+		err = seal(ctx, st, stats)
 	}
 	if err != nil {
 		task.Phase(progress.Failed)

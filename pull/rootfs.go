@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/safepath"
 	"github.com/fastpull/fastpull/internal/tmpfile"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
@@ -28,8 +28,9 @@ import (
 type rootfsTarget struct {
 	r       *run
 	space   *space
-	dir     string       // what is asked for
-	staging *tmpfile.Dir // a folder beside it, on the same file system
+	place   *safepath.Place // of the directory
+	dir     string          // its path, for messages
+	staging *tmpfile.Dir    // a folder beside it, on the same file system
 }
 
 var _ target = (*rootfsTarget)(nil)
@@ -38,33 +39,53 @@ func newRootfsTarget(r *run, dir string) (_ *rootfsTarget, err error) {
 	if len(r.References) != 1 {
 		return nil, fault.New(fault.Usage, "--rootfs takes one image, not %d", len(r.References))
 	}
-	if dir, err = filepath.Abs(dir); err != nil {
-		return nil, err
-	}
-	if real, err := filepath.EvalSymlinks(dir); err == nil {
-		dir = real
-	}
-	switch entries, err := os.ReadDir(dir); {
-	case err == nil && isMount(dir):
-		return nil, errMount(dir)
-	case err == nil && len(entries) > 0:
-		return nil, fault.WithHint(fault.New(fault.Usage, "%s is not empty", dir), "--rootfs makes a new directory, or fills an empty one")
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return nil, fault.Wrap(fault.Usage, err)
-	}
-	parent, prefix := filepath.Dir(dir), "."+filepath.Base(dir)+".fastpull-"
-	if err := tmpfile.SweepDirs(parent, prefix); err != nil { // of processes that were killed
-		return nil, fmt.Errorf("make %s: %w", dir, err)
-	}
-	staging, err := tmpfile.NewDir(parent, prefix)
+	place, err := safepath.Find(dir)
 	if err != nil {
 		return nil, fmt.Errorf("make %s: %w", dir, err)
 	}
-	where := newSpace(parent, "make room there, or choose another place with --rootfs")
-	if err := r.disk.watch(staging.Path); err != nil {
-		return nil, errors.Join(err, staging.Remove())
+	t := &rootfsTarget{r: r, place: place, dir: place.Join(place.Base)}
+	if err := t.open(); err != nil {
+		return nil, errors.Join(err, t.close())
 	}
-	return &rootfsTarget{r: r, space: where, dir: dir, staging: staging}, nil
+	return t, nil
+}
+
+// open looks at what is in the place, and makes the folder beside it.
+func (t *rootfsTarget) open() error {
+	if err := t.vacant(); err != nil {
+		return err
+	}
+	prefix := "." + t.place.Base + ".fastpull-"
+	if err := tmpfile.SweepDirs(t.place.Dir, prefix); err != nil { // of processes that were killed
+		return fmt.Errorf("make %s: %w", t.dir, err)
+	}
+	staging, err := tmpfile.NewDir(t.place.Dir, prefix)
+	if err != nil {
+		return fmt.Errorf("make %s: %w", t.dir, err)
+	}
+	t.staging = staging
+	t.space = newSpace(t.place.Name(), "make room there, or choose another place with --rootfs")
+	return t.r.disk.watch(staging.Path)
+}
+
+// vacant makes sure that there is nothing in the place, or an empty directory.
+func (t *rootfsTarget) vacant() error {
+	if t.place.Type == 0 {
+		return nil
+	}
+	dir, err := t.place.OpenFile(t.place.Base, os.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return fault.Wrap(fault.Usage, err)
+	}
+	defer dir.Close()
+	var at, above unix.Stat_t
+	if unix.Fstat(int(dir.Fd()), &at) == nil && unix.Fstat(t.place.FD(), &above) == nil && at.Dev != above.Dev {
+		return errMount(t.dir)
+	}
+	if names, _ := dir.Readdirnames(1); len(names) > 0 {
+		return fault.WithHint(fault.New(fault.Usage, "%s is not empty", t.dir), "--rootfs makes a new directory, or fills an empty one")
+	}
+	return nil
 }
 
 func (t *rootfsTarget) platform() ocispec.Platform { return image.Host() }
@@ -164,7 +185,10 @@ func (t *rootfsTarget) finish(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	switch err := unix.Rename(t.path("root"), t.dir); err {
+	if err := t.place.Replaceable(t.place.Base); err != nil {
+		return err
+	}
+	switch err := unix.Renameat(t.staging.FD(), "root", t.place.FD(), t.place.Base); err {
 	case nil:
 		return t.r.settleDown(ctx, t.dir)
 	case unix.EBUSY: // a mount from the same file system
@@ -174,12 +198,11 @@ func (t *rootfsTarget) finish(ctx context.Context) error {
 	}
 }
 
-func (t *rootfsTarget) close() error { return t.staging.Remove() }
-
-// isMount tells if another file system begins at dir.
-func isMount(dir string) bool {
-	var at, above unix.Stat_t
-	return unix.Stat(dir, &at) == nil && unix.Stat(filepath.Dir(dir), &above) == nil && at.Dev != above.Dev
+func (t *rootfsTarget) close() (err error) {
+	if t.staging != nil {
+		err = t.staging.Remove()
+	}
+	return errors.Join(err, t.place.Close())
 }
 
 func errMount(dir string) error {

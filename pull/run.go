@@ -55,7 +55,10 @@ type resolved struct {
 	nth    int             // of the run's references
 	top    *image.Manifest // what ref names
 	topRaw registry.Manifest
+	tree   *image.Tree       // of top, kept where more than one of its images is wanted
 	own    registry.Manifest // the image's, which is topRaw if that is no index
+	entry  image.Entry       // of own in the index
+	nested [][]byte          // the indexes in the index that lead to own
 	img    *image.Image
 	from   string               // the host that knew found
 	blobs  []ocispec.Descriptor // its layers', if they are known
@@ -78,6 +81,7 @@ type run struct {
 	src     source
 	slots   *slots
 	cores   *unpack.Cores
+	memory  *unpack.Memory
 	fetched atomic.Int64
 	sent    atomic.Int64
 	order   order // in which images end
@@ -99,7 +103,8 @@ func startRun(ctx context.Context, o Options) *run {
 	o.TempDir = cmp.Or(o.TempDir, TempDir())
 	return &run{
 		Options: o, ctx: ctx, src: registries{o.Registry},
-		slots: newSlots(o.Layers), cores: unpack.NewCores(min(runtime.GOMAXPROCS(0), o.Layers)), rights: privilege.Current(),
+		slots: newSlots(o.Layers), cores: unpack.NewCores(min(runtime.GOMAXPROCS(0), o.Layers)), memory: unpack.NewMemory(0),
+		rights: privilege.Current(),
 	}
 }
 
@@ -133,12 +138,17 @@ func Run(ctx context.Context, o Options) (_ *Summary, err error) {
 	sum := &Summary{Destination: dest.Name, Images: make([]Result, len(o.References))}
 	err = r.images(ctx, cancel, t, sum.Images)
 	whole := slices.ContainsFunc(sum.Images, func(res Result) bool { return res.Status != Failed })
+	var ferr error
 	if whole && (err == nil || o.KeepGoing && ctx.Err() == nil) {
-		ferr := fault.Disk(t.finish(ctx))
-		if ferr == nil {
+		if ferr = t.finish(ctx); ferr == nil {
 			r.keeper.releaseAll()
 		}
 		err = errors.Join(err, ferr)
+	} else {
+		ferr = cmp.Or(context.Cause(ctx), errStopped)
+	}
+	if !t.lasts() && !r.DryRun {
+		r.tellAll(sum.Images, ferr)
 	}
 	cancel(nil)
 	err = errors.Join(err, t.close())
@@ -149,6 +159,23 @@ func Run(ctx context.Context, o Options) (_ *Summary, err error) {
 		sum.BytesToFetch = new(toFetch(sum.Images))
 	}
 	return sum, err
+}
+
+// tellAll ends the images of a destination that has nothing before finish, which has
+// returned err.
+func (r *run) tellAll(results []Result, err error) {
+	for i := range results {
+		res := &results[i]
+		if res.Status == Failed {
+			continue
+		}
+		if err != nil {
+			res.Status, res.Err, res.Error = Failed, err, err.Error()
+		}
+		if r.Done != nil {
+			r.Done(*res)
+		}
+	}
 }
 
 // images does every image, and joins the errors of those that failed.
@@ -181,7 +208,7 @@ func (r *run) images(ctx context.Context, cancel context.CancelCauseFunc, t targ
 				}
 			}
 			results[i] = res
-			if tell && r.Done != nil {
+			if tell && r.Done != nil && (err != nil || t.lasts() || r.DryRun) {
 				r.Done(res)
 			}
 			return nil
@@ -238,7 +265,7 @@ func (r *run) image(ctx context.Context, t target, nth int, ref registry.Referen
 	if err == nil && t.lasts() {
 		r.keeper.release(im.blobs)
 	}
-	return res, fault.Disk(err)
+	return res, err
 }
 
 // resolve finds out what a reference names: an image that is to be fetched, or
@@ -253,46 +280,57 @@ func (r *run) resolve(ctx context.Context, t target, ref registry.Reference) (im
 		return nil, nil, err
 	}
 	im = &resolved{ref: ref, found: got.Digest, from: got.From, topRaw: got}
-	m, err := image.ParseManifest(got.MediaType, got.Bytes)
+	tree, err := r.tree(ref, got)
 	if err != nil {
 		return im, nil, err
 	}
-	im.top = m
-	im.blobs = m.Layers
+	im.top, im.blobs = tree.Top.Manifest, tree.Top.Layers
 	if have, err := t.adopt(ctx, ref, im.found, nil, want); have != nil || err != nil {
-		return im, have, err
+		return im, completed(have, want), err
 	}
-	if m.IsIndex() {
-		d, err := m.Select(want)
-		if first, ok := anyLinux(m); err != nil && ok && r.Bundle.All {
-			d, err = first, nil
-			want = *first.Platform
-		}
-		if err != nil {
-			return im, nil, err
-		}
-		if got, err = r.src.ManifestOf(ctx, ref, d); err != nil {
-			return im, nil, err
-		}
-		if m, err = image.ParseManifest(got.MediaType, got.Bytes); err != nil {
-			return im, nil, err
-		}
-		if m.IsIndex() {
-			return im, nil, fault.New(fault.Failed, "the index has another index for %s", image.FormatPlatform(want))
+	leaf, err := tree.Select(ctx, want)
+	if fault.KindOf(err) == fault.NotFound && r.Bundle.All {
+		// It is the one that Docker finds: any that runs on some machine.
+		if first, ferr := tree.Select(ctx, anyLinux); ferr == nil {
+			leaf, want, err = first, anyLinux, nil
 		}
 	}
-	im.own, im.blobs = got, m.Layers
-	if im.img, err = r.config(ctx, ref, m); err != nil {
+	if err != nil {
+		return im, nil, err
+	}
+	im.own, im.entry, im.blobs = rawOf(leaf.Document), leaf.Entry, leaf.Layers
+	for _, d := range leaf.Entry.In {
+		im.nested = append(im.nested, tree.Opened(ocispec.Descriptor{Digest: d}).Bytes)
+	}
+	if im.img, err = tree.Image(ctx, leaf.Entry, leaf.Document); err != nil {
 		return im, nil, err
 	}
 	if err := r.fits(ref, im.img, want); err != nil {
 		return im, nil, err
 	}
+	im.img = completed(im.img, want)
+	if im.top.IsIndex() && r.Bundle.several() {
+		im.tree = tree
+	}
 	have, err = t.adopt(ctx, ref, im.found, im.img, want)
-	return im, have, err
+	return im, completed(have, want), err
 }
 
-// fits checks the platform of an image that no index chose.
+// anyLinux is the platform that stands for all on which linux runs.
+var anyLinux = ocispec.Platform{OS: "linux"}
+
+// completed returns an image with the wanted architecture if its config names none. It
+// may be nil.
+func completed(img *image.Image, want ocispec.Platform) *image.Image {
+	if img == nil {
+		return nil
+	}
+	whole := *img
+	whole.Platform = image.Complete(img.Platform, want)
+	return &whole
+}
+
+// fits checks the platform that an image's config names.
 func (r *run) fits(ref registry.Reference, img *image.Image, want ocispec.Platform) error {
 	have := img.Platform
 	if have.OS != "linux" {

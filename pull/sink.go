@@ -42,7 +42,7 @@ func (s *sink) begin() (err error) {
 			return err
 		}
 	}
-	s.file, err = tmpfile.New(s.p.spool.space.dir, 0o600)
+	s.file, err = tmpfile.Scratch(s.p.spool.space.dir)
 	return err
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/fastpull/fastpull/bundle"
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/registry"
 )
 
@@ -22,6 +23,32 @@ type source interface {
 	ReadBlob(ctx context.Context, ref registry.Reference, d ocispec.Descriptor, limit int64) ([]byte, error)
 	Keep(ctx context.Context, ref registry.Reference, d ocispec.Descriptor, in registry.Place, waiting func()) (blob, error)
 	Locate(ctx context.Context, ref registry.Reference, d ocispec.Descriptor) (from string, err error)
+}
+
+// documents gives a tree the manifests and configs of a reference's repository.
+type documents struct {
+	src source
+	ref registry.Reference
+}
+
+var _ image.Source = documents{}
+
+// tree returns the tree of what a reference names.
+func (r *run) tree(ref registry.Reference, top registry.Manifest) (*image.Tree, error) {
+	return image.NewTree(documents{r.src, ref}, top.MediaType, top.Digest, top.Bytes)
+}
+
+func (s documents) Manifest(ctx context.Context, d ocispec.Descriptor) (mediaType string, raw []byte, err error) {
+	m, err := s.src.ManifestOf(ctx, s.ref, d)
+	return m.MediaType, m.Bytes, err
+}
+
+func (s documents) Config(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
+	config, err := s.src.ReadBlob(ctx, s.ref, d, maxConfig)
+	if err != nil {
+		return nil, fmt.Errorf("fetch the image's config: %w", err)
+	}
+	return config, nil
 }
 
 // blob is one that is being fetched, and may be kept on disk.
@@ -52,6 +79,9 @@ type carried struct {
 	entries map[registry.Reference]bundle.Entry
 }
 
+// unnamed is the repository of images of a bundle that have no name.
+const unnamed = "localhost/unnamed"
+
 // Carried returns what the images of a bundle are called, each once, in its
 // order. One without a tag is called by the digest that its registry had for it, or
 // that it has here.
@@ -68,7 +98,7 @@ func carriedBy(r *bundle.Reader) (refs []registry.Reference, s carried, err erro
 			name = e.Source
 		}
 		if name == "" {
-			name = "localhost/unnamed@" + e.Descriptor.Digest.String()
+			name = unnamed + "@" + e.Descriptor.Digest.String()
 		}
 		ref, err := registry.ParseReference(name)
 		if err != nil {

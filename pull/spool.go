@@ -42,11 +42,16 @@ type spooled struct {
 	size    int64
 	desc    ocispec.Descriptor // in a bundle
 	fetched int64
+
+	packed     *tmpfile.File // the blob that it came as, nil if nobody needs that
+	packedSize int64
 }
 
 func (p *spooled) close() {
-	if p.f != nil {
-		p.f.Close()
+	for _, f := range []*tmpfile.File{p.f, p.packed} {
+		if f != nil {
+			f.Close()
+		}
 	}
 }
 
@@ -96,7 +101,7 @@ func (s *spooler) get(ctx context.Context, ref registry.Reference, l image.Layer
 }
 
 func (s *spooler) fetch(ctx context.Context, ref registry.Reference, l image.Layer, task *progress.Task) (_ *spooled, err error) {
-	f, err := tmpfile.New(s.space.dir, 0o600)
+	f, err := tmpfile.Scratch(s.space.dir)
 	if err != nil {
 		return nil, s.hint(fmt.Errorf("layer %s: %w", l.Blob.Digest, err))
 	}

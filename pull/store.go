@@ -57,7 +57,7 @@ func newStoreTarget(r *run, dir string) (*storeTarget, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := r.disk.watch(s.Dir()); err != nil {
+	if err := r.disk.watch(s.Root()); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	where := newSpace(s.Dir(), "make room there, or choose another directory with --store")
@@ -109,6 +109,12 @@ func (t *storeTarget) name(ctx context.Context, ref registry.Reference, found di
 }
 
 func (t *storeTarget) put(ctx context.Context, im *resolved) (int64, error) {
+	if err := image.CheckDocker(im.img); err != nil {
+		return 0, err
+	}
+	if err := image.CheckDocker29(im.img); err != nil {
+		t.r.Progress.Warn("%s: Docker 29 and later do not show this image: %v", im.ref, err)
+	}
 	layers := t.register(im)
 	for _, l := range layers {
 		if err := t.s.Use(ctx, l.ChainID); err != nil {
@@ -256,7 +262,7 @@ func (t *storeTarget) make(ctx context.Context, l layerOf, task *progress.Task) 
 	}
 	t.r.left.add(stats)
 	m.size = stats.Size
-	if err := st.Seal(); err != nil {
+	if err := seal(ctx, st, stats); err != nil {
 		return nil, err
 	}
 	t.mu.Lock()
@@ -275,7 +281,16 @@ func (t *storeTarget) extract(ctx context.Context, tar io.Reader, st *overlay.St
 		TarSplit:  st.TarSplit(),
 		WriteBack: !t.r.NoSync,
 		Rootless:  t.r.rootless(),
+		Memory:    t.r.memory,
 	})
+}
+
+// seal ends a layer that was extracted, and makes sure that Docker can save it.
+func seal(ctx context.Context, st *overlay.Staged, stats unpack.Stats) error {
+	if err := st.Seal(); err != nil || !stats.Replaced {
+		return err
+	}
+	return st.Prove(ctx)
 }
 
 // openTwin opens the tar of a layer that this run has made on another parent, or

@@ -330,15 +330,11 @@ func TestCancel(t *testing.T) {
 	for i := range 20 {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		timer := time.AfterFunc(time.Duration(i)*4*time.Millisecond, func() { cancel(why) })
-		begun := time.Now()
 		_, err := pull(t, ctx, storeOptions(dir, ref))
 		if err == nil {
 			whole++
 		} else if !errors.Is(err, why) {
 			t.Errorf("error: %v", err)
-		}
-		if took := time.Since(begun); took > 2*time.Second {
-			t.Errorf("it ended after %v", took)
 		}
 		timer.Stop()
 		cancel(nil)

@@ -24,7 +24,7 @@ func (c *coming) Whole() (n int64, _ bool) { n = c.here.Load(); return n, n == c
 // TestAwait: a blob comes while others are written, without a slot as soon as it is
 // there, and every byte of it is told of once.
 func TestAwait(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var turns turns
 	var told, released atomic.Int64

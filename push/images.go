@@ -10,9 +10,11 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/partial"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/bundle"
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/image"
 )
 
 // document is a manifest or an index of a bundle.
@@ -28,12 +30,53 @@ func (d *document) MediaType() (types.MediaType, error) { return types.MediaType
 func (d *document) Digest() (v1.Hash, error)            { return partial.Digest(d) }
 func (d *document) Size() (int64, error)                { return partial.Size(d) }
 
-func (d *document) open(h v1.Hash) (*document, error) {
-	raw, mediaType, err := d.r.Manifest(digest.Digest(h.String()))
+// open returns another document of the bundle. The error is [bundle.ErrNotHere] if the
+// bundle does not have it.
+func (d *document) open(of digest.Digest) (*document, error) {
+	raw, mediaType, err := d.r.Manifest(of)
 	if err != nil {
 		return nil, err
 	}
 	return &document{d.r, raw, mediaType, d.wrap}, nil
+}
+
+func (d *document) isIndex() bool { return types.MediaType(d.mediaType).IsIndex() }
+
+// manifests returns the entries of an index, and none of a manifest.
+func (d *document) manifests() ([]ocispec.Descriptor, error) {
+	if !d.isIndex() {
+		return nil, nil
+	}
+	var m ocispec.Index
+	if err := json.Unmarshal(d.raw, &m); err != nil {
+		return nil, fault.Wrap(fault.Corrupt, err)
+	}
+	return m.Manifests, nil
+}
+
+// all returns the document and all that it leads to and the bundle has, each once.
+func (d *document) all() (all []*document, err error) {
+	all = append(all, d)
+	list, err := d.manifests()
+	if err != nil {
+		return nil, err
+	}
+	seen := make(map[digest.Digest]bool)
+	return all, image.Walk(list, func(e image.Entry) ([]ocispec.Descriptor, error) {
+		if seen[e.Digest] {
+			return nil, nil
+		}
+		seen[e.Digest] = true
+		child, err := d.open(e.Digest)
+		if errors.Is(err, bundle.ErrNotHere) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, child)
+		return child.manifests()
+	})
 }
 
 // manifest is an image.
@@ -130,14 +173,14 @@ func (x index) Manifests() (list []partial.Describable, err error) {
 		return nil, err
 	}
 	for _, child := range m.Manifests {
-		d, err := x.open(child.Digest)
+		d, err := x.open(digest.Digest(child.Digest.String()))
 		if errors.Is(err, bundle.ErrNotHere) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
-		if types.MediaType(d.mediaType).IsIndex() {
+		if d.isIndex() {
 			list = append(list, index{d})
 			continue
 		}
@@ -151,7 +194,7 @@ func (x index) Manifests() (list []partial.Describable, err error) {
 }
 
 func (x index) Image(h v1.Hash) (v1.Image, error) {
-	d, err := x.open(h)
+	d, err := x.open(digest.Digest(h.String()))
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +202,7 @@ func (x index) Image(h v1.Hash) (v1.Image, error) {
 }
 
 func (x index) ImageIndex(h v1.Hash) (v1.ImageIndex, error) {
-	d, err := x.open(h)
+	d, err := x.open(digest.Digest(h.String()))
 	if err != nil {
 		return nil, err
 	}

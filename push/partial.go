@@ -2,14 +2,11 @@ package push
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
-	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -19,9 +16,6 @@ import (
 	"github.com/fastpull/fastpull/registry"
 )
 
-// maxNesting is how deep indexes in indexes are looked into.
-const maxNesting = 4
-
 // attestationOf is the annotation by which builders say which manifest of an index
 // one that is no image is about.
 const attestationOf = "vnd.docker.reference.digest"
@@ -29,40 +23,30 @@ const attestationOf = "vnd.docker.reference.digest"
 // present returns what is pushed for an index. Archives of others have indexes of
 // which they lack manifests: docker save and ctr write such where only one platform
 // was pulled. If the registry has the rest the index is pushed as it is. Else, as
-// docker push does, what there is: one manifest, or a new index of several.
+// docker push does, what there is: one manifest, or a new index of several, which has no
+// other indexes in it.
 func (p *pusher) present(ctx context.Context, to registry.Reference, d *document) (*document, error) {
-	var m struct {
-		Manifests []ocispec.Descriptor `json:"manifests"`
+	l := looker{p: p, to: to, asked: make(map[digest.Digest]bool)}
+	if err := l.look(ctx, d); err != nil {
+		return nil, err
 	}
-	if err := json.Unmarshal(d.raw, &m); err != nil {
-		return nil, fault.Wrap(fault.Corrupt, err)
-	}
-	var here []ocispec.Descriptor
-	var lacking []string
-	gone := make(map[string]bool)
-	for _, child := range m.Manifests {
-		ok, err := p.reaches(ctx, to, child, 0)
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			here = append(here, child)
-			continue
-		}
-		gone[child.Digest.String()] = true
-		lacking = append(lacking, called(child))
-	}
-	if len(lacking) == 0 {
+	if len(l.lacking) == 0 {
 		return d, nil
 	}
-	here = slices.DeleteFunc(here, func(c ocispec.Descriptor) bool { return gone[c.Annotations[attestationOf]] })
+	here := slices.DeleteFunc(l.here, func(c ocispec.Descriptor) bool {
+		return slices.ContainsFunc(l.lacking, func(gone ocispec.Descriptor) bool { return c.Annotations[attestationOf] == gone.Digest.String() })
+	})
+	var lacking []string
+	for _, gone := range l.lacking {
+		lacking = append(lacking, called(gone))
+	}
 	var pushed *document
 	switch len(here) {
 	case 0:
 		return nil, fault.WithHint(fault.New(fault.NotFound, "of its index nothing is in %s, nor in the registry: %s", p.From.Name(), strings.Join(lacking, ", ")),
 			"bring an archive that has it")
 	case 1:
-		one, err := d.open(v1.Hash{Algorithm: here[0].Digest.Algorithm().String(), Hex: here[0].Digest.Encoded()})
+		one, err := d.open(here[0].Digest)
 		if errors.Is(err, bundle.ErrNotHere) { // the registry's, and nothing to bring
 			return nil, fault.New(fault.NotFound, "of its index %s is in the registry, and nothing in %s", called(here[0]), p.From.Name())
 		}
@@ -82,28 +66,52 @@ func (p *pusher) present(ctx context.Context, to registry.Reference, d *document
 	return pushed, nil
 }
 
-// reaches tells if a manifest is in the bundle or the registry, with all that it
-// names if it is an index.
-func (p *pusher) reaches(ctx context.Context, to registry.Reference, d ocispec.Descriptor, depth int) (bool, error) {
-	raw, mediaType, err := p.From.Manifest(d.Digest)
-	if errors.Is(err, bundle.ErrNotHere) {
-		return p.Registry.Has(ctx, to.WithDigest(d.Digest))
+// looker finds out which manifests of an index are in the bundle or in the registry.
+type looker struct {
+	p       *pusher
+	to      registry.Reference
+	asked   map[digest.Digest]bool // what the registry answered
+	here    []ocispec.Descriptor
+	lacking []ocispec.Descriptor
+}
+
+// look goes through an index and the indexes in it. An index that the bundle lacks is
+// one that the registry has whole, or that is lacking whole.
+func (l *looker) look(ctx context.Context, d *document) error {
+	list, err := d.manifests()
+	if err != nil {
+		return err
 	}
-	if err != nil || !types.MediaType(mediaType).IsIndex() || depth == maxNesting {
-		return err == nil, err
-	}
-	var m struct {
-		Manifests []ocispec.Descriptor `json:"manifests"`
-	}
-	if err := json.Unmarshal(raw, &m); err != nil {
-		return false, fault.Wrap(fault.Corrupt, err)
-	}
-	for _, child := range m.Manifests {
-		if ok, err := p.reaches(ctx, to, child, depth+1); !ok || err != nil {
-			return false, err
+	return image.Walk(list, func(e image.Entry) ([]ocispec.Descriptor, error) {
+		child, err := d.open(e.Digest)
+		if errors.Is(err, bundle.ErrNotHere) {
+			there, err := l.has(ctx, e.Digest)
+			if there {
+				l.here = append(l.here, e.Flat())
+			} else {
+				l.lacking = append(l.lacking, e.Flat())
+			}
+			return nil, err
 		}
+		if err != nil {
+			return nil, err
+		}
+		if child.isIndex() {
+			return child.manifests()
+		}
+		l.here = append(l.here, e.Flat())
+		return nil, nil
+	})
+}
+
+// has asks the registry for a manifest, once.
+func (l *looker) has(ctx context.Context, d digest.Digest) (bool, error) {
+	if there, ok := l.asked[d]; ok {
+		return there, nil
 	}
-	return true, nil
+	there, err := l.p.Registry.Has(ctx, l.to.WithDigest(d))
+	l.asked[d] = there
+	return there, err
 }
 
 // called names a manifest of an index for people.

@@ -23,6 +23,17 @@ import (
 // the manifests that it names.
 func lacking(t *testing.T, index v1.ImageIndex, keep ...int) *bundle.Reader {
 	t.Helper()
+	m := must(index.IndexManifest())
+	var some []v1.Hash
+	for _, i := range keep {
+		some = append(some, m.Manifests[i].Digest)
+	}
+	return carrying(t, index, some...)
+}
+
+// carrying makes an archive of an index and some of what it and the indexes in it name.
+func carrying(t *testing.T, index v1.ImageIndex, some ...v1.Hash) *bundle.Reader {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "b.tar")
 	f := must(bundle.Create(file, bundle.FileOptions{}))
 	defer f.Close()
@@ -37,22 +48,33 @@ func lacking(t *testing.T, index v1.ImageIndex, keep ...int) *bundle.Reader {
 		}
 		return d
 	}
-	m := must(index.IndexManifest())
-	for _, i := range keep {
-		img := must(index.Image(m.Manifests[i].Digest))
-		add(img.RawManifest())
-		add(img.RawConfigFile())
-		for _, l := range must(img.Layers()) {
-			add(io.ReadAll(must(l.Compressed())))
+	var children func(index v1.ImageIndex)
+	children = func(index v1.ImageIndex) {
+		for _, d := range must(index.IndexManifest()).Manifests {
+			switch {
+			case !slices.Contains(some, d.Digest):
+			case d.MediaType.IsIndex():
+				inner := must(index.ImageIndex(d.Digest))
+				add(inner.RawManifest())
+				children(inner)
+			default:
+				img := must(index.Image(d.Digest))
+				add(img.RawManifest())
+				add(img.RawConfigFile())
+				for _, l := range must(img.Layers()) {
+					add(io.ReadAll(must(l.Compressed())))
+				}
+			}
 		}
 	}
+	children(index)
 	top := add(index.RawManifest())
 	top.MediaType = string(types.OCIImageIndex)
 	w.Entry(bundle.Entry{Name: "host:5000/img:1", Descriptor: top}.Annotated())
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Publish(); err != nil {
+	if err := f.Publish(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	r := must(bundle.Open(t.Context(), file, bundle.OpenOptions{TempDir: t.TempDir()}))

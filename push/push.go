@@ -12,8 +12,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/bundle"
 	"github.com/fastpull/fastpull/fault"
@@ -122,12 +122,12 @@ func (p *pusher) push(ctx context.Context, ref registry.Reference, e bundle.Entr
 	}
 	d := &document{p.From, raw, mediaType, func(l v1.Layer) v1.Layer { return p.elsewhere(repo, l) }}
 	var what remote.Taggable
-	if types.MediaType(mediaType).IsIndex() {
+	if d.isIndex() {
 		if d, err = p.present(ctx, to, d); err != nil {
 			return Result{}, err
 		}
 	}
-	if types.MediaType(d.mediaType).IsIndex() {
+	if d.isIndex() {
 		what = index{d}
 	} else if what, err = d.image(); err != nil {
 		return Result{}, fault.Wrap(fault.Corrupt, err)
@@ -147,8 +147,10 @@ func (p *pusher) push(ctx context.Context, ref registry.Reference, e bundle.Entr
 		task.Phase(progress.Failed)
 		return Result{}, err
 	}
+	if err = p.note(repo, d); err != nil {
+		return Result{}, err
+	}
 	task.Phase(progress.Done)
-	p.note(repo, d)
 	return Result{
 		Reference: ref.String(), Target: to.String(), Digest: digest.FromBytes(d.raw),
 		Referrers: refer, BytesSent: sent.Load(), Seconds: time.Since(begun).Seconds(),
@@ -171,25 +173,24 @@ func (p *pusher) elsewhere(repo name.Repository, l v1.Layer) v1.Layer {
 }
 
 // note notes the layers that are in a repository now.
-func (p *pusher) note(repo name.Repository, d *document) {
-	var m struct {
-		Layers    []v1.Descriptor `json:"layers"`
-		Manifests []v1.Descriptor `json:"manifests"`
-	}
-	if err := json.Unmarshal(d.raw, &m); err != nil {
-		return
-	}
-	for _, child := range m.Manifests {
-		if c, err := d.open(child.Digest); err == nil {
-			p.note(repo, c)
-		}
+func (p *pusher) note(repo name.Repository, d *document) error {
+	all, err := d.all()
+	if err != nil {
+		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, l := range m.Layers {
-		key := repo.RegistryStr() + " " + l.Digest.String()
-		if _, ok := p.at[key]; !ok {
-			p.at[key] = repo
+	for _, d := range all {
+		var m ocispec.Manifest
+		if err := json.Unmarshal(d.raw, &m); err != nil {
+			return fault.Wrap(fault.Corrupt, err)
+		}
+		for _, l := range m.Layers {
+			key := repo.RegistryStr() + " " + l.Digest.String()
+			if _, ok := p.at[key]; !ok {
+				p.at[key] = repo
+			}
 		}
 	}
+	return nil
 }

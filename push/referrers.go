@@ -2,11 +2,9 @@ package push
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -15,31 +13,17 @@ import (
 	"github.com/fastpull/fastpull/registry"
 )
 
-// brought adds the digests of a manifest, and of those that it names and the bundle
-// has.
-func (p *pusher) brought(d *document, to map[digest.Digest]bool) {
-	to[digest.FromBytes(d.raw)] = true
-	var m struct {
-		Manifests []ocispec.Descriptor `json:"manifests"`
-	}
-	if json.Unmarshal(d.raw, &m) != nil {
-		return
-	}
-	for _, child := range m.Manifests {
-		if to[child.Digest] {
-			continue
-		}
-		if raw, mediaType, err := p.From.Manifest(child.Digest); err == nil {
-			p.brought(&document{p.From, raw, mediaType, d.wrap}, to)
-		}
-	}
-}
-
 // refer pushes what refers to an image that has been pushed, and what refers to
 // that. It returns how many those are.
 func (p *pusher) refer(ctx context.Context, e bundle.Entry, to registry.Reference, d *document, sent func(int64)) (n int, err error) {
+	all, err := d.all()
+	if err != nil {
+		return 0, err
+	}
 	there, done := make(map[digest.Digest]bool), make(map[int]bool)
-	p.brought(d, there)
+	for _, d := range all {
+		there[digest.FromBytes(d.raw)] = true
+	}
 	listed := make(map[digest.Digest][]ocispec.Descriptor)
 	var subjects []digest.Digest
 	for more := true; more; {
@@ -81,7 +65,7 @@ func (p *pusher) pushReferrer(ctx context.Context, f bundle.Entry, to registry.R
 	}
 	doc := &document{p.From, raw, mediaType, d.wrap}
 	var what remote.Taggable = index{doc}
-	if !types.MediaType(mediaType).IsIndex() {
+	if !doc.isIndex() {
 		if what, err = doc.image(); err != nil {
 			return fault.Wrap(fault.Corrupt, err)
 		}

@@ -234,7 +234,7 @@ func TestBlobClose(t *testing.T) {
 				if !errors.Is(err, want) && !errors.Is(err, fs.ErrClosed) {
 					t.Errorf("Read ended with %v", err)
 				}
-			case <-time.After(5 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatal("Read is still blocked")
 			}
 			if err := r.Close(); err != nil {
@@ -248,7 +248,7 @@ func TestBlobClose(t *testing.T) {
 			}
 			c.Close()
 			s.Close()
-			for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before; {
+			for deadline := time.Now().Add(time.Minute); runtime.NumGoroutine() > before; {
 				if time.Now().After(deadline) {
 					buf := make([]byte, 1<<16)
 					t.Fatalf("goroutines are left:\n%s", buf[:runtime.Stack(buf, true)])

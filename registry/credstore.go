@@ -19,8 +19,10 @@ import (
 	"time"
 
 	helpers "github.com/docker/docker-credential-helpers/credentials"
+	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/safepath"
 	"github.com/fastpull/fastpull/internal/tmpfile"
 )
 
@@ -38,7 +40,6 @@ func (a Account) Save(ctx context.Context, password string) (where string, err e
 	}
 	helper := f.helper(a.key())
 	entry := map[string]string{"auth": base64.StdEncoding.EncodeToString([]byte(a.User + ":" + password))}
-	where = f.path
 	if helper != "" {
 		creds, err := json.Marshal(helpers.Credentials{ServerURL: a.key(), Username: a.User, Secret: password})
 		if err != nil {
@@ -53,7 +54,8 @@ func (a Account) Save(ctx context.Context, password string) (where string, err e
 	if f.auths[a.key()], err = json.Marshal(entry); err != nil {
 		return "", err
 	}
-	return where, f.save()
+	err = f.save()
+	return cmp.Or(where, f.path), err
 }
 
 // Forget removes what [Account.Save] or docker login has kept for the registry,
@@ -111,18 +113,19 @@ type dockerConfig struct {
 
 func openDockerConfig() (*dockerConfig, error) {
 	f := &dockerConfig{path: dockerConfigFile(), keys: map[string]json.RawMessage{}, auths: map[string]json.RawMessage{}}
-	// The file may be a symlink into somebody's collection of settings.
-	if real, err := filepath.EvalSymlinks(f.path); err == nil {
-		f.path = real
-	}
-	data, err := os.ReadFile(f.path)
+	file, err := openRegular(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return f, nil
 	}
 	if err != nil {
 		return nil, fileError("Docker's configuration", err)
 	}
-	if f.info, err = os.Stat(f.path); err != nil {
+	defer file.Close()
+	data, err := io.ReadAll(file)
+	if err == nil {
+		f.info, err = file.Stat()
+	}
+	if err != nil {
 		return nil, fileError("Docker's configuration", err)
 	}
 	if len(bytes.TrimSpace(data)) == 0 {
@@ -142,6 +145,23 @@ func openDockerConfig() (*dockerConfig, error) {
 		f.auths = map[string]json.RawMessage{}
 	}
 	return f, nil
+}
+
+// openRegular opens a file for reading if it is a regular one. Others, such as a FIFO,
+// could keep the reader waiting for ever.
+func openRegular(name string) (*os.File, error) {
+	file, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	st, err := file.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = &fs.PathError{Op: "open", Path: name, Err: errors.New("it is not a regular file")}
+	}
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	return file, nil
 }
 
 // helper returns the program that keeps the credentials of a registry, or "".
@@ -185,10 +205,19 @@ func (f *dockerConfig) save() (err error) {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(f.path), 0o700); err != nil {
+	dir, err := safepath.Make(filepath.Dir(f.path), 0o700)
+	if err != nil {
 		return err
 	}
-	tmp, err := tmpfile.New(filepath.Dir(f.path), 0o600)
+	defer dir.Close()
+	// The file may be a symbolic link into a collection of settings.
+	place, err := safepath.Find(f.path)
+	if err != nil {
+		return err
+	}
+	defer place.Close()
+	f.path = place.Join(place.Base)
+	tmp, err := tmpfile.New(place.Dir, 0o600)
 	if err != nil {
 		return err
 	}
@@ -207,5 +236,5 @@ func (f *dockerConfig) save() (err error) {
 	if err := tmp.Sync(); err != nil {
 		return err
 	}
-	return tmp.Publish(f.path)
+	return tmp.Publish(place.Base)
 }

@@ -178,12 +178,11 @@ func (k *Kept) read(p []byte) (int, error) {
 		if k.pos == k.desc.Size {
 			return 0, io.EOF
 		}
-		want := min(int64(len(p)), k.desc.Size-k.pos)
-		if n := k.file.Whole(k.pos, k.pos+want) - k.pos; n > 0 {
-			n, err := k.file.ReadAt(p[:n], k.pos)
-			if err == nil || n > 0 {
-				return n, nil
-			}
+		n, err := k.file.ReadWhole(p, k.pos)
+		if n > 0 {
+			return n, nil
+		}
+		if err != nil {
 			if k.file.InRoom() {
 				return 0, fmt.Errorf("%w: %w", errKeep, err)
 			}

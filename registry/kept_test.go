@@ -102,7 +102,7 @@ func TestKeepSharesWhatTakesLong(t *testing.T) {
 		defer now.Add(-1)
 		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 		}
-		serveLarge(&slowly{w, r, 32 << 10, 8 * time.Millisecond}, r) // 4 MB/s at most
+		serveLarge(&slowly{w, r, 32 << 10, 8 * time.Millisecond, nil}, r) // 4 MB/s at most
 	})
 	if n := keepAll(t, newClient(t, Options{}), slow.ref(t, ""), folder(t)); n != int64(len(large)) {
 		t.Errorf("%d bytes came for a blob of %d", n, len(large))
@@ -118,6 +118,7 @@ type slowly struct {
 	r     *http.Request
 	some  int
 	pause time.Duration
+	sent  *atomic.Int64 // nil does not count
 }
 
 func (s *slowly) Write(p []byte) (n int, err error) {
@@ -125,6 +126,9 @@ func (s *slowly) Write(p []byte) (n int, err error) {
 		var m int
 		m, err = s.ResponseWriter.Write(p[n:min(n+s.some, len(p))])
 		n += m
+		if s.sent != nil {
+			s.sent.Add(int64(m))
+		}
 		http.NewResponseController(s.ResponseWriter).Flush()
 		time.Sleep(s.pause)
 	}
@@ -134,19 +138,21 @@ func (s *slowly) Write(p []byte) (n int, err error) {
 // A connection that is much slower than the others is given up, whichever it is:
 // the blob takes hardly longer than the others do.
 func TestKeepSlowRange(t *testing.T) {
+	var trickled atomic.Int64
 	trickle := func(w http.ResponseWriter, r *http.Request) {
-		serveLarge(&slowly{w, r, 2000, 50 * time.Millisecond}, r)
+		serveLarge(&slowly{w, r, 2000, 50 * time.Millisecond, &trickled}, r)
 	}
 	for slow, steps := range [][]http.HandlerFunc{{trickle, serveLarge}, {serveLarge, serveLarge, trickle, serveLarge}} {
 		s := newScript(t, steps...)
 		c := newClient(t, Options{ChunkSize: 1 << 20})
 		c.slowAfter = 200 * time.Millisecond
-		begun := time.Now()
-		if n := keepAll(t, c, s.ref(t, ""), folder(t)); n > int64(len(large))+partial.Block {
+		trickled.Store(0)
+		// What is not whole blocks comes again, on a busy machine of several connections.
+		if n := keepAll(t, c, s.ref(t, ""), folder(t)); n > int64(len(large))+512<<10 {
 			t.Errorf("%d bytes came for a blob of %d", n, len(large))
 		}
-		if took := time.Since(begun); took > 5*time.Second {
-			t.Errorf("case %d took %v", slow, took)
+		if n := trickled.Load(); n == 0 || n > 512<<10 {
+			t.Errorf("case %d: the slow connection has brought %d bytes", slow, n)
 		}
 	}
 }
@@ -416,12 +422,12 @@ func TestKeepClose(t *testing.T) {
 		if !errors.Is(err, context.Canceled) && !strings.Contains(err.Error(), "closed") {
 			t.Errorf("Read ended with %v", err)
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("Read is still blocked")
 	}
 	c.Close()
 	s.Close()
-	for deadline := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			buf := make([]byte, 1<<16)
 			t.Fatalf("goroutines are left:\n%s", buf[:runtime.Stack(buf, true)])

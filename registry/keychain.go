@@ -98,7 +98,11 @@ func (s source) keeper(cf *configfile.ConfigFile, target authn.Resource) string 
 
 // load reads the file; it returns nil if there is none.
 func (s source) load() (*configfile.ConfigFile, error) {
-	file, err := os.Open(s.path)
+	open := openRegular
+	if s.asked { // it may be a pipe, from a shell's process substitution
+		open = os.Open
+	}
+	file, err := open(s.path)
 	if errors.Is(err, fs.ErrNotExist) && !s.asked {
 		return nil, nil
 	}

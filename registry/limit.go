@@ -3,54 +3,40 @@ package registry
 import (
 	"context"
 	"io"
-	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
-// limiter lets so many bytes a second through, of all connections together. It
-// is a token bucket that holds a tenth of a second's worth.
-type limiter struct {
-	rate int64 // bytes a second
+// limiter lets a number of bytes a second through, of all connections together. Its burst
+// is a tenth of a second. A nil limiter limits nothing.
+type limiter struct{ *rate.Limiter }
 
-	mu   sync.Mutex
-	next time.Time // when what was let through is paid for
-}
-
-// newLimiter returns nil, which limits nothing, if rate is not positive.
-func newLimiter(rate int64) *limiter {
-	if rate <= 0 {
+// newLimiter returns a limiter for a rate in bytes a second, nil if that is not positive.
+func newLimiter(perSecond int64) *limiter {
+	if perSecond <= 0 {
 		return nil
 	}
-	return &limiter{rate: rate}
+	return &limiter{rate.NewLimiter(rate.Limit(perSecond), int(max(perSecond/10, 512)))}
 }
-
-// burst is what the bucket holds.
-func (l *limiter) burst() time.Duration { return 100 * time.Millisecond }
 
 // portion is the most to read at a time, so that connections take turns.
-func (l *limiter) portion() int { return int(max(l.rate/20, 512)) }
+func (l *limiter) portion() int { return max(l.Burst()/2, 512) }
 
-// wait takes n bytes from the bucket and waits until they were in it.
+// wait returns when n more bytes may have passed.
 func (l *limiter) wait(ctx context.Context, n int) error {
-	l.mu.Lock()
-	now := time.Now()
-	if full := now.Add(-l.burst()); l.next.Before(full) {
-		l.next = full
+	for n > 0 {
+		some := min(n, l.Burst())
+		n -= some
+		timer := time.NewTimer(l.ReserveN(time.Now(), some).Delay())
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		}
 	}
-	l.next = l.next.Add(time.Duration(float64(n) / float64(l.rate) * float64(time.Second)))
-	delay := l.next.Sub(now)
-	l.mu.Unlock()
-	if delay <= 0 {
-		return nil
-	}
-	timer := time.NewTimer(delay)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return nil
 }
 
 // limitedBody is a body whose bytes the limiter counts. It holds the context of
@@ -69,6 +55,7 @@ func (l *limiter) limit(ctx context.Context, body io.ReadCloser) io.ReadCloser {
 	return &limitedBody{body, ctx, l}
 }
 
+// Read implements [io.Reader].
 func (b *limitedBody) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p[:min(len(p), b.limiter.portion())])
 	if werr := b.limiter.wait(b.ctx, n); werr != nil && err == nil {

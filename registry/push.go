@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/fault"
 )
@@ -20,11 +23,62 @@ import (
 // when all the rest is there. Sent is told of the bytes of blobs that were taken from
 // what, from several goroutines.
 //
+// At the end the registry is asked for what it was given. Only where it does not let these
+// credentials read, its answers to the uploads have to do.
+//
 // It goes to the registry itself, never to a mirror of it, by go-containerregistry,
 // with our connections, credentials and time limits. Errors are of kind
 // [fault.Denied] where credentials are lacking.
 func (c *Client) Push(ctx context.Context, ref Reference, what remote.Taggable, sent func(n int64)) error {
-	return c.pushing(ctx, ref, sent, func(pusher *remote.Pusher, as name.Reference) error { return pusher.Push(ctx, as, what) })
+	if err := c.pushing(ctx, ref, sent, func(pusher *remote.Pusher, as name.Reference) error { return pusher.Push(ctx, as, what) }); err != nil {
+		return err
+	}
+	return c.verifyPushed(ctx, ref, what)
+}
+
+// verifyTries is how often a registry is asked for a manifest that it has just taken: some
+// show it everywhere after a moment only.
+const verifyTries = 4
+
+// verifyPushed checks that the registry gives the manifest back that it was given, under
+// the tag of ref, or its digest.
+func (c *Client) verifyPushed(ctx context.Context, ref Reference, what remote.Taggable) error {
+	raw, err := what.RawManifest()
+	if err != nil {
+		return err
+	}
+	h, err := c.own(ctx, ref)
+	if err != nil {
+		return err
+	}
+	e := errand{
+		ref: ref, doing: "verify what was pushed as " + ref.String(), missing: "the registry has taken it, and does not have it",
+		advice: "something before the registry, such as a proxy, may answer in its place",
+	}
+	algorithm := digest.SHA256
+	if ref.digest != "" {
+		algorithm = ref.digest.Algorithm()
+	}
+	for try, pause := 1, c.backoff; ; try, pause = try+1, 2*pause {
+		m, err := c.manifestAt(ctx, h, ref, cmp.Or(ref.tag, ref.digest.String()), ocispec.Descriptor{Digest: ref.digest, Size: -1})
+		if want := algorithm.FromBytes(raw); err == nil && m.Digest != want {
+			err = fault.New(fault.Failed, "the registry has %s there, pushed was %s", m.Digest, want)
+		}
+		if err != nil {
+			err = e.explain(err)
+		}
+		switch {
+		case err == nil || fault.KindOf(err) == fault.Denied:
+			return nil
+		case try == verifyTries:
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
 // own returns the registry's own host.

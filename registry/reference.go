@@ -3,25 +3,30 @@ package registry
 import (
 	_ "crypto/sha256" // digests of both kinds are verified
 	_ "crypto/sha512"
+	"errors"
 	"regexp"
 	"strings"
 
+	"github.com/distribution/reference"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/fastpull/fastpull/fault"
 )
 
-// The grammar of distribution/reference, which is what Docker accepts. The one
-// of go-containerregistry is wider: "../x" would be a repository.
+// The grammar is that of distribution/reference, which is what Docker accepts. The one of
+// go-containerregistry is wider: "../x" would be a repository.
 var (
-	hostPattern = regexp.MustCompile(`^(?:(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])` +
-		`(?:\.(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9]))*|\[[a-fA-F0-9:]+\])(?::[0-9]+)?$`)
-	pathPattern   = regexp.MustCompile(`^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*$`)
-	tagPattern    = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
+	hostPattern   = wholeText(reference.DomainRegexp)
+	tagPattern    = wholeText(reference.TagRegexp)
 	digestPattern = regexp.MustCompile(`^(?:sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})$`)
-	idPattern     = regexp.MustCompile(`^[a-f0-9]{64}$`)
+	idPattern     = wholeText(reference.IdentifierRegexp)
 )
+
+// wholeText returns the expression for all of a text.
+func wholeText(e *regexp.Regexp) *regexp.Regexp {
+	return regexp.MustCompile(`^(?:` + e.String() + `)$`)
+}
 
 // maxNameLen is the longest name, host included, that Docker takes.
 const maxNameLen = 255
@@ -65,6 +70,7 @@ func ParseReference(s string) (Reference, error) {
 	}
 
 	host, path := splitHost(base)
+	_, err := reference.WithName(name.DefaultRegistry + "/" + path)
 	switch {
 	case base == "":
 		return bad("no repository is named")
@@ -74,7 +80,7 @@ func ParseReference(s string) (Reference, error) {
 		return bad("the registry's host is not one")
 	case path != strings.ToLower(path):
 		return bad("the repository has to be in lower case")
-	case !pathPattern.MatchString(path):
+	case errors.Is(err, reference.ErrReferenceInvalidFormat):
 		return bad("the repository may have lower case letters and digits, with single '.', '_', '__', '-' and '/' between them")
 	case len(host)+1+len(path) > maxNameLen:
 		return bad("longer than 255 characters")

@@ -3,7 +3,6 @@ package registry
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,11 +17,13 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/jsonlimit"
 )
 
 const (
 	maxReferrers     = 4096 // of one manifest
 	maxReferrerPages = 256
+	maxReferrerLists = 4 // pages of the greatest size
 )
 
 // ReferrersTag is the tag under which a registry without the referrers API has the
@@ -74,6 +75,7 @@ func (c *Client) Referrers(ctx context.Context, ref Reference, subject digest.Di
 // referrersAt asks one host once. It tells if that has the API.
 func (c *Client) referrersAt(ctx context.Context, h *host, ref Reference, subject digest.Digest) (list []ocispec.Descriptor, api bool, err error) {
 	path, query := "/referrers/"+subject.String(), ""
+	room := maxReferrerLists * c.opt.ManifestLimit
 	for page := 0; ; page++ {
 		if page == maxReferrerPages || len(list) > maxReferrers {
 			return nil, true, fault.New(fault.Corrupt, "the registry's list does not end: more than %d on %d pages", len(list), page)
@@ -89,10 +91,13 @@ func (c *Client) referrersAt(ctx context.Context, h *host, ref Reference, subjec
 		if err != nil {
 			return nil, true, err
 		}
-		more, err := c.readReferrers(resp)
+		more, n, err := c.readReferrers(resp)
 		resp.Body.Close()
 		if err != nil {
 			return nil, true, err
+		}
+		if room -= n; room < 0 {
+			return nil, true, fault.New(fault.Corrupt, "the registry's list is larger than %d bytes", maxReferrerLists*c.opt.ManifestLimit)
 		}
 		list = append(list, more...)
 		if query = nextPage(resp.Header); query == "" {
@@ -117,21 +122,23 @@ func hasReferrersAPI(resp *http.Response, err error) bool {
 	return contentType == ocispec.MediaTypeImageIndex
 }
 
-func (c *Client) readReferrers(resp *http.Response) ([]ocispec.Descriptor, error) {
+// readReferrers reads a page of the list, and returns how many bytes it has.
+func (c *Client) readReferrers(resp *http.Response) (list []ocispec.Descriptor, size int64, err error) {
 	body, err := io.ReadAll(io.LimitReader(resp.Body, c.opt.ManifestLimit+1))
-	switch {
-	case int64(len(body)) > c.opt.ManifestLimit:
-		return nil, fault.New(fault.Corrupt, "the list is larger than the limit of %d bytes", c.opt.ManifestLimit)
+	switch size = int64(len(body)); {
+	case size > c.opt.ManifestLimit:
+		return nil, size, fault.New(fault.Corrupt, "the list is larger than the limit of %d bytes", c.opt.ManifestLimit)
 	case err != nil:
-		return nil, fmt.Errorf("read body: %w", err)
+		return nil, size, fmt.Errorf("read body: %w", err)
 	}
-	return parseReferrers(body)
+	list, err = parseReferrers(body)
+	return list, size, err
 }
 
 func parseReferrers(body []byte) ([]ocispec.Descriptor, error) {
 	var index struct{ Manifests *[]ocispec.Descriptor }
-	if err := json.Unmarshal(body, &index); err != nil {
-		return nil, fault.New(fault.Corrupt, "the list is not valid JSON: %w", err)
+	if err := jsonlimit.Unmarshal(body, &index); err != nil {
+		return nil, fault.New(fault.Corrupt, "the list cannot be read: %w", err)
 	}
 	if index.Manifests == nil {
 		return nil, fault.New(fault.Corrupt, "the list is no index")

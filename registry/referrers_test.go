@@ -85,6 +85,17 @@ func TestReferrers(t *testing.T) {
 		{name: "a page for people", api: func(w http.ResponseWriter, q *http.Request) { io.WriteString(w, "<html>") }, tag: indexOf(one), want: []ocispec.Descriptor{one}, askTag: true},
 		{name: "401", api: func(w http.ResponseWriter, q *http.Request) { w.WriteHeader(401) }, kind: fault.Denied, say: "list what refers to"},
 		{name: "500", api: func(w http.ResponseWriter, q *http.Request) { w.WriteHeader(500) }, kind: fault.Failed, say: "500"},
+		{name: "a few of much", kind: fault.Corrupt, say: "larger than", api: func(w http.ResponseWriter, q *http.Request) {
+			w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+			w.Header().Set("Link", `<x?next=`+q.URL.Query().Get("next")+`1>; rel="next"`)
+			much := one
+			much.Annotations = map[string]string{"a": strings.Repeat("x", 3<<20)}
+			io.WriteString(w, indexOf(much))
+		}},
+		{name: "more than a list has", kind: fault.Corrupt, say: "objects", api: func(w http.ResponseWriter, q *http.Request) {
+			w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+			io.WriteString(w, `{"manifests":[`+strings.Repeat("{},", 1<<17)+`{}]}`)
+		}},
 		{name: "endless", kind: fault.Corrupt, say: "does not end", api: func(w http.ResponseWriter, q *http.Request) {
 			w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
 			w.Header().Set("Link", `<`+q.URL.Path+`?n=1>; rel="next"`)

@@ -103,6 +103,39 @@ func (t *Taste) read(body io.Reader, n int64, begun time.Time) error {
 	return nil
 }
 
+// Head returns the first n bytes of a blob, or all of one that has fewer, from one host.
+// They are asked for as a range, and a host that sends the whole blob is cut off. Nothing
+// is verified. Errors are those of [Client.Blob].
+func (c *Client) Head(ctx context.Context, ref Reference, d ocispec.Descriptor, n int64) (head []byte, err error) {
+	e, err := blobErrand(ref, d)
+	if n = min(n, d.Size); err != nil || n == 0 {
+		return nil, err
+	}
+	err = c.each(ctx, ref, false, func(h *host) error {
+		resp, s, err := c.exchange(ctx, http.MethodGet, h, ref, "/blobs/"+d.Digest.String(), http.Header{"Range": {fmt.Sprintf("bytes=0-%d", n-1)}})
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		switch resp.StatusCode {
+		case http.StatusOK:
+		case http.StatusPartialContent:
+			if got := resp.Header.Get("Content-Range"); !rangeFits(got, resp.ContentLength, 0, n, d.Size) {
+				return fmt.Errorf("another range came than was asked for: %q", cut(got, 60))
+			}
+		default:
+			return newStatusError(resp, s)
+		}
+		head = make([]byte, n)
+		_, err = io.ReadFull(resp.Body, head)
+		return err
+	})
+	if err != nil {
+		return nil, e.explain(err)
+	}
+	return head, nil
+}
+
 // HasCredentials tells if there are credentials for the repository of ref at its
 // registry, and where they were found if that is known: a file, or a helper. The
 // error is why they could not be read, which does not keep a pull from going on

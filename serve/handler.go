@@ -1,11 +1,8 @@
 package serve
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -13,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -27,13 +23,7 @@ import (
 type Handler struct {
 	from  content
 	repos map[string]*repository
-}
-
-// content is what images are made of.
-type content interface {
-	// Manifest and Blob return errors that are [bundle.ErrNotHere] for what is not there.
-	Manifest(d digest.Digest) (raw []byte, mediaType string, err error)
-	Blob(d digest.Digest) (io.ReadSeekCloser, error)
+	files int // descriptors that sending a blob takes, about
 }
 
 type repository struct {
@@ -42,9 +32,9 @@ type repository struct {
 	referrers map[digest.Digest][]ocispec.Descriptor // by what they refer to
 }
 
-// New returns a handler for the images of r, which has to stay open. Two images of
-// the same name at different hosts cannot both be served; that is an error of kind
-// [fault.Usage].
+// New returns a handler for the images of r, which has to stay open as long as the
+// handler is used. If two images would have the same name here, as they differ in their
+// hosts alone, that is an error of kind [fault.Usage].
 func New(r *bundle.Reader) (*Handler, error) {
 	h := &Handler{from: bundled{r}, repos: make(map[string]*repository)}
 	for _, e := range r.Entries() {
@@ -53,7 +43,7 @@ func New(r *bundle.Reader) (*Handler, error) {
 			name = e.Source
 		}
 		if name == "" {
-			continue // nobody could ask for it
+			continue // no client could ask for it
 		}
 		ref, err := registry.ParseReference(name)
 		if err != nil {
@@ -92,20 +82,6 @@ func (h *Handler) add(ref registry.Reference, d digest.Digest) bool {
 	}
 	repo.tags[ref.Tag()] = d
 	return true
-}
-
-// bundled is a bundle.
-type bundled struct{ *bundle.Reader }
-
-func (b bundled) Blob(d digest.Digest) (io.ReadSeekCloser, error) {
-	s, err := b.Reader.Blob(d)
-	if err != nil {
-		return nil, err
-	}
-	return struct {
-		io.ReadSeeker
-		io.Closer
-	}{s, io.NopCloser(s)}, nil
 }
 
 // Names are the images that have tags, as name:tag, sorted.
@@ -170,43 +146,26 @@ func (h *Handler) manifest(w http.ResponseWriter, q *http.Request, repo *reposit
 	if !ok {
 		d = digest.Digest(what)
 	}
-	raw, mediaType, err := h.from.Manifest(d)
-	if err != nil {
-		h.fail(w, err, "MANIFEST_UNKNOWN", "there is no manifest "+what)
-		return
+	b, mediaType, err := h.from.Manifest(d)
+	if err == nil {
+		err = send(w, q, d, mediaType, b)
 	}
-	w.Header().Set("Content-Type", mediaType)
-	send(w, q, d, bytes.NewReader(raw))
+	if err != nil {
+		fail(w, err, "MANIFEST_UNKNOWN", "there is no manifest "+what)
+	}
 }
 
 func (h *Handler) blob(w http.ResponseWriter, q *http.Request, d digest.Digest) {
-	if d.Validate() != nil {
-		refuse(w, http.StatusNotFound, "BLOB_UNKNOWN", "there is no such blob")
-		return
+	err := error(bundle.ErrNotHere)
+	if d.Validate() == nil {
+		var b blob
+		if b, err = h.from.Blob(d); err == nil {
+			err = send(w, q, d, "application/octet-stream", b)
+		}
 	}
-	b, err := h.from.Blob(d)
 	if err != nil {
-		h.fail(w, err, "BLOB_UNKNOWN", "there is no such blob")
-		return
+		fail(w, err, "BLOB_UNKNOWN", "there is no such blob")
 	}
-	defer b.Close()
-	w.Header().Set("Content-Type", "application/octet-stream")
-	send(w, q, d, b)
-}
-
-func (h *Handler) fail(w http.ResponseWriter, err error, code, missing string) {
-	if errors.Is(err, bundle.ErrNotHere) {
-		refuse(w, http.StatusNotFound, code, missing)
-		return
-	}
-	refuse(w, http.StatusInternalServerError, "UNKNOWN", "what is served cannot be read: "+err.Error())
-}
-
-// send sends content of a digest, or a range of it.
-func send(w http.ResponseWriter, q *http.Request, d digest.Digest, content io.ReadSeeker) {
-	w.Header().Set("Docker-Content-Digest", d.String())
-	w.Header().Set("ETag", `"`+d.String()+`"`)
-	http.ServeContent(w, q, "", time.Time{}, content)
 }
 
 // page answers with a sorted list, or n of it after last.
@@ -240,12 +199,19 @@ func (h *Handler) page(w http.ResponseWriter, q *http.Request, names []string, b
 
 func answer(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(v) // who has gone needs no answer
+	_ = json.NewEncoder(w).Encode(v) // a client that is gone needs no answer
 }
 
 // refuse answers with an error as the specification has it.
 func refuse(w http.ResponseWriter, status int, code, message string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
+	// A client that is gone needs no answer.
 	_ = json.NewEncoder(w).Encode(map[string]any{"errors": []any{map[string]string{"code": code, "message": strings.TrimSpace(message)}}})
+}
+
+// later refuses what may be asked for again.
+func later(w http.ResponseWriter, status int, message string) {
+	w.Header().Set("Retry-After", strconv.Itoa(int(retryAfter.Seconds())))
+	refuse(w, status, "TOOMANYREQUESTS", message)
 }

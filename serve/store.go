@@ -1,7 +1,6 @@
 package serve
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -22,23 +21,25 @@ import (
 	"github.com/fastpull/fastpull/registry"
 )
 
-// stored is what images of a store are made of: layers as plain tars, which are made
-// again from their files whenever somebody asks for one.
+// stored is the content of a store. Layers are plain tars, made again from the files of
+// the store for each request.
 type stored struct {
 	r         *overlay.Reader
-	manifests map[digest.Digest][]byte
-	configs   map[digest.Digest][]byte
-	layers    map[digest.Digest]*storedLayer // by diffID, which is their digest
-	idle      idle
+	manifests map[digest.Digest]blob
+	configs   map[digest.Digest]blob
+	layers    map[digest.Digest]*storedLayer // by diffID, which is the digest of the tar
 }
 
+// storedLayer is a layer, which does not change after NewStore.
 type storedLayer struct {
-	all  []overlay.Layer // that have it, on whatever parent
-	use  overlay.Layer   // the one that was verified
-	size int64           // bytes of its tar
-	mark *overlay.TarMarks
-	err  error // why it cannot be served
+	all []overlay.Layer   // of the same diffID, on different parents
+	tar *overlay.TarIndex // of the first of them that is whole; nil if none is
+	err error             // why none is
 }
+
+// filesOfTar is how many descriptors a tar has open that is being made: of its
+// tar-split, of a file, and of the directories that lead there.
+const filesOfTar = 12
 
 // NewStore returns a handler for the images of a store that have tags. Every layer is
 // made again and compared with its diffID before it returns, which shows in display.
@@ -48,7 +49,7 @@ type storedLayer struct {
 // from the store later can no longer be served.
 func NewStore(ctx context.Context, r *overlay.Reader, display *progress.Display) (h *Handler, left []error, err error) {
 	s := &stored{
-		r: r, manifests: make(map[digest.Digest][]byte), configs: make(map[digest.Digest][]byte), layers: make(map[digest.Digest]*storedLayer),
+		r: r, manifests: make(map[digest.Digest]blob), configs: make(map[digest.Digest]blob), layers: make(map[digest.Digest]*storedLayer),
 	}
 	list, damaged := r.Images()
 	if damaged != nil && len(list) == 0 {
@@ -61,7 +62,7 @@ func NewStore(ctx context.Context, r *overlay.Reader, display *progress.Display)
 	list = slices.DeleteFunc(list, func(img *overlay.Image) bool {
 		img.Names = slices.DeleteFunc(img.Names, func(n string) bool { return strings.Contains(n, "@") })
 		if len(img.Names) == 0 {
-			return true // nobody could ask for it
+			return true // no client could ask for it
 		}
 		chain := r.Chain(img.Layers)
 		if n := len(img.Layers) - len(chain); n > 0 {
@@ -81,7 +82,7 @@ func NewStore(ctx context.Context, r *overlay.Reader, display *progress.Display)
 	if err := s.verify(ctx, display); err != nil {
 		return nil, left, err
 	}
-	h = &Handler{from: s, repos: make(map[string]*repository)}
+	h = &Handler{from: s, repos: make(map[string]*repository), files: filesOfTar}
 	for _, img := range list {
 		if err := s.add(h, img); err != nil {
 			left = append(left, err)
@@ -104,17 +105,17 @@ func (s *stored) add(h *Handler, img *overlay.Image) error {
 	var layers []ocispec.Descriptor
 	for _, l := range img.Layers {
 		have := s.layers[l.DiffID]
-		if have.err != nil {
+		if have.tar == nil {
 			return fmt.Errorf("%s: layer %s: %w", img.Names[0], l.DiffID, have.err)
 		}
-		layers = append(layers, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: l.DiffID, Size: have.size})
+		layers = append(layers, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: l.DiffID, Size: have.tar.Size()})
 	}
 	raw, err := bundle.Manifest([]byte("{}"), img.Image, layers)
 	if err != nil {
 		return err
 	}
 	d := digest.FromBytes(raw)
-	s.manifests[d], s.configs[img.ID] = raw, img.Config
+	s.manifests[d], s.configs[img.ID] = inMemory(raw), inMemory(img.Config)
 	var errs []error
 	for _, name := range img.Names {
 		ref, err := registry.ParseReference(name)
@@ -128,7 +129,8 @@ func (s *stored) add(h *Handler, img *overlay.Image) error {
 	return errors.Join(errs...)
 }
 
-// verify makes every layer once, and notes its size.
+// verify makes the tar of every layer once, compares it with its diffID, and keeps the
+// index of it.
 func (s *stored) verify(ctx context.Context, display *progress.Display) error {
 	var total int64
 	for _, l := range s.layers {
@@ -140,9 +142,8 @@ func (s *stored) verify(ctx context.Context, display *progress.Display) error {
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for d, l := range s.layers {
 		g.Go(func() error {
-			for _, l.use = range l.all {
-				l.mark = new(overlay.TarMarks)
-				if l.size, l.err = s.hash(ctx, l.use, l.mark, d, task.Add); l.err == nil || ctx.Err() != nil {
+			for _, one := range l.all {
+				if l.tar, l.err = s.index(ctx, one, d, task.Add); l.err == nil || ctx.Err() != nil {
 					break
 				}
 			}
@@ -157,55 +158,44 @@ func (s *stored) verify(ctx context.Context, display *progress.Display) error {
 	return nil
 }
 
-func (s *stored) hash(ctx context.Context, l overlay.Layer, marks *overlay.TarMarks, want digest.Digest, add func(int64)) (size int64, err error) {
-	tar, err := s.r.TarFrom(l, 0, marks)
-	if err != nil {
-		return 0, err
-	}
-	defer tar.Close()
+// index returns the index of a layer's tar if that has the digest.
+func (s *stored) index(ctx context.Context, l overlay.Layer, want digest.Digest, add func(int64)) (*overlay.TarIndex, error) {
 	sum := want.Verifier()
-	for buf := make([]byte, 256<<10); err == nil; {
-		var n int
-		n, err = tar.Read(buf)
-		sum.Write(buf[:n])
-		size += int64(n)
-		add(int64(n))
-		if ctx.Err() != nil {
-			return 0, context.Cause(ctx)
-		}
-	}
-	if err != io.EOF {
-		return 0, fault.Wrap(fault.Corrupt, err)
+	x, err := s.r.IndexTar(ctx, l, io.MultiWriter(sum, counted(add)))
+	if err != nil {
+		return nil, fault.Wrap(fault.Corrupt, err)
 	}
 	if !sum.Verified() {
-		return 0, fault.New(fault.Corrupt, "it is damaged: its tar has another digest")
+		return nil, fault.New(fault.Corrupt, "it is damaged: its tar has another digest")
 	}
-	return size, nil
+	return x, nil
+}
+
+// counted tells of the bytes that are written to it.
+type counted func(n int64)
+
+func (c counted) Write(p []byte) (int, error) {
+	c(int64(len(p)))
+	return len(p), nil
 }
 
 // Manifest implements content.
-func (s *stored) Manifest(d digest.Digest) (raw []byte, mediaType string, err error) {
-	raw, ok := s.manifests[d]
+func (s *stored) Manifest(d digest.Digest) (b blob, mediaType string, err error) {
+	b, ok := s.manifests[d]
 	if !ok {
-		return nil, "", bundle.ErrNotHere
+		return b, "", bundle.ErrNotHere
 	}
-	return raw, ocispec.MediaTypeImageManifest, nil
+	return b, ocispec.MediaTypeImageManifest, nil
 }
 
-// Blob implements content.
-func (s *stored) Blob(d digest.Digest) (io.ReadSeekCloser, error) {
+// Blob implements content. That a layer has been removed since it was verified shows
+// when it is opened.
+func (s *stored) Blob(d digest.Digest) (blob, error) {
 	if config, ok := s.configs[d]; ok {
-		return struct {
-			io.ReadSeeker
-			io.Closer
-		}{bytes.NewReader(config), io.NopCloser(nil)}, nil
+		return config, nil
 	}
-	l, ok := s.layers[d]
-	if !ok || l.err != nil {
-		return nil, bundle.ErrNotHere
+	if l, ok := s.layers[d]; ok && l.tar != nil {
+		return blob{l.tar.Size(), l.tar.Open}, nil
 	}
-	if _, err := s.r.Layer(l.use.ChainID); err != nil { // it may have been removed
-		return nil, fmt.Errorf("%w: %w", bundle.ErrNotHere, err)
-	}
-	return &tarBlob{from: s, l: l}, nil
+	return blob{}, bundle.ErrNotHere
 }

@@ -46,8 +46,8 @@ func (b *behind) Write(p []byte) (n int, err error) {
 			if b.cur = <-b.free; b.cur == nil {
 				b.cur = make([]byte, 0, behindSize)
 			}
-			if err := b.err.Load(); err != nil {
-				return n, *err
+			if err := b.failure(); err != nil {
+				return n, err
 			}
 		}
 		m := min(len(p)-n, cap(b.cur)-len(b.cur))
@@ -68,6 +68,11 @@ func (b *behind) close() error {
 	}
 	close(b.full)
 	<-b.done
+	return b.failure()
+}
+
+// failure returns the first error of the other writer.
+func (b *behind) failure() error {
 	if err := b.err.Load(); err != nil {
 		return *err
 	}

@@ -180,8 +180,7 @@ func (tc hostile) merge(t *testing.T) {
 			}
 		}
 		got := snapshot(t, root)
-		// overlayfs has no opaque root, the image-spec has. To look once is enough.
-		if len(xattrsOf(t, lowers[0])) == 0 && os.Getenv(anotherWay) == "" {
+		if os.Getenv(anotherWay) == "" { // to look once is enough
 			sameTree(t, fmt.Sprintf("merged over %d", i), got, overlayView(t, lowers...))
 		}
 		if i == 2 {

@@ -43,8 +43,8 @@ type CheckOptions struct {
 // builder makes, may be found damaged.
 //
 // It returns the digest of the tar, as made again of both, or "" where what was
-// found, or a sparse file, keeps it from being made. An error says that tar-split
-// cannot be read to its end.
+// found keeps it from being made, or a file that Rootless may not read. An error says
+// that tar-split cannot be read to its end.
 func Check(ctx context.Context, split io.Reader, root string, o CheckOptions, found func(name, problem string)) (digest.Digest, error) {
 	f, err := OpenFiles(root)
 	if err != nil {
@@ -53,7 +53,7 @@ func Check(ctx context.Context, split io.Reader, root string, o CheckOptions, fo
 	defer f.Close()
 	c := &checker{
 		CheckOptions: o, ctx: ctx, files: f, found: found, sum: sha256.New(),
-		names: make(map[uint64]struct{}), seed: maphash.MakeSeed(), linked: make(map[uint64][2]string),
+		seed: maphash.MakeSeed(), linked: make(map[uint64][2]string),
 	}
 	if err := c.run(storage.NewJSONUnpacker(split)); err != nil {
 		return "", err
@@ -81,11 +81,12 @@ type checker struct {
 	found func(name, problem string)
 	sum   hash.Hash // of the tar
 	void  bool      // it cannot be the tar's
+	kept  bool      // a file is to have the content of the entry at hand
 	buf   []byte
 
 	// names has the hashes of the paths that the tar has, with the directories that
 	// they are in. Two with the same could hide a file that nobody expects.
-	names map[uint64]struct{}
+	names nameSet
 	seed  maphash.Seed
 	// linked has what is wrong with files that have several names: another entry of
 	// the tar may explain it.
@@ -100,9 +101,10 @@ type doubt struct {
 	dir           bool // the entry's type
 }
 
-// doubt is wrong, for what a later entry may explain.
+// doubt is wrong, for what a later entry may explain. No entry explains that content
+// is gone.
 func (c *checker) doubt(h *tar.Header, name, problem string) {
-	if len(c.doubts) >= maxDoubts {
+	if c.kept || len(c.doubts) >= maxDoubts {
 		c.wrong(name, problem)
 		return
 	}
@@ -129,8 +131,9 @@ func (c *checker) wrong(name, problem string) {
 const maxHeader = 16 << 20
 
 func (c *checker) run(in storage.Unpacker) error {
-	var raw []byte // what came since the last file
-	at := 0        // where that begins, in a block; -1 if that is not known
+	var raw []byte // what came since the last file, the first of it
+	var n int64    // all of it
+	at := int64(0) // where that begins, in a block; -1 if that is not known
 	for {
 		if c.ctx.Err() != nil {
 			return context.Cause(c.ctx)
@@ -145,32 +148,21 @@ func (c *checker) run(in storage.Unpacker) error {
 		switch e.Type {
 		case storage.SegmentType:
 			c.sum.Write(e.Payload)
+			n += int64(len(e.Payload))
 			if len(raw) < maxHeader {
 				raw = append(raw, e.Payload...)
 			}
 		case storage.FileType:
-			h, next, err := header(raw, at)
+			h, skipped, err := header(raw, at)
 			if err != nil {
 				return fault.New(fault.Corrupt, "%s has no header: %w", quote(e.GetName()), err)
 			}
-			raw, at = raw[:0], next
-			there := true
-			if h == nil {
-				h = &tar.Header{Name: e.GetName(), Typeflag: tar.TypeGNUSparse, Size: e.Size}
-				c.remember(path.Clean(strings.TrimLeft(h.Name, "/")))
+			if c.file(h, e); sparse(h) && e.Size > 0 {
+				at = -1 // its content has another size in the tar
 			} else {
-				there = c.entry(h)
+				at = (n - skipped + min(e.Size, contentSize(h))) % blockSize
 			}
-			switch {
-			case e.Size == 0:
-			case sparse(h), kinds[h.Typeflag] != 0, h.Typeflag == tar.TypeLink:
-				at = -1 // the content has another size, or there is none
-			default:
-				at = int((int64(at) + e.Size) % blockSize)
-			}
-			if e.Size > 0 && !c.content(h, e, there) {
-				c.void = true
-			}
+			raw, n = raw[:0], 0
 		default:
 			return fault.New(fault.Corrupt, "an entry is of the type %d", e.Type)
 		}
@@ -179,11 +171,12 @@ func (c *checker) run(in storage.Unpacker) error {
 
 const blockSize = 512
 
-// header finds the header at the end of raw, which begins at the given place of a
-// block with the rest of what came before, and returns where raw ends in a block.
-// It is nil for a sparse file that has the list of its holes among its content.
-func header(raw []byte, at int) (h *tar.Header, next int, err error) {
-	skip := (blockSize - at) % blockSize
+// header reads the header in raw, which begins at the given place of a block with the
+// padding of the content before it, and returns how many bytes that has. What follows
+// the header may be content. Docker's record lacks the list of the holes that a sparse
+// file may have among its content; then the header is made up.
+func header(raw []byte, at int64) (h *tar.Header, skipped int64, err error) {
+	skip := int((blockSize - at) % blockSize)
 	if at < 0 {
 		skip = len(raw) % blockSize
 	}
@@ -192,23 +185,42 @@ func header(raw []byte, at int) (h *tar.Header, next int, err error) {
 	}
 	raw = raw[skip:]
 	if h, err = tar.NewReader(bytes.NewReader(raw)).Next(); err != nil && bytes.Contains(raw, []byte("GNU.sparse.major=1")) {
-		return nil, len(raw) % blockSize, nil
+		h, err = &tar.Header{Typeflag: tar.TypeGNUSparse}, nil
 	}
-	return h, len(raw) % blockSize, err
+	return h, int64(skip), err
 }
 
-// content reads the content of a file, and tells if the tar can be made of it.
-func (c *checker) content(h *tar.Header, e *storage.Entry, there bool) bool {
-	name := e.GetName()
-	if !there {
-		return false
+// file compares what an entry became, content included.
+func (c *checker) file(h *tar.Header, e *storage.Entry) {
+	c.kept = e.Size > 0
+	there, madeUp := false, h.Name == "" && sparse(h)
+	if madeUp { // nothing more is known of it
+		c.remember(path.Clean(strings.TrimLeft(e.GetName(), "/")))
+	} else {
+		there = c.entry(h)
 	}
+	switch {
+	case madeUp || c.kept && sparse(h):
+		c.wrong(e.GetName(), "the record of its tar does not have the holes of this sparse file, so that Docker cannot save the layer")
+	case c.kept && contentSize(h) == 0:
+		c.wrong(e.GetName(), fmt.Sprintf("the record of its tar has %d bytes of content, which the tar does not have, so that Docker cannot save the layer", e.Size))
+	case there && len(e.Payload) > 0:
+		c.content(h, e)
+	case c.kept:
+		c.void = true
+	}
+}
+
+// content compares the content of a file with its checksum, and if the record does not
+// have it, adds it to the tar.
+func (c *checker) content(h *tar.Header, e *storage.Entry) {
+	name := e.GetName()
 	f, err := c.files.Get(name)
 	if err != nil {
-		if !c.closed(err) {
+		if c.void = true; !c.closed(err) {
 			c.wrong(name, err.Error())
 		}
-		return false
+		return
 	}
 	defer f.Close()
 	if c.buf == nil {
@@ -216,15 +228,12 @@ func (c *checker) content(h *tar.Header, e *storage.Entry, there bool) bool {
 	}
 	var crc uint64
 	var size int64
-	for {
-		if c.ctx.Err() != nil {
-			return false // run says so
-		}
+	for c.ctx.Err() == nil { // run says so
 		n, err := f.Read(c.buf)
 		if n > 0 {
 			size += int64(n)
 			crc = crc64iso.Update(crc, c.buf[:n])
-			if !c.void {
+			if c.kept && !c.void {
 				c.sum.Write(c.buf[:n])
 			}
 			if c.Read != nil {
@@ -236,18 +245,15 @@ func (c *checker) content(h *tar.Header, e *storage.Entry, there bool) bool {
 		}
 		if err != nil {
 			c.wrong(name, err.Error())
-			return false
+			return
 		}
 	}
-	switch {
-	case size != e.Size:
-		c.wrong(name, fmt.Sprintf("it has %d bytes, not %d", size, e.Size))
+	switch want := contentSize(h); {
+	case size != want:
+		c.wrong(name, fmt.Sprintf("it has %d bytes, not %d", size, want))
 	case string(binary.BigEndian.AppendUint64(nil, crc)) != string(e.Payload):
 		c.wrong(name, "its content is not what it was")
-	default:
-		return !sparse(h) // of which the tar does not have the holes
 	}
-	return false
 }
 
 // closed tells of files that this user may not read, which is no damage.
@@ -258,15 +264,12 @@ func (c *checker) closed(err error) bool {
 // remember notes a path, and the directories that it is in.
 func (c *checker) remember(name string) {
 	for ; name != "." && name != ""; name = path.Dir(name) {
-		sum := maphash.String(c.seed, name)
-		if _, ok := c.names[sum]; ok {
+		if was, _ := c.names.put(maphash.String(c.seed, name)); was { // without a Memory it can always grow
 			return
 		}
-		c.names[sum] = struct{}{}
 	}
 }
 
 func (c *checker) knows(name string) bool {
-	_, ok := c.names[maphash.String(c.seed, name)]
-	return ok
+	return c.names.has(maphash.String(c.seed, name))
 }

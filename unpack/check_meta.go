@@ -1,6 +1,7 @@
 package unpack
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -16,37 +17,47 @@ const errAccess = unix.EACCES
 func (c *checker) entry(h *tar.Header) bool {
 	name := path.Clean(strings.TrimLeft(h.Name, "/"))
 	if h.Typeflag == tar.TypeXGlobalHeader || name == "." {
-		return false
+		return c.nowhere(name)
 	}
+	parent, base := path.Split(name)
 	if top, _, _ := strings.Cut(name, "/"); strings.HasPrefix(top, metaPrefix) && name != opaqueName {
-		return false
+		// Of AUFS' own names nothing is left here, and the record says so. Docker keeps
+		// some, as its record says, and makes whiteouts of others.
+		c.remember(name)
+		c.remember(path.Join(parent, strings.TrimPrefix(base, whiteoutPrefix)))
+		return c.kept
 	}
 	c.explain(h, name)
-	parent, base := path.Split(name)
-	d, err := c.files.t.open(path.Clean(parent), false)
+	d, err := c.files.t.open(path.Clean(parent), lookOnly)
+	if deletes := strings.HasPrefix(base, whiteoutPrefix) || isDeletion(h); deletes && errors.Is(err, unix.ENOTDIR) {
+		return c.nowhere(name) // what stands there is this layer's own
+	}
 	if err != nil {
 		if !c.closed(err) {
 			c.doubt(h, name, "it is missing: "+err.Error())
 		}
 		return false
 	}
+	if c.kept && c.files.t.astray() {
+		c.wrong(name, "its name leads through a symlink out of the layer, where Docker looks for it when it saves the layer")
+	}
 	d.keep()
 	defer d.drop()
 	c.remember(path.Clean(d.path()))
 	switch {
 	case base == opaqueName:
-		if !c.Whiteouts.IsOpaque(d.fd) {
+		if d.up != nil && !c.Whiteouts.IsOpaque(d.fd) {
 			c.wrong(name, "its directory does not hide what the layers below have in it ("+c.Whiteouts.OpaqueXattr()+")")
 		}
-		return false
+		return c.nowhere(name)
 	case strings.HasPrefix(base, metaPrefix):
-		return false
+		return c.nowhere(name)
 	case strings.HasPrefix(base, whiteoutPrefix):
 		c.deletion(d, strings.TrimPrefix(base, whiteoutPrefix))
-		return false
-	case h.Typeflag == tar.TypeChar && h.Devmajor == 0 && h.Devminor == 0:
+		return c.nowhere(name)
+	case isDeletion(h):
 		c.deletion(d, base)
-		return false
+		return c.nowhere(name)
 	}
 	real := path.Join(d.path(), base)
 	c.remember(real)
@@ -58,12 +69,20 @@ func (c *checker) entry(h *tar.Header) bool {
 		return false
 	}
 	if h.Typeflag == tar.TypeLink {
-		c.hardlink(real, &st, h)
+		c.hardlink(d, base, real, &st, h)
 	} else {
 		c.node(d, base, real, &st, h)
 	}
-	// A directory may have a size, and content that is nowhere.
-	return st.Mode&unix.S_IFMT == unix.S_IFREG
+	return true
+}
+
+// nowhere tells of an entry that becomes no file, though the record of the tar says
+// that there is a file with its content. It returns false.
+func (c *checker) nowhere(name string) bool {
+	if c.kept {
+		c.wrong(name, "its content is in no file, so that Docker cannot save the layer")
+	}
+	return false
 }
 
 func absent(err error) string {
@@ -88,24 +107,29 @@ func (c *checker) deletion(d *dir, name string) {
 	}
 }
 
-func (c *checker) hardlink(name string, st *unix.Stat_t, h *tar.Header) {
+// hardlink compares the file with its target and with the link's own header: of the
+// entries of a file the last one holds.
+func (c *checker) hardlink(d *dir, base, name string, st *unix.Stat_t, h *tar.Header) {
 	target := path.Clean(strings.TrimLeft(h.Linkname, "/"))
-	if top, _, _ := strings.Cut(target, "/"); strings.HasPrefix(top, metaPrefix) {
-		return // to a file of AUFS' that is not kept
+	if top, _, _ := strings.Cut(target, "/"); !strings.HasPrefix(top, metaPrefix) { // AUFS' files are not kept
+		parent, tbase := path.Split(target)
+		td, err := c.files.t.open(path.Clean(parent), lookOnly)
+		var to unix.Stat_t
+		if err == nil {
+			err = unix.Fstatat(td.fd, tbase, &to, unix.AT_SYMLINK_NOFOLLOW)
+		}
+		if err != nil || to.Dev != st.Dev || to.Ino != st.Ino {
+			c.wrong(name, "it is no hardlink to "+quote(target))
+			return
+		}
 	}
-	parent, base := path.Split(target)
-	d, err := c.files.t.open(path.Clean(parent), false)
-	var to unix.Stat_t
-	if err == nil {
-		err = unix.Fstatat(d.fd, base, &to, unix.AT_SYMLINK_NOFOLLOW)
+	delete(c.linked, st.Ino)
+	problem := c.meta(st, h)
+	if problem == "" && st.Mode&unix.S_IFMT == unix.S_IFREG && !c.Rootless {
+		problem = attributes(d, base, h)
 	}
-	if err != nil || to.Dev != st.Dev || to.Ino != st.Ino {
-		c.wrong(name, "it is no hardlink to "+quote(target))
-		return
-	}
-	// Docker gives a file what the last of its entries says.
-	if c.meta(st, h) == "" {
-		delete(c.linked, st.Ino)
+	if problem != "" {
+		c.linked[st.Ino] = [2]string{name, problem}
 	}
 }
 
@@ -198,9 +222,10 @@ func attributes(d *dir, base string, h *tar.Header) string {
 			continue
 		}
 		value := make([]byte, len(a.value)+1)
-		n, err := unix.Lgetxattr(fmt.Sprintf("/proc/self/fd/%d/%s", d.fd, base), a.name, value)
+		n, err := unix.Lgetxattr(d.pathOf(base), a.name, value)
 		switch {
 		case err == unix.ENOTSUP || err == unix.EPERM: // nor could it be set
+		case err == unix.ENODATA && a.value == "": // Docker leaves it out before version 29
 		case err == unix.ENODATA:
 			return "the extended attribute " + quote(a.name) + " is missing"
 		case strings.HasPrefix(a.name, "security."):

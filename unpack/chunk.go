@@ -4,8 +4,6 @@ import (
 	"context"
 	"io"
 	"sync/atomic"
-
-	"github.com/fastpull/fastpull/fault"
 )
 
 // chunk is a buffer on its way; it has as many owners as there are readers of it.
@@ -102,12 +100,4 @@ func (s *source) drain() {
 			return
 		}
 	}
-}
-
-// explain makes a decoder's error one that says what is broken.
-func (s *source) explain(err error) error {
-	if cause := context.Cause(s.ctx); cause != nil {
-		return cause
-	}
-	return fault.New(fault.Corrupt, "the layer cannot be decompressed: %w", err)
 }

@@ -121,23 +121,15 @@ func (c *collector) blocks() (room int, ok bool) {
 		if !c.read(3) {
 			return 0, false
 		}
-		h := c.buf[len(c.buf)-3:]
-		header := int(h[0]) | int(h[1])<<8 | int(h[2])<<16
-		last, kind, size := header&1 == 1, header>>1&3, header>>3
-		plain := size
-		switch kind {
-		case 1: // RLE
-			size = 1
-		case 2: // compressed
-			plain = maxBlockPlain
-		case 3: // reserved
+		b := parseBlock(c.buf[len(c.buf)-3:])
+		if b.kind == blockReserved {
 			return 0, false
 		}
-		room += plain
-		if room > maxFramePlain || plain > maxBlockPlain || size > maxBlockPlain || !c.read(size) {
+		room += b.plain
+		if room > maxFramePlain || b.plain > maxBlockPlain || b.size > maxBlockPlain || !c.read(b.size) {
 			return 0, false
 		}
-		if last {
+		if b.last {
 			return room, true
 		}
 	}

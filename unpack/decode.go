@@ -2,101 +2,113 @@ package unpack
 
 import (
 	"bufio"
-	"bytes"
 	"compress/bzip2"
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"sync"
 
-	"github.com/ulikunitz/xz"
-	"github.com/ulikunitz/xz/lzma"
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/codec"
 )
 
-// maxZstdWindow bounds what a zstd frame may ask for. It is what the zstd
-// program itself decodes without being told to (--long and above are refused).
-const maxZstdWindow = 128 << 20
+// Decoder gives the plain bytes of a stream in any of the formats of package codec. It
+// is for one goroutine.
+type Decoder struct {
+	ctx    context.Context
+	format codec.Format
+	src    origin
+	r      io.ReadCloser
+}
 
-// Formats are told by their first bytes, as Docker does it: the media types of
-// a manifest are not always right.
-var (
-	magicGzip  = []byte{0x1f, 0x8b, 0x08}
-	magicZstd  = []byte{0x28, 0xb5, 0x2f, 0xfd}
-	magicBzip2 = []byte("BZh")
-	magicXz    = []byte{0xfd, '7', 'z', 'X', 'Z', 0}
-)
-
-// newDecoder returns the plain bytes of src. Close ends the decoder's own
-// goroutines and may be called while src is at an end or has failed.
-func newDecoder(ctx context.Context, src io.Reader, o ReaderOptions) (io.ReadCloser, error) {
-	in := bufio.NewReaderSize(src, 64<<10)
-	head, err := in.Peek(6)
+// Decompress returns a Decoder of src. What it cannot recognize it gives as it is. Of
+// the options Gzip, Cores and Memory count. The caller must call Close, also when src
+// has ended or failed.
+func Decompress(ctx context.Context, src io.Reader, o ReaderOptions) (*Decoder, error) {
+	d := &Decoder{ctx: ctx, src: origin{r: src}}
+	in := bufio.NewReaderSize(&d.src, 64<<10)
+	head, err := in.Peek(codec.HeadSize)
 	if err != nil && err != io.EOF {
-		return nil, err
+		return nil, d.explain(err)
 	}
-	switch {
-	case bytes.HasPrefix(head, magicGzip):
-		return newGunzip(ctx, in, o)
-	case bytes.HasPrefix(head, magicZstd), isSkippable(head):
-		return newFrames(in, o.Cores), nil
-	case bytes.HasPrefix(head, magicXz):
-		return newUnxz(in)
-	case bytes.HasPrefix(head, magicBzip2):
-		return io.NopCloser(bzip2.NewReader(in)), nil
+	d.format = codec.Detect(head)
+	o.Memory = o.Memory.orOwn()
+	switch d.format {
+	case codec.Gzip:
+		d.r, err = newGunzip(ctx, in, o)
+	case codec.Zstd:
+		d.r, err = newFrames(ctx, in, o.Cores, o.Memory), nil
+	case codec.Xz:
+		d.r, err = newUnxz(ctx, in, o.Memory), nil
+	case codec.Bzip2:
+		d.r, err = io.NopCloser(bzip2.NewReader(in)), nil
+	default:
+		d.r, err = io.NopCloser(in), nil
 	}
-	return plain{in}, nil
+	if err != nil {
+		return nil, d.explain(err)
+	}
+	return d, nil
 }
 
-// plain is the decoder of what is not compressed.
-type plain struct{ *bufio.Reader }
+// Format returns the format of the stream.
+func (d *Decoder) Format() codec.Format { return d.format }
 
-func (plain) Close() error { return nil }
-
-// isSkippable recognizes a zstd stream that begins with a skippable frame
-// (RFC 8878, 3.1.2), as some of the seekable formats do.
-func isSkippable(head []byte) bool {
-	return len(head) >= 4 && head[0]&0xf0 == 0x50 && head[1] == 0x2a && head[2] == 0x4d && head[3] == 0x18
-}
-
-// unxz decodes xz streams. The library takes a stream that stops behind a block,
-// before its index, for whole; its footer (xz file format, 2.1.2) is looked for
-// here.
-type unxz struct {
-	d    *xz.Reader
-	tail tail
-}
-
-func newUnxz(in io.Reader) (io.ReadCloser, error) {
-	u := &unxz{tail: tail{r: in}}
-	var err error
-	// The dictionary is as large as the stream says, and not 8 MiB at least.
-	u.d, err = xz.ReaderConfig{DictCap: lzma.MinDictCap}.NewReader(&u.tail)
-	return u, noEOF(err)
-}
-
-func (u *unxz) Read(p []byte) (int, error) {
-	n, err := u.d.Read(p)
-	if err == io.EOF && u.tail.last != [2]byte{'Y', 'Z'} {
-		err = io.ErrUnexpectedEOF
+// Read implements [io.Reader]. Its errors are those of the stream, which pass through;
+// the end of the context; those of kind [fault.Corrupt] for a stream that is damaged; and
+// those of kind [fault.Failed] for one that needs too much memory.
+func (d *Decoder) Read(p []byte) (int, error) {
+	n, err := d.r.Read(p)
+	if err != nil && err != io.EOF {
+		err = d.explain(err)
 	}
 	return n, err
 }
 
-func (u *unxz) Close() error { return nil }
+// Close ends the goroutines of the decoder and gives back its memory. It does not
+// close the stream.
+func (d *Decoder) Close() error { return d.r.Close() }
 
-// tail remembers the last two bytes of a stream other than zero, which pads it.
-type tail struct {
-	r    io.Reader
-	last [2]byte
+// explain tells what the stream and the context say from what the decoder says of the
+// stream.
+func (d *Decoder) explain(err error) error {
+	if cause := context.Cause(d.ctx); cause != nil {
+		return cause
+	}
+	if err := d.src.failure(); err != nil {
+		return err
+	}
+	kind := fault.Corrupt
+	if errors.As(err, new(tooMuch)) {
+		kind = fault.Failed
+	}
+	return fault.New(kind, "the %s stream cannot be decompressed: %w", d.format, err)
 }
 
-func (t *tail) Read(p []byte) (int, error) {
-	n, err := t.r.Read(p)
-	switch end := bytes.TrimRight(p[:n], "\x00"); {
-	case len(end) > 1:
-		copy(t.last[:], end[len(end)-2:])
-	case len(end) == 1:
-		t.last = [2]byte{t.last[1], end[0]}
+// origin is the stream of a Decoder. It keeps the error of a Read, which some decoders
+// replace by their own. Decoders read from goroutines.
+type origin struct {
+	r  io.Reader
+	mu sync.Mutex
+	// err is the error that Read returned, other than io.EOF.
+	err error
+}
+
+func (o *origin) Read(p []byte) (int, error) {
+	n, err := o.r.Read(p)
+	if err != nil && err != io.EOF {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.err = err
 	}
 	return n, err
+}
+
+func (o *origin) failure() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err
 }
 
 // noEOF makes the io.EOF of a stream that ends where it must not an
@@ -106,4 +118,10 @@ func noEOF(err error) error {
 		return io.ErrUnexpectedEOF
 	}
 	return err
+}
+
+// mebibytes writes a number of bytes, rounded up.
+func mebibytes(n uint64) string {
+	const mebi = 1 << 20
+	return fmt.Sprintf("%d MiB", n/mebi+(n%mebi+mebi-1)/mebi)
 }

@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/safepath"
 )
 
 // maxLinks is how many symlinks the way to one directory may lead through, as
@@ -21,8 +23,12 @@ const maxLinks = 40
 // stand together in a tar, and the next directory shares most of its path.
 type tree struct {
 	root  *dir
+	path  string   // of the root, if there is no /proc; else ""
 	names []string // the path whose directories are open …
 	dirs  []*dir   // … and their descriptors; dirs[i] is names[:i+1]
+	far   []bool   // … and if the way there leads elsewhere outside of the root
+
+	left bool // a symlink on the way was taken to be inside the root
 
 	// made is told of a directory that was created because an entry below it
 	// needs it; over says that something of this layer stood in its place.
@@ -44,7 +50,26 @@ func openTree(root string) (*tree, error) {
 	}
 	t := &tree{stamps: make(map[uint64]*stamp)}
 	t.root = &dir{t: t, fd: fd, refs: 1}
+	if _, err := descriptor(fd); err != nil {
+		if t.path, err = filepath.Abs(root); err != nil {
+			unix.Close(fd)
+			return nil, err
+		}
+	}
 	return t, nil
+}
+
+// descriptor is a variable for tests of machines without /proc.
+var descriptor = safepath.DescriptorFD
+
+// pathOf returns a path to something in d, for the system calls that take no
+// descriptor: those for extended attributes, up to Linux 6.12. Without /proc it is by
+// the names of the directories, in which there is no symlink.
+func (d *dir) pathOf(name string) string {
+	if d.t.path != "" {
+		return filepath.Join(d.t.path, d.path(), name)
+	}
+	return fmt.Sprintf("/proc/self/fd/%d/%s", d.fd, name)
 }
 
 // close closes all descriptors.
@@ -61,14 +86,26 @@ func (t *tree) truncate(n int) {
 	for _, d := range t.dirs[n:] {
 		d.drop()
 	}
-	t.dirs, t.names = t.dirs[:n], t.names[:n]
+	t.dirs, t.names, t.far = t.dirs[:n], t.names[:n], t.far[:n]
 }
 
+// way says what open may do to get to a directory.
+type way int
+
+const (
+	// lookOnly changes nothing.
+	lookOnly way = iota
+	// makeMissing creates directories that are missing, also in the place of whiteouts.
+	makeMissing
+	// replaceFiles does so in the place of whatever is no directory.
+	replaceFiles
+)
+
 // open returns the directory at p, a cleaned relative path or "." for the root.
-// Symlinks on the way are followed inside the root. What is missing is created
-// if create is set, and is unix.ENOENT otherwise. The descriptor is the tree's,
-// and good until the next call.
-func (t *tree) open(p string, create bool) (*dir, error) {
+// Symlinks on the way are followed inside the root. What is missing and may not be
+// created is unix.ENOENT, what is no directory and may not be replaced is
+// unix.ENOTDIR. The descriptor is the tree's, and good until the next call.
+func (t *tree) open(p string, how way) (*dir, error) {
 	if p == "." {
 		t.forget()
 		return t.root, nil
@@ -80,6 +117,7 @@ func (t *tree) open(p string, create bool) (*dir, error) {
 		cur = t.dirs[n-1]
 	}
 	links := maxLinks
+	t.left = false
 	whole := true // the rest may be opened at once: tried again only behind a symlink
 	for rest != "" {
 		var name string
@@ -95,16 +133,27 @@ func (t *tree) open(p string, create bool) (*dir, error) {
 			before := links
 			name, rest, _ = strings.Cut(rest, "/")
 			var err error
-			if next, err = t.step(cur.keep(), name, create, &links); err != nil {
+			if next, err = t.step(cur.keep(), name, how, &links); err != nil {
 				return nil, fmt.Errorf("%s: %w", path.Join(append(t.names, name)...), err)
 			}
 			whole = links != before
 		}
-		t.names, t.dirs = append(t.names, name), append(t.dirs, next)
+		t.push(name, next, t.left)
 		cur = next
 	}
 	return cur, nil
 }
+
+// push goes on to the directory d by the name. far says that the last step was one that
+// leads elsewhere for who does not know the root.
+func (t *tree) push(name string, d *dir, far bool) {
+	t.names, t.dirs, t.far = append(t.names, name), append(t.dirs, d), append(t.far, far || t.astray())
+}
+
+// astray tells if the path that was opened last leads elsewhere for a program to which
+// the root is a directory as any other: it goes through a symlink with an absolute
+// target, or with one that climbs out of the root.
+func (t *tree) astray() bool { return len(t.far) > 0 && t.far[len(t.far)-1] }
 
 // common counts the open directories that p leads through, and returns what of
 // p is below them.
@@ -137,7 +186,7 @@ func (t *tree) enter(d *dir, name string) (*dir, error) {
 		return nil, err
 	}
 	if n := len(t.dirs); n > 0 && t.dirs[n-1] == d || n == 0 && t.root == d {
-		t.names, t.dirs = append(t.names, name), append(t.dirs, sub.keep())
+		t.push(name, sub.keep(), false)
 	}
 	return sub, nil
 }
@@ -172,7 +221,7 @@ func (t *tree) sub(d *dir, name string) (*dir, error) {
 
 // step goes from one directory to the one called name in it. It takes over the
 // caller's reference to from and gives one to what it returns.
-func (t *tree) step(from *dir, name string, create bool, links *int) (*dir, error) {
+func (t *tree) step(from *dir, name string, how way, links *int) (*dir, error) {
 	defer func() { from.drop() }()
 	if err := from.fits(name); err != nil {
 		return nil, err
@@ -182,16 +231,17 @@ func (t *tree) step(from *dir, name string, create bool, links *int) (*dir, erro
 		switch {
 		case err == nil:
 			return next, nil
-		case err == unix.ENOENT && create:
+		case err == unix.ENOENT && how != lookOnly:
 			if err = t.mkdir(from, name, false); err == nil {
 				continue
 			}
 		case err == unix.ENOTDIR || err == unix.ELOOP:
 			target, lerr := readlinkat(from.fd, name)
 			if lerr == nil {
-				return t.follow(from.keep(), target, create, links)
+				return t.follow(from.keep(), target, how, links)
 			}
-			if lerr == unix.EINVAL && create { // no link, no directory: in the way
+			err = unix.ENOTDIR
+			if lerr == unix.EINVAL && (how == replaceFiles || how == makeMissing && whiteoutAt(from.fd, name)) {
 				if err = t.replace(from, name); err == nil {
 					err = t.mkdir(from, name, true)
 				}
@@ -219,7 +269,7 @@ var errLoop = errors.New("too many symlinks")
 // follow goes on at the target of a symlink that stands in from. An absolute
 // target begins at the root, and ".." ends there. It takes over the caller's
 // reference to from.
-func (t *tree) follow(from *dir, target string, create bool, links *int) (*dir, error) {
+func (t *tree) follow(from *dir, target string, how way, links *int) (*dir, error) {
 	names := slices.DeleteFunc(strings.Split(target, "/"), func(name string) bool { return name == "" || name == "." })
 	// A long target counts as several: 40 of 2000 names each would be walked for
 	// every entry.
@@ -229,6 +279,7 @@ func (t *tree) follow(from *dir, target string, create bool, links *int) (*dir, 
 	}
 	cur := from
 	if strings.HasPrefix(target, "/") {
+		t.left = true
 		cur = t.root.keep()
 		from.drop()
 	}
@@ -236,11 +287,12 @@ func (t *tree) follow(from *dir, target string, create bool, links *int) (*dir, 
 		var err error
 		switch {
 		case names[i] == "..":
+			t.left = t.left || cur.up == nil
 			cur, err = cur.parent()
-		case create && i+1 < len(names) && names[i+1] == ".." && !passable(cur.fd, names[i]):
+		case how != lookOnly && i+1 < len(names) && names[i+1] == ".." && !passable(cur.fd, names[i]):
 			i++ // nothing is made for a way that leads only past it
 		default:
-			cur, err = t.step(cur, names[i], create, links)
+			cur, err = t.step(cur, names[i], how, links)
 		}
 		if err != nil {
 			return nil, err
@@ -254,6 +306,12 @@ func passable(fd int, name string) bool {
 	var st unix.Stat_t
 	err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW)
 	return err == nil && (st.Mode&unix.S_IFMT == unix.S_IFDIR || st.Mode&unix.S_IFMT == unix.S_IFLNK)
+}
+
+// whiteoutAt tells if there is a whiteout called name in the directory fd.
+func whiteoutAt(fd int, name string) bool {
+	var st unix.Stat_t
+	return unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && isWhiteout(&st)
 }
 
 // openDir opens the directory called name in fd, and no symlink to one.

@@ -2,6 +2,7 @@ package unpack
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -28,12 +29,19 @@ type ExtractOptions struct {
 	// WriteBack has the kernel begin to write large files to the disk at once, for
 	// a caller who will wait for all of them in the end.
 	WriteBack bool
+	// Memory bounds the names that are kept for TarSplit; it is shared with other
+	// layers.
+	Memory *Memory
 }
 
 // Stats is what [Extract] did.
 type Stats struct {
 	Entries int   // of the tar
 	Size    int64 // bytes of files and symlinks, a hardlinked one once: Docker's size of a layer
+	// Replaced says that an entry took the place of a file, symlink or directory of an
+	// earlier one. Then it takes a try to know if the tar can be made again of TarSplit
+	// and the files.
+	Replaced bool
 	// NoXattr, NoOwner and NoDevice count what was left out because the file
 	// system or the kernel does not allow it.
 	NoXattr, NoOwner, NoDevice int
@@ -61,7 +69,7 @@ func Extract(ctx context.Context, r io.Reader, root string, o ExtractOptions) (S
 		tree: t, opt: o,
 		in:    in,
 		tr:    tar.NewReader(in),
-		split: newSplitWriter(o.TarSplit),
+		split: newSplitWriter(o.TarSplit, o.Memory),
 		fresh: probe(t.root.fd),
 		room:  space{fd: t.root.fd},
 	}
@@ -70,7 +78,6 @@ func Extract(ctx context.Context, r io.Reader, root string, o ExtractOptions) (S
 	}
 	x.out = newWriters(x.complete, o.WriteBack)
 	x.room.wait = x.out.wait
-	x.tr.RawAccounting = o.TarSplit != nil
 	t.made, t.replace, t.unlock = x.implied, x.clear, o.Rootless
 
 	err = x.run()
@@ -103,6 +110,8 @@ type extractor struct {
 	// absent has the devices that were left out, which hardlinks can name.
 	absent map[string]bool
 	plnk   *dir // AUFS' hidden hardlink targets, removed at the end
+	read   bool // the content of the entry at hand became a file …
+	astray bool // … that Docker does not find by the entry's name
 }
 
 func (x *extractor) run() error {
@@ -118,7 +127,7 @@ func (x *extractor) run() error {
 			return err
 		}
 		if x.stats.Entries++; x.stats.Entries > maxEntries {
-			return fault.New(fault.Corrupt, "the layer has more than %d entries", maxEntries)
+			return tooManyEntries()
 		}
 		err = x.entry(h)
 		if ferr := x.out.failure(); ferr != nil { // of a file that came before
@@ -128,7 +137,7 @@ func (x *extractor) run() error {
 			return fmt.Errorf("entry %s: %w", quote(h.Name), err)
 		}
 	}
-	return x.split.tail(x.tr.RawBytes(), x.in)
+	return x.split.tail(x.in)
 }
 
 // finish ends what goes on, well or not.
@@ -164,26 +173,31 @@ func quote(name string) string {
 // entry unpacks one entry. The split writer sees every entry with its content,
 // whether something is made of it or not.
 func (x *extractor) entry(h *tar.Header) error {
-	content, err := x.split.entry(h, x.tr)
-	if err != nil {
+	if err := x.split.entry(h); err != nil {
 		return err
 	}
+	content := io.Reader(x.tr)
 	if sparse(h) {
 		// Its holes are read from nowhere, and so past the feed.
 		content = ctxReader{x.in.ctx, content}
 		if err := x.room.expand(h.Size); err != nil {
 			return err
 		}
+		if x.split != nil {
+			x.in.tee = x.split.record
+			defer func() { x.in.tee = nil }()
+		}
 	}
+	x.read, x.astray = false, false
 	if err := x.place(h, content); err != nil {
 		return err
 	}
-	if x.split != nil && h.Size > 0 { // without, the tar reader skips the rest by itself
-		if _, err := io.CopyBuffer(onlyWriter{io.Discard}, content, x.in.scratch()); err != nil {
+	if x.split != nil && !x.read && contentSize(h) > 0 { // without, the tar reader skips the rest by itself
+		if _, err := io.CopyBuffer(onlyWriter{io.Discard}, x.split.drop(content), x.in.scratch()); err != nil {
 			return x.tarError(err)
 		}
 	}
-	return x.split.close(x.tr)
+	return x.split.close()
 }
 
 // place decides what an entry is, and where it goes.
@@ -207,10 +221,21 @@ func (x *extractor) place(h *tar.Header, content io.Reader) error {
 	// the name are kept with the directories that are open.
 	name = strings.Clone(name)
 	parent, base := path.Split(name)
-	d, err := x.tree.open(path.Clean(parent), true)
+	deletes := strings.HasPrefix(base, whiteoutPrefix) || isDeletion(h)
+	how := replaceFiles
+	if deletes {
+		how = makeMissing
+	}
+	d, err := x.tree.open(path.Clean(parent), how)
+	if deletes && errors.Is(err, unix.ENOTDIR) {
+		// A file of this layer stands there, and hides what is below it already: a
+		// deletion is about lower layers only (layer.md).
+		return nil
+	}
 	if err != nil {
 		return err
 	}
+	x.astray = x.tree.astray()
 	d.keep() // what follows may make the tree forget it
 	defer d.drop()
 	if err := d.fits(base); err != nil {
@@ -226,8 +251,8 @@ func (x *extractor) place(h *tar.Header, content io.Reader) error {
 		return nil // more of AUFS' own
 	case strings.HasPrefix(base, whiteoutPrefix):
 		return x.whiteout(d, strings.TrimPrefix(base, whiteoutPrefix), h)
-	case h.Typeflag == tar.TypeChar && h.Devmajor == 0 && h.Devminor == 0:
-		return x.whiteout(d, base, h) // overlayfs would take it for one
+	case isDeletion(h):
+		return x.whiteout(d, base, h)
 	}
 	return x.node(d, base, h, content)
 }
@@ -253,5 +278,6 @@ func (x *extractor) aufs(h *tar.Header, top, base string, content io.Reader) err
 	if err := x.plnk.touch(); err != nil {
 		return err
 	}
+	x.astray = true // once the directory is gone
 	return x.node(x.plnk, base, h, content)
 }

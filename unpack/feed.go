@@ -27,6 +27,7 @@ type feed struct {
 	err  error // sticky
 	left int64 // what may be read before the next entry has to begin
 	buf  []byte
+	tee  func([]byte) // gets what is read; may be nil
 }
 
 // scratch is room for bytes that nobody wants.
@@ -59,14 +60,17 @@ func (f *feed) Read(p []byte) (int, error) {
 	n, err := f.r.Read(p)
 	f.left -= int64(n)
 	f.err = err
+	if f.tee != nil {
+		f.tee(p[:n])
+	}
 	return n, err
 }
 
 // next moves the tar reader on to the next entry.
 func (x *extractor) next() (*tar.Header, error) {
 	if x.split != nil { // which has read the content that Next would skip
-		x.in.left = maxHeaders
-		defer func() { x.in.left = math.MaxInt64 }()
+		x.in.left, x.in.tee = maxHeaders, x.split.collect
+		defer func() { x.in.left, x.in.tee = math.MaxInt64, nil }()
 	}
 	h, err := x.tr.Next()
 	if err != nil && err != io.EOF {
@@ -78,9 +82,12 @@ func (x *extractor) next() (*tar.Header, error) {
 // errNoTar is in the error of a stream that the tar reader cannot read.
 var errNoTar = errors.New("the layer is no valid tar")
 
-// tarError classifies an error of the tar reader: what its source said passes
-// through, what it found itself is the layer's fault.
+// tarError classifies an error of the tar reader: what its source said and the
+// record of tar-split say passes through, what it found itself is the layer's fault.
 func (x *extractor) tarError(err error) error {
+	if werr := x.split.failure(); werr != nil {
+		return werr
+	}
 	if x.in.err != nil && x.in.err != io.EOF {
 		return fmt.Errorf("read the layer's tar: %w", x.in.err)
 	}

@@ -30,7 +30,7 @@ func OpenFiles(root string) (*Files, error) {
 // the name, ".." ends at the root.
 func (f *Files) Get(name string) (io.ReadCloser, error) {
 	parent, base := path.Split(strings.TrimLeft(path.Clean("/"+name), "/"))
-	d, err := f.t.open(path.Clean(parent), false)
+	d, err := f.t.open(path.Clean(parent), lookOnly)
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package unpack
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"slices"
 	"sync"
@@ -32,6 +33,8 @@ const (
 // One goroutine collects frames to jobs in a queue. Read takes them in order and does
 // those itself that nobody has begun; helpers begin what is further on.
 type frames struct {
+	ctx   context.Context // of the streaming decoder
+	mem   *Memory         // for that
 	cores *Cores
 	wg    sync.WaitGroup                // the collector and the helpers
 	one   func() (*zstd.Decoder, error) // for whole frames; it has no goroutine
@@ -51,17 +54,19 @@ type frames struct {
 	// These are Read's.
 	cur  *job
 	off  int
-	last io.ReadCloser // the streaming decoder
-	err  error         // of opening it, or io.EOF
+	last *zstdStream // the streaming decoder
+	err  error       // io.EOF, or errClosed
 }
 
-// newFrames decodes in. It uses the cores that are idle, if there are any.
-func newFrames(in *bufio.Reader, cores *Cores) *frames {
-	f := &frames{cores: cores, one: sync.OnceValues(func() (*zstd.Decoder, error) {
+// newFrames decodes in. It uses the cores that are idle, if there are any. What it
+// decodes in parts has its place in fixed buffers, whatever the window that a frame
+// names; mem is for the streaming decoder.
+func newFrames(ctx context.Context, in *bufio.Reader, cores *Cores, mem *Memory) *frames {
+	f := &frames{ctx: ctx, mem: mem, cores: cores, one: sync.OnceValues(func() (*zstd.Decoder, error) {
 		// No frame that comes here can exceed WithDecoderMaxMemory, by its own
 		// account or by its blocks; DecodeAll sees to it that this is so.
 		return zstd.NewReader(nil, zstd.WithDecoderConcurrency(aheadJobs+1),
-			zstd.WithDecoderMaxWindow(maxZstdWindow), zstd.WithDecoderMaxMemory(maxFramePlain))
+			zstd.WithDecoderMaxWindow(MaxWindow), zstd.WithDecoderMaxMemory(maxFramePlain))
 	})}
 	f.changed.L = &f.mu
 	f.wg.Go(func() {
@@ -73,15 +78,6 @@ func newFrames(in *bufio.Reader, cores *Cores) *frames {
 		f.changed.Broadcast()
 	})
 	return f
-}
-
-// newZstdStream is the decoder of everything that cannot be decoded in parts.
-func newZstdStream(in io.Reader) (io.ReadCloser, error) {
-	d, err := zstd.NewReader(in, zstd.WithDecoderMaxWindow(maxZstdWindow), zstd.WithDecoderConcurrency(2))
-	if err != nil {
-		return nil, err
-	}
-	return d.IOReadCloser(), nil
 }
 
 // Read implements [io.Reader].
@@ -128,7 +124,7 @@ func (f *frames) follow(first []byte) {
 		f.err = io.EOF
 		return
 	}
-	f.last, f.err = newZstdStream(&untaken{f: f, cur: first})
+	f.last = newZstdStream(f.ctx, &untaken{f: f, cur: first}, f.mem)
 }
 
 // Close ends all goroutines.

@@ -23,10 +23,14 @@ func BenchmarkFrames(b *testing.B) {
 			name string
 			open func(io.Reader) (io.ReadCloser, error)
 		}{
-			{"stream", newZstdStream},
-			{"alone", func(r io.Reader) (io.ReadCloser, error) { return newFrames(bufio.NewReaderSize(r, 64<<10), nil), nil }},
+			{"stream", func(r io.Reader) (io.ReadCloser, error) {
+				return newZstdStream(b.Context(), r, NewMemory(0)), nil
+			}},
+			{"alone", func(r io.Reader) (io.ReadCloser, error) {
+				return newFrames(b.Context(), bufio.NewReaderSize(r, 64<<10), nil, NewMemory(0)), nil
+			}},
 			{"cores", func(r io.Reader) (io.ReadCloser, error) {
-				return newFrames(bufio.NewReaderSize(r, 64<<10), NewCores(2)), nil
+				return newFrames(b.Context(), bufio.NewReaderSize(r, 64<<10), NewCores(2), NewMemory(0)), nil
 			}},
 		} {
 			b.Run(fmt.Sprintf("%dKiB/%s", size>>10, way.name), func(b *testing.B) {

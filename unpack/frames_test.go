@@ -63,7 +63,7 @@ func zeroFrame(n int) []byte {
 // streamed is what the library's streaming decoder makes of a blob.
 func streamed(t testing.TB, blob []byte, most int64) ([]byte, error) {
 	t.Helper()
-	d, err := newZstdStream(bytes.NewReader(blob))
+	d, err := zstd.NewReader(bytes.NewReader(blob), zstd.WithDecoderMaxWindow(MaxWindow), zstd.WithDecoderConcurrency(2))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestFramesAhead(t *testing.T) {
 		ahead bool
 	}{"four idle cores": {NewCores(4), true}, "one idle core": {NewCores(1), true}, "busy cores": {busy, false}, "none": {nil, false}} {
 		synctest.Test(t, func(t *testing.T) {
-			f := newFrames(bufio.NewReader(bytes.NewReader(blob)), tc.cores)
+			f := newFrames(t.Context(), bufio.NewReader(bytes.NewReader(blob)), tc.cores, NewMemory(0))
 			jobs, done := begunAhead(f)
 			if jobs < 10 || tc.ahead && done < jobs-1 || !tc.ahead && done != 0 {
 				t.Errorf("%s: of %d jobs %d are done", name, jobs, done)
@@ -126,7 +126,7 @@ func TestFramesBounds(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			in := iotest.HalfReader(&endless{b: frame})
-			f := newFrames(bufio.NewReaderSize(in, 64<<10), NewCores(8))
+			f := newFrames(t.Context(), bufio.NewReaderSize(in, 64<<10), NewCores(8), NewMemory(0))
 			for range 5 {
 				jobs, done := begunAhead(f)
 				held := 0
@@ -175,7 +175,7 @@ func TestFramesPause(t *testing.T) {
 	for _, cut := range []int{0, 1, 5, 20} {
 		synctest.Test(t, func(t *testing.T) {
 			src := newStuck(join(blob, framed(t, plain, 3000)[:cut]))
-			f := newFrames(bufio.NewReader(src), nil)
+			f := newFrames(t.Context(), bufio.NewReader(src), nil, NewMemory(0))
 			got := make([]byte, len(plain))
 			if _, err := io.ReadFull(f, got); err != nil || !bytes.Equal(got, plain) {
 				t.Error(err)
@@ -233,7 +233,7 @@ func TestFramesAsStream(t *testing.T) {
 	} {
 		want, wantErr := streamed(t, tc.blob, 64<<20)
 		for _, cores := range []*Cores{nil, NewCores(4)} {
-			f := newFrames(bufio.NewReader(bytes.NewReader(tc.blob)), cores)
+			f := newFrames(t.Context(), bufio.NewReader(bytes.NewReader(tc.blob)), cores, NewMemory(0))
 			got, err := io.ReadAll(f)
 			if !bytes.Equal(got, want) || fmt.Sprint(err) != fmt.Sprint(wantErr) || tc.stream != (f.last != nil) {
 				t.Errorf("%s: %d bytes, %v; want %d, %v; streamed: %t", tc.name, len(got), err, len(want), wantErr, f.last != nil)
@@ -325,7 +325,7 @@ func FuzzFrames(f *testing.F) {
 		if len(script)%4 > 1 {
 			in = iotest.HalfReader(iotest.DataErrReader(in))
 		}
-		fr := newFrames(bufio.NewReader(in), cores)
+		fr := newFrames(t.Context(), bufio.NewReader(in), cores, NewMemory(0))
 		defer fr.Close()
 		got, err := io.ReadAll(io.LimitReader(fr, most))
 		if !bytes.Equal(got, want) || (err == nil) != (wantErr == nil) {

@@ -12,22 +12,24 @@ import (
 	"github.com/fastpull/fastpull/fault"
 )
 
-// Deletions keeps the whiteouts of a layer in memory, for a layer that is to be
-// merged into a plain directory with [Merge] and not mounted.
+// Deletions keeps in memory what the files of a layer do not tell, for a layer that is
+// to be merged into a plain directory with [Merge] and not mounted: its whiteouts, and
+// which of its directories have no entry of their own.
 type Deletions struct {
-	names   []string // paths to delete
-	opaques []string // directories to empty
-	bytes   int      // of both
+	names   []string            // paths to delete
+	opaques []string            // directories to empty
+	implied map[string]struct{} // directories without an entry
+	bytes   int                 // of all of them
 }
 
-// maxDeletions bounds the memory for the paths that a layer deletes.
+// maxDeletions bounds the memory for these paths.
 const maxDeletions = 64 << 20
 
-func (w *Deletions) add(to *[]string, p string) error {
+// take takes room for a path.
+func (w *Deletions) take(p string) error {
 	if w.bytes += len(p) + 16; w.bytes > maxDeletions {
-		return fault.New(fault.Corrupt, "the layer deletes more paths than fit into %d bytes", maxDeletions)
+		return fault.New(fault.Corrupt, "the paths that the layer deletes, and the directories that it does not name, do not fit into %d bytes", maxDeletions)
 	}
-	*to = append(*to, p)
 	return nil
 }
 
@@ -35,12 +37,15 @@ var _ Whiteouts = (*Deletions)(nil)
 
 // Whiteout implements [Whiteouts].
 func (w *Deletions) Whiteout(_ int, dir, name string, _, _ int) error {
-	return w.add(&w.names, path.Join(dir, name))
+	p := path.Join(dir, name)
+	w.names = append(w.names, p)
+	return w.take(p)
 }
 
 // Opaque implements [Whiteouts].
 func (w *Deletions) Opaque(_ int, dir string) error {
-	return w.add(&w.opaques, dir)
+	w.opaques = append(w.opaques, dir)
+	return w.take(dir)
 }
 
 // IsOpaque and Unwhiteout implement [Whiteouts]. Nothing has to be taken back: a
@@ -48,10 +53,23 @@ func (w *Deletions) Opaque(_ int, dir string) error {
 func (w *Deletions) IsOpaque(int) bool    { return false }
 func (w *Deletions) Unwhiteout(int) error { return nil }
 
+// Implied implements [Whiteouts].
+func (w *Deletions) Implied(dir string) error {
+	if w.implied == nil {
+		w.implied = make(map[string]struct{})
+	}
+	w.implied[dir] = struct{}{}
+	return w.take(dir)
+}
+
+// Named implements [Whiteouts].
+func (w *Deletions) Named(dir string) { delete(w.implied, dir) }
+
 // Merge moves the layer that was extracted into the directory layer over the
 // tree at root, as overlayfs would show it: first what the layer deletes, then
 // what it brings. Both must be on the same file system. The layer's directory
-// is empty afterwards, but for directories.
+// is empty afterwards, but for directories. A directory that the layer does not name,
+// and that is there, keeps its looks, as with containerd: a /tmp with mode 1777, say.
 //
 // It ends soon after ctx does, with a part of the layer moved.
 //
@@ -74,16 +92,12 @@ func Merge(ctx context.Context, root, layer string, del *Deletions) error {
 			return context.Cause(ctx)
 		}
 		err := atReal(lower.root.fd, p, func(parent int, base string) error {
-			fd := parent
-			if base != "." {
-				var err error
-				if fd, err = openOwn(parent, base); err != nil {
-					return err
-				}
-				defer unix.Close(fd)
+			fd, leave, err := visit(parent, base)
+			if err != nil {
+				return err
 			}
-			_, err := empty(fd)
-			return err
+			_, err = empty(fd)
+			return errors.Join(err, leave())
 		})
 		if err != nil {
 			return fmt.Errorf("empty %s: %w", p, err)
@@ -101,58 +115,83 @@ func Merge(ctx context.Context, root, layer string, del *Deletions) error {
 			return fmt.Errorf("delete %s: %w", p, err)
 		}
 	}
-	return mergeDir(ctx, lower.root.fd, upper.root.fd)
+	m := merger{ctx: ctx, implied: del.implied}
+	return m.dir(lower.root.fd, upper.root.fd, "")
 }
 
 // atReal calls do with the directory that holds p, reached without symlinks, and
-// p's last name. A path that is not there is nothing to do.
+// p's last name. A path that is not there is nothing to do. The directories on the
+// way look afterwards as they did before.
 func atReal(root int, p string, do func(parent int, base string) error) error {
-	fd := root
-	defer func() {
-		if fd != root {
-			unix.Close(fd)
+	fd, leave := root, func() error { return nil }
+	end := func(err error) error {
+		if gone(err) {
+			err = nil
 		}
-	}()
+		return errors.Join(err, leave())
+	}
 	for {
 		name, rest, more := strings.Cut(p, "/")
 		if !more {
-			if err := do(fd, name); err != nil && !gone(err) {
-				return err
-			}
-			return nil
+			return end(do(fd, name))
 		}
-		next, err := openOwn(fd, name) // whose mode the layer's own will replace
+		sub, leaveSub, err := visit(fd, name)
 		if err != nil {
-			if gone(err) {
-				return nil
-			}
-			return err
+			return end(err)
 		}
-		if fd != root {
-			unix.Close(fd)
+		if err := leave(); err != nil {
+			return errors.Join(err, leaveSub())
 		}
-		fd, p = next, rest
+		fd, leave, p = sub, leaveSub, rest
 	}
 }
 
-// mergeDir moves the entries of the directory upper into the directory lower.
-func mergeDir(ctx context.Context, lower, upper int) error {
+// visit opens the directory called name in fd to change what is in it. leave closes
+// it, and gives it the mode and the times that it had.
+func visit(fd int, name string) (sub int, leave func() error, err error) {
+	var st unix.Stat_t
+	if err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return -1, nil, err
+	}
+	if sub, err = openOwn(fd, name); err != nil {
+		return -1, nil, err
+	}
+	return sub, func() error {
+		defer unix.Close(sub)
+		if st.Mode&0o700 != 0o700 {
+			if err := unix.Fchmod(sub, st.Mode&0o7777); err != nil {
+				return err
+			}
+		}
+		return futimes(sub, &[2]unix.Timespec{st.Atim, st.Mtim})
+	}, nil
+}
+
+// merger is the state of one Merge.
+type merger struct {
+	ctx     context.Context
+	implied map[string]struct{}
+}
+
+// dir moves the entries of the directory upper into the directory lower. at is the path
+// of both.
+func (m merger) dir(lower, upper int, at string) error {
 	names, err := readDir(upper)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+		if m.ctx.Err() != nil {
+			return context.Cause(m.ctx)
 		}
-		if err := mergeEntry(ctx, lower, upper, name); err != nil {
+		if err := m.entry(lower, upper, at, name); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return nil
 }
 
-func mergeEntry(ctx context.Context, lower, upper int, name string) error {
+func (m merger) entry(lower, upper int, at, name string) error {
 	var st, old unix.Stat_t
 	if err := unix.Fstatat(upper, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
@@ -162,7 +201,7 @@ func mergeEntry(ctx context.Context, lower, upper int, name string) error {
 	case err != nil && !errors.Is(err, unix.ENOENT):
 		return err
 	case err == nil && isDir && wasDir:
-		return mergeInto(ctx, lower, upper, name, &st)
+		return m.into(lower, upper, path.Join(at, name), &st, &old)
 	case err == nil:
 		if _, err := removeAll(lower, name); err != nil {
 			return err
@@ -183,8 +222,10 @@ func mergeEntry(ctx context.Context, lower, upper int, name string) error {
 	return err
 }
 
-// mergeInto merges a directory that both have. The upper one's metadata holds.
-func mergeInto(ctx context.Context, lower, upper int, name string, st *unix.Stat_t) error {
+// into merges a directory that both have. The upper one's metadata holds, if an entry
+// of the layer gave it any. st is what the upper one looks like, and old the lower one.
+func (m merger) into(lower, upper int, at string, st, old *unix.Stat_t) error {
+	name := path.Base(at)
 	l, err := openOwn(lower, name)
 	if err != nil {
 		return err
@@ -195,20 +236,18 @@ func mergeInto(ctx context.Context, lower, upper int, name string, st *unix.Stat
 		return err
 	}
 	defer unix.Close(u)
-	if err := mergeDir(ctx, l, u); err != nil {
+	if err := m.dir(l, u, at); err != nil {
 		return err
 	}
-	var old unix.Stat_t
-	if err := unix.Fstat(l, &old); err != nil {
+	if _, ok := m.implied[at]; ok {
+		st = old
+	} else if err := copyXattrs(l, u); err != nil {
 		return err
 	}
 	if old.Uid != st.Uid || old.Gid != st.Gid {
 		if err := unix.Fchown(l, int(st.Uid), int(st.Gid)); err != nil {
 			return err
 		}
-	}
-	if err := copyXattrs(l, u); err != nil {
-		return err
 	}
 	if err := unix.Fchmod(l, st.Mode&0o7777); err != nil {
 		return err

@@ -27,6 +27,7 @@ func stack(t *testing.T, layers [][]entry) (shown, merged map[string]node) {
 		return p
 	}
 	root := in("m")
+	implied := make(map[string]bool)
 	lowers := []string{in("e1"), in("e0")} // overlayfs wants two at least
 	for i, entries := range layers {
 		raw := makeTar(t, entries...)
@@ -38,6 +39,9 @@ func stack(t *testing.T, layers [][]entry) (shown, merged map[string]node) {
 		var del Deletions
 		if _, err := extractRaw(t, raw, p, ExtractOptions{Whiteouts: &del}); err != nil {
 			t.Fatal(err)
+		}
+		for name := range del.implied {
+			implied[name] = true
 		}
 		fds := openFiles(t)
 		if err := Merge(t.Context(), root, p, &del); err != nil {
@@ -52,7 +56,14 @@ func stack(t *testing.T, layers [][]entry) (shown, merged map[string]node) {
 			}
 		})
 	}
-	return overlayView(t, lowers...), snapshot(t, root)
+	shown, merged = overlayView(t, lowers...), snapshot(t, root)
+	for name := range implied {
+		// Merge knows what the layers below made of it.
+		if strings.HasPrefix(shown[name].what, "dir ") && strings.HasPrefix(merged[name].what, "dir ") {
+			shown[name] = merged[name]
+		}
+	}
+	return shown, merged
 }
 
 // overlayView is what overlayfs shows of directories, the uppermost first.
@@ -161,6 +172,8 @@ func TestMergeCases(t *testing.T) {
 			[]string{"d: " + dir755, "s: symlink 0777 0:0 -> d"}},
 		{"opaque by way of the layer's own symlink", [][]entry{{file("d/f", "1")}, {symlink("s", "d"), file("s/.wh..wh..opq", ""), file("d/g", "2")}},
 			[]string{"d: " + dir755, `d/g: file 0644 0:0 "2"`, "s: symlink 0777 0:0 -> d"}},
+		{"a file replaces a directory that a whiteout is in", [][]entry{{file("usr/lib/x", "1"), file("d/x", "1")}, {file("usr/lib", "mine"), file("usr/lib/.wh.x", ""), file("d/.wh.x", ""), file("d", "mine")}},
+			[]string{"usr: " + dir755, `usr/lib: file 0644 0:0 "mine"`, `d: file 0644 0:0 "mine"`}},
 		{"a file replaced a directory and a directory it", [][]entry{{file("d/old", "1")}, {file("d", ""), folder("d"), file("d/new", "2")}},
 			[]string{"d: " + dir755, `d/new: file 0644 0:0 "2"`}},
 		{"a file replaced a directory and an implied one it", [][]entry{{file("a/d/old", "1")}, {file("a/d", ""), file("a/d/new", "2")}},
@@ -169,6 +182,25 @@ func TestMergeCases(t *testing.T) {
 			[]string{"x: " + dir755, `x/y: file 0644 0:0 "3"`, "y: symlink 0777 0:0 -> x"}},
 		{"attributes of the upper directory alone", [][]entry{{xattr(folder("d"), "user.a", "1"), xattr(folder("e"), "user.a", "1")}, {xattr(owned(mode(folder("d"), 0o711), 4, 5), "user.b", "2")}},
 			[]string{`d: dir 0711 4:5 user.b="2"`, `e: dir 0755 0:0 user.a="1"`}},
+		{"attributes without a value", [][]entry{{folder("d"), xattr(folder("e"), "user.a", "")}, {xattr(folder("d"), "user.a", ""), xattr(folder("e"), "user.b", "")}},
+			[]string{`d: dir 0755 0:0 user.a=""`, `e: dir 0755 0:0 user.b=""`}},
+		{"an opaque root", [][]entry{{file("old", "1"), file("d/x", "2")}, {file(".wh..wh..opq", ""), file("new", "3"), file(".wh.d", "")}},
+			[]string{`old: file 0644 0:0 "1"`, `new: file 0644 0:0 "3"`}},
+		{"directories that the layer does not name", [][]entry{
+			{mode(folder("tmp"), 0o1777), xattr(owned(mode(folder("tmp/a"), 0o750), 3, 4), "user.a", "1"), mode(folder("b"), 0o700), file("b/x", ""), mode(folder("c"), 0o700), file("c/x", "")},
+			{file("tmp/a/f", ""), file("b/.wh.x", ""), file("c/.wh..wh..opq", ""), file("new/f", "")},
+		}, []string{"tmp: dir 1777 0:0", `tmp/a: dir 0750 3:4 user.a="1"`, `tmp/a/f: file 0644 0:0 ""`, "b: dir 0700 0:0", "c: dir 0700 0:0", "new: " + dir755, `new/f: file 0644 0:0 ""`}},
+		{"directories that the layer names later, or once more", [][]entry{
+			{mode(folder("a"), 0o700), mode(folder("b"), 0o700), mode(folder("b/c"), 0o700)},
+			{file("a/f", ""), mode(folder("a"), 0o711), mode(folder("b"), 0o711), file("b/c/f", ""), file("b/g", "")},
+		}, []string{"a: dir 0711 0:0", `a/f: file 0644 0:0 ""`, "b: dir 0711 0:0", "b/c: dir 0700 0:0", `b/c/f: file 0644 0:0 ""`, `b/g: file 0644 0:0 ""`}},
+		{"directories that are new, whatever was there", [][]entry{
+			{mode(folder("a"), 0o700), mode(folder("b"), 0o700), mode(folder("c"), 0o700), file("d", "")},
+			{file(".wh.a", ""), file("a/f", ""), file("b/f", ""), file(".wh.b", ""), file("c", ""), file("c/f", ""), file("d/f", "")},
+		}, []string{"a: " + dir755, `a/f: file 0644 0:0 ""`, "b: " + dir755, `b/f: file 0644 0:0 ""`, "c: " + dir755, `c/f: file 0644 0:0 ""`, "d: " + dir755, `d/f: file 0644 0:0 ""`}},
+		{"over several layers, by way of a symlink", [][]entry{
+			{mode(folder("v"), 0o1777)}, {file("v/1", "")}, {symlink("s", "v"), file("s/2", "")}, {mode(folder("v"), 0o750)}, {file("v/.wh.1", "")},
+		}, []string{"v: dir 0750 0:0", `v/2: file 0644 0:0 ""`, "s: symlink 0777 0:0 -> v"}},
 		{"devices and hardlinks", [][]entry{{file("a", "1")}, {device("a", tar.TypeChar, 1, 3), file("d/x", "2"), hardlink("y", "d/x")}},
 			[]string{"a: char 0644 0:0 1:3", "d: " + dir755, `d/x: file 0644 0:0 "2" links 2 =d/x`, `y: file 0644 0:0 "2" links 2 =d/x`}},
 		{"the whole of a directory with content that is deleted", [][]entry{{file("d/a/b/c", "1"), symlink("d/a/s", "/"), file("e", "2")}, {file(".wh.d", "")}},
@@ -187,23 +219,6 @@ func TestMergeCases(t *testing.T) {
 	}
 }
 
-// The image-spec's opaque root hides all that is below. overlayfs does not look
-// at the attribute there, so that this is for Merge alone.
-func TestMergeOpaqueRoot(t *testing.T) {
-	root, layer := t.TempDir(), t.TempDir()
-	if err := os.WriteFile(filepath.Join(root, "old"), nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	var del Deletions
-	if _, err := extractRaw(t, makeTar(t, file(".wh..wh..opq", ""), file("new", "")), layer, ExtractOptions{Whiteouts: &del}); err != nil {
-		t.Fatal(err)
-	}
-	if err := Merge(t.Context(), root, layer, &del); err != nil {
-		t.Fatal(err)
-	}
-	looksLike(t, root, `new: file 0644 0:0 ""`)
-}
-
 // A directory that both have gets the upper one's time, whatever was moved into
 // it; nothing outside of the root is touched.
 func TestMergeTimesAndBounds(t *testing.T) {
@@ -212,8 +227,8 @@ func TestMergeTimesAndBounds(t *testing.T) {
 	old := time.Unix(1_000_000, 5)
 	at := func(e entry) entry { e.mtime = old; return e }
 	for i, entries := range [][]entry{
-		{folder("d"), file("d/a", ""), symlink("s", "../canary"), symlink("t", outside)},
-		{at(folder("d")), file("d/b", ""), file("d/.wh.a", ""), file("s/.wh.file", ""), file("t/.wh..wh..opq", ""), file("s/dir/x", "")},
+		{folder("kept"), folder("kept/in"), folder("less"), file("less/x", ""), folder("d"), file("d/a", ""), symlink("s", "../canary"), symlink("t", outside)},
+		{file("kept/in/x", ""), file("less/.wh.x", ""), at(folder("d")), file("d/b", ""), file("d/.wh.a", ""), file("s/.wh.file", ""), file("t/.wh..wh..opq", ""), file("s/dir/x", "")},
 	} {
 		layer := t.TempDir()
 		var del Deletions
@@ -226,8 +241,10 @@ func TestMergeTimesAndBounds(t *testing.T) {
 		}
 	}
 	sameTree(t, "outside", beside(t, outside, "root"), before)
-	if got := snapshot(t, root)["d"].mtime; !got.Equal(old) {
-		t.Errorf("the directory's time is %s", got)
+	for name, want := range map[string]time.Time{"d": old, "kept": when, "kept/in": when, "less": when} {
+		if got := snapshot(t, root)[name].mtime; !got.Equal(want) {
+			t.Errorf("the time of %s is %s", name, got)
+		}
 	}
 	if err := Merge(t.Context(), root, filepath.Join(outside, "none"), &Deletions{}); err == nil {
 		t.Error("merged what is not there")
@@ -241,13 +258,16 @@ func TestDeletionsAreBounded(t *testing.T) {
 	n := 0
 	for ; n < 1<<20; n++ {
 		var err error
-		if n%2 == 0 {
+		switch n % 3 {
+		case 0:
 			err = del.Whiteout(-1, "dir", name, 0, 0)
-		} else {
+		case 1:
 			err = del.Opaque(-1, name)
+		case 2:
+			err = del.Implied(fmt.Sprint(name, n))
 		}
 		if err != nil {
-			refused(t, err, "deletes more paths")
+			refused(t, err, "that the layer deletes")
 			break
 		}
 	}

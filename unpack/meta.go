@@ -32,11 +32,11 @@ type meta struct {
 // attribute is an extended attribute.
 type attribute struct{ name, value string }
 
-// attributesOf finds the attributes that an entry is to have. An empty value takes a
-// record back (POSIX pax).
+// attributesOf finds the attributes that an entry is to have. One without a value is
+// set, as Docker 29 and containerd do, though POSIX has such a record delete another.
 func attributesOf(h *tar.Header) (list []attribute) {
 	for key, value := range h.PAXRecords {
-		if name, ok := strings.CutPrefix(key, paxXattr); ok && value != "" && !unwanted(name) {
+		if name, ok := strings.CutPrefix(key, paxXattr); ok && !unwanted(name) {
 			list = append(list, attribute{strings.Clone(name), strings.Clone(value)}) // not all of the header
 		}
 	}
@@ -178,7 +178,7 @@ func (x *extractor) applyAt(d *dir, name string, m meta, chmod bool) error {
 		return err
 	}
 	err = x.setXattrs(&m, func(attr string, value []byte) error {
-		return unix.Lsetxattr(fmt.Sprintf("/proc/self/fd/%d/%s", d.fd, name), attr, value, 0)
+		return unix.Lsetxattr(d.pathOf(name), attr, value, 0)
 	})
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -48,6 +49,8 @@ func TestMetadata(t *testing.T) {
 			[]string{`f: file 0644 0:0 "" user.x="a\x00b"`, `d: dir 0755 0:0 trusted.y="1"`}},
 		{"attributes of symlinks and devices", []entry{xattr(symlink("s", "/etc"), "trusted.y", "1"), xattr(device("c", tar.TypeChar, 1, 3), "trusted.y", "2")},
 			[]string{`s: symlink 0777 0:0 -> /etc trusted.y="1"`, `c: char 0644 0:0 1:3 trusted.y="2"`}},
+		{"attributes without a value", []entry{xattr(file("f", "1"), "user.x", ""), xattr(folder("d"), "user.x", ""), xattr(symlink("s", "f"), "trusted.y", "")},
+			[]string{`f: file 0644 0:0 "1" user.x=""`, `d: dir 0755 0:0 user.x=""`, `s: symlink 0777 0:0 -> f trusted.y=""`}},
 		{"labels of the machine that built it", []entry{xattr(file("f", ""), "security.selinux", "x"), xattr(file("g", ""), "system.nfs4_acl", "x")},
 			[]string{`f: file 0644 0:0 ""`, `g: file 0644 0:0 ""`}},
 	} {
@@ -70,6 +73,30 @@ func TestMetadata(t *testing.T) {
 				looksLike(t, root, tc.want...)
 			}
 		})
+	}
+}
+
+// TestWithoutProc has attributes of what is not opened, where /proc is not mounted: of
+// symlinks and devices, behind a symlink of the layer, and with a root that is a
+// relative path. They are set, and found again.
+func TestWithoutProc(t *testing.T) {
+	real := descriptor
+	descriptor = func(int) (string, error) { return "", fs.ErrNotExist }
+	t.Cleanup(func() { descriptor = real })
+	t.Chdir(t.TempDir())
+	if err := os.Mkdir("root", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	raw := makeTar(t, file("a/b/x", ""), symlink("way", "a/b"), xattr(symlink("way/s", "/etc"), "trusted.y", "1"), xattr(device("a/c", tar.TypeChar, 1, 3), "trusted.y", "2"))
+	if _, err := extractRaw(t, raw, "root", ExtractOptions{Whiteouts: Overlay{}}); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"a/b/s": "1", "a/c": "2"} {
+		value := make([]byte, 9)
+		n, err := unix.Lgetxattr(filepath.Join("root", name), "trusted.y", value)
+		if err != nil || string(value[:n]) != want {
+			t.Errorf("%s: %q, %v", name, value[:max(n, 0)], err)
+		}
 	}
 }
 

@@ -22,12 +22,7 @@ func (x *extractor) node(d *dir, base string, h *tar.Header, content io.Reader) 
 		return err
 	}
 	x.mark(&m, d)
-	size := h.Size
-	switch h.Typeflag {
-	case tar.TypeDir, tar.TypeLink, tar.TypeSymlink, tar.TypeChar, tar.TypeBlock, tar.TypeFifo:
-		size = 0 // whatever the header says: no content follows
-	}
-	if err := x.room.take(size); err != nil {
+	if err := x.room.take(contentSize(h)); err != nil {
 		return err
 	}
 	switch h.Typeflag {
@@ -36,7 +31,7 @@ func (x *extractor) node(d *dir, base string, h *tar.Header, content io.Reader) 
 	case tar.TypeDir:
 		return x.directory(d, base, m)
 	case tar.TypeLink:
-		return x.hardlink(d, base, h.Linkname)
+		return x.hardlink(d, base, h.Linkname, m)
 	case tar.TypeSymlink:
 		if h.Linkname == "" {
 			return fault.New(fault.Corrupt, "a symlink to nothing")
@@ -66,6 +61,8 @@ func (x *extractor) file(d *dir, base string, m meta, h *tar.Header, content io.
 		return fmt.Errorf("create the file: %w", err)
 	}
 	x.stats.Size += h.Size
+	x.read = true
+	content = x.split.keep(content, !x.astray)
 	if err := x.out.write(fd, strings.Clone(h.Name[:min(len(h.Name), unix.PathMax)]), m, h.Size, content); err != nil {
 		return x.tarError(err)
 	}
@@ -109,6 +106,7 @@ func (x *extractor) directory(d *dir, base string, m meta) error {
 			return err
 		}
 	}
+	x.opt.Whiteouts.Named(sub.path())
 	want := m.mode
 	if old || mode != m.mode { // it has an owner and a mode that are not those of a new one
 		m.mode, m.chmod = mode, true
@@ -133,8 +131,9 @@ func (x *extractor) implied(parent *dir, name string, over bool) error {
 		return err
 	}
 	if !over {
-		return nil
+		return x.opt.Whiteouts.Implied(path.Join(parent.path(), name))
 	}
+	x.opt.Whiteouts.Named(path.Join(parent.path(), name)) // it hides a lower directory
 	return x.opaqueAt(parent, name)
 }
 
@@ -146,22 +145,25 @@ func (x *extractor) clear(parent *dir, name string) error {
 	return x.drop(parent, name)
 }
 
-// hardlink links to something that this layer brought before. As in Docker it
-// cannot be a file of a lower layer, which is another directory on disk.
-func (x *extractor) hardlink(d *dir, base, target string) error {
+// hardlink links to something that this layer brought before, and gives it what the
+// link's own header says: the last of a file's entries holds, as with tar and Docker.
+// As in Docker it cannot be a file of a lower layer, which is another directory on
+// disk.
+func (x *extractor) hardlink(d *dir, base, target string, m meta) error {
 	clean := path.Clean(strings.TrimLeft(target, "/"))
 	if clean == "." || clean == ".." || strings.HasPrefix(clean, "../") {
 		return fault.New(fault.Corrupt, "the hardlink's target %s leads out of the layer", quote(target))
 	}
 	parent, tbase := path.Split(clean)
-	td, err := x.tree.open(path.Clean(parent), false)
+	td, err := x.tree.open(path.Clean(parent), lookOnly)
+	var kind uint32
 	if err == nil {
 		if td == d && tbase == base {
 			return fault.New(fault.Corrupt, "a hardlink to itself")
 		}
 		td.keep()
 		defer td.drop()
-		err = linkable(td.fd, tbase)
+		kind, err = linkable(td.fd, tbase)
 	}
 	if err == nil {
 		err = x.replacing(d, base, func() error { return unix.Linkat(td.fd, tbase, d.fd, base, 0) })
@@ -176,23 +178,60 @@ func (x *extractor) hardlink(d *dir, base, target string) error {
 	if err != nil {
 		return fmt.Errorf("link to %s: %w", quote(target), err)
 	}
-	return nil
+	return x.retell(d, base, kind, m)
+}
+
+// retell gives a file that has a name already the metadata of another entry. Most
+// often it has it, since tar programs repeat the file's header: then nothing has to
+// be done, and a capability survives that chown would take away.
+func (x *extractor) retell(d *dir, base string, kind uint32, m meta) error {
+	x.out.wait() // what the entry before says is on its way
+	var st unix.Stat_t
+	if err := unix.Fstatat(d.fd, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	have := st.Mode & 0o7777
+	if kind == unix.S_IFLNK { // which keeps its mode and times, with Docker too
+		m.mode, m.times = have, [2]unix.Timespec{st.Atim, st.Mtim}
+	}
+	m.chown = int64(st.Uid) != int64(m.uid) || int64(st.Gid) != int64(m.gid)
+	if m.chown && x.keeps { // the file was counted
+		if m.chown = false; m.uid != 0 || m.gid != 0 {
+			m.mode &^= unix.S_ISUID | unix.S_ISGID
+		}
+	}
+	m.chmod = m.chown || m.mode != have // chown clears bits
+	for _, a := range m.xattrs {
+		m.chmod = m.chmod || a.name == accessACL
+	}
+	if !m.chown && !m.chmod && len(m.xattrs) == 0 && st.Atim == m.times[0] && st.Mtim == m.times[1] {
+		return nil
+	}
+	if x.opt.Rootless && len(m.xattrs) > 0 && kind == unix.S_IFREG && have&0o200 == 0 {
+		m.chmod = true // as with a new file
+		if err := unix.Fchmodat(d.fd, base, have|0o200, 0); err != nil {
+			return fmt.Errorf("set the mode %o: %w", have|0o200, err)
+		}
+	}
+	return x.applyAt(d, base, m, m.chmod && kind != unix.S_IFLNK)
 }
 
 // linkable refuses what the layer has at that name and cannot be linked to: a
-// directory, and a whiteout, which says that the layer has nothing there.
-func linkable(fd int, name string) error {
+// directory, and a whiteout, which says that the layer has nothing there. It returns
+// the type of the rest.
+func linkable(fd int, name string) (kind uint32, err error) {
 	var st unix.Stat_t
 	if err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return err
+		return 0, err
 	}
-	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		return fault.Wrap(fault.Corrupt, unix.EISDIR)
+	kind = st.Mode & unix.S_IFMT
+	if kind == unix.S_IFDIR {
+		return 0, fault.Wrap(fault.Corrupt, unix.EISDIR)
 	}
 	if isWhiteout(&st) {
-		return unix.ENOENT
+		return 0, unix.ENOENT
 	}
-	return nil
+	return kind, nil
 }
 
 // maxAbsent bounds the memory for devices that were left out. Images have dozens.
@@ -250,6 +289,7 @@ func (x *extractor) remove(d *dir, base string) error {
 // drop deletes a name, and counts what goes with it.
 func (x *extractor) drop(d *dir, name string) error {
 	x.out.wait() // sizes of files that are being written are not to be counted
+	x.stats.Replaced = x.stats.Replaced || !whiteoutAt(d.fd, name)
 	n, err := removeAll(d.fd, name)
 	x.stats.Size -= n
 	return err

@@ -172,7 +172,9 @@ func TestTimes(t *testing.T) {
 	at := func(e entry, m, a time.Time) entry { e.mtime, e.atime = m, a; return e }
 	raw := makeTar(t,
 		at(folder("d"), old, time.Time{}), at(file("d/f", "1"), old.Add(time.Nanosecond), old.Add(time.Hour)),
-		at(folder("d/e"), old, time.Time{}), at(symlink("d/e/s", "x"), old, time.Time{}), hardlink("d/e/h", "d/f"),
+		at(folder("d/e"), old, time.Time{}), at(symlink("d/e/s", "x"), old, time.Time{}), hardlink("d/e/h", "d/f"), at(hardlink("d/g", "d/e/h"), old.Add(time.Nanosecond), old.Add(time.Hour)),
+		at(file("linked", "1"), time.Unix(5, 0), time.Time{}), at(hardlink("last", "linked"), old, time.Time{}),
+		symlink("ln", "x"), at(hardlink("ln2", "ln"), old, time.Time{}),
 		file("d/.wh.w", ""), file("d/.wh..wh..opq", ""),
 		at(entry{name: "d/p", kind: tar.TypeFifo}, old, time.Time{}), at(device("d/c", tar.TypeChar, 1, 3), old, time.Time{}),
 		at(file("early", ""), time.Unix(-5, 0), time.Time{}), at(file("late", ""), time.Unix(1<<40, 0), time.Time{}),
@@ -185,6 +187,7 @@ func TestTimes(t *testing.T) {
 	for name, want := range map[string][2]time.Time{
 		"d": {old, old}, "d/f": {old.Add(1), old.Add(time.Hour)}, "d/e": {old, old}, "d/e/s": {old, old}, "d/p": {old, old}, "d/c": {old, old},
 		"early": {time.Unix(0, 0), time.Unix(0, 0)}, "late": {time.Unix(0, 0), time.Unix(0, 0)},
+		"linked": {old, old}, "ln": {when, when}, // a hardlink's entry is the last of its file, but not of its symlink
 		"stale": {old, old}, // access before change: Docker takes the later
 	} {
 		var st unix.Stat_t

@@ -70,7 +70,7 @@ func (g *withPgzip) next() error {
 	switch {
 	case err != nil && err != io.EOF:
 		return err
-	case !bytes.HasPrefix(head, magicGzip[:2]):
+	case !bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
 		return g.padding()
 	}
 	if g.rest == nil {

@@ -16,6 +16,7 @@ import (
 	_ "crypto/sha512"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/codec"
 )
 
 // ErrDigest is wrapped by the error of a blob that is not what its descriptor
@@ -49,12 +50,15 @@ type ReaderOptions struct {
 	// Cores are those that may decode ahead while they are idle; they are shared with
 	// other layers. Nil lets one goroutine decode.
 	Cores *Cores
+	// Memory bounds the history that decoders keep; it is shared with other layers.
+	Memory *Memory
 }
 
 // Buffers: a blob comes in 128 KiB at a time, plain bytes go on 256 KiB at a
 // time. The queues are as deep as it takes for the stages not to wait for each
 // other's hiccups, and bound a Reader's memory to about 5 MiB. The decoder adds its
-// own: 50 MiB where four decode one layer in gzip, 30 with frames of zstd.
+// own: 50 MiB where four decode one layer in gzip, 30 with frames of zstd, and what it
+// takes from ReaderOptions.Memory.
 const (
 	blobChunk  = 128 << 10
 	blobQueue  = 6
@@ -259,14 +263,15 @@ func checkBlob(h hash.Hash, n int64, want Expect) error {
 // says that the plain bytes are the blob's, and are hashed as such.
 func (r *Reader) decode(ctx context.Context, src *source, want Expect, o ReaderOptions, toHash chan<- *chunk) (same bool, err error) {
 	defer o.Cores.layer()()
-	dec, err := newDecoder(ctx, src, o)
+	dec, err := Decompress(ctx, src, o)
 	if err != nil {
-		return false, src.explain(err)
+		return false, err
 	}
 	defer dec.Close()
-	if _, ok := dec.(plain); ok && want.DiffID == want.Digest {
-		same = true
+	if dec.Format() == codec.Unknown {
+		return false, fault.New(fault.Corrupt, "the blob is no layer: it is neither a tar nor compressed with gzip, zstd, xz or bzip2")
 	}
+	same = !dec.Format().Compressed() && want.DiffID == want.Digest
 	// Every chunk can be in one of the queues, with one of the readers, or here.
 	free := pool(plainQueue + 3)
 	var total int64
@@ -301,7 +306,7 @@ func (r *Reader) decode(ctx context.Context, src *source, want Expect, o ReaderO
 			return same, nil
 		}
 		if err != nil {
-			return same, src.explain(err)
+			return same, err
 		}
 	}
 }

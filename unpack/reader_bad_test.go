@@ -93,6 +93,18 @@ func TestLies(t *testing.T) {
 	damaged(t, "wrong length in the trailer", long, expect(long, plain), false)
 }
 
+// What is no layer is refused, and the digest is the better reason for that.
+func TestNoLayer(t *testing.T) {
+	for _, blob := range []string{
+		"BZ", "\x1f", "\x1f\x8b", "{}", strings.Repeat("\x00", 511), "BZhang Wei wrote this",
+		`{"_type":"https://in-toto.io/Statement/v1"}` + strings.Repeat(" ", 1000), "\x04\x22\x4d\x18 is of lz4",
+	} {
+		b := []byte(blob)
+		damaged(t, blob, b, expect(b, b), false)
+		damaged(t, blob, b, expect([]byte("another"), b), true)
+	}
+}
+
 // The blob is judged before its last bytes go on, so that Arrived is only said of
 // a good one.
 func TestArrivedIsVerified(t *testing.T) {
@@ -120,7 +132,7 @@ func TestBomb(t *testing.T) {
 	}
 	// zstd asks for memory before it has any content.
 	frame := []byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xff, 0x01, 0x00, 0x00}
-	if _, err := readAll(t, bytesBlob(frame), expect(frame, nil), ReaderOptions{}); fault.KindOf(err) != fault.Corrupt {
+	if _, err := readAll(t, bytesBlob(frame), expect(frame, nil), ReaderOptions{}); fault.KindOf(err) != fault.Failed || fault.HintOf(err) == "" || errors.Is(err, ErrDigest) {
 		t.Errorf("a window of terabytes: %v", err)
 	}
 }

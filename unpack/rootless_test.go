@@ -28,6 +28,7 @@ var (
 		file("usr/lib/.wh.old", ""), mode(folder("usr/lib/new"), 0o555), file("usr/lib/new/x", ""), file("usr/bin/su2", ""),
 		file(".wh.gone", ""), mode(folder("emptied"), 0o500), file("emptied/.wh..wh..opq", ""), file("emptied/y", ""),
 		mode(folder("secret"), 0o300), file("secret/deep/y", ""), owned(mode(folder("usr/group"), 0o2555), 0, 7), xattr(mode(file("usr/ro", ""), 0o444), "user.b", "2"), device("usr/null", tar.TypeChar, 1, 3), hardlink("usr/null-too", "usr/null"),
+		mode(xattr(hardlink("usr/ro-too", "usr/ro"), "user.c", "3"), 0o440), mode(file("cap-too", ""), 0o4755), owned(mode(hardlink("cap-link", "cap-too"), 0o4755), 0, 7),
 		xattr(file("cap", ""), "security.capability", capability), xattr(file("user", ""), "user.a", "1"), xattr(folder("trusted"), "trusted.a", "1"),
 		// replaced within the layer, by symlinks to what is closed
 		mode(folder("r"), 0o500), symlink("to", "r/s"), mode(folder("r/s"), 0o500), mode(folder("to/t"), -1), file("to/t/x", ""), file("r", ""),
@@ -61,16 +62,18 @@ func TestRootless(t *testing.T) {
 	const us, dir755 = " 65534:65534", "dir 0755 65534:65534"
 	usual := "file 0644" + us + ` ""`
 	looksLike(t, filepath.Join(dir, "overlay"),
-		"usr: "+dir755, "usr/group: dir 0555"+us, "usr/ro: file 0444"+us+` "" user.b="2"`, "usr/lib: "+dir755, "usr/lib/old: char 0000"+us+" 0:0", "usr/lib/new: dir 0555"+us, "usr/lib/new/x: "+usual,
+		"usr: "+dir755, "usr/group: dir 0555"+us, "usr/ro: file 0440"+us+` "" links 2 =usr/ro user.b="2" user.c="3"`, "usr/ro-too: file 0440"+us+` "" links 2 =usr/ro user.b="2" user.c="3"`,
+		"cap-too: file 0755"+us+` "" links 2 =cap-link`, "cap-link: file 0755"+us+` "" links 2 =cap-link`, "usr/lib: "+dir755, "usr/lib/old: char 0000"+us+" 0:0", "usr/lib/new: dir 0555"+us, "usr/lib/new/x: "+usual,
 		"usr/bin: "+dir755, "usr/bin/su2: "+usual, "gone: char 0000"+us+" 0:0",
 		"emptied: dir 0500"+us+` user.overlay.opaque="y"`, "emptied/y: "+usual,
 		"secret: dir 0300"+us, "secret/deep: "+dir755, "secret/deep/y: "+usual,
 		"cap: "+usual, "user: "+usual+` user.a="1"`, "trusted: "+dir755, "r: "+usual, "to: symlink 0777"+us+" -> r/s")
 	looksLike(t, filepath.Join(dir, "merged"),
-		"usr: "+dir755, "usr/group: dir 0555"+us, "usr/ro: file 0444"+us+` "" user.b="2"`, "usr/lib: "+dir755, "usr/lib/keep: "+usual, "usr/lib/new: dir 0555"+us, "usr/lib/new/x: "+usual,
-		"usr/bin: "+dir755, "usr/bin/old: "+usual, "usr/bin/su: file 0755"+us+` ""`, "usr/bin/su2: "+usual,
+		"usr: dir 0555"+us, "usr/group: dir 0555"+us, "usr/ro: file 0440"+us+` "" links 2 =usr/ro user.b="2" user.c="3"`, "usr/ro-too: file 0440"+us+` "" links 2 =usr/ro user.b="2" user.c="3"`,
+		"cap-too: file 0755"+us+` "" links 2 =cap-link`, "cap-link: file 0755"+us+` "" links 2 =cap-link`, "usr/lib: dir 0555"+us, "usr/lib/keep: "+usual, "usr/lib/new: dir 0555"+us, "usr/lib/new/x: "+usual,
+		"usr/bin: dir 0555"+us, "usr/bin/old: "+usual, "usr/bin/su: file 0755"+us+` ""`, "usr/bin/su2: "+usual,
 		"emptied: dir 0500"+us, "emptied/y: "+usual,
-		"secret: dir 0300"+us, "secret/deep: "+dir755, "secret/deep/x: file 0000"+us+` ""`, "secret/deep/y: "+usual,
+		"secret: dir 0300"+us, "secret/deep: dir 0100"+us, "secret/deep/x: file 0000"+us+` ""`, "secret/deep/y: "+usual,
 		"cap: "+usual, "user: "+usual+` user.a="1"`, "trusted: "+dir755, "r: "+usual, "to: symlink 0777"+us+" -> r/s")
 }
 

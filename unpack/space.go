@@ -135,5 +135,5 @@ func (s *space) explain(err error) error {
 		}
 		return fault.WithHint(fmt.Errorf("%w: %d bytes are free", err, s.bytes), hintSpace)
 	}
-	return fault.Disk(err)
+	return err
 }

@@ -136,7 +136,7 @@ func TestReadOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := extractRaw(t, makeTar(t, file("f", "1")), root, ExtractOptions{Whiteouts: Overlay{}})
-	if !errors.Is(err, unix.EROFS) || !strings.Contains(err.Error(), `entry "f": create the file`) || !strings.Contains(fault.HintOf(err), "read-only") {
-		t.Errorf("%v (%s)", err, fault.HintOf(err))
+	if !errors.Is(err, unix.EROFS) || !strings.Contains(err.Error(), `entry "f": create the file`) || !strings.Contains(fault.Advice(err), "read-only") {
+		t.Errorf("%v (%s)", err, fault.Advice(err))
 	}
 }

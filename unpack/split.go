@@ -17,81 +17,139 @@ import (
 	"github.com/fastpull/fastpull/internal/crc64iso"
 )
 
-// splitWriter writes down what of a tar is not in the files that are made of it:
-// the raw bytes of headers and padding, and a checksum of each file. What it
-// writes is what tar-split's asm.NewInputTarStream and storage.NewJSONPacker make
-// of the same tar. They read the tar a second time, in a goroutine behind a pipe,
-// and keep the names of all entries; this does neither.
+// splitWriter records what of a tar is not in the files that are made of it: the
+// raw bytes of headers and padding, and a checksum of each file. Docker makes the
+// very tar of a layer again from that record and the files.
+//
+// The record is what tar-split's asm.NewInputTarStream and storage.NewJSONPacker
+// make of the same tar, with some exceptions. They take for granted that each entry
+// with a size has that many bytes in the tar, and that Docker finds a file with the
+// same bytes under its name. Docker fails to save a layer where that is not so:
+//
+//   - nothing becomes of the entry: AUFS' hidden files, a whiteout with content;
+//   - the entry has no content: a hardlink or directory whose header has a size;
+//   - the file has other bytes than the tar: a sparse one;
+//   - the name leads through a symlink that Docker follows to somewhere on the host.
+//
+// There the record has the content, as it is in the tar, behind the header, and the
+// entry has the size 0. If there is a file, the entry has its checksum all the same.
+//
+// tar-split reads the tar a second time, in a goroutine behind a pipe, and keeps the
+// names of all entries; this does neither.
 //
 // A nil splitWriter does nothing but give the content.
 type splitWriter struct {
 	out  *behind
 	line []byte // reused
+	raw  []byte // of the tar, before the entry at hand
 	pos  int
 
 	// seen has the hashes of the names so far, to refuse a name that comes again:
 	// Docker could not read such a record. A layer that is refused for two names
 	// with one hash will be taken when it is tried again, with another seed; of
 	// layers with a million entries that is one in 30 million.
-	seen map[uint64]struct{}
+	seen nameSet
 	seed maphash.Seed
 
 	header *tar.Header // of the entry at hand
-	sum    summed      // its content
+	kept   bool        // a file has its content
+	inline bool        // the record has its content
+	crc    uint64      // of what the file has
 }
 
-func newSplitWriter(w io.Writer) *splitWriter {
+func newSplitWriter(w io.Writer, mem *Memory) *splitWriter {
 	if w == nil {
 		return nil
 	}
 	return &splitWriter{
 		out:  newBehind(w),
-		seen: make(map[uint64]struct{}),
+		seen: nameSet{mem: mem.orOwn()},
 		seed: maphash.MakeSeed(),
 	}
 }
 
-// summed is the content of an entry, with the CRC64 of what was read of it.
-type summed struct {
-	r   io.Reader
-	crc uint64
+// maxRaw bounds what is kept of large headers when they are recorded.
+const maxRaw = 64 << 10
+
+// collect keeps bytes of the tar that come before an entry.
+func (w *splitWriter) collect(p []byte) { w.raw = append(w.raw, p...) }
+
+// record records bytes of the tar at once. Its error is failure's, too.
+func (w *splitWriter) record(p []byte) { _ = w.segment(p) }
+
+// entry begins an entry, and records what came before it.
+func (w *splitWriter) entry(h *tar.Header) error {
+	if w == nil {
+		return nil
+	}
+	w.header, w.kept, w.inline, w.crc = h, false, false, 0
+	err := w.segment(w.raw)
+	if w.raw = w.raw[:0]; cap(w.raw) > maxRaw {
+		w.raw = nil
+	}
+	return err
 }
 
-func (s *summed) Read(p []byte) (int, error) {
+// keep returns the reader of content that becomes a file, by whose name Docker finds it
+// or not.
+func (w *splitWriter) keep(content io.Reader, found bool) io.Reader {
+	if w == nil {
+		return content
+	}
+	if w.kept = true; !found {
+		content = w.drop(content)
+	}
+	return summed{w, content}
+}
+
+// drop returns the reader of content that becomes no file. It must be read to its end.
+func (w *splitWriter) drop(content io.Reader) io.Reader {
+	if w == nil || sparse(w.header) { // of which the feed records what is in the tar
+		return content
+	}
+	w.inline = true
+	return recorded{w, content}
+}
+
+// summed sums up what is read.
+type summed struct {
+	w *splitWriter
+	r io.Reader
+}
+
+func (s summed) Read(p []byte) (int, error) {
 	n, err := s.r.Read(p)
-	s.crc = crc64iso.Update(s.crc, p[:n])
+	s.w.crc = crc64iso.Update(s.w.crc, p[:n])
 	return n, err
 }
 
-// entry begins an entry and returns its content.
-func (w *splitWriter) entry(h *tar.Header, tr *tar.Reader) (io.Reader, error) {
-	if w == nil {
-		return tr, nil
-	}
-	if err := w.segment(tr.RawBytes()); err != nil {
-		return nil, err
-	}
-	w.header = h
-	if h.Size == 0 {
-		return tr, nil
-	}
-	w.sum = summed{r: tr}
-	return &w.sum, nil
+// recorded records what is read.
+type recorded struct {
+	w *splitWriter
+	r io.Reader
 }
 
-// close ends the entry, of which the whole content was read.
-func (w *splitWriter) close(tr *tar.Reader) error {
+func (l recorded) Read(p []byte) (int, error) {
+	n, err := l.r.Read(p)
+	l.w.record(p[:n])
+	return n, err
+}
+
+// close ends the entry, whose content was read to its end, by keep or by drop.
+func (w *splitWriter) close() error {
 	if w == nil {
 		return nil
 	}
 	name := w.header.Name
-	hash := maphash.String(w.seed, path.Clean(name))
-	if _, twice := w.seen[hash]; twice {
+	twice, err := w.seen.put(maphash.String(w.seed, path.Clean(name)))
+	if err != nil {
+		return err
+	}
+	if twice {
 		return fault.WithHint(
 			fault.New(fault.Failed, "the layer has this path twice, and Docker's layer store cannot hold such a layer"),
 			"--rootfs extracts it; the image would have to be built again for Docker")
 	}
-	w.seen[hash] = struct{}{}
 
 	w.begin(storage.FileType)
 	switch {
@@ -101,19 +159,30 @@ func (w *splitWriter) close(tr *tar.Reader) error {
 	case name != "":
 		w.line = appendJSON(append(w.line, `,"name":`...), name)
 	}
-	if w.header.Size == 0 {
-		return w.end(nil, tr)
+	if !w.kept || contentSize(w.header) == 0 {
+		return w.write(nil)
 	}
-	w.line = strconv.AppendInt(append(w.line, `,"size":`...), w.header.Size, 10)
-	return w.end(binary.BigEndian.AppendUint64(nil, w.sum.crc), tr)
+	if !w.inline && !sparse(w.header) {
+		w.line = strconv.AppendInt(append(w.line, `,"size":`...), w.header.Size, 10)
+	}
+	return w.write(binary.BigEndian.AppendUint64(nil, w.crc))
 }
 
-// end ends the line of a file, and records what follows it.
-func (w *splitWriter) end(sum []byte, tr *tar.Reader) error {
-	if err := w.write(sum); err != nil {
-		return err
+// failure returns the first error of what the record is written to.
+func (w *splitWriter) failure() error {
+	if w == nil {
+		return nil
 	}
-	return w.segment(tr.RawBytes())
+	return w.out.failure()
+}
+
+// contentSize returns how many bytes of content follow a header. Some types of entry
+// have none, whatever size their header gives.
+func contentSize(h *tar.Header) int64 {
+	if kinds[h.Typeflag] != 0 || h.Typeflag == tar.TypeLink {
+		return 0
+	}
+	return h.Size
 }
 
 // segment records bytes of the tar that are in no file.
@@ -156,12 +225,12 @@ func appendJSON(b []byte, s string) []byte {
 }
 
 // tail records what comes behind the last entry, and reads r to its end.
-func (w *splitWriter) tail(trailer []byte, r io.Reader) error {
+func (w *splitWriter) tail(r io.Reader) error {
 	if w == nil {
 		_, err := io.Copy(io.Discard, r)
 		return err
 	}
-	if err := w.segment(trailer); err != nil {
+	if err := w.segment(w.raw); err != nil {
 		return err
 	}
 	padding := make([]byte, 1<<20)
@@ -185,6 +254,7 @@ func (w *splitWriter) finish() error {
 	if w == nil {
 		return nil
 	}
+	w.seen.drop()
 	return w.out.close()
 }
 

@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
 
-	"github.com/opencontainers/go-digest"
 	"github.com/vbatts/tar-split/tar/asm"
 	"github.com/vbatts/tar-split/tar/storage"
 
@@ -31,6 +31,19 @@ func block(kind byte, name string, size int64, more string) []byte {
 		copy(b[386:], more)
 	}
 	sum := int64(8 * ' ')
+	for _, c := range b {
+		sum += int64(c)
+	}
+	copy(b[148:], fmt.Sprintf("%06o\x00 ", sum))
+	return b
+}
+
+// linked is the header of a hardlink that has a size.
+func linked(name, to string, size int64) []byte {
+	b := block('1', name, size, "")
+	copy(b[157:], to)
+	copy(b[148:], "        ")
+	var sum int64
 	for _, c := range b {
 		sum += int64(c)
 	}
@@ -99,76 +112,76 @@ func zoo(t testing.TB) map[string][]byte {
 	usual := makeTar(t, folder("d"), file("d/f", "content"), file("d/empty", ""), hardlink("d/h", "d/f"), symlink("s", "d"), file("d/.wh.x", ""),
 		xattr(file("x", "1"), "user.a", "b"), file("big", string(content(300<<10))), file(long, "1"), device("null", tar.TypeChar, 1, 3))
 	return map[string][]byte{
-		"usual":                 usual,
-		"empty":                 makeTar(t),
-		"nothing":               nil,
-		"GNU long names":        gnu(&tar.Header{Name: long, Size: 3, Mode: 0o644}, &tar.Header{Name: "s", Typeflag: tar.TypeSymlink, Linkname: long, Mode: 0o777}, &tar.Header{Name: "big", Uid: 1 << 30, Mode: 0o644}),
-		"not UTF-8":             gnu(&tar.Header{Name: "caf\xe9", Size: 1, Mode: 0o644}, &tar.Header{Name: strings.Repeat("\xff", 120), Mode: 0o644}),
-		"more padding":          join(usual, make([]byte, 9<<10)),
-		"a lot of it":           join(usual, make([]byte, 2<<20+512)),
-		"junk behind":           join(usual, []byte("junk that tar does not look at")),
-		"no trailer":            bytes.TrimRight(makeTar(t, file("x", strings.Repeat("1", 512))), "\x00"),
-		"half a trailer":        join(block('0', "x", 3, ""), body("abc"), trailer[:512]),
-		"junk in padding":       join(block('0', "x", 3, ""), append([]byte("abc"), bytes.Repeat([]byte("j"), 509)...), trailer),
-		"directory with a size": join(block('5', "d", 77, ""), block('0', "d/x", 3, ""), body("abc"), trailer),
-		"directory by slash":    join(block(0, "old/", 0, ""), block(0, "old/f", 1, ""), body("1"), trailer),
-		"PAX name":              join(pax("path", "by/pax", "mtime", "1600000000.123456789"), block('0', "short", 2, ""), body("hi"), trailer),
-		"global header":         makeTar(t, entry{name: "pax_global_header", kind: tar.TypeXGlobalHeader}, file("x", "1")),
-		"old sparse":            join(oldSparse("sparse", 100_000), trailer),
-		"PAX sparse 0.1":        join(pax("GNU.sparse.major", "0", "GNU.sparse.minor", "1", "GNU.sparse.size", "5000", "GNU.sparse.numblocks", "1", "GNU.sparse.map", "4096,3"), block('0', "sparse", 3, ""), body("end"), trailer),
-		"PAX sparse 1.0":        join(pax("GNU.sparse.major", "1", "GNU.sparse.minor", "0", "GNU.sparse.name", "sparse", "GNU.sparse.realsize", "5000"), block('0', "GNUSparseFile.0/sparse", 512+3, ""), body("1\n4096\n3\n"), body("end"), trailer),
-		"AUFS":                  makeTar(t, file(".wh..wh.plnk/1.2", "hidden"), hardlink("a", ".wh..wh.plnk/1.2")),
-		"content nobody wants":  makeTar(t, file(".wh.x", "a whiteout with content"), file("d/.wh..wh..opq", "another"), file(".wh..wh.aufs", "and another"), file("y", "")),
+		"usual":                             usual,
+		"empty":                             makeTar(t),
+		"nothing":                           nil,
+		"GNU long names":                    gnu(&tar.Header{Name: long, Size: 3, Mode: 0o644}, &tar.Header{Name: "s", Typeflag: tar.TypeSymlink, Linkname: long, Mode: 0o777}, &tar.Header{Name: "big", Uid: 1 << 30, Mode: 0o644}),
+		"not UTF-8":                         gnu(&tar.Header{Name: "caf\xe9", Size: 1, Mode: 0o644}, &tar.Header{Name: strings.Repeat("\xff", 120), Mode: 0o644}),
+		"more padding":                      join(usual, make([]byte, 9<<10)),
+		"a lot of it":                       join(usual, make([]byte, 2<<20+512)),
+		"junk behind":                       join(usual, []byte("junk that tar does not look at")),
+		"no trailer":                        bytes.TrimRight(makeTar(t, file("x", strings.Repeat("1", 512))), "\x00"),
+		"half a trailer":                    join(block('0', "x", 3, ""), body("abc"), trailer[:512]),
+		"junk in padding":                   join(block('0', "x", 3, ""), append([]byte("abc"), bytes.Repeat([]byte("j"), 509)...), trailer),
+		"directory with a size":             join(block('5', "d", 77, ""), block('0', "d/x", 3, ""), body("abc"), trailer),
+		"hardlink with a size":              join(block('0', "x", 3, ""), body("abc"), linked("y", "x", 3), linked("z", "x", 700), block('0', "v", 1, ""), body("1"), trailer),
+		"directory by slash":                join(block(0, "old/", 0, ""), block(0, "old/f", 1, ""), body("1"), trailer),
+		"PAX name":                          join(pax("path", "by/pax", "mtime", "1600000000.123456789"), block('0', "short", 2, ""), body("hi"), trailer),
+		"global header":                     makeTar(t, entry{name: "pax_global_header", kind: tar.TypeXGlobalHeader}, file("x", "1")),
+		"old sparse":                        join(oldSparse("sparse", 100_000), trailer),
+		"PAX sparse 0.1":                    join(pax("GNU.sparse.major", "0", "GNU.sparse.minor", "1", "GNU.sparse.size", "5000", "GNU.sparse.numblocks", "1", "GNU.sparse.map", "4096,3"), block('0', "sparse", 3, ""), body("end"), trailer),
+		"PAX sparse 1.0":                    join(pax("GNU.sparse.major", "1", "GNU.sparse.minor", "0", "GNU.sparse.name", "sparse", "GNU.sparse.realsize", "5000"), block('0', "GNUSparseFile.0/sparse", 512+3, ""), body("1\n4096\n3\n"), body("end"), trailer),
+		"sparse without content":            join(pax("GNU.sparse.major", "1", "GNU.sparse.minor", "0", "GNU.sparse.name", "sparse", "GNU.sparse.realsize", "0"), block('0', "GNUSparseFile.0/sparse", 512, ""), body("0\n"), block('0', "x", 1, ""), body("1"), trailer),
+		"through an absolute symlink":       makeTar(t, folder("d"), symlink("s", "/d"), file("s/f", "content"), file("s/e/g", "more"), file("d/h", "and more"), folder("s/i"), file("s/i/j", "in it")),
+		"through a symlink that climbs out": makeTar(t, folder("d/e"), symlink("d/s", "../../d/e"), file("d/s/f", "content"), symlink("d/t", "../d/e"), file("d/t/g", "found")),
+		"a block that is cut":               join(block('0', "x", 3, ""), body("abc")[:100]),
+		"AUFS":                              makeTar(t, file(".wh..wh.plnk/1.2", "hidden"), hardlink("a", ".wh..wh.plnk/1.2")),
+		"opaque root":                       makeTar(t, file(".wh..wh..opq", ""), file("x", "1"), file(".wh.y", "")),
+		"below a file":                      makeTar(t, file("f", "mine"), file("f/.wh.x", ""), file("f/.wh..wh..opq", "content"), file("f/.wh..wh.y", "more")),
+		"content nobody wants":              makeTar(t, file(".wh.x", "a whiteout with content"), file("d/.wh..wh..opq", "another"), file(".wh..wh.aufs", "and another"), file("y", "")),
 	}
 }
 
-// What is recorded is, byte for byte, what tar-split records of the same tar.
+// unsaved are the tars of zoo that Docker cannot make again of its own record.
+var unsaved = []string{"AUFS", "below a file", "content nobody wants", "directory with a size", "hardlink with a size",
+	"old sparse", "PAX sparse 0.1", "PAX sparse 1.0", "sparse without content", "through an absolute symlink", "through a symlink that climbs out", "a block that is cut"}
+
+// What is recorded is, byte for byte, what tar-split records of the same tar, unless
+// the tar could not be made again of that.
 func TestTarSplit(t *testing.T) {
 	for name, raw := range zoo(t) {
 		t.Run(name, func(t *testing.T) {
-			var want bytes.Buffer
-			same, done, err := asm.NewInputTarStreamWithDone(bytes.NewReader(raw), storage.NewJSONPacker(&want), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			b, err := io.ReadAll(same)
-			if err = errors.Join(err, <-done); err != nil || !bytes.Equal(b, raw) {
-				t.Fatalf("tar-split itself: %v", err)
-			}
+			want := recordOf(t, raw)
 			for how, in := range map[string]io.Reader{"whole": bytes.NewReader(raw), "in bits": iotest.HalfReader(iotest.DataErrReader(bytes.NewReader(raw)))} {
 				var got bytes.Buffer
 				root := t.TempDir()
 				if _, err := Extract(t.Context(), in, root, ExtractOptions{Whiteouts: Overlay{}, TarSplit: &got}); err != nil {
 					t.Fatal(err)
 				}
-				if !bytes.Equal(got.Bytes(), want.Bytes()) {
-					t.Errorf("%s: got\n%.2000s\nwant\n%.2000s", how, &got, &want)
+				if !slices.Contains(unsaved, name) && !bytes.Equal(got.Bytes(), want) {
+					t.Errorf("%s: got\n%.2000s\nwant\n%.2000s", how, &got, want)
 				}
-				rebuild(t, name, root, got.Bytes(), raw)
+				if err := save(t, root, got.Bytes(), raw); err != nil {
+					t.Error(err)
+				}
 			}
 		})
 	}
 }
 
-// rebuild makes the tar again, as Docker does for a push, and compares.
-func rebuild(t *testing.T, name, root string, split, raw []byte) {
+// recordOf is what tar-split itself records of a tar.
+func recordOf(t *testing.T, raw []byte) []byte {
 	t.Helper()
-	switch {
-	case strings.Contains(name, "sparse"), name == "AUFS", name == "content nobody wants", name == "directory with a size":
-		return // tar-split itself cannot, or the content is in no file
-	}
-	files, err := OpenFiles(root)
+	var record bytes.Buffer
+	same, done, err := asm.NewInputTarStreamWithDone(bytes.NewReader(raw), storage.NewJSONPacker(&record), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer files.Close()
-	sum := digest.SHA256.Digester()
-	if err := asm.WriteOutputTarStream(files, storage.NewJSONUnpacker(bytes.NewReader(split)), sum.Hash()); err != nil {
-		t.Fatal(err)
+	b, err := io.ReadAll(same)
+	if err = errors.Join(err, <-done); err != nil || !bytes.Equal(b, raw) {
+		t.Fatalf("tar-split itself: %v", err)
 	}
-	if sum.Digest() != digest.FromBytes(raw) {
-		t.Error("the tar that is made again is another one")
-	}
+	return record.Bytes()
 }
 
 func TestSparse(t *testing.T) {

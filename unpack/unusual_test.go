@@ -191,7 +191,7 @@ func TestLongWays(t *testing.T) {
 	if _, err := extractRaw(t, makeTar(t, far...), t.TempDir(), ExtractOptions{Whiteouts: Overlay{}}); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(start); took > 20*time.Second {
+	if took := time.Since(start); took > 5*time.Minute {
 		t.Errorf("%v for 20 files", took)
 	}
 	maze := []entry{folder(strings.Repeat("a/", 650)), symlink("l0", "a")}

@@ -3,6 +3,7 @@ package unpack
 import (
 	"errors"
 	"fmt"
+	"path"
 
 	"github.com/vbatts/tar-split/archive/tar"
 	"golang.org/x/sys/unix"
@@ -19,8 +20,8 @@ const (
 	plnkDir        = ".wh..wh.plnk"
 )
 
-// Whiteouts says how the deletions of a layer are kept. Paths are relative to
-// the layer's root, and no symlink is in them.
+// Whiteouts says how the deletions of a layer are kept, and what else Merge has to
+// know. Paths are relative to the layer's root, and no symlink is in them.
 type Whiteouts interface {
 	// Whiteout deletes name, of the directory dir, which is open as fd, from the
 	// layers below. This layer has nothing of that name.
@@ -31,6 +32,10 @@ type Whiteouts interface {
 	// back the Whiteouts in it and below: there is nothing left that they hide.
 	IsOpaque(fd int) bool
 	Unwhiteout(fd int) error
+	// Implied notes that the directory dir was made for an entry below it, and Named
+	// that it looks as an entry says, or as a new directory. The last of the two holds.
+	Implied(dir string) error
+	Named(dir string)
 }
 
 // Overlay writes deletions as overlayfs reads them: a character device 0:0 for
@@ -69,6 +74,11 @@ func (o Overlay) Whiteout(fd int, _, name string, uid, gid int) error {
 		return nil
 	}
 	return err
+}
+
+// isDeletion tells an entry that overlayfs would take for a whiteout.
+func isDeletion(h *tar.Header) bool {
+	return h.Typeflag == tar.TypeChar && h.Devmajor == 0 && h.Devminor == 0
 }
 
 // isWhiteout recognizes overlayfs' whiteout on disk.
@@ -123,6 +133,12 @@ func (o Overlay) Unwhiteout(fd int) error {
 	return futimes(fd, &[2]unix.Timespec{own.Atim, own.Mtim})
 }
 
+// Implied and Named implement [Whiteouts]. Nothing is noted. As in Docker, a layer of a
+// store is made without those below it, which may not be there yet. A directory that
+// the layer does not name has the same looks in each store then, whatever it is over.
+func (o Overlay) Implied(string) error { return nil }
+func (o Overlay) Named(string)         {}
+
 func (o Overlay) unwhiteoutIn(fd int, name string) error {
 	sub, err := openDir(fd, name)
 	if err == unix.EACCES { // closed to a user who is not root: at worst, ghosts of names stay
@@ -150,6 +166,7 @@ func (x *extractor) whiteout(d *dir, name string, h *tar.Header) error {
 	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
 		// The name is this layer's, what the layers below have in it is not to
 		// be seen any more: a whiteout speaks of lower layers only (layer.md).
+		x.opt.Whiteouts.Named(path.Join(d.path(), name)) // nor how it looks there
 		return x.opaqueAt(d, name)
 	default:
 		return nil // this layer's own file stays, or it is a whiteout already
@@ -166,8 +183,8 @@ func (x *extractor) whiteout(d *dir, name string, h *tar.Header) error {
 	return x.opt.Whiteouts.Whiteout(d.fd, d.path(), name, h.Uid, h.Gid)
 }
 
-// hidden tells if d or a directory that it is in is opaque. The root's opaqueness
-// does not count: overlayfs takes no notice of it.
+// hidden tells if d or a directory that it is in is opaque. The root is not: Docker
+// may have marked it, and overlayfs takes no notice.
 func hidden(w Whiteouts, d *dir) (bool, error) {
 	for at := d.keep(); ; {
 		if at.up == nil || w.IsOpaque(at.fd) {
@@ -182,7 +199,14 @@ func hidden(w Whiteouts, d *dir) (bool, error) {
 	}
 }
 
+// opaque makes d hide what the layers below have in it. The mark is ignored at the
+// top of a layer. By the letter of the image-spec it would delete all lower layers
+// there. But overlayfs looks for it in no root, so that images with Docker, Podman and
+// containerd keep their lower layers, and so they do in each destination here.
 func (x *extractor) opaque(d *dir) error {
+	if d.up == nil {
+		return nil
+	}
 	hidden, err := hidden(x.opt.Whiteouts, d)
 	if err != nil {
 		return err
@@ -190,7 +214,7 @@ func (x *extractor) opaque(d *dir) error {
 	if err := x.opt.Whiteouts.Opaque(d.fd, d.path()); err != nil {
 		return err
 	}
-	if hidden || d.up == nil {
+	if hidden {
 		return nil
 	}
 	return x.opt.Whiteouts.Unwhiteout(d.fd)

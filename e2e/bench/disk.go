@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,9 +8,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -118,12 +117,14 @@ func (d *disk) close() error { return unmountBelow(d.dir) }
 
 // unmountBelow unmounts dir and all below it, the innermost first.
 func unmountBelow(dir string) error {
-	text, err := os.ReadFile("/proc/self/mountinfo")
+	list, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
 	if err != nil {
 		return err
 	}
+	slices.Reverse(list)
 	var errs []error
-	for _, point := range mountsBelow(text, dir) {
+	for _, mount := range list {
+		point := mount.Mountpoint
 		err := unix.Unmount(point, 0)
 		// A daemon that was killed may need a moment to let go.
 		for end := time.Now().Add(5 * time.Second); err == unix.EBUSY && time.Now().Before(end); {
@@ -138,17 +139,4 @@ func unmountBelow(dir string) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// mountsBelow reads the mount points from a mountinfo, the innermost first.
-func mountsBelow(mountinfo []byte, dir string) []string {
-	var list []string
-	for line := range bytes.Lines(mountinfo) {
-		fields := strings.Fields(string(line))
-		if len(fields) > 4 && (fields[4] == dir || strings.HasPrefix(fields[4], dir+"/")) {
-			list = append(list, fields[4])
-		}
-	}
-	slices.Reverse(list)
-	return list
 }

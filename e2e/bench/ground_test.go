@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -169,19 +168,6 @@ func TestTail(t *testing.T) {
 	}
 	if s := end.String(); len(s) > 16<<10 || !strings.HasSuffix(s, "line 9998\nline 9999\n") {
 		t.Errorf("%d bytes are kept, the last are %q", len(s), s[len(s)-20:])
-	}
-}
-
-func TestMountsBelow(t *testing.T) {
-	const info = `1 0 8:1 / / rw - ext4 /dev/a rw
-2 1 7:0 / /tmp/x/disk rw - ext4 /dev/loop1 rw
-3 1 7:0 / /tmp/x/disk2 rw - ext4 /dev/loop2 rw
-4 2 0:4 / /tmp/x/disk/docker/overlay2 rw - overlay overlay rw
-
-`
-	got := mountsBelow([]byte(info), "/tmp/x/disk")
-	if want := []string{"/tmp/x/disk/docker/overlay2", "/tmp/x/disk"}; !slices.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
 	}
 }
 

@@ -70,7 +70,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 130
 	}
 	fmt.Fprintf(stderr, "bench: %v\n", err)
-	if hint := fault.HintOf(err); hint != "" {
+	if hint := fault.Advice(err); hint != "" {
 		fmt.Fprintf(stderr, "hint: %s\n", hint)
 	}
 	return int(fault.KindOf(err))

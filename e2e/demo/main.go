@@ -53,7 +53,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		err = context.Cause(limited)
 	}
 	fmt.Fprintf(stderr, "demo: %v\n", err)
-	if hint := fault.HintOf(err); hint != "" {
+	if hint := fault.Advice(err); hint != "" {
 		fmt.Fprintf(stderr, "hint: %s\n", hint)
 	}
 	return int(fault.KindOf(err))

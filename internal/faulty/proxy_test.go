@@ -12,10 +12,15 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// enough is the time for what ends by itself, also on a busy machine. What it is told
+// from here lasts an hour.
+const enough = time.Minute
 
 func TestNoFault(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, o Options) {
@@ -95,7 +100,8 @@ func TestBusiest(t *testing.T) {
 	})
 }
 
-// TestRate: all connections together get so many bytes a second.
+// TestRate: all connections together get no more bytes a second. That they get as many
+// is for TestLine, since a busy machine may not send them.
 func TestRate(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, o Options) {
 		const most = 1 << 20
@@ -113,8 +119,33 @@ func TestRate(t *testing.T) {
 		}
 		wg.Wait()
 		rate := float64(4*len(noise)) / time.Since(begun).Seconds()
-		if rate > 1.1*most || rate < 0.6*most {
-			t.Errorf("%.0f bytes a second, want %d", rate, most)
+		if rate > 1.1*most {
+			t.Errorf("%.0f bytes a second, more than %d", rate, most)
+		}
+	})
+}
+
+// TestLine has connections share a line, in turns.
+func TestLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := line{rate: 1 << 20}
+		var wg sync.WaitGroup
+		begun := time.Now()
+		for range 4 {
+			wg.Go(func() {
+				for left := len(noise); left > 0; {
+					n := l.portion(left)
+					if !l.carry(t.Context(), n) {
+						t.Error("it was not carried")
+					}
+					left -= n
+				}
+			})
+		}
+		wg.Wait()
+		want := time.Duration(4*len(noise)) * time.Second / (1 << 20)
+		if took := time.Since(begun); took > want || took < want-20*time.Millisecond {
+			t.Errorf("it took %v, want %v", took, want)
 		}
 	})
 }
@@ -184,7 +215,7 @@ func TestRefuse(t *testing.T) {
 		if time.Since(begun) < 300*time.Millisecond && !errors.Is(a.err, syscall.ECONNREFUSED) {
 			t.Errorf("while it is closed: %v", a.err)
 		}
-		for time.Since(begun) < 10*time.Second && a.err != nil {
+		for time.Since(begun) < enough && a.err != nil {
 			time.Sleep(20 * time.Millisecond)
 			a = get(t, p, c, blobPath)
 		}
@@ -215,7 +246,7 @@ func TestClose(t *testing.T) {
 					resp.Body.Close()
 				}
 			}()
-			for end := time.Now().Add(5 * time.Second); p.Requests(Blob) <= i && time.Now().Before(end); {
+			for end := time.Now().Add(enough); p.Requests(Blob) <= i && time.Now().Before(end); {
 				time.Sleep(time.Millisecond)
 			}
 		}
@@ -224,7 +255,7 @@ func TestClose(t *testing.T) {
 		}
 		begun := time.Now()
 		p.Close()
-		if took := time.Since(begun); took > time.Second {
+		if took := time.Since(begun); took > enough {
 			t.Errorf("Close took %v", took)
 		}
 		p.Close() // and again
@@ -235,7 +266,7 @@ func TestClose(t *testing.T) {
 	})
 	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 	// The registry of the test has a goroutine or two of its own.
-	for end := time.Now().Add(5 * time.Second); runtime.NumGoroutine() > before+3 && time.Now().Before(end); {
+	for end := time.Now().Add(enough); runtime.NumGoroutine() > before+3 && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond)
 	}
 	if n := runtime.NumGoroutine(); n > before+3 {
@@ -248,7 +279,7 @@ func TestCloseWhileRefusing(t *testing.T) {
 	p := start(t, Options{})
 	p.Refuse(time.Hour)
 	begun := time.Now()
-	if err := p.Close(); err != nil || time.Since(begun) > time.Second {
+	if err := p.Close(); err != nil || time.Since(begun) > enough {
 		t.Errorf("%v after %v", err, time.Since(begun))
 	}
 }

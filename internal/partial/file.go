@@ -7,17 +7,20 @@ import (
 	"io/fs"
 	"os"
 	"sync"
-	"time"
+	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/internal/safepath"
 )
 
 // File is a blob that is being kept. It is safe for concurrent use, as long as
 // each of its writers has a part of the blob for itself.
 type File struct {
-	name  string
-	size  int64
-	found int64 // bytes that were whole when it was opened
+	folder *Folder
+	name   string // in the folder
+	size   int64
+	found  int64 // bytes that were whole when it was opened
 
 	room *Room // nil, or where it is in another file
 
@@ -65,23 +68,38 @@ func (f *File) Missing(pos int64) (start, end int64) {
 	return start, f.rec.run(start, f.size, false)
 }
 
-// ReadAt reads what is whole.
-func (f *File) ReadAt(p []byte, off int64) (int, error) {
-	file, at := f.place()
-	n, err := file.ReadAt(p[:min(int64(len(p)), f.size-off)], at+off)
-	if err == io.EOF { // somebody has cut it short
+// ReadWhole reads what is whole from off on, and returns how many bytes that is: fewer
+// than p has where a block follows that is not whole, and none where off is in one.
+// [File.Own] may replace the file at any time: what is read is of the file that was whole.
+func (f *File) ReadWhole(p []byte, off int64) (int, error) {
+	file, at, n := f.whole(off, int64(len(p)))
+	if n == 0 {
+		return 0, nil
+	}
+	got, err := file.ReadAt(p[:n], at+off)
+	switch {
+	case errors.Is(err, os.ErrClosed): // it has been replaced since
+		return 0, nil
+	case err == io.EOF: // another process has cut it short
 		err = io.ErrUnexpectedEOF
 	}
-	return n, err
+	return got, err
 }
 
-// place returns what the blob is in, and where it begins there.
+// whole returns how many bytes are whole from off on, of the n that are asked for, and
+// what they are in.
+func (f *File) whole(off, n int64) (file readerWriterAt, at, whole int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	file, at = f.place()
+	return file, at, f.rec.run(off, min(off+n, f.size), true) - off
+}
+
+// place returns what the blob is in, and where it begins there. f.mu is held.
 func (f *File) place() (readerWriterAt, int64) {
 	if f.room != nil {
 		return f.room.In, f.room.At
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	return f.f, 0
 }
 
@@ -106,7 +124,7 @@ func (f *File) Own() (bool, error) {
 			break
 		}
 		f.f.Close()
-		if f.f, f.info, err = openFile(f.name); err != nil {
+		if err := f.open(); err != nil {
 			return false, err
 		}
 	}
@@ -121,8 +139,18 @@ func (f *File) Own() (bool, error) {
 
 // current tells whether the file still has its name.
 func (f *File) current() bool {
-	named, err := os.Lstat(f.name)
-	return err == nil && os.SameFile(f.info, named)
+	dir, err := f.folder.in()
+	if err != nil {
+		return false
+	}
+	defer dir.Close()
+	return f.isIn(dir)
+}
+
+func (f *File) isIn(dir *safepath.Dir) bool {
+	named, err := dir.Lstat(f.name)
+	own, ok := f.info.Sys().(*syscall.Stat_t)
+	return err == nil && ok && own.Dev == named.Dev && own.Ino == named.Ino
 }
 
 // begin makes the file one of which nothing is whole.
@@ -168,10 +196,9 @@ func (f *File) Writer(pos int64) *Writer { return &Writer{f: f, pos: pos, whole:
 // hashed them.
 func (w *Writer) Write(p []byte) (n int, err error) {
 	for err == nil && n < len(p) {
-		end, whole := w.f.stretch(w.pos, w.pos+int64(len(p)-n))
+		file, at, end, whole := w.f.stretch(w.pos, w.pos+int64(len(p)-n))
 		m := int(end - w.pos)
 		if !whole {
-			file, at := w.f.place()
 			m, err = file.WriteAt(p[n:n+m], at+w.pos)
 		}
 		n += m
@@ -184,12 +211,13 @@ func (w *Writer) Write(p []byte) (n int, err error) {
 }
 
 // stretch returns the end of the blocks from pos on that are all whole, or all not,
-// up to end, and which of that they are.
-func (f *File) stretch(pos, end int64) (to int64, whole bool) {
+// up to end, which of that they are, and what they are in.
+func (f *File) stretch(pos, end int64) (file readerWriterAt, at, to int64, whole bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	file, at = f.place()
 	whole = f.rec.has(pos / f.rec.block)
-	return f.rec.run(pos, end, whole), whole
+	return file, at, f.rec.run(pos, end, whole), whole
 }
 
 func (w *Writer) record() error {
@@ -201,9 +229,9 @@ func (w *Writer) record() error {
 	if end == w.whole {
 		return nil
 	}
-	file, _ := f.place()
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	file, _ := f.place()
 	from, to := f.rec.set(w.whole, end)
 	w.whole = end
 	return f.rec.write(file, from, to)
@@ -217,11 +245,22 @@ func (f *File) Remove() error {
 	if f.room != nil {
 		return f.room.empty(f.rec)
 	}
-	if f.gone || !f.current() {
+	if f.gone {
+		return nil
+	}
+	dir, err := f.folder.in()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if !f.isIn(dir) {
 		return nil
 	}
 	f.gone = true
-	if err := os.Remove(f.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := dir.Remove(f.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
@@ -234,7 +273,6 @@ func (f *File) Close() error {
 	if f.room != nil {
 		return nil
 	}
-	now := time.Now()
-	_ = os.Chtimes(f.name, now, now) // see Sweep
+	touch(f.f)
 	return f.f.Close()
 }

@@ -5,11 +5,12 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/internal/safepath"
 )
 
 // Forgotten is how long nobody has to have asked for a partial blob for it to be
@@ -29,25 +30,68 @@ func In(dir string) *Folder { return &Folder{dir: dir} }
 // Dir returns the path of the folder.
 func (d *Folder) Dir() string { return d.dir }
 
-// Open opens what there is of a blob, or begins it. The digest must be a valid
-// one.
+// Open opens what there is of a blob, or begins it. The digest must be a valid one.
+// Only trusted users may be able to write to the folder, see package safepath: what
+// another user has put there could be taken for a blob.
 func (d *Folder) Open(blob digest.Digest, size int64) (*File, error) {
 	if size < 1 || size > MaxSize {
 		return nil, fmt.Errorf("keep blob %s: its size is %d", blob, size)
 	}
-	if err := os.MkdirAll(d.dir, 0o700); err != nil {
-		return nil, err
-	}
-	f := &File{name: filepath.Join(d.dir, blob.String()), size: size, rec: newRecord(size)}
-	var err error
-	if f.f, f.info, err = openFile(f.name); err != nil {
+	f := &File{folder: d, name: blob.String(), size: size, rec: newRecord(size)}
+	if err := f.open(); err != nil {
 		return nil, err
 	}
 	f.read()
 	f.found = f.size - f.rec.left
-	now := time.Now()
-	_ = os.Chtimes(f.name, now, now) // somebody asked for it
+	touch(f.f) // another process asked for it
 	return f, nil
+}
+
+// touch says that the file is wanted, see Sweep.
+func touch(f *os.File) {
+	now := unix.NsecToTimeval(time.Now().UnixNano())
+	_ = unix.Futimes(int(f.Fd()), []unix.Timeval{now, now})
+}
+
+// owned opens a folder that only trusted users may write to.
+func owned(open func() (*safepath.Dir, error)) (*safepath.Dir, error) {
+	dir, err := open()
+	if err != nil {
+		return nil, err
+	}
+	if err := dir.Own(); err != nil {
+		dir.Close()
+		return nil, err
+	}
+	return dir, nil
+}
+
+// in opens the folder, if it is there.
+func (d *Folder) in() (*safepath.Dir, error) {
+	return owned(func() (*safepath.Dir, error) { return safepath.Open(d.dir) })
+}
+
+// open opens or creates the file. It takes nothing but regular files.
+func (f *File) open() error {
+	dir, err := owned(func() (*safepath.Dir, error) { return safepath.Make(f.folder.dir, 0o700) })
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	file, err := dir.OpenFile(f.name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	st, err := file.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = &fs.PathError{Op: "open", Path: file.Name(), Err: errors.New("it is not a file")}
+	}
+	if err != nil {
+		file.Close()
+		return err
+	}
+	f.f, f.info = file, st
+	return nil
 }
 
 // Found returns how many bytes of a blob are whole, without leaving a trace.
@@ -55,7 +99,12 @@ func (d *Folder) Found(blob digest.Digest, size int64) int64 {
 	if size < 1 || size > MaxSize {
 		return 0
 	}
-	f, err := os.OpenFile(filepath.Join(d.dir, blob.String()), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	dir, err := d.in()
+	if err != nil {
+		return 0
+	}
+	defer dir.Close()
+	f, err := dir.OpenFile(blob.String(), os.O_RDONLY, 0)
 	if err != nil {
 		return 0
 	}
@@ -65,44 +114,36 @@ func (d *Folder) Found(blob digest.Digest, size int64) int64 {
 	return size - rec.left
 }
 
-// openFile opens or creates a file. It follows no symlink and takes nothing but
-// files, whoever else may write to the folder.
-func openFile(name string) (*os.File, fs.FileInfo, error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
-	if err != nil {
-		return nil, nil, err
-	}
-	st, err := f.Stat()
-	if err == nil && !st.Mode().IsRegular() {
-		err = &fs.PathError{Op: "open", Path: name, Err: errors.New("it is not a file")}
-	}
-	if err != nil {
-		f.Close()
-		return nil, nil, err
-	}
-	return f, st, nil
-}
-
-// Sweep removes the blobs that nobody has asked for since the given time and
-// nobody works on, and returns how many there were and how much room they took.
-// A folder that is not there has none.
+// Sweep removes the blobs that no process has asked for since the given time and none
+// works on, and returns how many there were and how much room they took. A folder
+// that is not there has none.
 func (d *Folder) Sweep(since time.Time) (files int, freed int64, err error) {
-	return d.each(func(name string) (int64, error) { return sweepFile(name, since, os.Remove) })
+	return d.each(func(dir *safepath.Dir, name string) (int64, error) { return sweepFile(dir, name, since, dir.Remove) })
 }
 
 // Idle counts what Sweep would remove.
 func (d *Folder) Idle(since time.Time) (files int, bytes int64, err error) {
-	return d.each(func(name string) (int64, error) {
-		return sweepFile(name, since, func(string) error { return nil })
+	return d.each(func(dir *safepath.Dir, name string) (int64, error) {
+		return sweepFile(dir, name, since, func(string) error { return nil })
 	})
 }
 
 // each calls do for all blobs.
-func (d *Folder) each(do func(name string) (int64, error)) (files int, bytes int64, err error) {
-	entries, err := os.ReadDir(d.dir)
+func (d *Folder) each(do func(dir *safepath.Dir, name string) (int64, error)) (files int, bytes int64, err error) {
+	dir, err := d.in()
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, 0, nil
 	}
+	if err != nil {
+		return 0, 0, err
+	}
+	defer dir.Close()
+	list, err := dir.OpenFile(".", os.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer list.Close()
+	entries, err := list.ReadDir(-1)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -111,7 +152,7 @@ func (d *Folder) each(do func(name string) (int64, error)) (files int, bytes int
 		if _, err := digest.Parse(e.Name()); err != nil || !e.Type().IsRegular() {
 			continue // not of this package's making
 		}
-		n, err := do(filepath.Join(d.dir, e.Name()))
+		n, err := do(dir, e.Name())
 		if err != nil {
 			failures = append(failures, err)
 			continue
@@ -124,18 +165,26 @@ func (d *Folder) each(do func(name string) (int64, error)) (files int, bytes int
 	return files, bytes, errors.Join(failures...)
 }
 
-// Remove removes what there is of a blob, unless somebody works on it. The digest
+// Remove removes what there is of a blob, unless a process works on it. The digest
 // must be a valid one.
 func (d *Folder) Remove(blob digest.Digest) error {
-	_, err := sweepFile(filepath.Join(d.dir, blob.String()), time.Time{}, os.Remove)
+	dir, err := d.in()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	_, err = sweepFile(dir, blob.String(), time.Time{}, dir.Remove)
 	return err
 }
 
-// sweepFile removes one file, if nobody has asked for it since the given time or
+// sweepFile removes one file, if no process has asked for it since the given time or
 // that is zero, and returns the room that it took, or -1 if it is to stay. remove
 // is what removes it.
-func sweepFile(name string, since time.Time, remove func(string) error) (int64, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+func sweepFile(dir *safepath.Dir, name string, since time.Time, remove func(string) error) (int64, error) {
+	f, err := dir.OpenFile(name, os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return -1, nil
 	}
@@ -148,10 +197,10 @@ func sweepFile(name string, since time.Time, remove func(string) error) (int64, 
 		if err == unix.EWOULDBLOCK {
 			return -1, nil
 		}
-		return -1, fmt.Errorf("lock %s: %w", name, err)
+		return -1, fmt.Errorf("lock %s: %w", dir.Join(name), err)
 	}
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return -1, fmt.Errorf("stat %s: %w", name, err)
+		return -1, fmt.Errorf("stat %s: %w", dir.Join(name), err)
 	}
 	if !since.IsZero() && time.Unix(st.Mtim.Unix()).After(since) {
 		return -1, nil

@@ -106,7 +106,7 @@ func TestRanges(t *testing.T) {
 		t.Errorf("left %d", other.Left())
 	}
 	got := make([]byte, size+10)
-	if n, err := other.ReadAt(got, 0); err != nil || !bytes.Equal(got[:n], blob) {
+	if n, err := other.ReadWhole(got, 0); err != nil || !bytes.Equal(got[:n], blob) {
 		t.Errorf("read %d bytes, %v", n, err)
 	}
 }
@@ -134,7 +134,7 @@ func TestWholeStays(t *testing.T) {
 		rest = rest[n:]
 	}
 	got := make([]byte, len(blob))
-	if _, err := f.ReadAt(got, 0); err != nil || !bytes.Equal(got, blob) || f.Left() != 0 {
+	if _, err := f.ReadWhole(got, 0); err != nil || !bytes.Equal(got, blob) || f.Left() != 0 {
 		t.Errorf("what was whole is another, or %d bytes are left, %v", f.Left(), err)
 	}
 }
@@ -302,7 +302,7 @@ func TestKill(t *testing.T) {
 		for pos := int64(0); pos < f.Size(); {
 			end := f.Whole(pos, int64(len(blob)))
 			got := make([]byte, end-pos)
-			if _, err := f.ReadAt(got, pos); err != nil || !bytes.Equal(got, blob[pos:end]) {
+			if _, err := f.ReadWhole(got, pos); err != nil || !bytes.Equal(got, blob[pos:end]) {
 				t.Fatalf("kill %d: bytes %d-%d are not whole, %v", i, pos, end, err)
 			}
 			_, pos = f.Missing(end)
@@ -313,5 +313,36 @@ func TestKill(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+	}
+}
+
+// TestReadWhileReplaced reads what is whole while the File comes to be another file, of
+// which nothing is: what is read is never from there.
+func TestReadWhileReplaced(t *testing.T) {
+	for range 300 {
+		d := In(t.TempDir())
+		first := open(t, d)
+		own(t, first)
+		fill(t, first, 0, 10*Block)
+		f := open(t, d)
+		if err := first.Remove(); err != nil {
+			t.Fatal(err)
+		}
+		first.Close()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for got := make([]byte, 3*Block); ; {
+				n, err := f.ReadWhole(got, Block)
+				if err != nil || !bytes.Equal(got[:n], blob[Block:Block+n]) {
+					t.Errorf("bytes are read that are not whole, %v", err)
+				}
+				if n == 0 {
+					return
+				}
+			}
+		}()
+		own(t, f)
+		<-done
 	}
 }

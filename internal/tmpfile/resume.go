@@ -7,40 +7,68 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/internal/safepath"
 )
 
-// ErrInUse is the error of a file that another process has.
+// ErrInUse is the error of a file that another process has open for itself.
 var ErrInUse = errors.New("another process has it")
 
-// flock is a variable for tests of file systems that cannot do it.
+// flock is a variable for tests of file systems that have no locks.
 var flock = unix.Flock
 
 // Resume makes a temporary file that has a name from the beginning, or opens the one
-// that was left there by [File.Leave] or a kill. It is for one process at a time, by
-// flock(2), and nobody but its user can write to it: of what was there something else
-// is an error. It has mode, or what the umask leaves of that, when it is published.
-func Resume(name string, mode uint32) (*File, error) {
-	const flags = os.O_RDWR | unix.O_NOFOLLOW | unix.O_NONBLOCK
-	f, err := os.OpenFile(name, flags|os.O_CREATE|os.O_EXCL, 0o600)
+// that [File.Leave] or a kill has left there. One process at a time has it, by
+// flock(2); the others get ErrInUse. Anything there that is not a file of this user
+// alone is an error. When the file is published it gets the mode that the umask
+// leaves of mode.
+func Resume(dir *safepath.Dir, base string, mode fs.FileMode) (*File, error) {
+	f, err := resume(dir, base)
+	if err != nil {
+		return nil, err
+	}
+	if f.mode, err = modeOf(dir, mode); err != nil {
+		f.Leave()
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+func resume(dir *safepath.Dir, base string) (*File, error) {
+	f, err := dir.OpenFile(base, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	made := err == nil
 	if errors.Is(err, fs.ErrExist) {
-		f, err = os.OpenFile(name, flags, 0)
+		f, err = dir.OpenFile(base, os.O_RDWR, 0)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := take(f); err != nil {
-		err = fmt.Errorf("go on with %s: %w", name, err)
+	if err := take(f, dir, base); err != nil {
+		err = fmt.Errorf("go on with %s: %w", dir.Join(base), err)
 		if made && !errors.Is(err, ErrInUse) { // the file system has no locks, say
-			err = errors.Join(err, os.Remove(name))
+			err = errors.Join(err, dir.Remove(base))
 		}
 		return nil, errors.Join(err, f.Close())
 	}
-	return &File{File: f, name: name, mode: mode}, nil
+	return &File{File: f, dir: dir, name: base}, nil
+}
+
+// modeOf returns the mode of a new file in dir that is made with a given one. The
+// kernel knows: the umask and the directory's access control list have a part in it.
+func modeOf(dir *safepath.Dir, mode fs.FileMode) (fs.FileMode, error) {
+	f, err := New(dir, mode)
+	if err != nil {
+		return 0, err
+	}
+	st, err := f.Stat()
+	if err = errors.Join(err, f.Close()); err != nil {
+		return 0, err
+	}
+	return st.Mode().Perm(), nil
 }
 
 // take makes sure that a file is for this process alone.
-func take(f *os.File) error {
+func take(f *os.File, dir *safepath.Dir, base string) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return err
@@ -53,12 +81,8 @@ func take(f *os.File) error {
 	} else if err != nil {
 		return err
 	}
-	// Whoever had it may have published or removed it in between.
-	mine, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	if named, err := os.Lstat(f.Name()); err != nil || !os.SameFile(mine, named) {
+	// The process that had it before may have published or removed it.
+	if named, err := dir.Lstat(base); err != nil || named.Dev != st.Dev || named.Ino != st.Ino {
 		return ErrInUse
 	}
 	return nil
@@ -76,13 +100,13 @@ func (f *File) Used() (int64, error) {
 	return st.Blocks * 512, nil
 }
 
-// Left removes the file that [File.Leave] has left under a name, if it is as Resume
-// wants it, nobody uses it, and is likes what is in it.
-func Left(name string, is func(*os.File) bool) (removed bool, err error) {
-	if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+// Left removes the file that [File.Leave] has left under a name, if Resume would open
+// it, no process has it, and is returns true for it.
+func Left(dir *safepath.Dir, base string, is func(*os.File) bool) (removed bool, err error) {
+	if _, err := dir.Lstat(base); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	f, err := Resume(name, 0)
+	f, err := resume(dir, base)
 	if err != nil {
 		return false, err
 	}

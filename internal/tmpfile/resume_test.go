@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func resume(t *testing.T, name string) *File {
+func resumed(t *testing.T, name string) *File {
 	t.Helper()
-	f, err := Resume(name, 0o666)
+	f, err := resumeAt(t, name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -21,29 +21,35 @@ func resume(t *testing.T, name string) *File {
 	return f
 }
 
+// resumeAt is Resume, by a path.
+func resumeAt(t *testing.T, name string) (*File, error) {
+	t.Helper()
+	return Resume(at(t, filepath.Dir(name)), filepath.Base(name), 0o666)
+}
+
 // TestResume: what was left is there for the next one, one at a time; and what is
 // published is called something else, with the mode of any new file.
 func TestResume(t *testing.T) {
+	defer unix.Umask(unix.Umask(0o027))
 	dir := t.TempDir()
 	name, final := filepath.Join(dir, "a.part"), filepath.Join(dir, "a")
-	f := resume(t, name)
+	f := resumed(t, name)
 	if _, err := f.WriteString("one"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Resume(name, 0o666); !errors.Is(err, ErrInUse) {
+	if _, err := resumeAt(t, name); !errors.Is(err, ErrInUse) {
 		t.Errorf("two have it: %v", err)
 	}
 	f.Leave()
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	f = resume(t, name)
+	f = resumed(t, name)
 	got := make([]byte, 9)
 	if n, _ := f.ReadAt(got, 0); string(got[:n]) != "one" {
 		t.Errorf("left was %q", got[:n])
 	}
-	defer unix.Umask(unix.Umask(0o027))
-	if err := f.Publish(final); err != nil {
+	if err := f.Publish(filepath.Base(final)); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Close(); err != nil {
@@ -56,7 +62,7 @@ func TestResume(t *testing.T) {
 	if _, err := os.Lstat(name); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("it has its old name: %v", err)
 	}
-	f = resume(t, name)
+	f = resumed(t, name)
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +89,7 @@ func TestResumeRefuses(t *testing.T) {
 		if err := plant(name); err != nil {
 			t.Fatal(err)
 		}
-		if f, err := Resume(name, 0o666); err == nil {
+		if f, err := resumeAt(t, name); err == nil {
 			f.Leave()
 			f.Close()
 			t.Errorf("%s was taken", what)
@@ -91,7 +97,7 @@ func TestResumeRefuses(t *testing.T) {
 		if _, err := os.Lstat(name); err != nil {
 			t.Errorf("%s is gone: %v", what, err)
 		}
-		if removed, err := Left(name, func(*os.File) bool { return true }); removed || err == nil {
+		if removed, err := Left(at(t, dir), what, func(*os.File) bool { return true }); removed || err == nil {
 			t.Errorf("%s was removed, %v", what, err)
 		}
 	}
@@ -100,7 +106,7 @@ func TestResumeRefuses(t *testing.T) {
 		if err := errors.Join(os.WriteFile(name, nil, 0o600), os.Chown(name, 12345, 0)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Resume(name, 0o666); err == nil {
+		if _, err := resumeAt(t, name); err == nil {
 			t.Error("another user's file was taken")
 		}
 	}
@@ -115,7 +121,7 @@ func TestLeft(t *testing.T) {
 	yes, no := func(*os.File) bool { return true }, func(*os.File) bool { return false }
 	expect := func(when string, is func(*os.File) bool, want bool) {
 		t.Helper()
-		if removed, _ := Left(name, is); removed != want {
+		if removed, _ := Left(at(t, filepath.Dir(name)), filepath.Base(name), is); removed != want {
 			t.Errorf("%s: removed: %v", when, removed)
 		}
 		if _, err := os.Lstat(name); (err == nil) == want && when != "none" {
@@ -123,7 +129,7 @@ func TestLeft(t *testing.T) {
 		}
 	}
 	expect("none", yes, false)
-	f := resume(t, name)
+	f := resumed(t, name)
 	expect("in use", yes, false)
 	f.Leave()
 	f.Close()
@@ -136,7 +142,7 @@ func TestResumeWithoutLocks(t *testing.T) {
 	dir := t.TempDir()
 	flock = func(int, int) error { return unix.ENOLCK }
 	t.Cleanup(func() { flock = unix.Flock })
-	if _, err := Resume(filepath.Join(dir, "a.part"), 0o666); !errors.Is(err, unix.ENOLCK) {
+	if _, err := resumeAt(t, filepath.Join(dir, "a.part")); !errors.Is(err, unix.ENOLCK) {
 		t.Errorf("without a lock: %v", err)
 	}
 	if got := names(t, dir); got != "" {
@@ -147,11 +153,12 @@ func TestResumeWithoutLocks(t *testing.T) {
 // TestResumeInTurn has many go on with a file and drop it: who has got it has its name.
 func TestResumeInTurn(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "a.part")
+	dir := at(t, filepath.Dir(name))
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {
 			for range 300 {
-				f, err := Resume(name, 0o666)
+				f, err := Resume(dir, "a.part", 0o666)
 				if err != nil {
 					continue
 				}

@@ -1,108 +1,141 @@
-// Package tmpfile makes temporary files that no crash can leave behind: they
-// have no name until they are wanted for good. Those that the next run is to go on
-// with have one ([Resume]). It also removes directories that were temporary, whatever
-// their modes.
+// Package tmpfile makes temporary files that no crash can leave behind: they have
+// no name until they are published. A file that the next run is to go on with has
+// one from the beginning ([Resume]). The package also makes temporary directories,
+// and removes them whatever their modes.
+//
+// Everything is made in a [safepath.Dir], so that no other user can have it written
+// elsewhere, and what another user has put there is not replaced.
 package tmpfile
 
 import (
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/internal/safepath"
 )
 
-// File is a temporary file. Closing it without [File.Publish] is its end.
+// File is a temporary file. Closing it without [File.Publish] removes it.
 type File struct {
 	*os.File
-	name string // what it is called until it is published, "" if it has no name
-	mode uint32 // that it gets then, of one that [Resume] has opened; else 0
+	dir  *safepath.Dir // nil for one that cannot be published
+	name string        // in dir until it is published; "" if it has none
+	link linker        // gives it one
+	mode os.FileMode   // that it gets when it is published, if [Resume] opened it; else 0
 }
 
-// open is a variable for tests of file systems that cannot do O_TMPFILE.
-var open = unix.Open
+// openat is a variable for tests of file systems that do not have O_TMPFILE.
+var openat = unix.Openat
 
-// New makes a file in dir, with the mode that the umask leaves of mode. It uses
-// O_TMPFILE (Linux 3.11); a file system without it gets a file with a name,
-// which only a kill in the middle can leave behind.
-func New(dir string, mode uint32) (*File, error) {
-	fd, err := open(dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, mode)
-	if err == nil {
-		return &File{File: os.NewFile(uintptr(fd), filepath.Join(dir, "(temporary file)"))}, nil
-	}
-	if err != unix.EOPNOTSUPP && err != unix.EISDIR && err != unix.EINVAL {
-		return nil, &os.PathError{Op: "create a temporary file in", Path: dir, Err: err}
-	}
-	f, err := os.CreateTemp(dir, ".fastpull-*")
+// New makes a file in dir, with the mode that the umask leaves of mode. Dir must be
+// open until the file is closed. The file has no name (O_TMPFILE, Linux 3.11), if the
+// file system can make such a file and the process can give it a name later. Else it
+// has one, which a kill can leave behind.
+func New(dir *safepath.Dir, mode fs.FileMode) (*File, error) {
+	f, err := unnamed(dir, mode)
 	if err != nil {
 		return nil, err
 	}
-	if err := f.Chmod(os.FileMode(mode &^ umask())); err != nil {
-		return nil, errors.Join(err, f.Close(), os.Remove(f.Name()))
+	if f != nil {
+		if f.link = linkerOf(f.File, dir); f.link != nil {
+			return f, nil
+		}
+		f.Close()
 	}
-	return &File{File: f, name: f.Name()}, nil
-}
-
-// umask returns the process' umask. Only /proc tells it without setting it.
-func umask() uint32 {
-	status, _ := os.ReadFile("/proc/self/status")
-	for line := range strings.Lines(string(status)) {
-		var mask uint32
-		if n, err := fmt.Sscanf(line, "Umask: %o", &mask); n == 1 && err == nil {
-			return mask
+	for {
+		name := tempName()
+		file, err := dir.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
+		if err == nil {
+			return &File{File: file, dir: dir, name: name}, nil
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return nil, err
 		}
 	}
-	return 0o022
 }
 
-// Publish gives the file its name, in the same directory as it was made in, in
-// place of what has the name now. For a file that is to be whole after a power
-// failure the caller calls Sync before.
-func (f *File) Publish(name string) error {
+// Scratch makes a file in the directory called dir that is never published. It has a
+// name only if the file system has no O_TMPFILE.
+func Scratch(dir string) (*File, error) {
+	d, err := safepath.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	const mode = 0o600
+	f, err := unnamed(d, mode)
+	if f != nil || err != nil {
+		return f, err
+	}
+	if f, err = New(d, mode); err != nil {
+		return nil, err
+	}
+	err = d.Remove(f.name) // the file stays until it is closed
+	if f.name = ""; err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// unnamed makes a file without a name. It returns nil if the file system cannot.
+func unnamed(dir *safepath.Dir, mode fs.FileMode) (*File, error) {
+	fd, err := openat(dir.FD(), ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, uint32(mode.Perm()))
+	switch err {
+	case nil:
+		return &File{File: os.NewFile(uintptr(fd), dir.Join("(temporary file)")), dir: dir}, nil
+	case unix.EOPNOTSUPP, unix.EISDIR, unix.EINVAL:
+		return nil, nil
+	}
+	return nil, &os.PathError{Op: "create a temporary file in", Path: dir.Name(), Err: err}
+}
+
+func tempName() string { return ".fastpull-" + rand.Text() }
+
+// Publish gives the file a name in the directory that it was made in, in place of
+// what has the name now, unless that is another user's. For a file that is to be
+// whole after a power failure the caller calls Sync before.
+func (f *File) Publish(base string) error {
+	if err := f.dir.Replaceable(base); err != nil {
+		return err
+	}
 	tmp := f.name
 	if tmp == "" {
-		err := f.link(name)
+		err := f.link(f.File, f.dir, base)
 		if !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 		// linkat(2) does not replace: link under another name, then rename.
-		tmp = filepath.Join(filepath.Dir(name), ".fastpull-"+rand.Text())
-		if err := f.link(tmp); err != nil {
+		if err := f.dir.Replaceable(base); err != nil {
+			return err
+		}
+		tmp = tempName()
+		if err := f.link(f.File, f.dir, tmp); err != nil {
 			return err
 		}
 	}
 	if f.mode != 0 {
-		if err := f.Chmod(os.FileMode(f.mode &^ umask())); err != nil {
+		if err := f.Chmod(f.mode); err != nil {
 			return err
 		}
 	}
-	if err := os.Rename(tmp, name); err != nil && f.mode != 0 {
-		return errors.Join(err, f.Chmod(0o600)) // what has come may still be wanted
+	if err := f.dir.Rename(tmp, base); err != nil && f.mode != 0 {
+		return errors.Join(err, f.Chmod(0o600)) // the next run may go on with it
 	} else if err != nil {
 		f.name = "" // removed here already
-		return errors.Join(err, os.Remove(tmp))
+		return errors.Join(err, f.dir.Remove(tmp))
 	}
 	f.name = ""
 	return nil
 }
 
-func (f *File) link(name string) error {
-	err := unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", f.Fd()), unix.AT_FDCWD, name, unix.AT_SYMLINK_FOLLOW)
-	if err != nil {
-		return &os.LinkError{Op: "link", Old: f.Name(), New: name, Err: err}
-	}
-	return nil
-}
-
-// Close closes the file; if it was not published it is gone.
+// Close closes the file. If it was not published, it is gone.
 func (f *File) Close() error {
 	var err error
-	if f.name != "" { // as long as nobody else may have it
-		err = os.Remove(f.name)
+	if f.name != "" { // while its lock keeps others from it
+		err = f.dir.Remove(f.name)
 		f.name = ""
 	}
 	return errors.Join(err, f.File.Close())

@@ -12,19 +12,53 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/safepath"
 )
 
-// forms runs a test with files that have no name, and with those of a file
-// system that cannot do that.
+// forms runs a test with files that have no name, in the ways in which they get one,
+// and with those of a file system that cannot do that.
 func forms(t *testing.T, test func(t *testing.T)) {
 	t.Run("O_TMPFILE", test)
+	t.Run("NoProc", func(t *testing.T) {
+		withoutProc(t, true)
+		test(t)
+	})
+	t.Run("NoProcNoRights", func(t *testing.T) {
+		withoutProc(t, false)
+		test(t)
+	})
 	for _, errno := range []syscall.Errno{unix.EOPNOTSUPP, unix.EISDIR, unix.EINVAL} {
 		t.Run(errno.Error(), func(t *testing.T) {
-			open = func(string, int, uint32) (int, error) { return -1, errno }
-			t.Cleanup(func() { open = unix.Open })
+			openat = func(int, string, int, uint32) (int, error) { return -1, errno }
+			t.Cleanup(func() { openat = unix.Openat })
 			test(t)
 		})
 	}
+}
+
+// withoutProc has the test run as where /proc is not mounted, with or without the
+// right to link a descriptor.
+func withoutProc(t *testing.T, rights bool) {
+	t.Helper()
+	descriptor = func(*os.File) (string, error) { return "", fs.ErrNotExist }
+	byDescriptor.known, byDescriptor.works = !rights, false
+	t.Cleanup(func() {
+		descriptor = safepath.Descriptor
+		byDescriptor.known, byDescriptor.works = false, false
+	})
+}
+
+// at opens a directory until the end of the test.
+func at(t *testing.T, dir string) *safepath.Dir {
+	t.Helper()
+	d, err := safepath.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	return d
 }
 
 // names lists a directory.
@@ -43,7 +77,7 @@ func names(t *testing.T, dir string) string {
 
 func create(t *testing.T, dir, content string) *File {
 	t.Helper()
-	f, err := New(dir, 0o666)
+	f, err := New(at(t, dir), 0o666)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +91,7 @@ func create(t *testing.T, dir, content string) *File {
 func TestPublish(t *testing.T) {
 	forms(t, func(t *testing.T) {
 		dir := t.TempDir()
-		name := filepath.Join(dir, "out")
+		const name = "out"
 		for _, content := range []string{"the first", "another in its place"} {
 			f := create(t, dir, content)
 			if err := f.Publish(name); err != nil {
@@ -66,7 +100,7 @@ func TestPublish(t *testing.T) {
 			if err := f.Close(); err != nil {
 				t.Errorf("Close after Publish: %v", err)
 			}
-			if got, err := os.ReadFile(name); err != nil || string(got) != content {
+			if got, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(got) != content {
 				t.Errorf("published %q, %v; want %q", got, err, content)
 			}
 			if got := names(t, dir); got != "out" {
@@ -81,7 +115,7 @@ func TestPublish(t *testing.T) {
 func TestPublishLongName(t *testing.T) {
 	forms(t, func(t *testing.T) {
 		dir := t.TempDir()
-		name := filepath.Join(dir, strings.Repeat("n", 255))
+		name := strings.Repeat("n", 255)
 		for range 2 {
 			if err := create(t, dir, "x").Publish(name); err != nil {
 				t.Fatal(err)
@@ -97,7 +131,7 @@ func TestPublishFails(t *testing.T) {
 			t.Fatal(err)
 		}
 		f := create(t, dir, "x")
-		if err := f.Publish(filepath.Join(dir, "taken")); err == nil {
+		if err := f.Publish("taken"); err == nil {
 			t.Error("a file took the place of a directory")
 		}
 		if err := f.Close(); err != nil {
@@ -107,7 +141,7 @@ func TestPublishFails(t *testing.T) {
 			t.Errorf("left behind: %s", got)
 		}
 		f = create(t, dir, "x")
-		if err := f.Publish(filepath.Join(dir, "none/out")); !errors.Is(err, fs.ErrNotExist) {
+		if err := f.Publish("none/out"); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("Publish into no directory: %v", err)
 		}
 		f.Close()
@@ -136,13 +170,81 @@ func TestNoName(t *testing.T) {
 	if got := names(t, dir); got != "" {
 		t.Errorf("the file has a name: %s", got)
 	}
+	if os.Geteuid() != 0 {
+		return
+	}
+	withoutProc(t, true)
+	create(t, dir, "x")
+	if got := names(t, dir); got != "" {
+		t.Errorf("without /proc the file has a name: %s", got)
+	}
+}
+
+// TestScratch has a file that nothing is left of, on any file system.
+func TestScratch(t *testing.T) {
+	forms(t, func(t *testing.T) {
+		dir := t.TempDir()
+		f, err := Scratch(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteString("x"); err != nil {
+			t.Error(err)
+		}
+		if got := names(t, dir); got != "" {
+			t.Errorf("it has a name: %s", got)
+		}
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestPublishPlanted does not replace what another user has put there meanwhile.
+func TestPublishPlanted(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to make a file of another user")
+	}
+	forms(t, func(t *testing.T) {
+		dir := t.TempDir()
+		if err := os.Chmod(dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		f := create(t, dir, "x")
+		name := filepath.Join(dir, "name")
+		if err := errors.Join(os.Symlink("/etc/victim", name), os.Lchown(name, 12345, 0)); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Publish("name"); fault.KindOf(err) != fault.Denied {
+			t.Errorf("it was published: %v", err)
+		}
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+		if got := names(t, dir); got != "name" {
+			t.Errorf("in the directory: %s", got)
+		}
+		if to, err := os.Readlink(name); to != "/etc/victim" {
+			t.Errorf("what was planted: %s, %v", to, err)
+		}
+	})
 }
 
 func TestNewFails(t *testing.T) {
 	forms(t, func(t *testing.T) {
-		dir := filepath.Join(t.TempDir(), "none")
-		if _, err := New(dir, 0o600); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), dir) {
+		dir := filepath.Join(t.TempDir(), "gone")
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		d := at(t, dir)
+		if err := os.Remove(dir); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := New(d, 0o600); err == nil || !strings.Contains(err.Error(), dir) {
 			t.Errorf("New in no directory: %v", err)
+		}
+		if _, err := Scratch(dir); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), dir) {
+			t.Errorf("Scratch in no directory: %v", err)
 		}
 	})
 }
@@ -157,7 +259,7 @@ func TestUmask(t *testing.T) {
 		unix.Umask(int(n))
 		forms(t, func(t *testing.T) {
 			for _, mode := range []fs.FileMode{0o666, 0o600} {
-				f, err := New(t.TempDir(), uint32(mode))
+				f, err := New(at(t, t.TempDir()), mode)
 				if err != nil {
 					t.Fatal(err)
 				}

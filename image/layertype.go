@@ -1,0 +1,59 @@
+package image
+
+import (
+	"mime"
+	"slices"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/fastpull/fastpull/fault"
+)
+
+// Beginnings of the types of layers: the image-spec's, Docker's, and one that early
+// versions of Docker's schema 2 had.
+var layerTypes = []string{
+	"application/vnd.oci.image.layer.",
+	"application/vnd.docker.image.rootfs.",
+	"application/vnd.docker.container.image.rootfs.",
+}
+
+// plainTypes say nothing of what is in a blob, or that it is an archive. Registries and
+// programs without types of their own for layers have them. They are layers where the
+// type of the config says that the manifest is an image's.
+var plainTypes = []string{
+	"", "application/octet-stream", "binary/octet-stream",
+	"application/tar", "application/x-tar", "application/x-gtar", "application/x-ustar",
+	"application/tar+gzip", "application/x-tar+gzip", "application/x-gtar-compressed", "application/x-compressed-tar", "application/x-tgz",
+	"application/gzip", "application/x-gzip", "application/zstd", "application/x-zstd",
+	"application/x-xz", "application/x-bzip2",
+}
+
+// checkLayer refuses what its type calls something other than a layer of files. Whether
+// it is one otherwise, and how it is compressed, its bytes tell when they have come.
+// isImage says that the config has the type of an image's.
+func checkLayer(d ocispec.Descriptor, isImage bool) error {
+	if err := checkDescriptor(d); err != nil {
+		return err
+	}
+	t := d.MediaType
+	if base, _, err := mime.ParseMediaType(t); err == nil {
+		t = base // in lower case, without parameters
+	}
+	if strings.HasSuffix(t, "+encrypted") {
+		return fault.New(fault.Failed, "%s is encrypted, which fastpull does not support", d.Digest)
+	}
+	if slices.ContainsFunc(layerTypes, func(p string) bool { return strings.HasPrefix(t, p) }) || isImage && (slices.Contains(plainTypes, t) || isTarType(t)) {
+		return nil
+	}
+	return fault.New(fault.Failed, "%s is of the type %s, which is no layer of files", d.Digest, known(d.MediaType))
+}
+
+// isTarType recognizes a type of somebody's own that ends as those of layers do:
+// application/vnd.acme.layer.v1.tar+gzip.
+func isTarType(t string) bool {
+	t, _, _ = strings.Cut(t, "+")
+	return strings.HasPrefix(t, "application/vnd.") && slices.ContainsFunc([]string{".tar", ".tar.gzip", ".tar.gz", ".tar.zstd"}, func(end string) bool {
+		return strings.HasSuffix(t, end)
+	})
+}
