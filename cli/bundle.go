@@ -9,9 +9,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fastpull/fastpull/bundle"
+	"github.com/fastpull/fastpull/destination/archive"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
-	"github.com/fastpull/fastpull/pull"
 	"github.com/fastpull/fastpull/unpack"
 )
 
@@ -45,7 +45,8 @@ A FILE that ends in .gz, .tgz, .zst or .tzst is compressed as a whole.`,
 	fl := cmd.Flags()
 	fl.SortFlags = false
 	p := &f.pull
-	fl.StringVarP(&p.output, "output", "o", "", "write the bundle to `FILE`")
+	p.to.add(fl, "output")
+	fl.Lookup("output").Usage = "write the bundle to `FILE`"
 	fl.StringVarP(&p.list, "file", "f", "", "read image names from `FILE`, one a line, # for comments, - for stdin")
 	fl.StringVar(&f.layers, "layers", string(bundle.Plain), "have layers as `FORM`: plain (no host decompresses anything to load them),\nkeep (the registry's bytes and digests), gzip or zstd (compressed anew)")
 	fl.StringSliceVar(&f.platforms, "platform", nil, "take `OS/ARCH[/VARIANT],...` of multi-platform images, or all\n(default: this machine's; Docker finds the first that is named)")
@@ -65,10 +66,10 @@ A FILE that ends in .gz, .tgz, .zst or .tzst is compressed as a whole.`,
 }
 
 func (f *bundleFlags) run(cmd *cobra.Command, s Streams, names []string) error {
-	if f.pull.output == "" {
+	if _, given := f.pull.to.value("output"); !given {
 		return fault.WithHint(fault.New(fault.Usage, "no file is named to write the bundle to"), "fastpull bundle -o images.tar IMAGE...")
 	}
-	o := pull.BundleOptions{Split: int64(f.split), Referrers: f.referrers, List: true}
+	o := archive.Options{Split: int64(f.split), Referrers: f.referrers, List: true}
 	var err error
 	if o.Layers, err = bundle.ParseForm(f.layers); err != nil {
 		return fmt.Errorf("--layers: %w", err)
@@ -109,6 +110,6 @@ func (f *bundleFlags) run(cmd *cobra.Command, s Streams, names []string) error {
 		}
 		o.Since = old
 	}
-	f.pull.bundle = o
+	f.pull.to.options.Archive = o
 	return f.pull.run(cmd, s, names)
 }

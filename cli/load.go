@@ -16,10 +16,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fastpull/fastpull/bundle"
+	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/progress"
-	"github.com/fastpull/fastpull/pull"
 	"github.com/fastpull/fastpull/registry"
+	"github.com/fastpull/fastpull/source"
 	"github.com/fastpull/fastpull/unpack"
 )
 
@@ -40,15 +41,14 @@ The whole bundle is verified before anything is loaded.`,
 	}
 	fl := cmd.Flags()
 	fl.SortFlags = false
-	fl.StringVar(&f.store, "store", "", "put images into the store at `DIR` (default when no Engine answers: "+defaultStore()+")")
-	fl.BoolVar(&f.load, "load", false, "load images into the Docker Engine (DOCKER_HOST is honoured)")
+	f.to.add(fl, "store", "load")
 	fl.StringVar(&f.platform, "platform", "", "choose `OS/ARCH[/VARIANT]` of a multi-platform image\n(default: the Engine's, or this machine's)")
 	fl.BoolVar(&f.keepGoing, "keep-going", false, "load the other images when one fails; the exit code still tells")
 	fl.IntVar(&f.jobs, "jobs", 0, "work on `N` layers at a time, with as many cores (default: cores + 1, at least 4)")
 	fl.StringVar(&f.gzip, "gzip", cmp.Or(os.Getenv(gzipVariable), string(unpack.GzipAuto)), "decode gzip with auto, serial, parallel or pgzip (default: $"+gzipVariable+", or auto)")
 	fl.Lookup("gzip").DefValue = ""
 	fl.BoolVar(&f.noSync, "no-sync", false, "do not wait until everything is on the disk")
-	fl.StringVar(&f.tempDir, "temp-dir", "", "keep layers on their way to the Engine, and a bundle that is compressed,\nin `DIR` (default: $TMPDIR or /var/tmp)")
+	fl.StringVar(&f.to.options.Engine.TempDir, "temp-dir", "", "keep layers on their way to the Engine, and a bundle that is compressed,\nin `DIR` (default: $TMPDIR or /var/tmp)")
 	fl.StringVar(&f.progress, "progress", "auto", "show progress as auto, tty, plain, json or quiet")
 	fl.BoolVar(&f.json, "json", false, "print a summary as JSON instead of a line an image")
 	return cmd
@@ -56,7 +56,7 @@ The whole bundle is verified before anything is loaded.`,
 
 // openBundle opens a file, or standard input if that is its name.
 func openBundle(ctx context.Context, name, tempDir string, in io.Reader) (*bundle.Reader, error) {
-	o := bundle.OpenOptions{TempDir: cmp.Or(tempDir, pull.TempDir())}
+	o := bundle.OpenOptions{TempDir: cmp.Or(tempDir, destination.TempDir())}
 	if name != "-" {
 		return bundle.Open(ctx, name, o)
 	}
@@ -69,12 +69,12 @@ func (f *pullFlags) fromBundle(cmd *cobra.Command, s Streams, name string, names
 	if err != nil {
 		return err
 	}
-	r, err := openBundle(cmd.Context(), name, f.tempDir, s.In)
+	r, err := openBundle(cmd.Context(), name, f.to.options.Engine.TempDir, s.In)
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	if o.References, err = pull.Carried(r); err != nil {
+	if o.Source, o.References, err = source.Bundle(r); err != nil {
 		return err
 	}
 	if len(names) > 0 {
@@ -90,7 +90,6 @@ func (f *pullFlags) fromBundle(cmd *cobra.Command, s Streams, name string, names
 	if err := verifyBundle(cmd.Context(), r, display, false); err != nil {
 		return err
 	}
-	o.From = r
 	return f.pull(cmd, s, display, o)
 }
 
@@ -179,7 +178,7 @@ func verifyFile(ctx context.Context, s Streams, name, tempDir, mode string, asJS
 	display := progress.New(progress.Options{Mode: m, Out: s.Err})
 	err = verifyBundle(ctx, r, display, true)
 	if err == nil {
-		_, err = pull.Carried(r) // names that load does not take are damage as well
+		_, _, err = source.Bundle(r) // names that load does not take are damage as well
 	}
 	display.Close()
 	if asJSON {

@@ -13,10 +13,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/fetch"
 	"github.com/fastpull/fastpull/internal/partial"
 	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/progress"
-	"github.com/fastpull/fastpull/pull"
 )
 
 func newPrune(s Streams) *cobra.Command {
@@ -53,7 +53,7 @@ type pruned struct {
 func prune(ctx context.Context, out io.Writer, dir string, o overlay.PruneOptions, asJSON bool) error {
 	var p pruned
 	var failures []error
-	cached := []string{pull.PartialDir(dir), defaultCache()}
+	cached := []string{fetch.PartialDir(dir), defaultCache()}
 	if _, err := overlay.OpenReader(dir); err != nil && fault.KindOf(err) != fault.NotFound {
 		cached = cached[1:] // what is wrong with the store is told once
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/pull"
 	"github.com/fastpull/fastpull/registry"
+	"github.com/fastpull/fastpull/source"
 	"github.com/fastpull/fastpull/unpack"
 )
 
@@ -31,22 +32,19 @@ const gzipVariable = "FASTPULL_GZIP"
 
 // pullFlags are the flags of pull.
 type pullFlags struct {
-	store, output, rootfs string
-	load                  bool
-	list                  string
-	keepGoing             bool
-	platform              string
-	jobs                  int
-	gzip                  string
-	progress              string
-	json                  bool
-	tempDir               string
-	noSync                bool
-	dryRun                bool
-	connect               connectFlags
-	limits                limitFlags
-	bundle                pull.BundleOptions // for an archive
-	wanted                *ocispec.Platform  // as platform, parsed
+	to        destinationFlags
+	list      string
+	keepGoing bool
+	platform  string
+	jobs      int
+	gzip      string
+	progress  string
+	json      bool
+	noSync    bool
+	dryRun    bool
+	connect   connectFlags
+	limits    limitFlags
+	wanted    *ocispec.Platform // as platform, parsed
 }
 
 func newPull(s Streams) *cobra.Command {
@@ -60,10 +58,7 @@ func newPull(s Streams) *cobra.Command {
 	}
 	fl := cmd.Flags()
 	fl.SortFlags = false
-	fl.StringVar(&f.store, "store", "", "put images into the store at `DIR`, a data-root of Docker with overlay2;\nalso a stopped Docker's own (default when no Engine answers: "+defaultStore()+")")
-	fl.BoolVar(&f.load, "load", false, "load images into the Docker Engine (DOCKER_HOST is honoured)")
-	fl.StringVarP(&f.output, "output", "o", "", "write an archive for docker load to `FILE`")
-	fl.StringVar(&f.rootfs, "rootfs", "", "extract one image, all layers merged, to the new directory `DIR`")
+	f.to.add(fl, "store", "load", "output", "rootfs")
 	fl.StringVarP(&f.list, "file", "f", "", "read image names from `FILE`, one a line, # for comments, - for stdin")
 	fl.BoolVar(&f.keepGoing, "keep-going", false, "pull the other images when one fails; the exit code still tells")
 	fl.StringVar(&f.platform, "platform", "", "choose `OS/ARCH[/VARIANT]` of a multi-platform image\n(default: the Engine's, or this machine's)")
@@ -71,7 +66,7 @@ func newPull(s Streams) *cobra.Command {
 	fl.StringVar(&f.gzip, "gzip", cmp.Or(os.Getenv(gzipVariable), string(unpack.GzipAuto)), "decode gzip with auto, serial, parallel (several cores a layer)\nor pgzip; they differ in speed only\n(default: $"+gzipVariable+", or auto)")
 	fl.Lookup("gzip").DefValue = ""
 	fl.BoolVar(&f.noSync, "no-sync", false, "do not wait until everything is on the disk: after a power failure\nimages can be damaged, as Docker's can")
-	fl.StringVar(&f.tempDir, "temp-dir", "", "keep layers on their way to the Engine in `DIR` (default: $TMPDIR or /var/tmp)")
+	fl.StringVar(&f.to.options.Engine.TempDir, "temp-dir", "", "keep layers on their way to the Engine in `DIR` (default: $TMPDIR or /var/tmp)")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "say what would be fetched, from where, and fetch nothing")
 	f.connect.add(fl)
 	f.limits.add(fl)
@@ -93,11 +88,11 @@ func (f *pullFlags) options(cmd *cobra.Command) (mode progress.Mode, o pull.Opti
 	if mode, err = progress.ParseMode(f.progress); err != nil {
 		return mode, o, err
 	}
-	o = pull.Options{KeepGoing: f.keepGoing, Layers: f.jobs, TempDir: f.tempDir, NoSync: f.noSync, DryRun: f.dryRun, Bundle: f.bundle}
-	if o.Kind, o.Path, err = f.destination(); err != nil {
+	o = pull.Options{KeepGoing: f.keepGoing, Layers: f.jobs, NoSync: f.noSync, DryRun: f.dryRun, Platforms: f.to.options.Archive.Platforms, AllPlatforms: f.to.options.Archive.All}
+	if o.Open, err = f.to.opener(); err != nil {
 		return mode, o, err
 	}
-	if f.output == "-" {
+	if file, _ := f.to.value("output"); file == "-" {
 		return mode, o, fault.WithHint(fault.New(fault.Usage, "-o -: an archive is not written to standard output, since it has to be complete before it is seen"),
 			"name a file")
 	}
@@ -135,10 +130,12 @@ func (f *pullFlags) run(cmd *cobra.Command, s Streams, names []string) error {
 		return err
 	}
 	o.NoResume, o.CacheDir = f.limits.noResume, defaultCache()
-	if o.Registry, err = registry.New(hosts); err != nil {
+	client, err := registry.New(hosts)
+	if err != nil {
 		return err
 	}
-	defer o.Registry.Close()
+	defer client.Close()
+	o.Source = source.Registries(client)
 	display := progress.New(progress.Options{Mode: mode, Out: s.Err})
 	defer display.Close()
 	return f.pull(cmd, s, display, o)
@@ -147,9 +144,9 @@ func (f *pullFlags) run(cmd *cobra.Command, s Streams, names []string) error {
 // pull pulls, and prints what became of it.
 func (f *pullFlags) pull(cmd *cobra.Command, s Streams, display *progress.Display, o pull.Options) error {
 	o.Progress = display
-	o.Chosen = func(d pull.Destination) {
-		if d.Note != "" {
-			display.Note("into %s (%s)", d.Name, d.Note)
+	o.Chosen = func(name, note string) {
+		if note != "" {
+			display.Note("into %s (%s)", name, note)
 		}
 	}
 	sum, err := pull.Run(cmd.Context(), o)
@@ -183,31 +180,6 @@ func resultLine(r pull.Result, where string) string {
 	}
 	return fmt.Sprintf("%s, %s in %s, %s", line,
 		progress.Bytes(r.BytesFetched), progress.Duration(r.Took), progress.Rate(r.BytesFetched, max(r.Took, time.Millisecond)))
-}
-
-// destination tells where the images go. At most one of the flags may be set.
-func (f *pullFlags) destination() (pull.Kind, string, error) {
-	kind, path, n := pull.Auto, defaultStore(), 0
-	for _, d := range []struct {
-		set  bool
-		kind pull.Kind
-		path string
-	}{
-		{f.store != "", pull.Store, f.store},
-		{f.load, pull.Engine, ""},
-		{f.output != "", pull.Archive, f.output},
-		{f.rootfs != "", pull.RootFS, f.rootfs},
-	} {
-		if d.set {
-			kind, path = d.kind, d.path
-			n++
-		}
-	}
-	if n > 1 {
-		return kind, path, fault.WithHint(fault.New(fault.Usage, "an image goes to one place at a time"),
-			"choose one of --store, --load, -o and --rootfs")
-	}
-	return kind, path, nil
 }
 
 // references parses the names of the arguments and of the list, each once.

@@ -7,9 +7,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fastpull/fastpull/progress"
-	"github.com/fastpull/fastpull/pull"
 	"github.com/fastpull/fastpull/push"
 	"github.com/fastpull/fastpull/registry"
+	"github.com/fastpull/fastpull/source"
 )
 
 func newPush(s Streams) *cobra.Command {
@@ -45,7 +45,7 @@ bundle is verified before anything is sent.`,
 			defer r.Close()
 			o := push.Options{From: r, Registry: client, To: to}
 			if len(a) > 1 {
-				have, err := pull.Carried(r)
+				_, have, err := source.Bundle(r)
 				if err != nil {
 					return err
 				}

@@ -10,10 +10,10 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 
+	"github.com/fastpull/fastpull/destination/dockerroot"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/progress"
-	"github.com/fastpull/fastpull/pull"
 	"github.com/fastpull/fastpull/registry"
 	"github.com/fastpull/fastpull/unpack"
 )
@@ -43,7 +43,7 @@ type storeVerified struct {
 	Store string `json:"store"`
 	OK    bool   `json:"ok"`
 	overlay.Verified
-	Mended *pull.Mended `json:"mended,omitempty"`
+	Mended *dockerroot.Mended `json:"mended,omitempty"`
 }
 
 // rounds is how often verify --repair looks: for what is damaged, for what the
@@ -94,7 +94,7 @@ func (f *storeVerify) run(cmd *cobra.Command, s Streams, names []string) error {
 	result := storeVerified{Store: store.Dir(), Verified: v}
 	var unmended error
 	if f.repair && len(v.Damages) > 0 {
-		result.Mended = &pull.Mended{Configs: []digest.Digest{}, Layers: []digest.Digest{}}
+		result.Mended = &dockerroot.Mended{Configs: []digest.Digest{}, Layers: []digest.Digest{}}
 		unmended, err = f.mend(ctx, display, store, o, &result)
 		if err != nil {
 			return err
@@ -150,7 +150,7 @@ func (f *storeVerify) mend(ctx context.Context, display *progress.Display, store
 		return nil, fmt.Errorf("$%s: %w", gzipVariable, err)
 	}
 	for range rounds {
-		m, rerr := pull.Repair(ctx, pull.Options{
+		m, rerr := dockerroot.Repair(ctx, dockerroot.RepairOptions{
 			Registry: client, Path: f.dir, Gzip: gzip, Progress: display, Layers: f.jobs,
 			NoResume: f.limits.noResume,
 		}, result.Damages)

@@ -156,7 +156,7 @@ func (v *visit) judgeLayers(layers []ocispec.Descriptor, formats map[digest.Dige
 	}
 	if len(layers) > image.MaxLayers {
 		f.Level = Problem
-		f.Text += fmt.Sprintf("; that is more than the %d that Docker and a store can have: --rootfs takes them", image.MaxLayers)
+		f.Text += fmt.Sprintf("; that is more than the %d that Docker and a store can have: --rootfs and bundles take them", image.MaxLayers)
 	}
 	v.found(f)
 	v.layers = append(v.layers, v.tripsOver(counts, foreign)...)

@@ -8,16 +8,16 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/internal/privilege"
 	"github.com/fastpull/fastpull/internal/tmpfile"
 	"github.com/fastpull/fastpull/overlay"
-	"github.com/fastpull/fastpull/pull"
 )
 
 // places tries where images could go, each in a temporary folder.
 func places(ctx context.Context, e *exam) {
 	rights := privilege.Current()
-	temp := pull.TempDir()
+	temp := destination.TempDir()
 	engine, err := e.docker(ctx)
 	if err == nil {
 		f := Finding{Area: Places, What: "Docker Engine (--load)", Level: OK,
@@ -49,7 +49,7 @@ func places(ctx context.Context, e *exam) {
 		f := Finding{Area: Places, What: p.what, Level: OK, Text: p.text}
 		if err := within1(ctx, func() error { return p.try(temp) }); err != nil {
 			f.Level, f.Text = Warning, fmt.Sprintf("cannot be written to %s: %s", temp, plain(err))
-		} else if left := pull.LeftOut(rights); p.what != "bundle (-o)" && len(left) > 0 {
+		} else if left := destination.WouldLeaveOut(rights); p.what != "bundle (-o)" && len(left) > 0 {
 			f.Level = Warning
 			f.Text = "works, tried in " + temp + ", but for what is left out: " + strings.Join(left, "; ")
 		}
@@ -91,7 +91,7 @@ func (e *exam) storePlace(ctx context.Context, rights privilege.Process, spare b
 		state = "takes images"
 	}
 	f.Text = fmt.Sprintf("%s %s; one was opened beside it for a test", dir, state)
-	if left := pull.LeftOut(rights); len(left) > 0 {
+	if left := destination.WouldLeaveOut(rights); len(left) > 0 {
 		f.Level = Warning
 		f.Text += ", in a form that root's Docker does not read; left out are " + strings.Join(left, "; ")
 	}

@@ -64,8 +64,8 @@ func openArchive(t *testing.T, name string) ([]loaded, map[string][]byte) {
 	return readArchive(t, f)
 }
 
-func archiveOptions(name string, refs ...registry.Reference) Options {
-	return Options{Kind: Archive, Path: name, References: refs}
+func archiveOptions(name string, refs ...registry.Reference) to {
+	return to{Kind: "output", Path: name, Options: Options{References: refs}}
 }
 
 // entries lists the names in a directory.

@@ -399,6 +399,13 @@ func TestContainerdLeft(t *testing.T) {
 	expectContent(t, e, sum, a)
 }
 
+// What marks an image that is in an Engine for a load alone, and from which age on it is
+// one that a killed run has left.
+const (
+	annotationStage = "org.fastpull.stage"
+	forgottenStage  = 24 * time.Hour
+)
+
 // stages are the images that are there for a load alone.
 func (c *contentStore) stages() (list []string) {
 	for name, target := range c.names {

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/opencontainers/go-digest"
 
 	"github.com/fastpull/fastpull/daemon"
 	"github.com/fastpull/fastpull/fault"
@@ -32,8 +31,8 @@ func TestEngine(t *testing.T) {
 		s.reset()
 		o := e.options(refs...)
 		o.TempDir = temp
-		var chosen Destination
-		o.Chosen = func(d Destination) { chosen = d }
+		var chosen string
+		o.Chosen = func(name, _ string) { chosen = name }
 		sum, err := pull(t, t.Context(), o)
 		if err != nil {
 			t.Fatal(err)
@@ -50,8 +49,8 @@ func TestEngine(t *testing.T) {
 		if n := s.got(blobOf(a)) + s.got(blobOf(b)) + s.got(blobOf(c)); n != fetched {
 			t.Errorf("%v: %d layers were fetched, want %d", refs, n, fetched)
 		}
-		if (sum.BytesSent > 0) != (want == Pulled) || !strings.HasPrefix(chosen.Name, "Docker Engine 20.10.24 at "+e.host) {
-			t.Errorf("%d bytes sent to %q", sum.BytesSent, chosen.Name)
+		if (sum.BytesSent > 0) != (want == Pulled) || !strings.HasPrefix(chosen, "Docker Engine 20.10.24 at "+e.host) {
+			t.Errorf("%d bytes sent to %q", sum.BytesSent, chosen)
 		}
 		if got := entries(t, temp); got != "" {
 			t.Errorf("left in the temporary folder: %s", got)
@@ -214,31 +213,29 @@ func TestAuto(t *testing.T) {
 	ref := s.push(t, "img:tag", noise(t, "a", 10))
 	dir := filepath.Join(t.TempDir(), "store")
 	for _, tc := range []struct {
-		host string
-		kind Kind
-		note string
+		host, name, note string
 	}{
-		{e.host, Engine, "it answers"},
-		{"unix://" + dir + ".sock", Store, "no Docker Engine answers"},
+		{e.host, "Docker Engine ", "it answers"},
+		{"unix://" + dir + ".sock", "store ", "no Docker Engine answers"},
 	} {
 		o := storeOptions(dir, ref)
-		o.Kind, o.Host = Auto, tc.host
-		var chosen Destination
-		o.Chosen = func(d Destination) { chosen = d }
+		o.Kind, o.Host = "", tc.host
+		var name, note string
+		o.Chosen = func(n, why string) { name, note = n, why }
 		if _, err := pull(t, t.Context(), o); err != nil {
 			t.Fatal(err)
 		}
-		if chosen.Kind != tc.kind || !strings.Contains(chosen.Note, tc.note) {
-			t.Errorf("%s: %+v", tc.host, chosen)
+		if !strings.HasPrefix(name, tc.name) || !strings.Contains(note, tc.note) {
+			t.Errorf("%s: %s, %s", tc.host, name, note)
 		}
-		if _, err := os.Stat(dir); (err == nil) != (tc.kind == Store) {
+		if _, err := os.Stat(dir); (err == nil) != (tc.name == "store ") {
 			t.Errorf("%s: the store: %v", tc.host, err)
 		}
 	}
 	// The Engine was asked for: then there is no other place.
 	t.Setenv("DOCKER_HOST", "unix://"+dir+".sock")
 	o := storeOptions(filepath.Join(t.TempDir(), "other"), ref)
-	o.Kind = Auto
+	o.Kind = ""
 	if _, err := pull(t, t.Context(), o); !errors.Is(err, daemon.ErrUnavailable) || !strings.Contains(fault.HintOf(err), "--store") {
 		t.Errorf("an Engine that DOCKER_HOST names and that is not there: %v", err)
 	}
@@ -247,45 +244,4 @@ func TestAuto(t *testing.T) {
 	if sum, err := pull(t, t.Context(), o); err == nil || sum == nil || sum.Images == nil {
 		t.Errorf("no Engine: %v, %+v", err, sum)
 	}
-}
-
-// TestSpoolDrop: a layer that is fetched when nobody needs it any more is closed,
-// and one that is held stays.
-func TestSpoolDrop(t *testing.T) {
-	s := serve(t)
-	l := noise(t, "a", 10)
-	ref := s.push(t, "img:tag", l)
-	r, target := newRun(t, filepath.Join(t.TempDir(), "store"))
-	im, _, err := r.resolve(t.Context(), target, ref)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sp := newSpooler(r, newSpace(t.TempDir(), ""))
-	layers := im.img.Layers
-	one, two := sp.hold(layers), sp.hold(layers)
-	p, started, err := sp.get(t.Context(), ref, layers[0])
-	if err != nil || !started || p.size != int64(len(l.(*testLayer).plain)) {
-		t.Fatalf("%+v %v", p, err)
-	}
-	one()
-	if digestOf(t, p) != layers[0].DiffID {
-		t.Error("the file is not the layer")
-	}
-	if again, started, err := sp.get(t.Context(), ref, layers[0]); again != p || started || err != nil {
-		t.Errorf("asked again: %v %v", started, err)
-	}
-	two()
-	if _, err := p.f.Stat(); !errors.Is(err, os.ErrClosed) {
-		t.Errorf("the file is open though nobody holds it: %v", err)
-	}
-	sp.close()
-}
-
-func digestOf(t *testing.T, p *spooled) digest.Digest {
-	t.Helper()
-	d, err := digest.FromReader(p.reader())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return d
 }

@@ -213,6 +213,6 @@ func (e *engine) came() int {
 	return n
 }
 
-func (e *engine) options(refs ...registry.Reference) Options {
-	return Options{Kind: Engine, Host: e.host, References: refs}
+func (e *engine) options(refs ...registry.Reference) to {
+	return to{Kind: "load", Host: e.host, Options: Options{References: refs}}
 }

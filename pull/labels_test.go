@@ -25,10 +25,12 @@ import (
 	"github.com/ulikunitz/xz"
 
 	"github.com/fastpull/fastpull/bundle"
+	"github.com/fastpull/fastpull/destination/dockerroot"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/registry"
 	served "github.com/fastpull/fastpull/serve"
+	"github.com/fastpull/fastpull/source"
 )
 
 // codecs are layers in all formats, and such that are none.
@@ -159,10 +161,10 @@ func TestBytesDecide(t *testing.T) {
 		return !slices.ContainsFunc(slices.Collect(maps.Values(codecs(t))), func(l labelled) bool { return !l.bad && l.diffID == d.DiffID })
 	})
 	store := filepath.Join(dir, "store")
-	if _, err := pull(t, t.Context(), Options{Kind: Store, Path: store, References: good, NoSync: true}); err != nil {
+	if _, err := pull(t, t.Context(), to{Kind: "store", Path: store, Options: Options{References: good, NoSync: true}}); err != nil {
 		t.Errorf("a store: %v", err)
 	}
-	if m, err := Repair(t.Context(), Options{Path: store, Registry: client(t, "test")}, damages); err != nil || len(m.Layers) != len(once(damages, func(d overlay.Damage) digest.Digest { return d.Layer })) {
+	if m, err := dockerroot.Repair(t.Context(), dockerroot.RepairOptions{Path: store, Registry: client(t, "test")}, damages); err != nil || len(m.Layers) != layersOf(damages) {
 		t.Errorf("repair: %d layers of %d, %v", len(m.Layers), len(damages), err)
 	}
 	var some []registry.Reference // each format under one type: bundles that are made anew have none of them
@@ -232,11 +234,11 @@ func expectTaken(t *testing.T, name string, keeps, good bool) {
 	if err := r.Verify(t.Context(), bundle.VerifyOptions{}); err != nil {
 		t.Errorf("%s: verify says that it is good, and load and serve do not: %v", name, err)
 	}
-	refs, err := Carried(r)
+	_, refs, err := source.Bundle(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	loaded, err := pull(t, t.Context(), Options{Kind: Store, Path: filepath.Join(t.TempDir(), "store"), From: r, References: refs, NoSync: true})
+	loaded, err := pull(t, t.Context(), to{Kind: "store", Path: filepath.Join(t.TempDir(), "store"), From: r, Options: Options{References: refs, NoSync: true}})
 	if err != nil {
 		t.Errorf("%s: load: %v", name, err)
 	}
@@ -254,7 +256,7 @@ func expectTaken(t *testing.T, name string, keeps, good bool) {
 		}
 		here = append(here, ref)
 	}
-	pulled, err := pull(t, t.Context(), Options{Kind: Store, Path: filepath.Join(t.TempDir(), "store"), References: here, NoSync: true})
+	pulled, err := pull(t, t.Context(), to{Kind: "store", Path: filepath.Join(t.TempDir(), "store"), Options: Options{References: here, NoSync: true}})
 	if err != nil {
 		t.Errorf("%s: a pull from what is served: %v", name, err)
 	}
@@ -309,4 +311,15 @@ func onlyDocker(t *testing.T, from, to string) {
 	if err := errors.Join(out.Close(), os.WriteFile(to, b.Bytes(), 0o600)); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// layersOf returns how many layers are damaged.
+func layersOf(damages []overlay.Damage) int {
+	layers := make(map[digest.Digest]bool)
+	for _, d := range damages {
+		if d.Layer != "" {
+			layers[d.Layer] = true
+		}
+	}
+	return len(layers)
 }

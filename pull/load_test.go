@@ -9,6 +9,7 @@ import (
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/registry"
+	"github.com/fastpull/fastpull/source"
 )
 
 // TestLoadFromBundle puts the images of bundles of all forms into stores, which
@@ -34,13 +35,13 @@ func TestLoadFromBundle(t *testing.T) {
 			if err := r.Verify(t.Context(), bundle.VerifyOptions{DiffIDs: true}); err != nil {
 				t.Fatal(err)
 			}
-			have, err := Carried(r)
+			_, have, err := source.Bundle(r)
 			if err != nil || len(have) != 2 || have[0] != refs[0] || have[1] != refs[1] {
 				t.Fatalf("references %v, %v", have, err)
 			}
 			s.reset()
 			store := filepath.Join(t.TempDir(), "store")
-			sum, err := pull(t, t.Context(), Options{Kind: Store, Path: store, From: r, References: have})
+			sum, err := pull(t, t.Context(), to{Kind: "store", Path: store, From: r, Options: Options{References: have}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -63,11 +64,11 @@ func TestLoadFromBundle(t *testing.T) {
 					t.Errorf("in the store: %v, %v", img, err)
 				}
 			}
-			again, err := pull(t, t.Context(), Options{Kind: Store, Path: store, From: r, References: have[1:]})
+			again, err := pull(t, t.Context(), to{Kind: "store", Path: store, From: r, Options: Options{References: have[1:]}})
 			if err != nil || again.Images[0].Status != Exists {
 				t.Errorf("again: %+v, %v", again, err)
 			}
-			if _, err := pull(t, t.Context(), Options{Kind: Store, Path: store, From: r, References: []registry.Reference{s.push(t, "three:tag", base)}}); fault.KindOf(err) != fault.NotFound {
+			if _, err := pull(t, t.Context(), to{Kind: "store", Path: store, From: r, Options: Options{References: []registry.Reference{s.push(t, "three:tag", base)}}}); fault.KindOf(err) != fault.NotFound {
 				t.Errorf("what is not in it: %v", err)
 			}
 			// And out of it into another bundle.

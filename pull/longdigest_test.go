@@ -68,8 +68,8 @@ func TestLongDigests(t *testing.T) {
 	s := serve(t)
 	ref := s.renamed(t, "img:tag", noise(t, "a", 3<<20), noise(t, "b", 1<<10))
 	var want []byte
-	for _, o := range []Options{{NoResume: true}, {}} {
-		o.Kind, o.References, o.Path = Archive, []registry.Reference{ref}, filepath.Join(t.TempDir(), "b.tar")
+	for _, o := range []to{{Options: Options{NoResume: true}}, {}} {
+		o.Kind, o.References, o.Path = "output", []registry.Reference{ref}, filepath.Join(t.TempDir(), "b.tar")
 		o.Bundle.Layers = bundle.Keep
 		if _, err := pull(t, t.Context(), o); err != nil {
 			t.Fatal(err)

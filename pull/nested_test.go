@@ -16,6 +16,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/bundle"
+	"github.com/fastpull/fastpull/destination/archive"
+	"github.com/fastpull/fastpull/destination/dockerroot"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/overlay"
@@ -87,7 +89,7 @@ func TestShapes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			expect := func(o Options, platform string, status Status) Result {
+			expect := func(o to, platform string, status Status) Result {
 				t.Helper()
 				sum, err := pull(t, t.Context(), o)
 				if err != nil {
@@ -160,14 +162,14 @@ func TestNestedPlatforms(t *testing.T) {
 	s := serve(t)
 	ref := s.writeIndex(t, "img:1", perPlatform(t, "linux/arm64", "linux/s390x", "linux/arm/v7", "windows/amd64"))
 	for _, tc := range []struct {
-		o    BundleOptions
+		o    archive.Options
 		want string
 	}{
-		{BundleOptions{Platforms: platformsOf(t, "linux/s390x")}, "linux/s390x"},
-		{BundleOptions{Platforms: platformsOf(t, "linux/s390x", "linux/arm64")}, "linux/arm64 linux/s390x"},
-		{BundleOptions{Platforms: platformsOf(t, "linux/s390x", "linux/arm64"), Layers: bundle.Keep}, "linux/arm64 linux/s390x"},
-		{BundleOptions{All: true}, "linux/arm64 linux/s390x linux/arm/v7"},
-		{BundleOptions{All: true, Layers: bundle.Keep}, "linux/arm64 other linux/s390x other linux/arm/v7 other windows/amd64 other"},
+		{archive.Options{Platforms: platformsOf(t, "linux/s390x")}, "linux/s390x"},
+		{archive.Options{Platforms: platformsOf(t, "linux/s390x", "linux/arm64")}, "linux/arm64 linux/s390x"},
+		{archive.Options{Platforms: platformsOf(t, "linux/s390x", "linux/arm64"), Layers: bundle.Keep}, "linux/arm64 linux/s390x"},
+		{archive.Options{All: true}, "linux/arm64 linux/s390x linux/arm/v7"},
+		{archive.Options{All: true, Layers: bundle.Keep}, "linux/arm64 other linux/s390x other linux/arm/v7 other windows/amd64 other"},
 	} {
 		file := filepath.Join(t.TempDir(), "out.tar")
 		o := archiveOptions(file, ref)
@@ -183,7 +185,7 @@ func TestNestedPlatforms(t *testing.T) {
 			t.Errorf("%+v: %s, Docker finds %s; want %s", tc.o, got, docker, tc.want)
 		}
 	}
-	for _, o := range []Options{storeOptions(filepath.Join(t.TempDir(), "s"), ref), archiveOptions(filepath.Join(t.TempDir(), "a"), ref)} {
+	for _, o := range []to{storeOptions(filepath.Join(t.TempDir(), "s"), ref), archiveOptions(filepath.Join(t.TempDir(), "a"), ref)} {
 		o.Platform = &ocispec.Platform{OS: "linux", Architecture: "mips64le"}
 		o.Bundle.Platforms = []ocispec.Platform{*o.Platform}
 		if _, err := pull(t, t.Context(), o); fault.KindOf(err) != fault.NotFound || !strings.Contains(err.Error(), "for linux/mips64le, only for linux/arm/v7, linux/arm64, linux/s390x, windows/amd64") {
@@ -214,7 +216,7 @@ func TestEndlessIndex(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "out.tar")
 		o := archiveOptions(file, ref)
 		o.Bundle.All = true
-		for _, o := range []Options{storeOptions(filepath.Join(t.TempDir(), "s"), ref), o} {
+		for _, o := range []to{storeOptions(filepath.Join(t.TempDir(), "s"), ref), o} {
 			s.reset()
 			if _, err := pull(t, t.Context(), o); fault.KindOf(err) != fault.Failed || !strings.Contains(err.Error(), say) {
 				t.Errorf("%v, want %s", err, say)
@@ -286,7 +288,7 @@ func TestRepairNested(t *testing.T) {
 		t.Fatal(err)
 	}
 	top := img.Layers[1]
-	mended, err := Repair(t.Context(), Options{Path: o.Path, Registry: client(t, "test")}, []overlay.Damage{
+	mended, err := dockerroot.Repair(t.Context(), dockerroot.RepairOptions{Path: o.Path, Registry: client(t, "test")}, []overlay.Damage{
 		{Image: id}, {Layer: top.ChainID, DiffID: top.DiffID, Parent: top.Parent},
 	})
 	if err != nil || len(mended.Configs) != 1 || len(mended.Layers) != 1 {

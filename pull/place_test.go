@@ -25,7 +25,7 @@ import (
 )
 
 // keepOptions are those of a bundle with the registry's own bytes.
-func keepOptions(name string, refs ...registry.Reference) Options {
+func keepOptions(name string, refs ...registry.Reference) to {
 	o := archiveOptions(name, refs...)
 	o.Bundle.Layers = bundle.Keep
 	return o
@@ -193,39 +193,6 @@ func TestDraftsOrder(t *testing.T) {
 		if !bytes.Equal(got, want) {
 			t.Errorf("run %d: another bundle", i)
 		}
-	}
-}
-
-// TestFinishWaits: nothing that an image which failed has begun is written to the bundle
-// while that is finished.
-func TestFinishWaits(t *testing.T) {
-	name := filepath.Join(t.TempDir(), "b.tar")
-	o := keepOptions(name)
-	o.Registry, o.TempDir = client(t, "test"), t.TempDir()
-	target, err := newArchiveTarget(startRun(t.Context(), o), name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer target.close()
-	ctx, cancel := context.WithCancel(t.Context())
-	begun := make(chan struct{})
-	go func() { // the image fails
-		<-begun
-		cancel()
-	}()
-	if _, _, err := target.spool.files.do(ctx, t.Context(), "a layer", func(ctx context.Context) (*spooled, error) {
-		close(begun)
-		<-ctx.Done()
-		time.Sleep(50 * time.Millisecond) // a disk that is slow
-		if _, err := os.Lstat(name); err == nil {
-			t.Error("the bundle has its name, and something is written to it")
-		}
-		return nil, ctx.Err()
-	}); err == nil {
-		t.Fatal("the call has ended before it was cancelled")
-	}
-	if err := target.finish(t.Context()); err != nil {
-		t.Fatal(err)
 	}
 }
 

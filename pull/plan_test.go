@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/fetch"
 	"github.com/fastpull/fastpull/internal/partial"
 )
 
@@ -127,7 +128,7 @@ func TestPlanKept(t *testing.T) {
 	ref := s.push(t, "img:1", a)
 	dir := t.TempDir()
 	want := planned(t, a, s.host, false)
-	kept, err := partial.In(PartialDir(dir)).Open(want.Digest, want.Size)
+	kept, err := partial.In(fetch.PartialDir(dir)).Open(want.Digest, want.Size)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +140,7 @@ func TestPlanKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	long := time.Now().Add(-2 * partial.Forgotten)
-	if err := errors.Join(kept.Close(), os.Chtimes(filepath.Join(PartialDir(dir), want.Digest.String()), long, long)); err != nil {
+	if err := errors.Join(kept.Close(), os.Chtimes(filepath.Join(fetch.PartialDir(dir), want.Digest.String()), long, long)); err != nil {
 		t.Fatal(err)
 	}
 	before := paths(t, dir)
@@ -162,9 +163,9 @@ func TestPlanOther(t *testing.T) {
 	s := serve(t)
 	ref := s.push(t, "img:1", noise(t, "a", 1<<10))
 	dir := t.TempDir()
-	for _, o := range []Options{
+	for _, o := range []to{
 		archiveOptions(filepath.Join(dir, "out.tar"), ref), rootfsOptions(filepath.Join(dir, "root"), ref),
-		{Kind: Auto, Host: "unix://" + dir + "/none.sock", Path: filepath.Join(dir, "store"), References: archiveOptions("", ref).References},
+		{Kind: "", Host: "unix://" + dir + "/none.sock", Path: filepath.Join(dir, "store"), Options: Options{References: archiveOptions("", ref).References}},
 	} {
 		o.DryRun = true
 		sum, err := pull(t, t.Context(), o)

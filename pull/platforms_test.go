@@ -19,6 +19,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/bundle"
+	"github.com/fastpull/fastpull/destination/archive"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/registry"
@@ -201,17 +202,17 @@ func TestPlatformsOfBundle(t *testing.T) {
 	}
 	for _, tc := range []struct {
 		name   string
-		o      BundleOptions
+		o      archive.Options
 		want   string // platforms, in the index's order
 		docker string
 		same   bool // the index is the registry's
 	}{
-		{"one", BundleOptions{Platforms: platformsOf(t, "linux/s390x")}, "linux/s390x", "linux/s390x", false},
-		{"two", BundleOptions{Platforms: platformsOf(t, "linux/s390x", "linux/arm/v7")}, "linux/arm/v7 linux/s390x", "linux/s390x", false},
-		{"all", BundleOptions{All: true}, "linux/arm/v7 linux/amd64 linux/s390x", "linux/" + image.Host().Architecture, false},
-		{"two kept", BundleOptions{Layers: bundle.Keep, Platforms: platformsOf(t, "linux/s390x", "linux/arm/v7")}, "linux/arm/v7 linux/s390x", "linux/s390x", false},
-		{"all kept", BundleOptions{Layers: bundle.Keep, All: true}, "linux/arm/v7 linux/amd64 windows/amd64 linux/s390x", "linux/" + image.Host().Architecture, true},
-		{"all in gzip", BundleOptions{Layers: bundle.Gzip, All: true}, "linux/arm/v7 linux/amd64 linux/s390x", "linux/" + image.Host().Architecture, false},
+		{"one", archive.Options{Platforms: platformsOf(t, "linux/s390x")}, "linux/s390x", "linux/s390x", false},
+		{"two", archive.Options{Platforms: platformsOf(t, "linux/s390x", "linux/arm/v7")}, "linux/arm/v7 linux/s390x", "linux/s390x", false},
+		{"all", archive.Options{All: true}, "linux/arm/v7 linux/amd64 linux/s390x", "linux/" + image.Host().Architecture, false},
+		{"two kept", archive.Options{Layers: bundle.Keep, Platforms: platformsOf(t, "linux/s390x", "linux/arm/v7")}, "linux/arm/v7 linux/s390x", "linux/s390x", false},
+		{"all kept", archive.Options{Layers: bundle.Keep, All: true}, "linux/arm/v7 linux/amd64 windows/amd64 linux/s390x", "linux/" + image.Host().Architecture, true},
+		{"all in gzip", archive.Options{Layers: bundle.Gzip, All: true}, "linux/arm/v7 linux/amd64 linux/s390x", "linux/" + image.Host().Architecture, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "out.tar")

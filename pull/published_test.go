@@ -19,7 +19,7 @@ func TestNotPublished(t *testing.T) {
 	big := noise(t, "big", 300<<10)
 	ref := s.push(t, "img:tag", big)
 	missing := registry.Reference{}
-	for name, options := range map[string]func(path string, refs ...registry.Reference) Options{"archive": archiveOptions, "rootfs": rootfsOptions} {
+	for name, options := range map[string]func(path string, refs ...registry.Reference) to{"archive": archiveOptions, "rootfs": rootfsOptions} {
 		for what, refs := range map[string][]registry.Reference{"blocked": {ref}, "another failed": {ref, missing}} {
 			if what == "another failed" {
 				if name == "rootfs" {

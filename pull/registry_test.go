@@ -310,20 +310,14 @@ func flip(times int, blobs ...v1.Layer) func(string, []byte) []byte {
 const always = 1 << 20
 
 // pull runs and checks that nothing of the run is left running.
-func pull(t *testing.T, ctx context.Context, o Options) (*Summary, error) {
+func pull(t *testing.T, ctx context.Context, o to) (*Summary, error) {
 	t.Helper()
-	if o.Registry == nil {
-		o.Registry = client(t, "test")
-	}
-	if o.TempDir == "" {
-		o.TempDir = t.TempDir()
-	}
-	sum, err := Run(ctx, o)
+	sum, err := Run(ctx, o.options(t))
 	expectNoGoroutines(t)
 	return sum, err
 }
 
-var ours = regexp.MustCompile(`fastpull/(pull|unpack|overlay|bundle)\.`)
+var ours = regexp.MustCompile(`fastpull/(pull|fetch|destination|destination/[a-z]+|source|unpack|overlay|bundle)\.`)
 
 // expectNoGoroutines fails if there is a goroutine in the code of a run. Those
 // that are just returning are given a moment.

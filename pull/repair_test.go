@@ -8,7 +8,9 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
 
+	"github.com/fastpull/fastpull/destination/dockerroot"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/overlay"
 )
@@ -30,7 +32,7 @@ func TestRepairWithoutImage(t *testing.T) {
 	if err := os.Remove(configs[0]); err != nil {
 		t.Fatal(err)
 	}
-	base, child := diffOf(below), chainID(diffOf(below), diffOf(top))
+	base, child := diffOf(below), chainOf(diffOf(below), diffOf(top))
 	other := digest.FromString("a layer that nobody knows")
 	for _, tc := range []struct {
 		name   string
@@ -45,7 +47,7 @@ func TestRepairWithoutImage(t *testing.T) {
 		{"another parent", overlay.Damage{Layer: child, DiffID: diffOf(top), Parent: other}, false},
 		{"no diffID", overlay.Damage{Layer: base}, false},
 	} {
-		m, err := Repair(t.Context(), Options{Path: dir, Registry: client(t, "test")}, []overlay.Damage{tc.damage})
+		m, err := dockerroot.Repair(t.Context(), dockerroot.RepairOptions{Path: dir, Registry: client(t, "test")}, []overlay.Damage{tc.damage})
 		if tc.mended {
 			if err != nil || !slices.Equal(m.Layers, []digest.Digest{tc.damage.DiffID}) {
 				t.Errorf("%s: %+v, %v", tc.name, m, err)
@@ -68,4 +70,12 @@ func TestRepairWithoutImage(t *testing.T) {
 			t.Errorf("%s: %+v, %v", chain, l, err)
 		}
 	}
+}
+
+// chainOf returns the chainID of the layer with that diffID on a parent, "" for none.
+func chainOf(parent, diffID digest.Digest) digest.Digest {
+	if parent == "" {
+		return diffID
+	}
+	return identity.ChainID([]digest.Digest{parent, diffID})
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/fastpull/fastpull/registry"
 )
 
-func rootfsOptions(dir string, refs ...registry.Reference) Options {
-	return Options{Kind: RootFS, Path: dir, References: refs}
+func rootfsOptions(dir string, refs ...registry.Reference) to {
+	return to{Kind: "rootfs", Path: dir, Options: Options{References: refs}}
 }
 
 // rootfsLayers apply over each other: deletions, an opaque folder, a file in the

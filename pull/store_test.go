@@ -24,8 +24,8 @@ import (
 	"github.com/fastpull/fastpull/registry"
 )
 
-func storeOptions(dir string, refs ...registry.Reference) Options {
-	return Options{Kind: Store, Path: dir, References: refs}
+func storeOptions(dir string, refs ...registry.Reference) to {
+	return to{Kind: "store", Path: dir, Options: Options{References: refs}}
 }
 
 // paths lists what is below dir but for fastpull's own, which must be idle.
@@ -100,10 +100,10 @@ func TestStoreShares(t *testing.T) {
 		refs = append(refs, s.push(t, as, images[as]...))
 	}
 	dir := filepath.Join(t.TempDir(), "store")
-	var chosen Destination
+	var chosen string
 	var done []Result
 	o := storeOptions(dir, refs...)
-	o.Chosen = func(d Destination) { chosen = d }
+	o.Chosen = func(name, _ string) { chosen = name }
 	o.Done = func(r Result) { done = append(done, r) }
 	sum, err := pull(t, t.Context(), o)
 	if err != nil {
@@ -129,7 +129,7 @@ func TestStoreShares(t *testing.T) {
 	if sum.BytesFetched != size || claimed != size || sum.BytesSent != 0 || sum.Seconds <= 0 {
 		t.Errorf("%d bytes were fetched, %d by some image, the layers have %d", sum.BytesFetched, claimed, size)
 	}
-	if chosen.Kind != Store || chosen.Name != "store "+dir || sum.Destination != chosen.Name || len(done) != 5 {
+	if chosen != "store "+dir || sum.Destination != chosen || len(done) != 5 {
 		t.Errorf("destination %+v, %q; %d images were told of", chosen, sum.Destination, len(done))
 	}
 	paths(t, dir)

@@ -4,14 +4,16 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/registry"
 )
 
@@ -32,7 +34,7 @@ func TestTogether(t *testing.T) {
 			wg.Go(func() {
 				o := storeOptions(dir, refs...)
 				o.Registry, o.TempDir = client(t, "test"), dir
-				if _, err := Run(t.Context(), o); err != nil {
+				if _, err := Run(t.Context(), o.options(t)); err != nil {
 					t.Error(err)
 				}
 			})
@@ -51,16 +53,24 @@ func TestTogether(t *testing.T) {
 }
 
 // newRun is what Run makes, without its end.
-func newRun(t *testing.T, dir string) (*run, *storeTarget) {
+func newRun(t *testing.T, dir string) *run {
 	t.Helper()
-	c := client(t, "test")
-	r := &run{Options: Options{Registry: c}, src: registries{c}, ctx: t.Context(), slots: newSlots(4)}
-	target, err := newStoreTarget(r, dir)
+	r, err := start(t.Context(), storeOptions(dir).options(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { target.close() })
-	return r, target
+	t.Cleanup(func() { r.to.Close() })
+	return r
+}
+
+// chain returns how many of an image's layers are in the store.
+func chain(t *testing.T, dir string, im *resolved) int {
+	t.Helper()
+	s, err := overlay.OpenReader(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(s.Chain(im.Layers))
 }
 
 // TestNoDeadlock has two processes of which each has made a layer that the other
@@ -72,24 +82,30 @@ func TestNoDeadlock(t *testing.T) {
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 30*time.Second, errors.New("they wait for each other"))
 	defer cancel()
 	dir := filepath.Join(t.TempDir(), "store")
-	r1, one := newRun(t, dir)
-	_, two := newRun(t, dir)
-	im, _, err := r1.resolve(ctx, one, ref)
+	runs := []*run{newRun(t, dir), newRun(t, dir)}
+	im, err := runs[0].resolve(ctx, 0, ref)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, target := range []*storeTarget{one, two} {
-		if _, err := target.need(ctx, target.register(im)[i]); err != nil {
+	for i, r := range runs {
+		img := im.Image
+		img.Content = r.content(ref, new(atomic.Int64))
+		tx, err := r.to.Begin(ctx, &img)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if got := one.s.Chain(im.img.Layers); len(got) != 0 {
+		if err := errors.Join(tx.Layer(ctx, im.Layers[i], img.Content(im.Layers[i])), tx.Abort()); err != nil {
+			t.Fatal(err)
+		}
+		if chain(t, dir, im) != 0 {
 			t.Fatal("a layer was visible before its image")
 		}
 	}
 	var wg sync.WaitGroup
-	for _, target := range []*storeTarget{one, two} {
+	for _, r := range runs {
 		wg.Go(func() {
-			if _, err := target.put(ctx, im); err != nil {
+			its := *im
+			if _, err := r.bring(ctx, &its); err != nil {
 				t.Error(err)
 			}
 		})
@@ -98,8 +114,8 @@ func TestNoDeadlock(t *testing.T) {
 	if n := s.blobs(); n != 3 { // and the config
 		t.Errorf("%d blobs were fetched", n)
 	}
-	if got := one.s.Chain(im.img.Layers); len(got) != 2 {
-		t.Errorf("%d layers are there", len(got))
+	if n := chain(t, dir, im); n != 2 {
+		t.Errorf("%d layers are there", n)
 	}
 }
 
@@ -110,12 +126,12 @@ func TestUnverifiedBlob(t *testing.T) {
 	real := noise(t, "real", 1<<10)
 	ref := s.push(t, "img:tag", real)
 	dir := filepath.Join(t.TempDir(), "store")
-	r, target := newRun(t, dir)
-	im, _, err := r.resolve(t.Context(), target, ref)
+	r := newRun(t, dir)
+	im, err := r.resolve(t.Context(), 0, ref)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := target.put(t.Context(), im); err != nil {
+	if _, err := r.bring(t.Context(), im); err != nil {
 		t.Fatal(err)
 	}
 	known := func(blob digest.Digest) bool {
@@ -130,10 +146,11 @@ func TestUnverifiedBlob(t *testing.T) {
 		t.Error("the blob that was fetched is not known")
 	}
 	liar := digest.FromString("another blob")
-	img := *im.img
-	img.Layers = append([]image.Layer{}, im.img.Layers...)
+	img := *im.Image.Image
+	img.Layers = slices.Clone(im.Layers)
 	img.Layers[0].Blob.Digest = liar
-	if _, err := target.put(t.Context(), &resolved{ref: im.ref, found: im.found, img: &img}); err != nil {
+	im.Image.Image = &img
+	if _, err := r.bring(t.Context(), im); err != nil {
 		t.Fatal(err)
 	}
 	if known(liar) {

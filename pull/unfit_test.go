@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/fastpull/fastpull/bundle"
+	"github.com/fastpull/fastpull/destination/dockerroot"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/registry"
@@ -60,7 +61,7 @@ func TestStoreSaves(t *testing.T) {
 				t.Errorf("%v (%s)", err, fault.HintOf(err))
 			}
 			verified(t, dir)
-			if _, err := pull(t, t.Context(), Options{Kind: RootFS, Path: filepath.Join(t.TempDir(), "root"), References: []registry.Reference{ref}}); err != nil {
+			if _, err := pull(t, t.Context(), to{Kind: "rootfs", Path: filepath.Join(t.TempDir(), "root"), Options: Options{References: []registry.Reference{ref}}}); err != nil {
 				t.Errorf("--rootfs: %v", err)
 			}
 		})
@@ -121,7 +122,7 @@ func TestUnfitForAStore(t *testing.T) {
 			}
 			verified(t, dir)
 			root, archive := filepath.Join(t.TempDir(), "root"), filepath.Join(t.TempDir(), "a.tar")
-			for _, o := range []Options{{Kind: RootFS, Path: root}, {Kind: Archive, Path: archive}} {
+			for _, o := range []to{{Kind: "rootfs", Path: root}, {Kind: "output", Path: archive}} {
 				o.References = []registry.Reference{ref}
 				if _, err := pull(t, t.Context(), o); err != nil {
 					t.Errorf("into %s: %v", o.Path, err)
@@ -182,7 +183,7 @@ func TestUnfitInAStore(t *testing.T) {
 	if err != nil || len(v.Damages) != 1 {
 		t.Fatalf("verify: %+v, %v", v.Damages, err)
 	}
-	m, err := Repair(t.Context(), Options{Path: dir, Registry: client(t, "test")}, v.Damages)
+	m, err := dockerroot.Repair(t.Context(), dockerroot.RepairOptions{Path: dir, Registry: client(t, "test")}, v.Damages)
 	if err != nil || len(m.Configs)+len(m.Layers) > 0 {
 		t.Errorf("mended: %+v, %v", m, err)
 	}

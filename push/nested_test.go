@@ -17,10 +17,10 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/bundle"
+	"github.com/fastpull/fastpull/destination/archive"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/pull"
-	"github.com/fastpull/fastpull/registry"
 	"github.com/fastpull/fastpull/serve"
 )
 
@@ -161,7 +161,7 @@ func TestNested(t *testing.T) {
 			t.Errorf("what refers to an index in the index: %+v, %v", list, err)
 		}
 	}
-	r := must(from.bundle(t, pull.BundleOptions{Layers: bundle.Keep, All: true, Referrers: true}, from.ref(t, "img:1")))
+	r := must(from.bundle(t, archive.Options{Layers: bundle.Keep, All: true, Referrers: true}, from.ref(t, "img:1")))
 	to := newSite(t, true)
 	if done, err := Run(t.Context(), Options{From: r, Registry: to.client, To: to.host + "/afar"}); err != nil || done[0].Referrers != 2 {
 		t.Fatalf("%+v, %v", done, err)
@@ -173,10 +173,9 @@ func TestNested(t *testing.T) {
 	var said bytes.Buffer
 	display := progress.New(progress.Options{Mode: progress.Plain, Out: &said})
 	arm := must(only(t, "linux/arm64"))
-	_, err := pull.Run(t.Context(), pull.Options{
-		Kind: pull.Archive, Path: filepath.Join(t.TempDir(), "one.tar"), References: []registry.Reference{from.ref(t, "img:1")}, Registry: from.client,
-		Platform: &arm[0], Bundle: pull.BundleOptions{Layers: bundle.Keep, Platforms: arm, Referrers: true}, Progress: display,
-	})
+	o := bundling(filepath.Join(t.TempDir(), "one.tar"), archive.Options{Layers: bundle.Keep, Platforms: arm, Referrers: true}, from.client, from.ref(t, "img:1"))
+	o.Progress = display
+	_, err := pull.Run(t.Context(), o)
 	display.Close()
 	if err != nil || !strings.Contains(said.String(), "2 that refer to its index are left out") {
 		t.Errorf("%v, it said %q", err, said.String())

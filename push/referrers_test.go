@@ -29,11 +29,14 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/bundle"
+	"github.com/fastpull/fastpull/destination/all"
+	"github.com/fastpull/fastpull/destination/archive"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/pull"
 	"github.com/fastpull/fastpull/registry"
 	"github.com/fastpull/fastpull/serve"
+	"github.com/fastpull/fastpull/source"
 )
 
 // site is a registry, with a client.
@@ -160,11 +163,23 @@ func (s *site) signed(t *testing.T, as string) (index v1.ImageIndex, subjects []
 	return index, subjects
 }
 
-func (s *site) bundle(t *testing.T, o pull.BundleOptions, refs ...registry.Reference) (*bundle.Reader, error) {
+// bundling returns the options of a pull into a bundle.
+func bundling(file string, o archive.Options, client *registry.Client, refs ...registry.Reference) pull.Options {
+	p := pull.Options{
+		Open: all.Named("output", file, all.Options{Archive: o}), References: refs, Source: source.Registries(client),
+		Platforms: o.Platforms, AllPlatforms: o.All,
+	}
+	if len(o.Platforms) > 0 {
+		p.Platform = &o.Platforms[0]
+	}
+	return p
+}
+
+func (s *site) bundle(t *testing.T, o archive.Options, refs ...registry.Reference) (*bundle.Reader, error) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "b.tar")
 	o.List = true
-	if _, err := pull.Run(t.Context(), pull.Options{Kind: pull.Archive, Path: file, References: refs, Registry: s.client, Bundle: o}); err != nil {
+	if _, err := pull.Run(t.Context(), bundling(file, o, s.client, refs...)); err != nil {
 		return nil, err
 	}
 	r, err := bundle.Open(t.Context(), file, bundle.OpenOptions{TempDir: t.TempDir()})
@@ -229,7 +244,7 @@ func TestReferrers(t *testing.T) {
 			from := newSite(t, api)
 			_, subjects := from.signed(t, "team/img")
 			ref := from.ref(t, "team/img:1")
-			o := pull.BundleOptions{Layers: bundle.Keep, All: true, Referrers: true}
+			o := archive.Options{Layers: bundle.Keep, All: true, Referrers: true}
 			r, err := from.bundle(t, o, ref)
 			if err != nil {
 				t.Fatal(err)
@@ -241,7 +256,7 @@ func TestReferrers(t *testing.T) {
 			if !bytes.Equal(read(t, r), read(t, again)) {
 				t.Error("another bundle has other bytes")
 			}
-			if refs, err := pull.Carried(r); err != nil || len(refs) != 1 || refs[0] != ref {
+			if _, refs, err := source.Bundle(r); err != nil || len(refs) != 1 || refs[0] != ref {
 				t.Errorf("images %v, %v", refs, err)
 			}
 			l, err := r.List()
@@ -301,21 +316,21 @@ func TestReferrersOfPlatforms(t *testing.T) {
 	arm := must(only(t, "linux/arm64"))
 	amd := must(only(t, "linux/amd64"))
 	for _, tc := range []struct {
-		o    pull.BundleOptions
+		o    archive.Options
 		want int
 	}{
-		{pull.BundleOptions{Platforms: arm}, 3},
-		{pull.BundleOptions{Platforms: amd}, 0},
-		{pull.BundleOptions{Platforms: append(amd[:1:1], arm...)}, 4}, // which is all of the index
-		{pull.BundleOptions{Platforms: arm, Layers: bundle.Gzip}, -1},
-		{pull.BundleOptions{Platforms: arm, Layers: bundle.Plain}, -1},
+		{archive.Options{Platforms: arm}, 3},
+		{archive.Options{Platforms: amd}, 0},
+		{archive.Options{Platforms: append(amd[:1:1], arm...)}, 4}, // which is all of the index
+		{archive.Options{Platforms: arm, Layers: bundle.Gzip}, -1},
+		{archive.Options{Platforms: arm, Layers: bundle.Plain}, -1},
 	} {
 		if tc.o.Layers == "" {
 			tc.o.Layers = bundle.Keep
 		}
 		tc.o.Referrers = true
 		file := filepath.Join(t.TempDir(), "b.tar")
-		_, err := pull.Run(t.Context(), pull.Options{Kind: pull.Archive, Path: file, Platform: &tc.o.Platforms[0], References: []registry.Reference{from.ref(t, "img:1")}, Registry: from.client, Bundle: tc.o})
+		_, err := pull.Run(t.Context(), bundling(file, tc.o, from.client, from.ref(t, "img:1")))
 		if tc.want < 0 {
 			if fault.KindOf(err) != fault.Usage || !strings.Contains(fault.HintOf(err), "--layers=keep") {
 				t.Errorf("%+v: error %v", tc.o, err)
@@ -378,7 +393,7 @@ func TestBadReferrers(t *testing.T) {
 			index := platforms(t, "amd64")
 			from.write(t, "img:1", index)
 			tc.do(from, descriptor(t, index))
-			r, err := from.bundle(t, pull.BundleOptions{Layers: bundle.Keep, All: true, Referrers: true}, from.ref(t, "img:1"))
+			r, err := from.bundle(t, archive.Options{Layers: bundle.Keep, All: true, Referrers: true}, from.ref(t, "img:1"))
 			if fault.KindOf(err) != tc.kind || err != nil && !strings.Contains(err.Error(), tc.say) {
 				t.Fatalf("error: %v", err)
 			}

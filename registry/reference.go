@@ -118,6 +118,16 @@ func (r Reference) String() string {
 	return s
 }
 
+// Full returns the repository with its registry, as Docker's distribution metadata names
+// it: docker.io/library/ubuntu.
+func (r Reference) Full() string {
+	host := r.Host()
+	if host == "index.docker.io" { // what go-containerregistry calls Docker Hub
+		host = "docker.io"
+	}
+	return host + "/" + r.Repository()
+}
+
 // Familiar returns the repository without tag and digest, as Docker writes it:
 // "ubuntu", "host:5000/img".
 func (r Reference) Familiar() string {

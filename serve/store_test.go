@@ -27,10 +27,12 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
+	"github.com/fastpull/fastpull/destination/all"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/pull"
 	"github.com/fastpull/fastpull/registry"
+	"github.com/fastpull/fastpull/source"
 )
 
 // pulled is a store into which images were pulled from two registries.
@@ -92,7 +94,9 @@ func (p *pulled) add(t *testing.T, host int, as string, img v1.Image) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := pull.Run(t.Context(), pull.Options{Kind: pull.Store, Path: p.dir, References: []registry.Reference{ref}, Registry: client, NoSync: true}); err != nil {
+	if _, err := pull.Run(t.Context(), pull.Options{
+		Open: all.Named("store", p.dir, all.Options{}), References: []registry.Reference{ref}, Source: source.Registries(client), NoSync: true,
+	}); err != nil {
 		t.Fatal(err)
 	}
 	p.images[as] = img

@@ -1,0 +1,76 @@
+package cli
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/fastpull/fastpull/destination/all"
+	"github.com/fastpull/fastpull/fault"
+)
+
+// destinationFlags are the flags that say where images go: one for each destination of the
+// table.
+type destinationFlags struct {
+	strings map[string]*string
+	bools   map[string]*bool
+	options all.Options
+}
+
+// add adds the flags of the named destinations.
+func (f *destinationFlags) add(fl *pflag.FlagSet, names ...string) {
+	f.strings, f.bools = make(map[string]*string), make(map[string]*bool)
+	for _, d := range all.Table {
+		usage := d.Usage
+		if d.Name == "store" {
+			usage += " (default when no Engine answers: " + defaultStore() + ")"
+		}
+		switch {
+		case !slices.Contains(names, d.Name):
+		case strings.Contains(d.Usage, "`"):
+			f.strings[d.Name] = fl.StringP(d.Name, d.Short, "", usage)
+		default:
+			f.bools[d.Name] = fl.BoolP(d.Name, d.Short, false, usage)
+		}
+	}
+}
+
+// value returns the value of a destination's flag, and whether the flag was given.
+func (f *destinationFlags) value(name string) (value string, given bool) {
+	if s := f.strings[name]; s != nil {
+		return *s, *s != ""
+	}
+	b := f.bools[name]
+	return "", b != nil && *b
+}
+
+// opener returns what opens the destination that was named: at most one. Without one it is
+// the Engine that answers, and else the store.
+func (f *destinationFlags) opener() (all.Opener, error) {
+	var given, names []string
+	for _, d := range all.Table {
+		if _, ok := f.value(d.Name); ok {
+			given = append(given, d.Name)
+		}
+		if f.strings[d.Name] != nil || f.bools[d.Name] != nil {
+			names = append(names, flagOf(d))
+		}
+	}
+	switch len(given) {
+	case 0:
+		return all.Auto(defaultStore(), f.options), nil
+	case 1:
+		value, _ := f.value(given[0])
+		return all.Named(given[0], value, f.options), nil
+	}
+	return nil, fault.WithHint(fault.New(fault.Usage, "an image goes to one place at a time"), "choose one of %s and %s", strings.Join(names[:len(names)-1], ", "), names[len(names)-1])
+}
+
+// flagOf returns the flag of a destination as people write it.
+func flagOf(d all.Entry) string {
+	if d.Short != "" {
+		return "-" + d.Short
+	}
+	return "--" + d.Name
+}

@@ -1,0 +1,91 @@
+// Package all has the table of all destinations. A new destination is a folder of its own
+// below destination, and an entry here.
+package all
+
+import (
+	"context"
+	"errors"
+	"os"
+
+	"github.com/fastpull/fastpull/daemon"
+	"github.com/fastpull/fastpull/destination"
+	"github.com/fastpull/fastpull/destination/archive"
+	"github.com/fastpull/fastpull/destination/dockerroot"
+	"github.com/fastpull/fastpull/destination/engine"
+	"github.com/fastpull/fastpull/destination/rootfs"
+	"github.com/fastpull/fastpull/fault"
+)
+
+// Table has the destinations in the order of the help.
+var Table = []Entry{
+	{"store", "", "put images into the store at `DIR`, a data-root of Docker with overlay2;\nalso a stopped Docker's own",
+		func(ctx context.Context, env *destination.Env, dir string, _ *Options) (destination.Destination, error) {
+			return dockerroot.Open(ctx, env, dir)
+		}},
+	{"load", "", "load images into the Docker Engine (DOCKER_HOST is honoured)",
+		func(ctx context.Context, env *destination.Env, _ string, o *Options) (destination.Destination, error) {
+			return engine.Open(ctx, env, o.Engine)
+		}},
+	{"output", "o", "write an archive for docker load to `FILE`",
+		func(ctx context.Context, env *destination.Env, file string, o *Options) (destination.Destination, error) {
+			return archive.Open(ctx, env, file, o.Archive)
+		}},
+	{"rootfs", "", "extract one image, all layers merged, to the new directory `DIR`",
+		func(_ context.Context, env *destination.Env, dir string, _ *Options) (destination.Destination, error) {
+			return rootfs.Open(env, dir)
+		}},
+}
+
+// Entry is a destination, and the flag that names it.
+type Entry struct {
+	Name, Short string
+	// Usage is the help text of the flag. The name of its value is in backquotes; a flag
+	// without one takes no value.
+	Usage string
+	// Open opens the destination. value is that of the flag.
+	Open func(ctx context.Context, env *destination.Env, value string, o *Options) (destination.Destination, error)
+}
+
+// Options are those of all destinations. The zero value works.
+type Options struct {
+	Engine  engine.Options
+	Archive archive.Options
+}
+
+// Opener opens a destination. note is why it was chosen, "" if it was named.
+type Opener func(ctx context.Context, env *destination.Env) (d destination.Destination, note string, err error)
+
+// Named opens the destination of a name in the table.
+func Named(name, value string, o Options) Opener {
+	return func(ctx context.Context, env *destination.Env) (destination.Destination, string, error) {
+		for _, e := range Table {
+			if e.Name == name {
+				d, err := e.Open(ctx, env, value, &o)
+				return d, "", err
+			}
+		}
+		return nil, "", fault.New(fault.Usage, "there is no destination %s", name)
+	}
+}
+
+// Auto opens the Engine that answers, and else the store at dir.
+func Auto(dir string, o Options) Opener {
+	return func(ctx context.Context, env *destination.Env) (destination.Destination, string, error) {
+		return auto(ctx, env, dir, o)
+	}
+}
+
+func auto(ctx context.Context, env *destination.Env, dir string, o Options) (d destination.Destination, why string, err error) {
+	d, err = engine.Open(ctx, env, o.Engine)
+	switch {
+	case err == nil:
+		return d, "it answers, and no other place was named", nil
+	case !errors.Is(err, daemon.ErrUnavailable):
+		return nil, "", err
+	case os.Getenv("DOCKER_HOST") != "":
+		return nil, "", fault.WithHint(err, "DOCKER_HOST names this Engine; without one, use --store DIR, -o FILE or --rootfs DIR")
+	}
+	why = err.Error()
+	d, err = dockerroot.Open(ctx, env, dir)
+	return d, why, err
+}

@@ -1,0 +1,97 @@
+package destination
+
+import (
+	"context"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"github.com/fastpull/fastpull/fetch"
+	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/disk"
+	"github.com/fastpull/fastpull/progress"
+	"github.com/fastpull/fastpull/registry"
+)
+
+// Content is the content of a layer, on its way from its source. It is fetched when it is
+// asked for. What a callback has read counts only after the method returned nil: then
+// digest, size and diffID have been verified. A callback is called again, and starts over,
+// if the blob arrived damaged.
+type Content struct {
+	fetcher *fetch.Fetcher
+	request fetch.Request
+	shown   *progress.Display
+	task    func() *progress.Task
+	fetched *atomic.Int64
+}
+
+// NewContent returns the content of a layer of ref. The bytes downloaded are added to
+// fetched.
+func NewContent(f *fetch.Fetcher, ref registry.Reference, l image.Layer, shown *progress.Display, fetched *atomic.Int64) *Content {
+	c := &Content{fetcher: f, request: fetch.Request{Ref: ref, Layer: l}, shown: shown, fetched: fetched}
+	c.task = sync.OnceValue(func() *progress.Task {
+		return shown.Task(l.Blob.Digest.Encoded()[:12], l.Blob.Size)
+	})
+	return c
+}
+
+// How says how a layer is fetched.
+type How struct {
+	// Space is that of the file system which takes the content.
+	Space *disk.Space
+	// Turn is closed when the content may be used. The blob is downloaded meanwhile. Nil
+	// means at once.
+	Turn <-chan struct{}
+	// Place is a place for the blob in a file of the destination. Nil keeps it among the
+	// run's partial blobs.
+	Place registry.Place
+}
+
+// Task returns the layer's line on the display.
+func (c *Content) Task() *progress.Task { return c.task() }
+
+// End shows that the layer is complete, or that it has failed.
+func (c *Content) End(err error) {
+	if err != nil {
+		c.Task().Phase(progress.Failed)
+		return
+	}
+	c.Task().Phase(progress.Done)
+}
+
+// Slot waits for one of the run's slots, for work on the layer that fetches nothing. The
+// caller calls release at the end.
+func (c *Content) Slot(ctx context.Context) (release func(), err error) {
+	if err := c.fetcher.Slots.Acquire(ctx, c.request.Layer.Blob.Size); err != nil {
+		return nil, err
+	}
+	return c.fetcher.Slots.Release, nil
+}
+
+// Plain has use read the layer's plain tar, to the end.
+func (c *Content) Plain(ctx context.Context, how How, use func(io.Reader) error) error {
+	return c.count(c.fetcher.Plain(ctx, c.with(how), use))
+}
+
+// Blob has use read the blob as the registry has it, to the end. inPlace is true if it is
+// in the Place already.
+func (c *Content) Blob(ctx context.Context, how How, use func(r io.Reader, inPlace bool) error) error {
+	return c.count(c.fetcher.Blob(ctx, c.with(how), use))
+}
+
+// Both has blob and plain read the blob and the plain tar, at the same time and to the
+// end. Each byte is downloaded and hashed once.
+func (c *Content) Both(ctx context.Context, how How, blob, plain func(io.Reader) error) error {
+	return c.count(c.fetcher.Both(ctx, c.with(how), blob, plain))
+}
+
+func (c *Content) with(how How) fetch.Request {
+	q := c.request
+	q.Task, q.Space, q.Turn, q.Place = c.Task(), how.Space, how.Turn, how.Place
+	return q
+}
+
+func (c *Content) count(n int64, err error) error {
+	c.fetched.Add(n)
+	return err
+}

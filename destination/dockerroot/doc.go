@@ -1,0 +1,13 @@
+// Package dockerroot brings images into a store: Docker's data-root with the overlay2
+// driver, of a daemon that does not run. Package overlay has the format, which is that of
+// Docker 19.03 to 29.
+//
+// Layers are extracted in any order and at the same time. They are staged until all layers
+// of an image are there, and are then committed, parents first: nothing is left of an
+// image that fails. Only where another process pulls the same layers, each complete layer
+// is committed at once.
+//
+// After a kill the next run removes the staged layers, and continues with the partial
+// blobs. After a power failure an image that was reported is there as a whole. [Repair]
+// fetches damaged parts of a store again.
+package dockerroot

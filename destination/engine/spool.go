@@ -1,0 +1,82 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/fastpull/fastpull/destination"
+	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/tmpfile"
+)
+
+// spooled is a layer in a file: a plain tar, and the blob that it came as if the Engine
+// gets that as well.
+type spooled struct {
+	f      *tmpfile.File
+	size   int64
+	packed *tmpfile.File // nil if it is not sent
+}
+
+// Close implements [io.Closer].
+func (p *spooled) Close() error {
+	var err error
+	for _, f := range []*tmpfile.File{p.f, p.packed} {
+		if f != nil {
+			err = errors.Join(err, f.Close())
+		}
+	}
+	return err
+}
+
+// reader reads the layer from its beginning. Several may at the same time.
+func (p *spooled) reader() io.Reader { return io.NewSectionReader(p.f, 0, p.size) }
+
+// get returns the file of a layer.
+func (e *engine) get(ctx context.Context, l image.Layer, c *destination.Content) (*spooled, error) {
+	return e.spool.Get(ctx, e.run, e.key(l), func(ctx context.Context) (*spooled, error) {
+		p, err := e.fetch(ctx, l, c)
+		c.End(err)
+		return p, err
+	})
+}
+
+// fetch fetches a layer into a file, or into two. A blob that is a plain tar takes one.
+func (e *engine) fetch(ctx context.Context, l image.Layer, c *destination.Content) (_ *spooled, err error) {
+	p := &spooled{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(e.space.Hint(err), p.Close())
+		}
+	}()
+	if p.f, err = tmpfile.Scratch(e.space.Dir()); err != nil {
+		return nil, fmt.Errorf("layer %s: %w", l.Blob.Digest, err)
+	}
+	how := destination.How{Space: e.space}
+	plain := func(tar io.Reader) (err error) {
+		p.size, err = refill(p.f, tar)
+		return err
+	}
+	if !e.form.keepsBlobs() || l.Blob.Digest == l.DiffID {
+		return p, c.Plain(ctx, how, plain)
+	}
+	if p.packed, err = tmpfile.Scratch(e.space.Dir()); err != nil {
+		return nil, fmt.Errorf("layer %s: %w", l.Blob.Digest, err)
+	}
+	return p, c.Both(ctx, how, func(blob io.Reader) error {
+		_, err := refill(p.packed, blob)
+		return err
+	}, plain)
+}
+
+// refill writes what r has to a file, in place of what that had.
+func refill(f *tmpfile.File, r io.Reader) (int64, error) {
+	if err := f.Truncate(0); err != nil {
+		return 0, err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return 0, err
+	}
+	return io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{r}, make([]byte, 256<<10))
+}

@@ -1,0 +1,138 @@
+package destination
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Group shares work between the images of a run. The first caller that asks for a key
+// starts the work, and the others wait for it. The result is kept for later callers. Work
+// that no caller waits for any more is cancelled and forgotten: the next caller starts it
+// anew, when it has ended.
+//
+// The zero value is ready. A Group is safe for concurrent use.
+type Group[T any] struct {
+	// Drop is called with a result that came when no caller waited any more. Nil does
+	// nothing.
+	Drop func(T)
+
+	mu    sync.Mutex
+	calls map[digest.Digest]*call[T]
+	wg    sync.WaitGroup
+}
+
+type call[T any] struct {
+	waiters int
+	cancel  context.CancelCauseFunc
+	over    bool // no caller waits: it is being cancelled
+	done    chan struct{}
+	value   T
+	err     error
+}
+
+// ErrUnwanted is the cause of the cancellation of work that no image needs any more.
+var ErrUnwanted = errors.New("no image needs the layer any more")
+
+// Do returns the result of fn for the key, and whether this caller started it. The
+// context of fn ends with base, or when no caller waits any more: it outlives ctx while
+// another caller waits.
+func (g *Group[T]) Do(ctx, base context.Context, key digest.Digest, fn func(context.Context) (T, error)) (value T, started bool, err error) {
+	for {
+		c, started, ended := g.join(base, key, fn)
+		select {
+		case <-c.done:
+			if ended {
+				continue
+			}
+			g.leave(c)
+			return c.value, started, c.err
+		case <-ctx.Done():
+			if !ended {
+				g.leave(c)
+			}
+			return value, started, context.Cause(ctx)
+		}
+	}
+}
+
+// join finds or starts the call of a key. If ended is true, the call is being cancelled:
+// the caller waits for its end and tries again. Otherwise the caller is one of the call's
+// waiters, and leaves it in the end.
+func (g *Group[T]) join(base context.Context, key digest.Digest, fn func(context.Context) (T, error)) (c *call[T], started, ended bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if c, ok := g.calls[key]; ok {
+		if !c.over {
+			c.waiters++
+		}
+		return c, false, c.over
+	}
+	ctx, cancel := context.WithCancelCause(base)
+	c = &call[T]{waiters: 1, cancel: cancel, done: make(chan struct{})}
+	if g.calls == nil {
+		g.calls = make(map[digest.Digest]*call[T])
+	}
+	g.calls[key] = c
+	g.wg.Go(func() {
+		value, err := fn(ctx)
+		cancel(nil)
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if c.over && err == nil && g.Drop != nil {
+			g.mu.Unlock()
+			g.Drop(value) // before another call can begin
+			g.mu.Lock()
+		}
+		c.value, c.err = value, err
+		if c.over {
+			delete(g.calls, key)
+		}
+		close(c.done)
+	})
+	return c, true, false
+}
+
+func (g *Group[T]) leave(c *call[T]) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	c.waiters--
+	select {
+	case <-c.done:
+	default:
+		if c.waiters == 0 {
+			c.over = true
+			c.cancel(ErrUnwanted)
+		}
+	}
+}
+
+// Forget drops the result of a call and returns it. It returns the zero value if there is
+// no result, or the call failed.
+func (g *Group[T]) Forget(key digest.Digest) (value T) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	c := g.calls[key]
+	if c == nil || c.over {
+		return value
+	}
+	delete(g.calls, key)
+	return c.value
+}
+
+// Values returns the results that the Group has. Call it when no call is running.
+func (g *Group[T]) Values() (all []T) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, c := range g.calls {
+		if c.err == nil {
+			all = append(all, c.value)
+		}
+	}
+	return all
+}
+
+// Wait returns when no call is running.
+func (g *Group[T]) Wait() { g.wg.Wait() }

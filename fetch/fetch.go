@@ -1,0 +1,271 @@
+package fetch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/disk"
+	"github.com/fastpull/fastpull/progress"
+	"github.com/fastpull/fastpull/registry"
+	"github.com/fastpull/fastpull/unpack"
+)
+
+// Source opens blobs. [registry.Client.Keep] has the rules.
+type Source interface {
+	Keep(ctx context.Context, ref registry.Reference, d ocispec.Descriptor, in registry.Place, waiting func()) (Blob, error)
+}
+
+// Blob is a blob on its way from a source. [registry.Kept] has the rules.
+type Blob interface {
+	io.ReadCloser
+	Fetched() int64
+	Came() <-chan struct{}
+	Whole() (n int64, all bool)
+	InRoom() bool
+	Discard() error
+	Distrust() error
+}
+
+// Fetcher fetches the layers of a run. Its fields are set before the first call, and
+// its methods are safe for concurrent use.
+type Fetcher struct {
+	Source Source
+	Slots  *Slots
+	Cores  *unpack.Cores
+	Memory *unpack.Memory // of the history of decoders
+	Gzip   unpack.Gzip
+	Kept   *Kept             // nil keeps no blobs on disk
+	Notes  *progress.Display // nil shows nothing
+
+	fetched atomic.Int64
+}
+
+// New returns a fetcher that works on a number of layers at a time, with as many cores. 0
+// layers is one more than this machine has cores, and 4 at least.
+func New(s Source, layers int, gzip unpack.Gzip, notes *progress.Display) *Fetcher {
+	if layers <= 0 {
+		layers = max(4, runtime.NumCPU()+1)
+	}
+	return &Fetcher{
+		Source: s, Slots: NewSlots(layers), Cores: unpack.NewCores(min(runtime.GOMAXPROCS(0), layers)), Memory: unpack.NewMemory(0),
+		Gzip: gzip, Notes: notes,
+	}
+}
+
+// Request names a layer, and how it is fetched.
+type Request struct {
+	Ref   registry.Reference // the repository that has the blob
+	Layer image.Layer
+	Task  *progress.Task // of the layer
+	Space *disk.Space    // of the file system that takes the content
+
+	// Turn is closed when the content may be used. The blob is downloaded into a file
+	// meanwhile. Nil means at once.
+	Turn <-chan struct{}
+	// Place is a place of the caller for the blob. Nil keeps it among [Fetcher.Kept].
+	Place registry.Place
+}
+
+// Fetched returns how many bytes of blobs were downloaded so far, in all.
+func (f *Fetcher) Fetched() int64 { return f.fetched.Load() }
+
+// Plain fetches a layer and has use read its plain tar, to the end. If the blob arrives
+// damaged it is fetched once more, and use is called again: it starts over. Plain
+// returns the bytes downloaded.
+func (f *Fetcher) Plain(ctx context.Context, q Request, use func(io.Reader) error) (n int64, err error) {
+	return f.twice(ctx, q, func() (int64, error) {
+		return f.once(ctx, q, func(b Blob, c *counter, most int64) error {
+			tar := f.decode(ctx, q, b, c, most)
+			return errors.Join(use(tar), tar.Close())
+		})
+	})
+}
+
+// Blob fetches a layer and has use read the blob as the registry has it. In other
+// respects it is like [Fetcher.Plain]. inPlace is true if the blob is in the request's
+// Place already; otherwise use puts it there.
+func (f *Fetcher) Blob(ctx context.Context, q Request, use func(r io.Reader, inPlace bool) error) (n int64, err error) {
+	return f.twice(ctx, q, func() (int64, error) {
+		return f.once(ctx, q, func(b Blob, c *counter, _ int64) error {
+			sum := q.Layer.Blob.Digest.Verifier()
+			err := use(io.TeeReader(&watched{b, func(n int64) error {
+				c.read(n)
+				if q.Place != nil {
+					return nil // the place is as large as the blob
+				}
+				return q.Space.Write(n)
+			}}, sum), b.InRoom())
+			if err == nil && !sum.Verified() {
+				err = fault.Wrap(fault.Corrupt, fmt.Errorf("%w: it does not hash to its digest", unpack.ErrDigest))
+			}
+			return err
+		})
+	})
+}
+
+// Both fetches a layer and has blob and plain read the blob and the plain tar of it, at
+// the same time. Each byte is downloaded and hashed once. Both have to read to the end.
+// In other respects it is like [Fetcher.Plain].
+func (f *Fetcher) Both(ctx context.Context, q Request, blob, plain func(io.Reader) error) (n int64, err error) {
+	return f.twice(ctx, q, func() (int64, error) {
+		return f.once(ctx, q, func(b Blob, c *counter, most int64) error {
+			pr, pw := io.Pipe()
+			done := make(chan error, 1)
+			go func() {
+				err := blob(pr)
+				pr.CloseWithError(errors.Join(err, errUnread))
+				done <- err
+			}()
+			tar := f.decode(ctx, q, &tee{b, pw}, c, most)
+			err := errors.Join(plain(tar), tar.Close())
+			pw.CloseWithError(errUnread)
+			switch berr := <-done; {
+			case berr == nil || errors.Is(berr, errUnread):
+				return err
+			case errors.Is(err, errUnread): // which follows from it
+				return berr
+			default:
+				return errors.Join(berr, err)
+			}
+		})
+	})
+}
+
+// errUnread ends one reader of [Fetcher.Both] when the other one stopped early.
+var errUnread = errors.New("the other reader of the layer stopped before its end")
+
+// tee writes what is read from a blob to w as well.
+type tee struct {
+	io.ReadCloser
+	w *io.PipeWriter
+}
+
+// Close ends a Write that nobody reads, too.
+func (t *tee) Close() error {
+	t.w.CloseWithError(errUnread)
+	return t.ReadCloser.Close()
+}
+
+// Read implements [io.Reader].
+func (t *tee) Read(p []byte) (int, error) {
+	n, err := t.ReadCloser.Read(p)
+	if n > 0 {
+		if _, werr := t.w.Write(p[:n]); werr != nil {
+			return n, werr
+		}
+	}
+	if err != nil {
+		t.w.CloseWithError(err) // io.EOF is the end of the blob for its reader, too
+	}
+	return n, err
+}
+
+// decode starts to decode a blob.
+func (f *Fetcher) decode(ctx context.Context, q Request, b io.ReadCloser, c *counter, most int64) *unpack.Reader {
+	return unpack.NewReader(ctx, b, unpack.Expect{Digest: q.Layer.Blob.Digest, Size: q.Layer.Blob.Size, DiffID: q.Layer.DiffID}, unpack.ReaderOptions{
+		MaxPlain: most,
+		Room:     q.Space.Write,
+		Fetched:  c.read,
+		Arrived:  func() { q.Task.Phase(progress.Extracting) },
+		Gzip:     f.Gzip,
+		Cores:    f.Cores,
+		Memory:   f.Memory,
+	})
+}
+
+// twice calls once, and calls it again if the blob arrived damaged.
+func (f *Fetcher) twice(ctx context.Context, q Request, once func() (int64, error)) (n int64, err error) {
+	for again := false; ; again = true {
+		got, err := once()
+		n += got
+		if err == nil || again || ctx.Err() != nil || !errors.Is(err, unpack.ErrDigest) {
+			if err != nil {
+				err = fmt.Errorf("layer %s: %w", q.Layer.Blob.Digest, err)
+			}
+			return n, err
+		}
+		f.Notes.Note("layer %.19s came damaged, fetching it again", q.Layer.Blob.Digest)
+		q.Task.Restart()
+	}
+}
+
+// once takes a layer from its slot to its end: use reads the blob, and its error decides
+// whether the blob is kept. most is how many plain bytes the layer may have.
+func (f *Fetcher) once(ctx context.Context, q Request, use func(b Blob, c *counter, most int64) error) (int64, error) {
+	if err := f.Slots.Acquire(ctx, q.Layer.Blob.Size); err != nil {
+		return 0, err
+	}
+	release := sync.OnceFunc(f.Slots.Release)
+	defer release()
+	q.Task.Phase(progress.Downloading)
+	most, err := q.Space.MostPlain()
+	if err != nil {
+		return 0, err
+	}
+	b, err := f.open(ctx, q)
+	if err != nil {
+		return 0, err
+	}
+	c := &counter{report: func(n int64) {
+		q.Space.Downloaded(q.Layer.Blob.Digest, n)
+		q.Task.Add(n)
+	}}
+	if err = await(ctx, b, q.Turn, c, q.Task, release); err == nil {
+		q.Task.Phase(progress.Downloading)
+		err = use(b, c, most)
+	}
+	err = errors.Join(err, b.Close())
+	f.fetched.Add(b.Fetched())
+	f.judge(q, b, err)
+	return b.Fetched(), err
+}
+
+// open opens the blob of a layer.
+func (f *Fetcher) open(ctx context.Context, q Request) (Blob, error) {
+	in := q.Place
+	if in == nil {
+		q.Space.SetLeft(q.Layer.Blob.Digest, q.Layer.Blob.Size)
+		in = f.Kept.place(q.Space, q.Layer.Blob.Size)
+	}
+	return f.Source.Keep(ctx, q.Ref, q.Layer.Blob, in, func() {
+		f.Notes.Note("another fastpull is fetching layer %.19s, reading along", q.Layer.Blob.Digest)
+	})
+}
+
+// judge decides what becomes of the file of a blob.
+func (f *Fetcher) judge(q Request, b Blob, err error) {
+	switch {
+	case err == nil && q.Place == nil:
+		f.Kept.add(q.Layer.Blob.Digest, b)
+	case errors.Is(err, unpack.ErrDigest):
+		_ = b.Distrust() // if the file stays, it is incomplete, or useless to the next run as well
+	case fault.KindOf(err) == fault.Corrupt && q.Place == nil:
+		_ = b.Discard()
+	}
+}
+
+// watched calls came for the bytes that are read.
+type watched struct {
+	r    io.Reader
+	came func(n int64) error
+}
+
+// Read implements [io.Reader].
+func (w *watched) Read(p []byte) (int, error) {
+	n, err := w.r.Read(p)
+	if n > 0 {
+		if werr := w.came(int64(n)); werr != nil {
+			return 0, werr
+		}
+	}
+	return n, err
+}

@@ -1,0 +1,99 @@
+package fetch
+
+import (
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/fastpull/fastpull/internal/disk"
+	"github.com/fastpull/fastpull/internal/partial"
+	"github.com/fastpull/fastpull/registry"
+)
+
+// Kept are the blobs of a run that stay on disk, so that a run which is killed need not
+// download them again. A blob is removed when what was made of it is durable.
+//
+// A nil Kept keeps no blobs. A Kept is safe for concurrent use.
+type Kept struct {
+	folder *partial.Folder
+
+	mu    sync.Mutex
+	whole map[digest.Digest]Blob // complete and verified
+}
+
+// PartialDir returns the directory of a store for partial blobs.
+func PartialDir(store string) string { return filepath.Join(store, "fastpull/partial") }
+
+// KeepIn keeps blobs in dir, which is made when the first one needs it.
+func KeepIn(dir string) *Kept {
+	return &Kept{folder: partial.In(dir), whole: make(map[digest.Digest]Blob)}
+}
+
+// Sweep removes blobs that no run has used for a long time. Failures do not matter: a
+// later run sweeps again.
+func (k *Kept) Sweep() {
+	if k != nil {
+		_, _, _ = k.folder.Sweep(time.Now().Add(-partial.Forgotten))
+	}
+}
+
+// Found returns how many bytes of a blob earlier runs have left.
+func (k *Kept) Found(blob ocispec.Descriptor) int64 {
+	if k == nil {
+		return 0
+	}
+	return k.folder.Found(blob.Digest, blob.Size)
+}
+
+// place returns where a blob of size bytes is kept, nil if there is not enough space for
+// it beside what is made of it.
+func (k *Kept) place(where *disk.Space, size int64) registry.Place {
+	if k == nil || !where.KeepsBlob(k.folder.Dir(), size) {
+		return nil
+	}
+	return k.folder
+}
+
+// add notes a blob that is complete and verified.
+func (k *Kept) add(d digest.Digest, b Blob) {
+	if k == nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.whole[d] = b
+}
+
+// Release removes the blobs of an image that is durable: those of this run, and those
+// that an earlier run left when it was killed.
+func (k *Kept) Release(blobs []ocispec.Descriptor) {
+	if k == nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, d := range blobs {
+		if b := k.whole[d.Digest]; b != nil {
+			_ = b.Discard() // or a later run sweeps it
+			delete(k.whole, d.Digest)
+		} else {
+			_ = k.folder.Remove(d.Digest)
+		}
+	}
+}
+
+// ReleaseAll removes all verified blobs, at the end of a run that brought all images.
+func (k *Kept) ReleaseAll() {
+	if k == nil {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, b := range k.whole {
+		_ = b.Discard()
+	}
+	clear(k.whole)
+}

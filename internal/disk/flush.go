@@ -1,0 +1,103 @@
+package disk
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/progress"
+)
+
+// noteAfter is how long a flush may take before the user is told about it.
+const noteAfter = 2 * time.Second
+
+// Flusher waits until everything written to a file system is on the disk. One
+// syncfs(2) for all layers of an image costs a fraction of an fsync(2) for each file.
+//
+// The kernel reports a lost write once for each open descriptor, and not at all to a
+// descriptor that was opened after the loss was reported. So a Flusher has one
+// descriptor, opened before the first write, and remembers the error. Before Linux
+// 5.8 syncfs reports no lost writes.
+//
+// A nil Flusher never waits: the user does without (--no-sync). A Flusher is safe for
+// concurrent use.
+type Flusher struct {
+	dir   string
+	notes *progress.Display
+	f     *os.File
+
+	mu  sync.Mutex
+	err error
+}
+
+// NewFlusher returns a Flusher for the file system of dir. Call it before anything is
+// written there, and Close at the end. notes may be nil.
+func NewFlusher(dir string, notes *progress.Display) (*Flusher, error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &Flusher{dir: dir, notes: notes, f: f}, nil
+}
+
+// Flush returns when everything written so far is on the disk. The end of ctx ends the
+// wait, but not the system call.
+func (d *Flusher) Flush(ctx context.Context) error {
+	if d == nil {
+		return nil
+	}
+	done := make(chan error, 1)
+	go func() { done <- d.sync() }()
+	long := time.NewTimer(noteAfter)
+	defer long.Stop()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				return fmt.Errorf("write the files in %s to the disk: %w", d.dir, err)
+			}
+			return nil
+		case <-long.C:
+			d.notes.Note("waiting for the disk of %s to write what it was given (--no-sync would not)", d.dir)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Settle flushes what has its final name. A run that is cancelled here is complete, so
+// the end of ctx is no error.
+func (d *Flusher) Settle(ctx context.Context) error {
+	if err := d.Flush(ctx); ctx.Err() == nil {
+		return err
+	}
+	return nil
+}
+
+// Close releases the descriptor. A flush that is still running keeps it until the end.
+func (d *Flusher) Close() error {
+	if d == nil {
+		return nil
+	}
+	return d.f.Close()
+}
+
+func (d *Flusher) sync() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.err != nil {
+		return d.err
+	}
+	conn, err := d.f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if err := conn.Control(func(fd uintptr) { d.err = unix.Syncfs(int(fd)) }); err != nil {
+		return err
+	}
+	return d.err
+}
