@@ -58,7 +58,7 @@ func newPull(s Streams) *cobra.Command {
 	}
 	fl := cmd.Flags()
 	fl.SortFlags = false
-	f.to.add(fl, "store", "load", "output", "rootfs")
+	f.to.add(fl, "store", "load", "output", "rootfs", "null")
 	fl.StringVarP(&f.list, "file", "f", "", "read image names from `FILE`, one a line, # for comments, - for stdin")
 	fl.BoolVar(&f.keepGoing, "keep-going", false, "pull the other images when one fails; the exit code still tells")
 	fl.StringVar(&f.platform, "platform", "", "choose `OS/ARCH[/VARIANT]` of a multi-platform image\n(default: the Engine's, or this machine's)")

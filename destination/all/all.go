@@ -12,6 +12,7 @@ import (
 	"github.com/fastpull/fastpull/destination/archive"
 	"github.com/fastpull/fastpull/destination/dockerroot"
 	"github.com/fastpull/fastpull/destination/engine"
+	"github.com/fastpull/fastpull/destination/null"
 	"github.com/fastpull/fastpull/destination/rootfs"
 	"github.com/fastpull/fastpull/fault"
 )
@@ -33,6 +34,10 @@ var Table = []Entry{
 	{"rootfs", "", "extract one image, all layers merged, to the new directory `DIR`",
 		func(_ context.Context, env *destination.Env, dir string, _ *Options) (destination.Destination, error) {
 			return rootfs.Open(env, dir)
+		}},
+	{"null", "", "verify images and throw them away: measures the line to a registry,\nand how fast this machine decodes",
+		func(context.Context, *destination.Env, string, *Options) (destination.Destination, error) {
+			return null.Open(), nil
 		}},
 }
 
