@@ -93,15 +93,6 @@ type Image struct {
 	Content func(image.Layer) *Content
 }
 
-// Tags returns the tag that the reference names, in Docker's familiar form. It returns
-// none if the reference has a digest alone.
-func (i *Image) Tags() []string {
-	if i.Ref.Tag() == "" {
-		return nil
-	}
-	return []string{i.Ref.Familiar() + ":" + i.Ref.Tag()}
-}
-
 // Tx brings one image. Layer is called concurrently. Nothing is visible before Commit.
 type Tx interface {
 	// Layers returns the layers that have to be brought, each once.

@@ -85,8 +85,8 @@ func indexTar(ctx context.Context, split, dir string, w io.Writer) (*TarIndex, e
 func (x *TarIndex) Size() int64 { return x.size }
 
 // Open returns the tar from byte off on. Of a file in which off is the rest is read;
-// its checksum is not compared then. The caller is the only one who has the reader, and
-// must close it. The error is [fs.ErrNotExist] if the layer has been removed, or
+// its checksum is not compared then. The reader belongs to the caller, which closes it. The
+// error is [fs.ErrNotExist] if the layer has been removed, or
 // replaced, since it was indexed.
 func (x *TarIndex) Open(off int64) (io.ReadCloser, error) {
 	f, err := os.Open(x.split)

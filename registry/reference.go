@@ -128,6 +128,23 @@ func (r Reference) Full() string {
 	return host + "/" + r.Repository()
 }
 
+// FullTag returns the repository with its registry, and the tag:
+// docker.io/library/ubuntu:22.04. It is "" if there is no tag.
+func (r Reference) FullTag() string {
+	if r.tag == "" {
+		return ""
+	}
+	return r.Full() + ":" + r.tag
+}
+
+// FamiliarTags returns the tag, if there is one, as Docker writes it: ubuntu:22.04.
+func (r Reference) FamiliarTags() []string {
+	if r.tag == "" {
+		return nil
+	}
+	return []string{r.Familiar() + ":" + r.tag}
+}
+
 // Familiar returns the repository without tag and digest, as Docker writes it:
 // "ubuntu", "host:5000/img".
 func (r Reference) Familiar() string {

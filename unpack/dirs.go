@@ -144,8 +144,8 @@ func (t *tree) open(p string, how way) (*dir, error) {
 	return cur, nil
 }
 
-// push goes on to the directory d by the name. far says that the last step was one that
-// leads elsewhere for who does not know the root.
+// push goes on to the directory d by the name. far is set if the last step
+// leads elsewhere where the root of the layer is not the root of the path.
 func (t *tree) push(name string, d *dir, far bool) {
 	t.names, t.dirs, t.far = append(t.names, name), append(t.dirs, d), append(t.far, far || t.astray())
 }

@@ -18,7 +18,6 @@ import (
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/internal/disk"
-	"github.com/fastpull/fastpull/registry"
 )
 
 // Options say how an archive is made. The zero value is what a pull makes: plain layers,
@@ -164,11 +163,11 @@ func (a *archive) write(im *destination.Image, b *bundled) error {
 			continue
 		}
 		if i == b.docker {
-			a.w.Docker(p.img, im.Tags(), a.pack.digests(p.img))
+			a.w.Docker(p.img, im.Ref.FamiliarTags(), a.pack.digests(p.img))
 		}
 		a.list.Images = append(a.list.Images, a.listed(im, p))
 	}
-	a.w.Entry(bundle.Entry{Name: fullName(im.Ref), Source: sourceName(im), Descriptor: top}.Annotated())
+	a.w.Entry(bundle.Entry{Name: im.Ref.FullTag(), Source: sourceName(im), Descriptor: top}.Annotated())
 	for _, f := range b.referrers {
 		if !a.referred[f.list] {
 			a.referred[f.list] = true
@@ -280,21 +279,13 @@ func (a *archive) manifests(b *bundled) (top ocispec.Descriptor, err error) {
 
 func (a *archive) listed(im *destination.Image, p platformImage) bundle.ListImage {
 	li := bundle.ListImage{
-		Name: fullName(im.Ref), Source: sourceName(im), Platform: image.FormatPlatform(p.img.Platform),
+		Name: im.Ref.FullTag(), Source: sourceName(im), Platform: image.FormatPlatform(p.img.Platform),
 		Manifest: p.desc.Digest, ImageID: p.img.ID, Layers: []bundle.ListLayer{},
 	}
 	for i, d := range a.pack.descriptors(p.img) {
 		li.Layers = append(li.Layers, bundle.ListLayer{Digest: d.Digest, Size: d.Size, DiffID: p.img.Layers[i].DiffID, Left: !a.w.Has(d.Digest)})
 	}
 	return li
-}
-
-// fullName is a reference's name and tag, in full; "" if it has no tag.
-func fullName(ref registry.Reference) string {
-	if ref.Tag() == "" {
-		return ""
-	}
-	return ref.Full() + ":" + ref.Tag()
 }
 
 // sourceName is a reference's name with the digest that was found for it.

@@ -235,7 +235,7 @@ func (t *tx) Commit(ctx context.Context) error {
 		}
 	}
 	ref := t.img.Ref
-	err := t.s.s.PutImage(ctx, t.img.Image, ref.Familiar(), append(t.img.Tags(), ref.Familiar()+"@"+t.img.Found.String()))
+	err := t.s.s.PutImage(ctx, t.img.Image, ref.Familiar(), append(ref.FamiliarTags(), ref.Familiar()+"@"+t.img.Found.String()))
 	if errors.Is(err, overlay.ErrGone) {
 		return destination.ErrGone
 	}

@@ -7,7 +7,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/bundle"
-	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/registry"
@@ -51,7 +50,7 @@ func (f *graphForm) name(ctx context.Context, ref registry.Reference, _ digest.D
 }
 
 func (f *graphForm) finish(s *sending) error {
-	s.archive.Docker(s.img.Image, s.img.Tags(), diffIDs(s.img.Image))
+	s.archive.Docker(s.img.Image, s.img.Ref.FamiliarTags(), diffIDs(s.img.Image))
 	return s.document(s.img.Config)
 }
 
@@ -71,7 +70,7 @@ func (f *graphForm) prove(ctx context.Context, s *sending) error {
 
 // tag makes the image, by its ID in the Engine, what the reference's tag names.
 func (e *engine) tag(ctx context.Context, ref registry.Reference, id digest.Digest) error {
-	for _, name := range tagsOf(ref) {
+	for _, name := range ref.FamiliarTags() {
 		has, err := e.api.TagOf(ctx, name)
 		if err == nil && has != id {
 			err = e.api.Tag(ctx, id, name)
@@ -85,16 +84,13 @@ func (e *engine) tag(ctx context.Context, ref registry.Reference, id digest.Dige
 
 // verifyTags checks that the reference's tag leads to the image.
 func (e *engine) verifyTags(ctx context.Context, ref registry.Reference, id digest.Digest) error {
-	for _, name := range tagsOf(ref) {
+	for _, name := range ref.FamiliarTags() {
 		if err := e.api.VerifyName(ctx, id, name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
-
-// tagsOf returns the tag that a reference names, in Docker's familiar form.
-func tagsOf(ref registry.Reference) []string { return (&destination.Image{Ref: ref}).Tags() }
 
 func diffIDs(img *image.Image) []digest.Digest {
 	list := make([]digest.Digest, len(img.Layers))
@@ -137,7 +133,7 @@ func (f *plainForm) finish(s *sending) error {
 		return err
 	}
 	s.archive.Entry(bundle.Entry{
-		Name:       fullName(s.img.Ref),
+		Name:       s.img.Ref.FullTag(),
 		Descriptor: descriptorOf(ocispec.MediaTypeImageManifest, manifest),
 	}.Annotated())
 	return s.documents(manifest, s.img.Config)

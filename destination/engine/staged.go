@@ -85,7 +85,7 @@ func (f *stagedForm) name(ctx context.Context, ref registry.Reference, found dig
 func engineName(ref registry.Reference, found digest.Digest) string {
 	switch {
 	case ref.Tag() != "":
-		return fullName(ref)
+		return ref.FullTag()
 	case ref.Familiar() == source.Unnamed:
 		return ""
 	}
@@ -269,12 +269,4 @@ func stageOf(s *daemon.Stored) digest.Digest {
 		}
 	}
 	return ""
-}
-
-// fullName is a reference's name and tag, in full; "" if it has no tag.
-func fullName(ref registry.Reference) string {
-	if ref.Tag() == "" {
-		return ""
-	}
-	return ref.Full() + ":" + ref.Tag()
 }
