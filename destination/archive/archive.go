@@ -46,7 +46,8 @@ type archive struct {
 	run   context.Context // of the whole run: shared work ends with it
 	env   *destination.Env
 	o     Options
-	name  string
+	given string       // the name as the user wrote it
+	name  string       // of the file, where links in the name lead to
 	file  *bundle.File // nil in a dry run
 	w     *bundle.Writer
 	spool destination.Spool[*packed]
@@ -77,7 +78,7 @@ func Open(ctx context.Context, env *destination.Env, name string, o Options) (de
 	if strings.HasSuffix(name, bundle.DraftSuffix) {
 		return nil, fault.WithHint(fault.New(fault.Usage, "write %s: bundles that are not complete have such names", name), "choose another name with -o")
 	}
-	a := &archive{run: ctx, env: env, o: o, name: name, referred: make(map[bundle.ListReferrer]bool)}
+	a := &archive{run: ctx, env: env, o: o, given: name, name: name, referred: make(map[bundle.ListReferrer]bool)}
 	if env.DryRun {
 		return a, nil
 	}
@@ -132,7 +133,7 @@ func (a *archive) Info() destination.Info {
 	if len(a.o.Platforms) > 0 {
 		p = a.o.Platforms[0]
 	}
-	return destination.Info{Name: "archive " + a.name, Platform: p, Together: true}
+	return destination.Info{Name: "archive " + a.given, Platform: p, Together: true}
 }
 
 // Check implements [destination.Destination].
