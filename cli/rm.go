@@ -47,7 +47,7 @@ func remove(ctx context.Context, s Streams, dir string, names []string, force, a
 	if err != nil {
 		return err
 	}
-	store, err := overlay.Open(dir)
+	store, err := overlay.Open(dir, overlay.Options{})
 	if err != nil {
 		return err
 	}

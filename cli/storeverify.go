@@ -77,7 +77,7 @@ func (f *storeVerify) run(cmd *cobra.Command, s Streams, names []string) error {
 	}
 	if f.repair {
 		// Who may not write to it learns that before all is read.
-		w, err := overlay.Open(f.dir)
+		w, err := overlay.Open(f.dir, overlay.Options{})
 		if err != nil {
 			return err
 		}
