@@ -34,7 +34,7 @@ func childCommit(args []string) error {
 			select {}
 		}
 	}
-	s, err := Open(dir)
+	s, err := Open(dir, Options{NoSync: true})
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func childCommit(args []string) error {
 // childHold has a layer in its hands. It commits it when told to, and gives it
 // up when its input ends.
 func childHold(args []string) error {
-	s, err := Open(args[0])
+	s, err := Open(args[0], Options{NoSync: true})
 	if err != nil {
 		return err
 	}
@@ -75,7 +75,7 @@ func childHold(args []string) error {
 
 // childName gives an image names of its own, one after the other.
 func childName(args []string) error {
-	s, err := Open(args[0])
+	s, err := Open(args[0], Options{NoSync: true})
 	if err != nil {
 		return err
 	}

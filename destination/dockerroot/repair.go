@@ -295,11 +295,6 @@ func (p *repair) layers(ctx context.Context, damages []overlay.Damage) (done []d
 			}
 		}
 	}()
-	if slices.ContainsFunc(all, func(m *made) bool { return m != nil }) {
-		if err := p.s.disk.Flush(ctx); err != nil {
-			return nil, err
-		}
-	}
 	for i, m := range all {
 		if failures[i] == nil {
 			failures[i] = m.commit(ctx, p.s.s)
