@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/fastpull/fastpull/fault"
-	"github.com/fastpull/fastpull/internal/oneline"
+	"github.com/fastpull/fastpull/internal/text"
 )
 
 const (
@@ -87,7 +87,7 @@ func newStatusError(resp *http.Response, s *session) *statusError {
 }
 
 // cut makes foreign text fit for an error.
-func cut(s string, limit int) string { return oneline.Cut(s, limit) }
+func cut(s string, limit int) string { return text.Cut(s, limit) }
 
 // errand is what a caller wants, in the words of an error about it.
 type errand struct {

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/fastpull/fastpull/fault"
-	"github.com/fastpull/fastpull/internal/oneline"
+	"github.com/fastpull/fastpull/internal/text"
 	"github.com/fastpull/fastpull/registry"
 )
 
@@ -157,10 +157,10 @@ func (s *Server) answer(resp *http.Response, pinged bool) {
 	s.Date, _ = http.ParseTime(resp.Header.Get("Date"))
 	for _, challenge := range resp.Header.Values("WWW-Authenticate") {
 		scheme, rest, _ := strings.Cut(strings.TrimSpace(challenge), " ")
-		s.Auth = oneline.Cut(strings.ToLower(scheme), 20)
+		s.Auth = text.Cut(strings.ToLower(scheme), 20)
 		if m := realmPattern.FindStringSubmatch(rest); m != nil && s.Auth == "bearer" {
 			if u, err := url.Parse(m[1]); err == nil {
-				s.TokenService = oneline.Cut(cmp.Or(u.Host, s.Host), 100)
+				s.TokenService = text.Cut(cmp.Or(u.Host, s.Host), 100)
 			}
 		}
 	}

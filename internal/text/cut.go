@@ -1,5 +1,4 @@
-// Package oneline makes foreign text fit for one line of a terminal.
-package oneline
+package text
 
 import (
 	"strings"
