@@ -18,6 +18,7 @@ var floors = []string{
 	"fault", "inflate", "internal/safepath", "internal",
 	"progress", "image", "internal/disk",
 	"unpack", "registry", "daemon",
+	"registry/probe",
 	"overlay", "bundle",
 	"fetch", "source",
 	"destination",

@@ -18,6 +18,7 @@ import (
 	"github.com/fastpull/fastpull/bundle"
 	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/text"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
 	"github.com/fastpull/fastpull/source"
@@ -187,7 +188,7 @@ func verifyFile(ctx context.Context, s Streams, name, tempDir, mode string, asJS
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(s.Out, "%s: %s, %d blobs, %s: all as it should be\n", printable(r.Name()), images(len(r.Entries())), r.Blobs(), progress.Bytes(r.Size()))
+	_, err = fmt.Fprintf(s.Out, "%s: %s, %d blobs, %s: all as it should be\n", text.Printable(r.Name()), images(len(r.Entries())), r.Blobs(), progress.Bytes(r.Size()))
 	return err
 }
 
@@ -224,7 +225,7 @@ func inspectBundle(ctx context.Context, s Streams, name string, asJSON bool) err
 		return printJSON(s.Out, l)
 	}
 	t := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "Bundle:\t%s\n", printable(l.Bundle))
+	fmt.Fprintf(t, "Bundle:\t%s\n", text.Printable(l.Bundle))
 	fmt.Fprintf(t, "Size:\t%s\n", progress.Bytes(l.Size))
 	if !l.Created.IsZero() {
 		fmt.Fprintf(t, "Created:\t%s\n", l.Created.UTC().Format(time.RFC3339))
@@ -236,11 +237,11 @@ func inspectBundle(ctx context.Context, s Streams, name string, asJSON bool) err
 		fmt.Fprintf(t, "Since:\t%s\n", l.Since)
 	}
 	for _, i := range l.Images {
-		fmt.Fprintf(t, "\nImage:\t%s\n", printable(cmp.Or(i.Name, i.Source, "(no name)")))
+		fmt.Fprintf(t, "\nImage:\t%s\n", text.Printable(cmp.Or(i.Name, i.Source, "(no name)")))
 		if _, d, ok := strings.Cut(i.Source, "@"); ok {
-			fmt.Fprintf(t, "From:\t%s\n", printable(d))
+			fmt.Fprintf(t, "From:\t%s\n", text.Printable(d))
 		}
-		fmt.Fprintf(t, "Platform:\t%s\nManifest:\t%s\nID:\t%s\n", printable(i.Platform), i.Manifest, i.ImageID)
+		fmt.Fprintf(t, "Platform:\t%s\nManifest:\t%s\nID:\t%s\n", text.Printable(i.Platform), i.Manifest, i.ImageID)
 		for n, layer := range i.Layers {
 			left := ""
 			if layer.Left {
@@ -250,7 +251,7 @@ func inspectBundle(ctx context.Context, s Streams, name string, asJSON bool) err
 		}
 	}
 	for _, f := range l.Referrers {
-		fmt.Fprintf(t, "\nReferrer:\t%s\nSubject:\t%s\nType:\t%s\nSize:\t%s\n", f.Manifest, f.Subject, printable(f.ArtifactType), progress.Bytes(f.Size))
+		fmt.Fprintf(t, "\nReferrer:\t%s\nSubject:\t%s\nType:\t%s\nSize:\t%s\n", f.Manifest, f.Subject, text.Printable(f.ArtifactType), progress.Bytes(f.Size))
 		if f.Tag != "" {
 			fmt.Fprintf(t, "Tag:\t%s\n", f.Tag)
 		}

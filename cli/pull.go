@@ -20,6 +20,7 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/text"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/pull"
 	"github.com/fastpull/fastpull/registry"
@@ -171,7 +172,7 @@ func (f *pullFlags) pull(cmd *cobra.Command, s Streams, display *progress.Displa
 // took.
 func resultLine(r pull.Result, where string) string {
 	name, _, _ := strings.Cut(r.Reference, "@")
-	line := fmt.Sprintf("%s@%s → %s", name, r.Digest, printable(where))
+	line := fmt.Sprintf("%s@%s → %s", name, r.Digest, text.Printable(where))
 	if r.Status == pull.Exists {
 		return line + ", is there already, " + progress.Duration(r.Took)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/text"
 	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/serve"
@@ -103,9 +104,9 @@ func (f *serveFlags) run(cmd *cobra.Command, s Streams, a []string) error {
 	if a, ok := l.Addr().(*net.TCPAddr); ok && a.IP.IsUnspecified() {
 		at, about = net.JoinHostPort("HOST", strconv.Itoa(a.Port)), ", HOST being a name or an address of this machine"
 	}
-	fmt.Fprintf(s.Out, "serving %s at %s%s:\n", printable(name), l.Addr(), about)
+	fmt.Fprintf(s.Out, "serving %s at %s%s:\n", text.Printable(name), l.Addr(), about)
 	for _, name := range h.Names() {
-		fmt.Fprintf(s.Out, "  docker pull %s/%s\n", at, printable(name))
+		fmt.Fprintf(s.Out, "  docker pull %s/%s\n", at, text.Printable(name))
 	}
 	return serve.Serve(cmd.Context(), l, h, serve.Options{Certificate: pair, PerClient: f.perClient})
 }

@@ -64,6 +64,8 @@ type Options struct {
 	// LimitRate is how many bytes a second may come, over all connections.
 	// Default: 0, as many as can.
 	LimitRate int64
+	// Dial opens connections. Default: TCP, in no more than ten seconds.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // Client fetches from registries. It is safe for concurrent use.
@@ -88,10 +90,13 @@ type Client struct {
 func New(o Options) (*Client, error) {
 	c := &Client{
 		opt:         o,
-		dial:        (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext,
+		dial:        o.Dial,
 		backoff:     firstBackoff,
 		slowAfter:   slowAfter,
 		followGrace: maxBackoff,
+	}
+	if c.dial == nil {
+		c.dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext
 	}
 	if c.opt.Keychain == nil {
 		c.opt.Keychain = NewKeychain()

@@ -12,11 +12,11 @@ import (
 	"net/http"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/text"
 )
 
 const (
@@ -86,26 +86,8 @@ func newStatusError(resp *http.Response, s *session) *statusError {
 	return e
 }
 
-// cut makes foreign text fit for one line of a terminal.
-func cut(s string, limit int) string {
-	var b strings.Builder
-	n := 0
-	for _, r := range s {
-		if n == limit {
-			b.WriteString("…")
-			break
-		}
-		if unicode.IsSpace(r) {
-			r = ' '
-		}
-		if !unicode.IsPrint(r) {
-			continue
-		}
-		b.WriteRune(r)
-		n++
-	}
-	return b.String()
-}
+// cut makes foreign text fit for an error.
+func cut(s string, limit int) string { return text.Cut(s, limit) }
 
 // errand is what a caller wants, in the words of an error about it.
 type errand struct {
