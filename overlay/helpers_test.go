@@ -19,6 +19,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/need"
 	"github.com/fastpull/fastpull/unpack"
 )
 
@@ -41,11 +42,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	if os.Geteuid() != 0 {
-		fmt.Fprintln(os.Stderr, "the tests of package overlay mount, lock and chown, and have to run as root")
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
+	os.Exit(need.RootMain("mount and chown", m.Run))
 }
 
 // child is another process that is at work until stop is called.
