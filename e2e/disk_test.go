@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -29,6 +30,85 @@ var places = []place{
 	{"Rootfs", true, false, func(dir string) []string { return []string{"--rootfs", filepath.Join(dir, "rootfs")} }},
 	{"Output", false, false, func(dir string) []string { return []string{"-o", filepath.Join(dir, "out.tar")} }},
 	{"Load", false, false, func(dir string) []string { return []string{"--load", "--temp-dir", dir} }},
+}
+
+// TestFullDisk removes from a store on a disk where nothing can be made: no block is free,
+// or no inode. On one that is read-only, it is said that it is.
+func TestFullDisk(t *testing.T) {
+	t.Parallel()
+	reg := startRegistry(t, registryOptions{})
+	// So many layers that one block of a directory does not hold all their names.
+	shared := smallLayer(t, "etc/shared", "shared")
+	var layers []layer
+	for i := range 90 {
+		layers = append(layers, smallLayer(t, fmt.Sprintf("etc/layer-%02d", i), "x"))
+	}
+	many := reg.push(t, "many:1", makeImage(t, imageSpec{layers: append([]layer{shared}, layers...)}))
+	alone := reg.push(t, "alone:1", makeImage(t, imageSpec{layers: []layer{shared}, label: "alone"}))
+	one := reg.push(t, "one:1", makeImage(t, imageSpec{layers: []layer{noiseLayer(t, 1<<20, 31)}}))
+	for name, fill := range map[string]func(t *testing.T, dir string){
+		"NoBlocks": func(t *testing.T, dir string) {
+			occupy(t, dir, 256<<10) // fallocate needs some blocks for itself
+			for i := 0; os.WriteFile(filepath.Join(dir, fmt.Sprint("small-", i)), []byte("x"), 0o600) == nil; i++ {
+			}
+		},
+		"NoInodes": func(t *testing.T, dir string) { occupyInodes(t, dir, 0) },
+	} {
+		mounted := func(t *testing.T) (dir, store string) {
+			dir = newExt4(t, 48, "-m", "0", "-N", "2048")
+			return dir, filepath.Join(dir, "store")
+		}
+		full := func(t *testing.T, dir string) {
+			fill(t, dir)
+			if err := os.Mkdir(filepath.Join(dir, "new"), 0o700); !errors.Is(err, unix.ENOSPC) {
+				t.Fatalf("there is room: %v", err)
+			}
+		}
+		t.Run(name+"/Remove", func(t *testing.T) {
+			dir, store := mounted(t)
+			fastpull(t, "--store", store, many, alone).expect(t, 0)
+			full(t, dir)
+			fastpull(t, "rm", "--store", store, many).expect(t, 0, "untagged "+many, "deleted sha256:", "90 layers removed")
+			fastpull(t, "verify", "--store", store).expect(t, 0, "1 image, 1 layer")
+			expectNothingLoose(t, store)
+			expectClean(t, store)
+		})
+		t.Run(name+"/RemoveAll", func(t *testing.T) {
+			dir, store := mounted(t)
+			fastpull(t, "--store", store, one).expect(t, 0)
+			full(t, dir)
+			fastpull(t, "rm", "--store", store, one).expect(t, 0, "untagged "+one, "deleted sha256:", "1 layer removed")
+			expectNothingLoose(t, store)
+			expectClean(t, store)
+		})
+		t.Run(name+"/Prune", func(t *testing.T) {
+			dir, store := mounted(t)
+			fastpull(t, "--store", store, one).expect(t, 0)
+			for _, name := range []string{"imagedb/content/sha256", "repositories.json"} {
+				if err := os.RemoveAll(filepath.Join(store, "image/overlay2", name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := os.Mkdir(filepath.Join(store, "image/overlay2/imagedb/content/sha256"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			full(t, dir)
+			fastpull(t, "prune", "--store", store).expect(t, 0, "1 layer, ")
+			expectNothingLoose(t, store)
+			expectClean(t, store)
+		})
+	}
+	t.Run("ReadOnly", func(t *testing.T) {
+		dir := newExt4(t, 48, "-m", "0")
+		store := filepath.Join(dir, "store")
+		fastpull(t, "--store", store, alone).expect(t, 0)
+		if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
+			t.Fatal(err)
+		}
+		fastpull(t, "rm", "--store", store, alone).expect(t, 1, store, "read-only", "hint:")
+		fastpull(t, "prune", "--store", store).expect(t, 1, store, "read-only", "hint:")
+		fastpull(t, "verify", "--store", store).expect(t, 0, "1 image, 1 layer")
+	})
 }
 
 // TestDisk pulls to disks that are too small, fill up meanwhile, are read-only or

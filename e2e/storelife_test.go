@@ -37,15 +37,21 @@ func TestRemove(t *testing.T) {
 	two := reg.push(t, "two:1", wordImage(t, "two", base, shared))
 	three := reg.push(t, "three:1", wordImage(t, "three", base))
 	tricky := reg.push(t, "tricky:1", trickyImage(t, "t"))
+	killed := wordImage(t, "killed", base)
+	killedRef := reg.push(t, "killed:1", killed)
 	store := filepath.Join(t.TempDir(), "store")
-	fastpull(t, "--store", store, one, two, three).expect(t, 0)
+	fastpull(t, "--store", store, one, two, three, killedRef).expect(t, 0)
 	fastpull(t, "rm", "--store", store, one).expect(t, 0, "untagged "+one, "deleted sha256:", "2 layers removed")
-	fastpull(t, "verify", "--store", store).expect(t, 0, "2 images, 4 layers")
-	expectClean(t, store)
+	// A removal that was killed after its first step has left names of an image that is gone.
+	if err := os.Rename(filepath.Join(store, "image/overlay2/imagedb/content/sha256", killed.id.Hex),
+		filepath.Join(store, "fastpull/pending", killed.id.Hex+".image")); err != nil {
+		t.Fatal(err)
+	}
+	fastpull(t, "verify", "--store", store).expect(t, 0, "2 images, 5 layers")
 
 	d := startDockerd(t, dockerdOptions{root: store})
 	d.expectWord(t, two, "two")
-	if got := strings.Fields(d.must(t, "images", "--format", "{{.Repository}}:{{.Tag}}")); len(got) != 2 || slices.Contains(got, one) {
+	if got := strings.Fields(d.must(t, "images", "--format", "{{.Repository}}:{{.Tag}}")); len(got) != 2 || slices.Contains(got, one) || slices.Contains(got, killedRef) {
 		t.Errorf("docker images: %q", got)
 	}
 	d.must(t, "save", "-o", filepath.Join(t.TempDir(), "saved.tar"), three)
@@ -56,6 +62,11 @@ func TestRemove(t *testing.T) {
 	d.must(t, "create", "--name", "kept", "--network", "none", two)
 	d.stop()
 
+	fastpull(t, "prune", "--store", store).expect(t, 0, "1 layer")
+	if data, err := os.ReadFile(filepath.Join(store, "image/overlay2/repositories.json")); err != nil || strings.Contains(string(data), killedRef) {
+		t.Errorf("the names have %s: %s %v", killedRef, data, err)
+	}
+	expectClean(t, store)
 	fastpull(t, "verify", "--store", store).expect(t, 0, "3 images")
 	fastpull(t, "rm", "--store", store, two).expect(t, 1, "is used by the container", "hint: ")
 	fastpull(t, "prune", "--store", store).expect(t, 0, "0 B freed")
