@@ -68,8 +68,8 @@ func TestLoad(t *testing.T) {
 		file := s.Bundle(t, "--layers", form)
 		u.Fastpull(t, "load", "--load", "--json", file).Expect(t, 0)
 		for i, ref := range s.Refs {
-			if got := d.Inspect(t, ref).ID; got != s.Images[i].Id.String() {
-				t.Errorf("%s: %s has the ID %s, want %s", form, ref, got, s.Images[i].Id)
+			if got := d.Inspect(t, ref).ID; got != s.Images[i].ID.String() {
+				t.Errorf("%s: %s has the ID %s, want %s", form, ref, got, s.Images[i].ID)
 			}
 		}
 		runs := n % len(s.Refs)
@@ -102,7 +102,7 @@ func TestLoad(t *testing.T) {
 		}
 		for _, i := range want {
 			if !slices.ContainsFunc(sum.Images, func(im kit.ImageSummary) bool {
-				return im.ImageID == s.Images[i].Id.String() && im.Reference == s.Refs[i]
+				return im.ImageID == s.Images[i].ID.String() && im.Reference == s.Refs[i]
 			}) {
 				t.Errorf("%s: %s is not in %+v", file, s.Refs[i], sum.Images)
 			}
@@ -197,7 +197,7 @@ func TestPush(t *testing.T) {
 					t.Errorf("%s: %v", there, err)
 				}
 				sum := kit.Fastpull(t, "--store", filepath.Join(t.TempDir(), "store"), "--json", there).Expect(t, 0).Summary(t)
-				if sum.Images[0].ImageID != s.Images[i].Id.String() || sum.Images[0].Digest != done[i].Digest {
+				if sum.Images[0].ImageID != s.Images[i].ID.String() || sum.Images[0].Digest != done[i].Digest {
 					t.Errorf("%+v", sum)
 				}
 			}

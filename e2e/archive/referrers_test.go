@@ -77,8 +77,8 @@ func TestReferrers(t *testing.T) {
 	d := kit.StartDockerd(t, kit.DockerdOptions{})
 	d.Must(t, "load", "-i", file)
 	for i, ref := range s.Refs {
-		if got := d.Inspect(t, ref).ID; got != s.Images[i].Id.String() {
-			t.Errorf("%s has the ID %s, want %s", ref, got, s.Images[i].Id)
+		if got := d.Inspect(t, ref).ID; got != s.Images[i].ID.String() {
+			t.Errorf("%s has the ID %s, want %s", ref, got, s.Images[i].ID)
 		}
 	}
 	s.Imported(t, d, file, "keep")

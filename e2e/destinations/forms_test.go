@@ -35,8 +35,8 @@ func TestForms(t *testing.T) {
 	d := kit.StartDockerd(t, kit.DockerdOptions{PathFirst: broken.Dir})
 	check := func(t *testing.T) {
 		t.Helper()
-		if got := d.Inspect(t, ref).ID; got != im.Id.String() {
-			t.Errorf("image ID %s, want %s", got, im.Id)
+		if got := d.Inspect(t, ref).ID; got != im.ID.String() {
+			t.Errorf("image ID %s, want %s", got, im.ID)
 		}
 		if got := d.Must(t, "run", "--rm", "--network", "none", ref); got != string(kit.Gzipped) {
 			t.Errorf("docker run prints %q, want %q", got, kit.Gzipped)

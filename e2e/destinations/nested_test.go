@@ -49,7 +49,7 @@ func TestNestedIndex(t *testing.T) {
 			expect := func(r kit.Result, what string) {
 				t.Helper()
 				got := r.Expect(t, 0).Summary(t).Images[0]
-				if got.ImageID != im.Id.String() || got.Digest != top.Digest.String() || got.Platform != "linux/"+runtime.GOARCH {
+				if got.ImageID != im.ID.String() || got.Digest != top.Digest.String() || got.Platform != "linux/"+runtime.GOARCH {
 					t.Errorf("%s: %+v", what, got)
 				}
 			}
@@ -67,7 +67,7 @@ func TestNestedIndex(t *testing.T) {
 			}
 
 			// What is damaged in a store comes again, and the doctor finds the image.
-			config := filepath.Join(store, "image/overlay2/imagedb/content/sha256", im.Id.Hex)
+			config := filepath.Join(store, "image/overlay2/imagedb/content/sha256", im.ID.Hex)
 			if err := os.WriteFile(config, []byte("{}"), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -98,9 +98,9 @@ func carried(t *testing.T, r *kit.Registry, d *kit.Dockerd, ref string, top v1.D
 	kit.Fastpull(t, "bundle", "--platform", "all", "--layers", "keep", "-o", kept, ref).Expect(t, 0)
 	for _, file := range []string{plain, kept} {
 		kit.Fastpull(t, "verify", file).Expect(t, 0)
-		kit.Fastpull(t, "inspect", file).Expect(t, 0, "linux/"+runtime.GOARCH, foreign(), im.Id.String())
+		kit.Fastpull(t, "inspect", file).Expect(t, 0, "linux/"+runtime.GOARCH, foreign(), im.ID.String())
 		sum := kit.Fastpull(t, "load", "--store", filepath.Join(t.TempDir(), "store"), "--json", file).Expect(t, 0).Summary(t)
-		if got := sum.Images[0]; got.ImageID != im.Id.String() {
+		if got := sum.Images[0]; got.ImageID != im.ID.String() {
 			t.Errorf("%s: loaded %+v", file, got)
 		}
 		d.Must(t, "rmi", "-f", ref)
@@ -115,7 +115,7 @@ func carried(t *testing.T, r *kit.Registry, d *kit.Dockerd, ref string, top v1.D
 	kit.ServeAt(t, addr, kept)
 	for _, host := range []string{to.Addr, addr} {
 		again := host + strings.TrimPrefix(ref, r.Addr)
-		for p, id := range map[string]string{"linux/" + runtime.GOARCH: im.Id.String(), foreign(): ""} {
+		for p, id := range map[string]string{"linux/" + runtime.GOARCH: im.ID.String(), foreign(): ""} {
 			got := kit.Fastpull(t, "--store", filepath.Join(t.TempDir(), "store"), "--json", "--platform", p, again).Expect(t, 0).Summary(t).Images[0]
 			if id != "" && got.ImageID != id || got.Digest != top.Digest.String() || got.Platform != p {
 				t.Errorf("%s for %s: %+v", again, p, got)
@@ -136,7 +136,7 @@ func TestBareEntries(t *testing.T) {
 	for _, repo := range []string{"several", "attested"} {
 		ref := reg.Addr + "/" + repo + ":1"
 		got := kit.Fastpull(t, "--store", filepath.Join(t.TempDir(), "store"), "--json", ref).Expect(t, 0).Summary(t).Images[0]
-		if got.ImageID != im.Id.String() {
+		if got.ImageID != im.ID.String() {
 			t.Errorf("%s: %+v", repo, got)
 		}
 		kit.Fastpull(t, "--store", filepath.Join(t.TempDir(), "store"), "--platform", "linux/mips64le", ref).Expect(t, 3, "linux/mips64le", "only for", "linux/"+runtime.GOARCH)

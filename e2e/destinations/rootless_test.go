@@ -98,7 +98,7 @@ func TestRootless(t *testing.T) {
 				t.Errorf("--store warns %q\nwant %q", got, want)
 			}
 			kit.ExpectClean(t, store)
-			u.Fastpull(t, "images", "--store", store).Expect(t, 0, im.Id.Hex[:12])
+			u.Fastpull(t, "images", "--store", store).Expect(t, 0, im.ID.Hex[:12])
 			u.Fastpull(t, "verify", "--store", store).Expect(t, 0, "all as it should be")
 
 			// What was killed on the way left files of whatever owner.

@@ -42,7 +42,7 @@ func TestBadInput(t *testing.T) {
 		{name: "Truncated", spoil: cutShort, blame: topLayer},
 		{name: "Empty", spoil: func([]byte) []byte { return nil }, blame: topLayer},
 		{name: "NotCompressed", spoil: func(b []byte) []byte { return slices.Repeat([]byte("text "), len(b)/5+1)[:len(b)] }, blame: topLayer},
-		{name: "FlippedConfig", config: flipByte, blame: func(im kit.Image) []v1.Hash { return []v1.Hash{im.Id} }},
+		{name: "FlippedConfig", config: flipByte, blame: func(im kit.Image) []v1.Hash { return []v1.Hash{im.ID} }},
 		{name: "WrongDiffID", blame: topLayer, spec: kit.ImageSpec{LieInConfig: func(c *v1.ConfigFile) {
 			c.RootFS.DiffIDs[2] = kit.HashOf([]byte("another layer"))
 		}}},
@@ -76,7 +76,7 @@ func TestBadInput(t *testing.T) {
 				repair = reg.Spoil(t, top.Digest, tc.spoil)
 			}
 			if tc.config != nil {
-				repair = reg.Spoil(t, im.Id, tc.config)
+				repair = reg.Spoil(t, im.ID, tc.config)
 			}
 
 			r := kit.Fastpull(t, "--store", store, ref).Expect(t, 5)

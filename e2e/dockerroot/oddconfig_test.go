@@ -126,10 +126,10 @@ func oddConfigs(diffID v1.Hash) (list []oddConfig) {
 // oddImage is an image of one layer with a config of which every byte is given.
 func oddImage(t *testing.T, l kit.Layer, config string) kit.Image {
 	t.Helper()
-	im := kit.Image{Layers: []kit.Layer{l}, Config: []byte(config), Id: kit.HashOf([]byte(config)), MediaType: types.DockerManifestSchema2}
+	im := kit.Image{Layers: []kit.Layer{l}, Config: []byte(config), ID: kit.HashOf([]byte(config)), MediaType: types.DockerManifestSchema2}
 	im.Manifest = kit.Encode(t, v1.Manifest{
 		SchemaVersion: 2, MediaType: im.MediaType,
-		Config: v1.Descriptor{MediaType: types.DockerConfigJSON, Digest: im.Id, Size: int64(len(im.Config))},
+		Config: v1.Descriptor{MediaType: types.DockerConfigJSON, Digest: im.ID, Size: int64(len(im.Config))},
 		Layers: []v1.Descriptor{{MediaType: l.MediaType(false), Digest: l.Digest, Size: int64(len(l.Packed))}},
 	})
 	im.Digest = kit.HashOf(im.Manifest)
@@ -226,7 +226,7 @@ func TestOddConfigs(t *testing.T) {
 			d := kit.StartDockerd(t, kit.DockerdOptions{Release: docker, Root: store})
 			for i, o := range odd {
 				if shown := taken[i] && !(warned[i] && docker == kit.TodayOverlay); shown {
-					d.Has(t, images[i].Id.String(), o.what)
+					d.Has(t, images[i].ID.String(), o.what)
 				}
 			}
 			var list []struct{ ID string }
@@ -239,7 +239,7 @@ func TestOddConfigs(t *testing.T) {
 				listed[im.ID] = true
 			}
 			for i, o := range odd {
-				if want := taken[i] && !(warned[i] && docker == kit.TodayOverlay); listed[images[i].Id.String()] != want {
+				if want := taken[i] && !(warned[i] && docker == kit.TodayOverlay); listed[images[i].ID.String()] != want {
 					t.Errorf("%s: listed %v, want %v", o.what, !want, want)
 				}
 			}

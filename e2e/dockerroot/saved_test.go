@@ -100,7 +100,7 @@ func TestSavedLayers(t *testing.T) {
 	for _, docker := range []kit.Release{kit.Debian, kit.TodayOverlay} {
 		d := kit.StartDockerd(t, kit.DockerdOptions{Release: docker, Root: store})
 		for ref, im := range images {
-			code, archive := d.Call(t, http.MethodGet, "/images/"+im.Id.String()+"/get", nil)
+			code, archive := d.Call(t, http.MethodGet, "/images/"+im.ID.String()+"/get", nil)
 			if code != http.StatusOK {
 				t.Errorf("docker save %s: %d %s", ref, code, archive)
 				continue

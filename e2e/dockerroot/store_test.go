@@ -49,11 +49,11 @@ func TestStoreIsDockers(t *testing.T) {
 
 	t.Run("List", func(t *testing.T) {
 		repo, _, _ := strings.Cut(ref, ":tag")
-		kit.Fastpull(t, "images", "--store", store).Expect(t, 0, repo, "tag", im.Id.Hex[:12])
-		if r := kit.Fastpull(t, "images", "--store", store, "--json").Expect(t, 0, repo, im.Id.String()); !json.Valid([]byte(r.Stdout)) {
+		kit.Fastpull(t, "images", "--store", store).Expect(t, 0, repo, "tag", im.ID.Hex[:12])
+		if r := kit.Fastpull(t, "images", "--store", store, "--json").Expect(t, 0, repo, im.ID.String()); !json.Valid([]byte(r.Stdout)) {
 			t.Errorf("images --json is no JSON:\n%s", r.Stdout)
 		}
-		if r := kit.Fastpull(t, "inspect", ref, "--store", store, "--json").Expect(t, 0, im.Id.String(), im.Layers[0].DiffID.String()); !json.Valid([]byte(r.Stdout)) {
+		if r := kit.Fastpull(t, "inspect", ref, "--store", store, "--json").Expect(t, 0, im.ID.String(), im.Layers[0].DiffID.String()); !json.Valid([]byte(r.Stdout)) {
 			t.Errorf("inspect --json is no JSON:\n%s", r.Stdout)
 		}
 	})
@@ -71,7 +71,7 @@ func TestStoreIsDockers(t *testing.T) {
 	t.Run("Images", func(t *testing.T) {
 		repo, _, _ := strings.Cut(ref, ":tag")
 		got := d.Must(t, "images", "--digests", "--no-trunc", "--format", "{{.Repository}} {{.Tag}} {{.Digest}} {{.ID}}")
-		if want := repo + " tag " + im.Digest.String() + " " + im.Id.String(); got != want {
+		if want := repo + " tag " + im.Digest.String() + " " + im.ID.String(); got != want {
 			t.Errorf("docker images: %q, want %q", got, want)
 		}
 	})

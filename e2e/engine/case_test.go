@@ -59,8 +59,8 @@ func TestCase(t *testing.T) {
 		t.Errorf("nothing says where the image went\n%s%s", r.Stdout, r.Stderr)
 	}
 
-	if got := d.Inspect(t, ref).ID; got != im.Id.String() {
-		t.Errorf("image ID %s, want %s", got, im.Id)
+	if got := d.Inspect(t, ref).ID; got != im.ID.String() {
+		t.Errorf("image ID %s, want %s", got, im.ID)
 	}
 	if got := d.Must(t, "run", "--rm", "--network", "none", ref); got+"\n" != text {
 		t.Errorf("docker run prints %q, want %q", got, text)

@@ -91,10 +91,10 @@ func TestDocker29(t *testing.T) {
 			t.Errorf("docker pull %s fetched %d blobs", ref, gets)
 		}
 		d.ExpectSaved(t, ref, s.Images[i])
-		pushed := s.Reg.Addr + "/pushed:" + s.Images[i].Id.Hex[:12]
+		pushed := s.Reg.Addr + "/pushed:" + s.Images[i].ID.Hex[:12]
 		d.Must(t, "tag", ref, pushed)
 		d.Must(t, "push", pushed)
-		if got := d.Must(t, "image", "inspect", "-f", "{{.Id}}", pushed); got != s.Images[i].Digest.String() {
+		if got := d.Must(t, "image", "inspect", "-f", "{{.ID}}", pushed); got != s.Images[i].Digest.String() {
 			t.Errorf("what was pushed of %s is %s", ref, got)
 		}
 		d.Must(t, "rmi", pushed)
@@ -115,7 +115,7 @@ func TestDocker29(t *testing.T) {
 	load("exists", "--platform", "linux/s390x", index)
 	load("exists", index) // it has all that this machine needs of it
 	runs(index, kit.Words[0])
-	if got := d.Must(t, "image", "inspect", "-f", "{{.Id}}", index); got != digest.String() {
+	if got := d.Must(t, "image", "inspect", "-f", "{{.ID}}", index); got != digest.String() {
 		t.Errorf("%s is %s, the registry has %s", index, got, digest)
 	}
 
@@ -142,7 +142,7 @@ func TestDocker29Load(t *testing.T) {
 		file := s.Bundle(t, "--layers", form)
 		sum := u.Fastpull(t, "load", "--load", "--json", file).Expect(t, 0).Summary(t)
 		for i, im := range sum.Images {
-			if got := d.Must(t, "image", "inspect", "-f", "{{.Id}}", im.Reference); got != im.Digest || (got == s.Images[i].Digest.String()) != (form == "keep") {
+			if got := d.Must(t, "image", "inspect", "-f", "{{.ID}}", im.Reference); got != im.Digest || (got == s.Images[i].Digest.String()) != (form == "keep") {
 				t.Errorf("%s: %s is %s, the bundle has %s", form, im.Reference, got, im.Digest)
 			}
 		}
@@ -181,7 +181,7 @@ func TestDocker29Load(t *testing.T) {
 	// An Engine that cannot tell what it has gets an image of another digest, and says so.
 	u = kit.NewUser(t, "DOCKER_HOST=unix://"+startEngineProxy(t, d.Sock, "1.47", nil))
 	r := u.Fastpull(t, "--load", "--json", s.Refs[0]).Expect(t, 0, s.Images[0].Digest.String(), "docker pull would fetch it again")
-	id := d.Must(t, "image", "inspect", "-f", "{{.Id}}", s.Refs[0])
+	id := d.Must(t, "image", "inspect", "-f", "{{.ID}}", s.Refs[0])
 	if id == s.Images[0].Digest.String() || !strings.Contains(r.Stderr, id) {
 		t.Errorf("the image is %s\n%s", id, r.Stderr)
 	}
@@ -252,7 +252,7 @@ func TestDocker29Full(t *testing.T) {
 		t.Errorf("%+v", sum.Images[0])
 	}
 	// The name leads to what it led to before, and the room is free again.
-	if got := d.Must(t, "image", "inspect", "-f", "{{.Id}}", ref); got != small.Digest.String() {
+	if got := d.Must(t, "image", "inspect", "-f", "{{.ID}}", ref); got != small.Digest.String() {
 		t.Errorf("%s is %s, want %s", ref, got, small.Digest)
 	}
 	if got := d.Must(t, append(slices.Clone(runIsolated), ref)...); got != "small" {
@@ -284,8 +284,8 @@ func TestDocker29Overlay(t *testing.T) {
 	u := d.User(t)
 	u.Fastpull(t, append([]string{"--load"}, s.Refs...)...).Expect(t, 0)
 	for i, ref := range s.Refs {
-		if got := d.Inspect(t, ref).ID; got != s.Images[i].Id.String() {
-			t.Errorf("%s has the ID %s, want %s", ref, got, s.Images[i].Id)
+		if got := d.Inspect(t, ref).ID; got != s.Images[i].ID.String() {
+			t.Errorf("%s has the ID %s, want %s", ref, got, s.Images[i].ID)
 		}
 	}
 	if got := d.Must(t, append(slices.Clone(runIsolated), s.Refs[0])...); got != kit.Words[0] {

@@ -77,7 +77,7 @@ func TestLoadTwice(t *testing.T) {
 	if again, _ := load(ref); again < plain {
 		t.Errorf("after docker rmi only %d bytes were sent", again)
 	}
-	if got := d.Inspect(t, ref).ID; got != im.Id.String() {
-		t.Errorf("image ID %s, want %s", got, im.Id)
+	if got := d.Inspect(t, ref).ID; got != im.ID.String() {
+		t.Errorf("image ID %s, want %s", got, im.ID)
 	}
 }

@@ -36,7 +36,7 @@ type ImageSpec struct {
 type Image struct {
 	Layers    []Layer
 	Config    []byte
-	Id        v1.Hash // of config: Docker's image ID
+	ID        v1.Hash // of config: Docker's image ID
 	Manifest  []byte
 	Digest    v1.Hash // of manifest
 	MediaType types.MediaType
@@ -74,8 +74,8 @@ func MakeImage(t *testing.T, s ImageSpec) Image {
 		s.LieInConfig(&config)
 	}
 	im.Config = Encode(t, config)
-	im.Id = HashOf(im.Config)
-	manifest.Config = v1.Descriptor{MediaType: configType, Digest: im.Id, Size: int64(len(im.Config))}
+	im.ID = HashOf(im.Config)
+	manifest.Config = v1.Descriptor{MediaType: configType, Digest: im.ID, Size: int64(len(im.Config))}
 	if s.LieInManifest != nil {
 		s.LieInManifest(&manifest)
 	}
@@ -197,7 +197,7 @@ func (im Image) WriteLayout(t *testing.T, dir string) {
 	for _, l := range im.Layers {
 		blob(l.Digest, l.Packed)
 	}
-	blob(im.Id, im.Config)
+	blob(im.ID, im.Config)
 	blob(im.Digest, im.Manifest)
 	WriteFile(t, filepath.Join(dir, "oci-layout"), `{"imageLayoutVersion":"1.0.0"}`)
 	WriteFile(t, filepath.Join(dir, "index.json"), string(Encode(t, v1.IndexManifest{

@@ -102,8 +102,8 @@ func ExpectSavedLayers(t *testing.T, path string, im Image) {
 	if len(list) != 1 || len(list[0].Layers) != len(im.Layers) {
 		t.Fatalf("docker save: manifest.json has not the image's %d layers: %+v", len(im.Layers), list)
 	}
-	if list[0].Config != im.Id.Hex+".json" {
-		t.Errorf("docker save: config %s, want %s", list[0].Config, im.Id.Hex)
+	if list[0].Config != im.ID.Hex+".json" {
+		t.Errorf("docker save: config %s, want %s", list[0].Config, im.ID.Hex)
 	}
 	for i, name := range list[0].Layers {
 		if target, ok := links[name]; ok {

@@ -60,8 +60,8 @@ func (s *Shipment) Docker(t *testing.T, file, form string, nth int) {
 	d := StartDockerd(t, o)
 	d.Must(t, "load", "-i", file)
 	for i, ref := range s.Refs {
-		if got := d.Inspect(t, ref).ID; got != s.Images[i].Id.String() {
-			t.Errorf("%s has the ID %s, want %s", ref, got, s.Images[i].Id)
+		if got := d.Inspect(t, ref).ID; got != s.Images[i].ID.String() {
+			t.Errorf("%s has the ID %s, want %s", ref, got, s.Images[i].ID)
 		}
 	}
 	if got := d.Must(t, "run", "--rm", "--network", "none", s.Refs[nth]); got != Words[nth] {
@@ -109,8 +109,8 @@ func (s *Shipment) Podman(t *testing.T, file string) {
 	}
 	podman("load", "-i", file)
 	for i, ref := range s.Refs {
-		if got := podman("image", "inspect", "--format", "{{.Id}}", ref); "sha256:"+got != s.Images[i].Id.String() {
-			t.Errorf("%s has the ID %s, want %s", ref, got, s.Images[i].Id)
+		if got := podman("image", "inspect", "--format", "{{.ID}}", ref); "sha256:"+got != s.Images[i].ID.String() {
+			t.Errorf("%s has the ID %s, want %s", ref, got, s.Images[i].ID)
 		}
 	}
 }
@@ -123,7 +123,7 @@ func (s *Shipment) Skopeo(t *testing.T, file, form string) {
 			}
 			out := filepath.Join(t.TempDir(), "out")
 			Run(t, "skopeo", "--insecure-policy", "copy", kind+file+":"+ref, "dir:"+out)
-			if _, err := os.Stat(filepath.Join(out, s.Images[i].Id.Hex)); err != nil {
+			if _, err := os.Stat(filepath.Join(out, s.Images[i].ID.Hex)); err != nil {
 				t.Errorf("%s%s: the config is not that of the image: %v", kind, ref, err)
 			}
 			manifest, err := os.ReadFile(filepath.Join(out, "manifest.json"))
@@ -144,8 +144,8 @@ func (s *Shipment) Crane(t *testing.T, file, form string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if id, err := img.ConfigName(); err != nil || id != s.Images[i].Id {
-			t.Errorf("%s has the ID %s (%v), want %s", ref, id, err, s.Images[i].Id)
+		if id, err := img.ConfigName(); err != nil || id != s.Images[i].ID {
+			t.Errorf("%s has the ID %s (%v), want %s", ref, id, err, s.Images[i].ID)
 		}
 		to := s.Reg.Addr + "/by-crane/" + form + ":" + Words[i]
 		if err := crane.Push(img, to, crane.Insecure); err != nil {
@@ -155,7 +155,7 @@ func (s *Shipment) Crane(t *testing.T, file, form string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if id, err := back.ConfigName(); err != nil || id != s.Images[i].Id {
+		if id, err := back.ConfigName(); err != nil || id != s.Images[i].ID {
 			t.Errorf("%s pushed by crane has the ID %s (%v)", ref, id, err)
 		}
 	}
@@ -184,8 +184,8 @@ func (s *Shipment) PulledFrom(t *testing.T, d *Dockerd, addr, store string, nth 
 	for i, ref := range s.Refs {
 		here := addr + strings.TrimPrefix(ref, s.Reg.Addr)
 		d.Must(t, "pull", here)
-		if got := d.Inspect(t, here).ID; got != s.Images[i].Id.String() {
-			t.Errorf("%s has the ID %s, want %s", here, got, s.Images[i].Id)
+		if got := d.Inspect(t, here).ID; got != s.Images[i].ID.String() {
+			t.Errorf("%s has the ID %s, want %s", here, got, s.Images[i].ID)
 		}
 		if i == nth {
 			if got := d.Must(t, "run", "--rm", "--network", "none", here); got != Words[i] {
@@ -201,7 +201,7 @@ func (s *Shipment) PulledFrom(t *testing.T, d *Dockerd, addr, store string, nth 
 		}
 		Run(t, "skopeo", "--insecure-policy", "copy", "--src-tls-verify=false", "docker://"+here, "dir:"+filepath.Join(t.TempDir(), "out"))
 		sum := Fastpull(t, "--store", store, "--json", here).Expect(t, 0).Summary(t)
-		if sum.Images[0].ImageID != s.Images[i].Id.String() {
+		if sum.Images[0].ImageID != s.Images[i].ID.String() {
 			t.Errorf("%+v", sum)
 		}
 	}

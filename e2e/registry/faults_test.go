@@ -86,7 +86,7 @@ func (tc faultCase) run(t *testing.T, reg *kit.Registry, im kit.Image, name stri
 		}
 		switch {
 		case r.Path == configPath:
-			rules[i].Path = im.Id.String()
+			rules[i].Path = im.ID.String()
 		case r.Path == "" && (r.On == faulty.Blob || r.On == faulty.Target):
 			rules[i].Path = big.Digest.String()
 		}

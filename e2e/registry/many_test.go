@@ -47,8 +47,8 @@ func TestTwentyImages(t *testing.T) {
 			if got.Status != "failed" || got.Error == "" {
 				t.Errorf("%s: status %q, error %q", got.Reference, got.Status, got.Error)
 			}
-		case got.Status != "pulled" || got.ImageID != im.Id.String() || got.Digest != im.Digest.String() || got.Layers != len(im.Layers):
-			t.Errorf("%+v, want %s pulled as %s of %d layers", got, im.Digest, im.Id, len(im.Layers))
+		case got.Status != "pulled" || got.ImageID != im.ID.String() || got.Digest != im.Digest.String() || got.Layers != len(im.Layers):
+			t.Errorf("%+v, want %s pulled as %s of %d layers", got, im.Digest, im.ID, len(im.Layers))
 		}
 	}
 	var total int64
@@ -68,7 +68,7 @@ func TestTwentyImages(t *testing.T) {
 	}
 	list := kit.Fastpull(t, "images", "--store", store).Expect(t, 0)
 	for ref, im := range images {
-		if !strings.Contains(list.Stdout, im.Id.Hex[:12]) {
+		if !strings.Contains(list.Stdout, im.ID.Hex[:12]) {
 			t.Errorf("%s is not in the list of images\n%s", ref, list.Stdout)
 		}
 	}
@@ -126,7 +126,7 @@ func TestReferences(t *testing.T) {
 			kit.WriteFile(t, filepath.Join(u.Home, "list.txt"), list)
 			store := filepath.Join(t.TempDir(), "store")
 			s := u.Fastpull(t, "--store", store, "--json", "-f", source).Expect(t, 0).Summary(t)
-			if len(s.Images) != 2 || s.Images[0].ImageID != im.Id.String() || s.Images[1].ImageID != other.Id.String() {
+			if len(s.Images) != 2 || s.Images[0].ImageID != im.ID.String() || s.Images[1].ImageID != other.ID.String() {
 				t.Errorf("not the two images of the list: %+v", s.Images)
 			}
 		})

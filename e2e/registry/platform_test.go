@@ -42,8 +42,8 @@ func TestPlatforms(t *testing.T) {
 					args, want = append(args, "--platform", p), images[p]
 				}
 				s := kit.Fastpull(t, args...).Expect(t, 0).Summary(t)
-				if len(s.Images) != 1 || s.Images[0].ImageID != want.Id.String() {
-					t.Fatalf("%+v, want the image %s", s.Images, want.Id)
+				if len(s.Images) != 1 || s.Images[0].ImageID != want.ID.String() {
+					t.Fatalf("%+v, want the image %s", s.Images, want.ID)
 				}
 				// Docker, too, shows the digest of what the tag leads to.
 				if got := s.Images[0].Digest; got != digest.String() {

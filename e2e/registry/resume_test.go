@@ -215,8 +215,8 @@ func expectLoaded(t *testing.T, d *kit.Dockerd, name string, im kit.Image) {
 	for _, l := range im.Layers {
 		want = append(want, l.DiffID.String())
 	}
-	if got.ID != im.Id.String() || !slices.Equal(got.RootFS.Layers, want) {
-		t.Errorf("the Engine has %+v, want %s with the layers %q", got, im.Id, want)
+	if got.ID != im.ID.String() || !slices.Equal(got.RootFS.Layers, want) {
+		t.Errorf("the Engine has %+v, want %s with the layers %q", got, im.ID, want)
 	}
 	if list := strings.Fields(d.Must(t, "images", "-aq")); len(list) != 1 {
 		t.Errorf("the Engine has the images %q", list)
