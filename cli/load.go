@@ -237,7 +237,7 @@ func inspectBundle(ctx context.Context, s Streams, name string, asJSON bool) err
 		fmt.Fprintf(t, "Since:\t%s\n", l.Since)
 	}
 	for _, i := range l.Images {
-		fmt.Fprintf(t, "\nImage:\t%s\n", text.Printable(cmp.Or(i.Name, i.Source, "(no name)")))
+		fmt.Fprintf(t, "\nImage:\t%s\n", text.Printable(cmp.Or(i.Reference(), "(no name)")))
 		if _, d, ok := strings.Cut(i.Source, "@"); ok {
 			fmt.Fprintf(t, "From:\t%s\n", text.Printable(d))
 		}
