@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"cmp"
-	"os"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -11,7 +9,6 @@ import (
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
 	"github.com/fastpull/fastpull/source"
-	"github.com/fastpull/fastpull/unpack"
 )
 
 func newLoad(s Streams) *cobra.Command {
@@ -32,15 +29,10 @@ The whole bundle is verified before anything is loaded.`,
 	fl := cmd.Flags()
 	fl.SortFlags = false
 	f.to.add(fl, "store", "load")
-	fl.StringVar(&f.platform, "platform", "", "choose `OS/ARCH[/VARIANT]` of a multi-platform image\n(default: the Engine's, or this machine's)")
-	fl.BoolVar(&f.keepGoing, "keep-going", false, "load the other images when one fails; the exit code still tells")
-	fl.IntVar(&f.jobs, "jobs", 0, "work on `N` layers at a time, with as many cores (default: cores + 1, at least 4)")
-	fl.StringVar(&f.gzip, "gzip", cmp.Or(os.Getenv(gzipVariable), string(unpack.GzipAuto)), "decode gzip with auto, serial, parallel or pgzip (default: $"+gzipVariable+", or auto)")
-	fl.Lookup("gzip").DefValue = ""
-	fl.BoolVar(&f.noSync, "no-sync", false, "do not wait until everything is on the disk")
+	fl.StringVar(&f.platform, "platform", "", onePlatform)
+	f.work.add(fl, "load")
 	fl.StringVar(&f.to.options.Engine.TempDir, "temp-dir", "", "keep layers on their way to the Engine, and a bundle that is compressed,\nin `DIR` (default: $TMPDIR or /var/tmp)")
-	fl.StringVar(&f.progress, "progress", "auto", "show progress as auto, tty, plain, json or quiet")
-	fl.BoolVar(&f.json, "json", false, "print a summary as JSON instead of a line an image")
+	f.output.add(fl, summaryAsJSON)
 	return cmd
 }
 

@@ -45,7 +45,7 @@ first request. Layers of a store are served as plain tars, made again from its f
 	fl.StringVar(&f.cert, "tls-cert", "", "speak TLS with the certificate in `FILE` (PEM)")
 	fl.StringVar(&f.key, "tls-key", "", "... and its key in `FILE` (PEM)")
 	fl.IntVar(&f.perClient, "per-client", serve.DefaultPerClient, "send up to `N` blobs at a time to one address; others wait for their turn")
-	fl.StringVar(&f.tempDir, "temp-dir", "", "keep a bundle that is compressed in `DIR` (default: $TMPDIR or /var/tmp)")
+	fl.StringVar(&f.tempDir, "temp-dir", "", compressedTemp)
 	fl.StringVar(&f.mode, "progress", "auto", "show progress of verifying as auto, tty, plain, json or quiet")
 	return cmd
 }

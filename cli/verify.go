@@ -39,7 +39,7 @@ it was, with owners, modes and all else that a tar says of files.`,
 	}
 	fl := cmd.Flags()
 	fl.SortFlags = false
-	fl.StringVar(&tempDir, "temp-dir", "", "keep a bundle that is compressed in `DIR` (default: $TMPDIR or /var/tmp)")
+	fl.StringVar(&tempDir, "temp-dir", "", compressedTemp)
 	f.add(cmd)
 	fl.StringVar(&f.mode, "progress", "auto", "show progress as auto, tty, plain, json or quiet")
 	fl.BoolVar(&f.json, "json", false, "print JSON")

@@ -15,6 +15,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/image"
 )
 
 // The layer that children make, on whatever parent.
@@ -130,7 +132,7 @@ func TestCrash(t *testing.T) {
 				if c.cmd.ProcessState.Success() || c.err.Len() > 0 {
 					t.Fatalf("the child was not killed: %v %s", c.cmd.ProcessState, c.err.String())
 				}
-				chain := chainOf(parent, digest.FromBytes(childTar))
+				chain := image.ChainID(parent, digest.FromBytes(childTar))
 				_, err := s.Layer(chain)
 				if whole := err == nil; whole != (step == "entry") {
 					t.Errorf("the layer is visible: %v", whole)

@@ -5,12 +5,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/fastpull/fastpull/internal/need"
 )
 
 // Losing mounts a file system of 256 MiB on a disk that has room for 24 MiB, and returns
 // its directory. The kernel takes all writes, and loses what the disk does not take.
 func Losing(t *testing.T) string {
 	t.Helper()
+	need.Root(t, "mount file systems")
 	small, mnt := t.TempDir(), t.TempDir()
 	do := func(args ...string) {
 		t.Helper()
