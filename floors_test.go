@@ -16,7 +16,7 @@ import (
 // stand on one floor: none of them may import another.
 var floors = []string{
 	"fault", "inflate", "internal/safepath", "internal",
-	"progress", "image", "internal/disk",
+	"progress", "image", "internal/disk", "internal/checkup",
 	"unpack", "registry", "daemon",
 	"registry/probe",
 	"overlay", "bundle",

@@ -38,7 +38,7 @@ A host alone is written with its port, or with a slash at its end.`,
 					return fault.New(fault.Usage, "--%s is empty", name)
 				}
 			}
-			o := doctor.Options{Version: versionString(), Image: first(a), Hosts: connect.options(), Store: store, Command: commandAgain(cmd, a)}
+			o := doctor.Options{Version: versionString(), Image: first(a), Hosts: connect.options(), Places: map[string]string{"store": store}, Command: commandAgain(cmd, a)}
 			var place *safepath.Place
 			if file != "" {
 				var err error

@@ -31,10 +31,7 @@ func Bundle(r *bundle.Reader) (Source, []registry.Reference, error) {
 	var refs []registry.Reference
 	s := carried{r, make(map[registry.Reference]bundle.Entry)}
 	for _, e := range r.Entries() {
-		name := e.Name
-		if name == "" {
-			name = e.Source
-		}
+		name := e.Reference()
 		if name == "" {
 			name = Unnamed + "@" + e.Descriptor.Digest.String()
 		}
