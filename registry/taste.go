@@ -103,37 +103,46 @@ func (t *Taste) read(body io.Reader, n int64, begun time.Time) error {
 	return nil
 }
 
-// Head returns the first n bytes of a blob, or all of one that has fewer, from one host.
-// They are asked for as a range, and a host that sends the whole blob is cut off. Nothing
+// Head returns the first n bytes of a blob, or all of one that has fewer. In other respects
+// it is like [Client.Piece].
+func (c *Client) Head(ctx context.Context, ref Reference, d ocispec.Descriptor, n int64) ([]byte, error) {
+	return c.Piece(ctx, ref, d, 0, min(n, d.Size))
+}
+
+// Piece returns n bytes of a blob, from first on, from one host. They are asked for as a
+// range. A host that sends the whole blob is cut off, and fails if first is not 0. Nothing
 // is verified. Errors are those of [Client.Blob].
-func (c *Client) Head(ctx context.Context, ref Reference, d ocispec.Descriptor, n int64) (head []byte, err error) {
+func (c *Client) Piece(ctx context.Context, ref Reference, d ocispec.Descriptor, first, n int64) (piece []byte, err error) {
 	e, err := blobErrand(ref, d)
-	if n = min(n, d.Size); err != nil || n == 0 {
+	if err != nil || n == 0 {
 		return nil, err
 	}
+	end := first + n
 	err = c.each(ctx, ref, false, func(h *host) error {
-		resp, s, err := c.exchange(ctx, http.MethodGet, h, ref, "/blobs/"+d.Digest.String(), http.Header{"Range": {fmt.Sprintf("bytes=0-%d", n-1)}})
+		resp, s, err := c.exchange(ctx, http.MethodGet, h, ref, "/blobs/"+d.Digest.String(), http.Header{"Range": {fmt.Sprintf("bytes=%d-%d", first, end-1)}})
 		if err != nil {
 			return err
 		}
 		defer resp.Body.Close()
-		switch resp.StatusCode {
-		case http.StatusOK:
-		case http.StatusPartialContent:
-			if got := resp.Header.Get("Content-Range"); !rangeFits(got, resp.ContentLength, 0, n, d.Size) {
+		switch {
+		case resp.StatusCode == http.StatusOK && first == 0:
+		case resp.StatusCode == http.StatusOK:
+			return fmt.Errorf("%w: 200 for bytes %d-%d of %d", errBadRange, first, end-1, d.Size)
+		case resp.StatusCode == http.StatusPartialContent:
+			if got := resp.Header.Get("Content-Range"); !rangeFits(got, resp.ContentLength, first, end, d.Size) {
 				return fmt.Errorf("another range came than was asked for: %q", cut(got, 60))
 			}
 		default:
 			return newStatusError(resp, s)
 		}
-		head = make([]byte, n)
-		_, err = io.ReadFull(resp.Body, head)
+		piece = make([]byte, n)
+		_, err = io.ReadFull(resp.Body, piece)
 		return err
 	})
 	if err != nil {
 		return nil, e.explain(err)
 	}
-	return head, nil
+	return piece, nil
 }
 
 // HasCredentials tells if there are credentials for the repository of ref at its
