@@ -17,6 +17,7 @@ import (
 var floors = []string{
 	"fault", "inflate", "internal/safepath", "internal",
 	"progress", "image", "internal/disk",
+	"registry/auth",
 	"unpack", "registry", "daemon",
 	"overlay", "bundle",
 	"fetch", "source",
