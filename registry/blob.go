@@ -9,8 +9,6 @@ import (
 	"sync"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"github.com/fastpull/fastpull/fault"
 )
 
 // maxBlob is more than any blob has: 16 TiB.
@@ -61,7 +59,7 @@ func blobErrand(ref Reference, d ocispec.Descriptor) (errand, error) {
 		return e, fmt.Errorf("%s: %w", e.doing, err)
 	}
 	if d.Size < 0 || d.Size > maxBlob {
-		return e, fault.New(fault.Corrupt, "%s: a size of %d bytes cannot be", e.doing, d.Size)
+		return e, corrupt("%s: a size of %d bytes cannot be", e.doing, d.Size)
 	}
 	return e, nil
 }
@@ -72,7 +70,7 @@ func blobErrand(ref Reference, d ocispec.Descriptor) (errand, error) {
 // Errors are those of [Client.Blob], a wrong digest being [fault.Corrupt].
 func (c *Client) ReadBlob(ctx context.Context, ref Reference, d ocispec.Descriptor, limit int64) ([]byte, error) {
 	if d.Size > limit {
-		return nil, fault.New(fault.Corrupt, "fetch blob %s of %s: %d bytes are more than the limit of %d", cut(d.Digest.String(), 150), ref.Familiar(), d.Size, limit)
+		return nil, corrupt("fetch blob %s of %s: %d bytes are more than the limit of %d", cut(d.Digest.String(), 150), ref.Familiar(), d.Size, limit)
 	}
 	e, err := blobErrand(ref, d)
 	if err != nil {
@@ -102,7 +100,7 @@ func (c *Client) readBlob(ctx context.Context, e errand, d ocispec.Descriptor) (
 	}
 	if got := d.Digest.Algorithm().FromBytes(data); got != d.Digest {
 		s.distrust()
-		return nil, fault.New(fault.Corrupt, "%s: %w: it has the digest %s", e.doing, errDamaged, got)
+		return nil, corrupt("%s: %w: it has the digest %s", e.doing, errDamaged, got)
 	}
 	return data, nil
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -61,6 +62,10 @@ type Options struct {
 	// over all connections, each with its share: one that brings less is given up
 	// as one that brings nothing is. Default: 4096; negative: any rate will do.
 	MinRate int64
+	// Note is told, once each, what the user should know of a request that does not fail:
+	// that credentials were not taken, or that a server is slow to answer. It is called
+	// from several goroutines. Nil tells nobody.
+	Note func(words string)
 	// LimitRate is how many bytes a second may come, over all connections.
 	// Default: 0, as many as can.
 	LimitRate int64
@@ -80,6 +85,15 @@ type Client struct {
 	extra       chan struct{} // one for each connection beside the first of a blob
 
 	servers flight[string, *servers] // by registry
+	noted   sync.Map                 // what Options.Note was told
+}
+
+// note tells the user, once.
+func (c *Client) note(format string, args ...any) {
+	words := fmt.Sprintf(format, args...)
+	if _, told := c.noted.LoadOrStore(words, true); !told && c.opt.Note != nil {
+		c.opt.Note(words)
+	}
 }
 
 // New returns a client. It reads the files that o names, and fails if one of
@@ -88,7 +102,7 @@ type Client struct {
 func New(o Options) (*Client, error) {
 	c := &Client{
 		opt:         o,
-		dial:        (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext,
+		dial:        newDialer().DialContext,
 		backoff:     firstBackoff,
 		slowAfter:   slowAfter,
 		followGrace: maxBackoff,

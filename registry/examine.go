@@ -186,7 +186,7 @@ func (s *Server) answer(resp *http.Response, unpinged bool) {
 		return
 	}
 	s.Failed = StepAnswer
-	e := &statusError{code: s.Status, handshake: true}
+	e := &statusError{code: s.Status, stranger: true}
 	s.Err = fault.WithHint(e, "a registry answers 200 or 401 to a request for /v2/: check the host and the port")
 	if s.Status == http.StatusBadRequest && s.Scheme == "http" {
 		s.Err = fault.WithHint(e, "it may speak https: leave out --plain-http")

@@ -78,7 +78,7 @@ func (c *Client) ManifestOf(ctx context.Context, ref Reference, d ocispec.Descri
 		return Manifest{}, fmt.Errorf("%s: %w", e.doing, err)
 	}
 	if d.Size < 0 || d.Size > c.opt.ManifestLimit {
-		return Manifest{}, fault.New(fault.Corrupt, "%s: a size of %d bytes is not one of a manifest", e.doing, d.Size)
+		return Manifest{}, corrupt("%s: a size of %d bytes is not one of a manifest", e.doing, d.Size)
 	}
 	return c.manifest(ctx, ref, d.Digest.String(), d, e)
 }
@@ -115,7 +115,7 @@ func (c *Client) manifestAt(ctx context.Context, h *host, ref Reference, id stri
 	body, err := io.ReadAll(io.LimitReader(resp.Body, c.opt.ManifestLimit+1))
 	switch {
 	case int64(len(body)) > c.opt.ManifestLimit:
-		return Manifest{}, fault.New(fault.Corrupt, "the manifest is larger than the limit of %d bytes", c.opt.ManifestLimit)
+		return Manifest{}, corrupt("the manifest is larger than the limit of %d bytes", c.opt.ManifestLimit)
 	case err != nil:
 		return Manifest{}, fmt.Errorf("read body: %w", err)
 	}
@@ -143,17 +143,17 @@ func (c *Client) manifestAt(ctx context.Context, h *host, ref Reference, id stri
 	}
 
 	if want.Size >= 0 && int64(len(body)) != want.Size {
-		return Manifest{}, fault.New(fault.Corrupt, "%d bytes came, the descriptor says %d", len(body), want.Size)
+		return Manifest{}, corrupt("%d bytes came, the descriptor says %d", len(body), want.Size)
 	}
 	if want.Digest != "" && m.Digest != want.Digest {
-		return Manifest{}, fault.New(fault.Corrupt, "%w: it has the digest %s, asked for was %s", errDamaged, m.Digest, want.Digest)
+		return Manifest{}, corrupt("%w: it has the digest %s, asked for was %s", errDamaged, m.Digest, want.Digest)
 	}
 	told := digest.Digest(resp.Header.Get("Docker-Content-Digest"))
 	if want.Digest == "" && checkDigest(told) == nil && told.Algorithm() == algorithm && told != m.Digest {
-		return Manifest{}, fault.New(fault.Corrupt, "%w: it has the digest %s, the registry says %s", errDamaged, m.Digest, told)
+		return Manifest{}, corrupt("%w: it has the digest %s, the registry says %s", errDamaged, m.Digest, told)
 	}
 	if notJSON != nil {
-		return Manifest{}, fault.New(fault.Corrupt, "what came is no manifest but %q: %w", cut(contentType, 100), notJSON)
+		return Manifest{}, corrupt("what came is no manifest but %q: %w", cut(contentType, 100), notJSON)
 	}
 	return m, nil
 }

@@ -10,8 +10,6 @@ import (
 	"strconv"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"github.com/fastpull/fastpull/fault"
 )
 
 // part is a part of a blob that comes by one connection at a time, the whole of
@@ -81,7 +79,7 @@ func (r *part) finish() error {
 }
 
 func (r *part) wrongSize(what string) error {
-	return fault.New(fault.Corrupt, "the registry has %s bytes than the %d that the descriptor says", what, r.desc.Size)
+	return corrupt("the registry has %s bytes than the %d that the descriptor says", what, r.desc.Size)
 }
 
 // reopen asks for the rest of the part until it comes or patience ends. Broken
@@ -101,7 +99,7 @@ func (r *part) reopen(ctx context.Context, broken error) error {
 			}
 		}
 		r.came = false
-		if err = r.open(ctx); err == nil {
+		if err = r.open(r.patience.bear(ctx)); err == nil {
 			return nil
 		}
 		r.drop()

@@ -135,7 +135,7 @@ func (c *Client) Has(ctx context.Context, ref Reference) (bool, error) {
 			}
 		}
 		var status *statusError
-		if errors.As(err, &status) && status.handshake && (status.code == http.StatusUnauthorized || status.code == http.StatusForbidden) {
+		if errors.As(err, &status) && status.handshake() && (status.code == http.StatusUnauthorized || status.code == http.StatusForbidden) {
 			return false, nil // who may push need not be allowed to look
 		}
 		if err = p.again(ctx, err); err != nil {

@@ -142,8 +142,5 @@ func (c *Client) Head(ctx context.Context, ref Reference, d ocispec.Descriptor, 
 // without.
 func (c *Client) HasCredentials(ctx context.Context, ref Reference) (found bool, where string, err error) {
 	creds := c.credentials(ctx, ref.repo)
-	if k, ok := creds.auth.(kept); ok {
-		where = k.where
-	}
-	return creds.found, where, creds.err
+	return creds.found, creds.where, creds.err
 }
