@@ -19,6 +19,7 @@ var floors = []string{
 	"progress", "image", "internal/disk",
 	"registry/auth",
 	"unpack", "registry", "daemon",
+	"registry/probe",
 	"overlay", "bundle",
 	"fetch", "source",
 	"destination",

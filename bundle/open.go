@@ -13,6 +13,7 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/codec"
+	"github.com/fastpull/fastpull/internal/copying"
 	"github.com/fastpull/fastpull/internal/tmpfile"
 	"github.com/fastpull/fastpull/unpack"
 )
@@ -110,7 +111,7 @@ func keep(ctx context.Context, r io.Reader, dir string) (*tmpfile.File, error) {
 	if err != nil {
 		return nil, fault.WithHint(err, "choose another directory with --temp-dir")
 	}
-	if _, err := io.CopyBuffer(struct{ io.Writer }{f}, until{ctx, r}, make([]byte, 256<<10)); err != nil {
+	if _, err := copying.Copy(f, until{ctx, r}); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil

@@ -18,6 +18,7 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/codec"
+	"github.com/fastpull/fastpull/internal/copying"
 	"github.com/fastpull/fastpull/unpack"
 )
 
@@ -113,7 +114,7 @@ func (r *Reader) verifyBlob(ctx context.Context, name string, cores *unpack.Core
 		return nil
 	}
 	sum := d.Verifier()
-	if _, err := io.CopyBuffer(struct{ io.Writer }{sum}, struct{ io.Reader }{src}, make([]byte, 256<<10)); err != nil {
+	if _, err := copying.Copy(sum, src); err != nil {
 		return fmt.Errorf("blob %s: %w", d, err)
 	}
 	if !sum.Verified() {

@@ -15,6 +15,7 @@ import (
 	"github.com/fastpull/fastpull/doctor"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/safepath"
+	"github.com/fastpull/fastpull/internal/text"
 	"github.com/fastpull/fastpull/internal/tmpfile"
 )
 
@@ -134,7 +135,7 @@ func writeDropIns(w io.Writer, root string, r *doctor.Report) (err error) {
 		if !written {
 			verb = "is there already:"
 		}
-		fmt.Fprintf(w, "%s %s; nothing was restarted. It counts after\n    %s\n", verb, printable(d.Path), printable(d.Restart()))
+		fmt.Fprintf(w, "%s %s; nothing was restarted. It counts after\n    %s\n", verb, text.Printable(d.Path), text.Printable(d.Restart()))
 	}
 	return err
 }
@@ -160,7 +161,7 @@ func writeReport(place *safepath.Place, r *doctor.Report) error {
 	}
 	defer f.Close() // removes it, if it was not published
 	table := doctorTable{w: f, width: tableWidth}
-	table.printf("fastpull %s on %s, %s\n\n", printable(r.Version), printable(r.Platform), r.Time.UTC().Format(time.RFC3339))
+	table.printf("fastpull %s on %s, %s\n\n", text.Printable(r.Version), text.Printable(r.Platform), r.Time.UTC().Format(time.RFC3339))
 	for _, x := range r.Findings {
 		table.print(x)
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/fastpull/fastpull/doctor"
+	"github.com/fastpull/fastpull/internal/text"
 )
 
 // tableWidth is that of what does not go to a terminal.
@@ -50,7 +51,7 @@ func (t *doctorTable) print(f doctor.Finding) {
 	}
 	const level = "  %-9s"
 	indent := strings.Repeat(" ", 11)
-	for i, line := range wrap(printable(f.What)+": "+printable(f.Text), t.width-len(indent)) {
+	for i, line := range wrap(text.Printable(f.What)+": "+text.Printable(f.Text), t.width-len(indent)) {
 		if i == 0 {
 			t.printf(level+"%s\n", f.Level, line)
 		} else {
@@ -64,14 +65,14 @@ func (t *doctorTable) end(r *doctor.Report) {
 	if fixes := r.Fixes(); len(fixes) > 0 {
 		t.printf("\nTHE WAY OUT\n")
 		for _, fix := range fixes {
-			for i, line := range wrap("for "+printable(strings.Join(fix.For, "; "))+":", t.width-2) {
+			for i, line := range wrap("for "+text.Printable(strings.Join(fix.For, "; "))+":", t.width-2) {
 				if i == 0 {
 					t.printf("\n")
 				}
 				t.printf("  %s\n", line)
 			}
 			for _, line := range fix.Lines {
-				t.printf("    %s\n", printable(line))
+				t.printf("    %s\n", text.Printable(line))
 			}
 		}
 	}

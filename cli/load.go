@@ -18,10 +18,10 @@ import (
 	"github.com/fastpull/fastpull/bundle"
 	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/text"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
 	"github.com/fastpull/fastpull/source"
-	"github.com/fastpull/fastpull/unpack"
 )
 
 func newLoad(s Streams) *cobra.Command {
@@ -42,15 +42,10 @@ The whole bundle is verified before anything is loaded.`,
 	fl := cmd.Flags()
 	fl.SortFlags = false
 	f.to.add(fl, "store", "load")
-	fl.StringVar(&f.platform, "platform", "", "choose `OS/ARCH[/VARIANT]` of a multi-platform image\n(default: the Engine's, or this machine's)")
-	fl.BoolVar(&f.keepGoing, "keep-going", false, "load the other images when one fails; the exit code still tells")
-	fl.IntVar(&f.jobs, "jobs", 0, "work on `N` layers at a time, with as many cores (default: cores + 1, at least 4)")
-	fl.StringVar(&f.gzip, "gzip", cmp.Or(os.Getenv(gzipVariable), string(unpack.GzipAuto)), "decode gzip with auto, serial, parallel or pgzip (default: $"+gzipVariable+", or auto)")
-	fl.Lookup("gzip").DefValue = ""
-	fl.BoolVar(&f.noSync, "no-sync", false, "do not wait until everything is on the disk")
+	fl.StringVar(&f.platform, "platform", "", onePlatform)
+	f.work.add(fl, "load")
 	fl.StringVar(&f.to.options.Engine.TempDir, "temp-dir", "", "keep layers on their way to the Engine, and a bundle that is compressed,\nin `DIR` (default: $TMPDIR or /var/tmp)")
-	fl.StringVar(&f.progress, "progress", "auto", "show progress as auto, tty, plain, json or quiet")
-	fl.BoolVar(&f.json, "json", false, "print a summary as JSON instead of a line an image")
+	f.output.add(fl, summaryAsJSON)
 	return cmd
 }
 
@@ -157,7 +152,7 @@ it was, with owners, modes and all else that a tar says of files.`,
 	}
 	fl := cmd.Flags()
 	fl.SortFlags = false
-	fl.StringVar(&tempDir, "temp-dir", "", "keep a bundle that is compressed in `DIR` (default: $TMPDIR or /var/tmp)")
+	fl.StringVar(&tempDir, "temp-dir", "", compressedTemp)
 	f.add(cmd)
 	fl.StringVar(&f.mode, "progress", "auto", "show progress as auto, tty, plain, json or quiet")
 	fl.BoolVar(&f.json, "json", false, "print JSON")
@@ -187,7 +182,7 @@ func verifyFile(ctx context.Context, s Streams, name, tempDir, mode string, asJS
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(s.Out, "%s: %s, %d blobs, %s: all as it should be\n", printable(r.Name()), images(len(r.Entries())), r.Blobs(), progress.Bytes(r.Size()))
+	_, err = fmt.Fprintf(s.Out, "%s: %s, %d blobs, %s: all as it should be\n", text.Printable(r.Name()), images(len(r.Entries())), r.Blobs(), progress.Bytes(r.Size()))
 	return err
 }
 
@@ -224,7 +219,7 @@ func inspectBundle(ctx context.Context, s Streams, name string, asJSON bool) err
 		return printJSON(s.Out, l)
 	}
 	t := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "Bundle:\t%s\n", printable(l.Bundle))
+	fmt.Fprintf(t, "Bundle:\t%s\n", text.Printable(l.Bundle))
 	fmt.Fprintf(t, "Size:\t%s\n", progress.Bytes(l.Size))
 	if !l.Created.IsZero() {
 		fmt.Fprintf(t, "Created:\t%s\n", l.Created.UTC().Format(time.RFC3339))
@@ -236,11 +231,11 @@ func inspectBundle(ctx context.Context, s Streams, name string, asJSON bool) err
 		fmt.Fprintf(t, "Since:\t%s\n", l.Since)
 	}
 	for _, i := range l.Images {
-		fmt.Fprintf(t, "\nImage:\t%s\n", printable(cmp.Or(i.Name, i.Source, "(no name)")))
+		fmt.Fprintf(t, "\nImage:\t%s\n", text.Printable(cmp.Or(i.Name, i.Source, "(no name)")))
 		if _, d, ok := strings.Cut(i.Source, "@"); ok {
-			fmt.Fprintf(t, "From:\t%s\n", printable(d))
+			fmt.Fprintf(t, "From:\t%s\n", text.Printable(d))
 		}
-		fmt.Fprintf(t, "Platform:\t%s\nManifest:\t%s\nID:\t%s\n", printable(i.Platform), i.Manifest, i.ImageID)
+		fmt.Fprintf(t, "Platform:\t%s\nManifest:\t%s\nID:\t%s\n", text.Printable(i.Platform), i.Manifest, i.ImageID)
 		for n, layer := range i.Layers {
 			left := ""
 			if layer.Left {
@@ -250,7 +245,7 @@ func inspectBundle(ctx context.Context, s Streams, name string, asJSON bool) err
 		}
 	}
 	for _, f := range l.Referrers {
-		fmt.Fprintf(t, "\nReferrer:\t%s\nSubject:\t%s\nType:\t%s\nSize:\t%s\n", f.Manifest, f.Subject, printable(f.ArtifactType), progress.Bytes(f.Size))
+		fmt.Fprintf(t, "\nReferrer:\t%s\nSubject:\t%s\nType:\t%s\nSize:\t%s\n", f.Manifest, f.Subject, text.Printable(f.ArtifactType), progress.Bytes(f.Size))
 		if f.Tag != "" {
 			fmt.Fprintf(t, "Tag:\t%s\n", f.Tag)
 		}

@@ -6,7 +6,6 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log"
 	"net/http"
@@ -34,13 +33,10 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/fastpull/fastpull/internal/apart"
+	"github.com/fastpull/fastpull/internal/need"
 )
 
 func TestMain(m *testing.M) {
-	if os.Geteuid() != 0 {
-		fmt.Fprintln(os.Stderr, "the tests of package cli make stores and mount them, and have to run as root")
-		os.Exit(1)
-	}
 	tests := func() int {
 		testscript.Main(m, map[string]func(){"fastpull": func() {
 			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -52,7 +48,7 @@ func TestMain(m *testing.M) {
 	if filepath.Base(os.Args[0]) == "fastpull" { // a test has started it
 		tests()
 	}
-	os.Exit(apart.Main(tests))
+	os.Exit(need.RootMain("make stores and mount them", func() int { return apart.Main(tests) }))
 }
 
 // TestScripts runs the command as a user would. In the scripts,

@@ -12,6 +12,7 @@ import (
 
 	"github.com/fastpull/fastpull/destination/dockerroot"
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/text"
 	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
@@ -77,7 +78,7 @@ func (f *storeVerify) run(cmd *cobra.Command, s Streams, names []string) error {
 	}
 	if f.repair {
 		// Who may not write to it learns that before all is read.
-		w, err := overlay.Open(f.dir)
+		w, err := overlay.Open(f.dir, overlay.Options{})
 		if err != nil {
 			return err
 		}
@@ -128,7 +129,7 @@ func (f *storeVerify) run(cmd *cobra.Command, s Streams, names []string) error {
 		}
 	}
 	if result.OK {
-		_, err = fmt.Fprintf(s.Out, "%s: %s, %s, %s: all as it should be\n", printable(store.Dir()), count(result.Images, "image"), count(len(result.Good), "layer"), progress.Bytes(result.Bytes))
+		_, err = fmt.Fprintf(s.Out, "%s: %s, %s, %s: all as it should be\n", text.Printable(store.Dir()), text.Count(result.Images, "image"), text.Count(len(result.Good), "layer"), progress.Bytes(result.Bytes))
 	}
 	return errors.Join(append(failures, err)...)
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/internal/codec"
 	"github.com/fastpull/fastpull/progress"
-	"github.com/fastpull/fastpull/registry"
+	"github.com/fastpull/fastpull/registry/probe"
 )
 
 // Limits of what is fetched of the image beside a layer.
@@ -188,13 +188,13 @@ const (
 	oneBytes    = 4 << 20 // by one connection
 	severalEach = 2 << 20 // by each of several
 	several     = 4
-	tasteTime   = 3 * time.Second
+	sampleTime  = 3 * time.Second
 	fewToTell   = 256 << 10 // fewer bytes tell nothing of a rate
 )
 
 // transfer fetches parts of a layer.
 func (v *visit) transfer(ctx context.Context, d ocispec.Descriptor) {
-	one, err := v.client.Taste(ctx, v.target.ref, d, 0, min(d.Size, oneBytes), tasteTime)
+	one, err := probe.Take(ctx, v.client, v.target.ref, d, 0, min(d.Size, oneBytes), sampleTime)
 	if err != nil {
 		v.say(Problem, "layer", "the largest one does not come: %s", plain(err))
 		return
@@ -206,14 +206,14 @@ func (v *visit) transfer(ctx context.Context, d ocispec.Descriptor) {
 }
 
 // ranges asks for a small range of what has come, and compares.
-func (v *visit) ranges(ctx context.Context, d ocispec.Descriptor, whole registry.Taste) (right bool) {
+func (v *visit) ranges(ctx context.Context, d ocispec.Descriptor, whole probe.Sample) (right bool) {
 	have := int64(len(whole.Head))
 	if d.Size < 4 || have < 4 {
 		return false
 	}
 	first := have / 2
 	n := min(have-first-1, 4<<10)
-	got, err := v.client.Taste(ctx, v.target.ref, d, first, n, tasteTime)
+	got, err := probe.Take(ctx, v.client, v.target.ref, d, first, n, sampleTime)
 	wrong := got.Wrong
 	switch {
 	case err != nil:
@@ -234,9 +234,9 @@ func (v *visit) ranges(ctx context.Context, d ocispec.Descriptor, whole registry
 }
 
 // rate says how fast one connection is, and several.
-func (v *visit) rate(ctx context.Context, d ocispec.Descriptor, one registry.Taste, ranges bool) {
+func (v *visit) rate(ctx context.Context, d ocispec.Descriptor, one probe.Sample, ranges bool) {
 	if one.Bytes < fewToTell {
-		v.say(OK, "rate", "not measured: the largest layer has %s, and %s came in %v", progress.Bytes(d.Size), progress.Bytes(one.Bytes), tasteTime)
+		v.say(OK, "rate", "not measured: the largest layer has %s, and %s came in %v", progress.Bytes(d.Size), progress.Bytes(one.Bytes), sampleTime)
 		return
 	}
 	perSecond := func(n int64, took time.Duration) float64 { return float64(n) / max(took.Seconds(), 1e-6) }
@@ -262,7 +262,7 @@ func (v *visit) rate(ctx context.Context, d ocispec.Descriptor, one registry.Tas
 // the first byte to the last one.
 func (v *visit) together(ctx context.Context, d ocispec.Descriptor, each int64) (n int64, took time.Duration, err error) {
 	type part struct {
-		registry.Taste
+		probe.Sample
 		err error
 	}
 	parts := make(chan part, several)
@@ -270,7 +270,7 @@ func (v *visit) together(ctx context.Context, d ocispec.Descriptor, each int64) 
 	var last time.Duration
 	for i := range int64(several) {
 		go func() {
-			t, err := v.client.Taste(ctx, v.target.ref, d, 1+i*(d.Size/several), each, tasteTime)
+			t, err := probe.Take(ctx, v.client, v.target.ref, d, 1+i*(d.Size/several), each, sampleTime)
 			parts <- part{t, err}
 		}()
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/registry"
+	"github.com/fastpull/fastpull/registry/probe"
 )
 
 // imageFor returns an image of n layers whose config names a platform.
@@ -81,7 +82,7 @@ func TestManifest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		v := visiting(registry.Server{})
+		v := visiting(probe.Server{})
 		v.client = client
 		v.target, _ = parseTarget(addr + "/img:1")
 		v.engine = engineLook{asked: true, err: errors.New("there is none")}

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fastpull/fastpull/internal/codec"
+	"github.com/fastpull/fastpull/registry/probe"
 )
 
 // labelOf returns the format that the media type of a layer names; codec.Unknown if it
@@ -48,7 +49,7 @@ func (v *visit) formats(ctx context.Context, layers []ocispec.Descriptor) map[di
 	g.SetLimit(headsAside)
 	for _, l := range layers[:min(len(layers), mostHeads)] {
 		g.Go(func() error {
-			head, err := v.client.Head(ctx, v.target.ref, l, codec.HeadSize)
+			head, err := probe.Head(ctx, v.client, v.target.ref, l, codec.HeadSize)
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil {

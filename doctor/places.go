@@ -100,7 +100,7 @@ func (e *exam) storePlace(ctx context.Context, rights privilege.Process, spare b
 
 // takesStore opens a store in dir.
 func takesStore(dir string) error {
-	s, err := overlay.Open(filepath.Join(dir, "store"))
+	s, err := overlay.Open(filepath.Join(dir, "store"), overlay.Options{})
 	if err != nil {
 		return err
 	}

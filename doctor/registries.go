@@ -10,6 +10,7 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/registry"
+	"github.com/fastpull/fastpull/registry/probe"
 )
 
 // registryTimeout is for all that is asked of a registry.
@@ -19,11 +20,11 @@ const registryTimeout = 28 * time.Second
 type visit struct {
 	*exam
 	client *registry.Client
-	origin registry.Server // the registry's own host
-	spare  bool            // a mirror answers
-	layers []string        // what docker pull would trip over in the image's index and layers
-	keeper string          // who keeps the credentials, "" if there are none or that is not known
-	seen   bool            // the image was looked at, if one is named
+	origin probe.Server // the registry's own host
+	spare  bool         // a mirror answers
+	layers []string     // what docker pull would trip over in the image's index and layers
+	keeper string       // who keeps the credentials, "" if there are none or that is not known
+	seen   bool         // the image was looked at, if one is named
 }
 
 // registries asks a registry, step by step as a pull would.
@@ -41,10 +42,10 @@ func registries(ctx context.Context, e *exam) {
 		o.StallTimeout = 6 * time.Second
 	}
 	client, err := registry.New(o)
-	var servers []registry.Server
+	var servers []probe.Server
 	if err == nil {
 		defer client.Close()
-		servers, err = client.Examine(ctx, e.target.ref)
+		servers, err = probe.Examine(ctx, client, e.target.ref)
 	}
 	if err != nil {
 		e.found(Finding{Area: Registry, What: "configuration", Level: Problem, Text: plain(err)})
@@ -80,7 +81,7 @@ func (v *visit) fails(f Finding) {
 }
 
 // mirror says how a mirror answers, in one sentence.
-func mirror(s registry.Server) Finding {
+func mirror(s probe.Server) Finding {
 	f := Finding{Area: Registry, What: "mirror " + s.Host, Level: OK, Facts: factsOf(s)}
 	if s.Err != nil {
 		f.Level = Warning
@@ -98,14 +99,14 @@ func (v *visit) server() {
 	if s.Proxy != "" {
 		v.say(OK, "proxy", "%s is asked by way of %s, which HTTPS_PROXY or HTTP_PROXY name", s.Host, s.Proxy)
 	}
-	if s.Failed == registry.StepName {
+	if s.Failed == probe.StepName {
 		v.fails(unresolved(s))
 		return
 	}
 	if len(s.Addresses) > 0 && s.LookedUp > 0 {
 		v.say(OK, "name", "%s is %s, looked up in %s", cmp.Or(s.Proxy, s.Host), some(s.Addresses, 4), ms(s.LookedUp))
 	}
-	if s.Failed == registry.StepConnect {
+	if s.Failed == probe.StepConnect {
 		v.fails(unconnected(s))
 		return
 	}
@@ -119,10 +120,10 @@ func (v *visit) server() {
 			v.found(f)
 		}
 	}
-	if s.Failed == registry.StepTLS {
+	if s.Failed == probe.StepTLS {
 		return
 	}
-	if s.Failed == registry.StepAnswer {
+	if s.Failed == probe.StepAnswer {
 		f := Finding{Area: Registry, What: "answer", Level: Problem}
 		switch {
 		case s.Status != 0:
@@ -208,7 +209,7 @@ func (v *visit) credentials(ctx context.Context) bool {
 }
 
 // factsOf returns what is known of a server, for programs.
-func factsOf(s registry.Server) map[string]any {
+func factsOf(s probe.Server) map[string]any {
 	facts := map[string]any{
 		"host": s.Host, "scheme": s.Scheme, "addresses": s.Addresses, "peer": s.Peer,
 		"lookupSeconds": s.LookedUp.Seconds(), "connectSeconds": s.Connected.Seconds(), "answerSeconds": s.Answered.Seconds(),

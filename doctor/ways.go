@@ -8,11 +8,11 @@ import (
 	"os"
 	"syscall"
 
-	"github.com/fastpull/fastpull/registry"
+	"github.com/fastpull/fastpull/registry/probe"
 )
 
 // unresolved says why a name has no address.
-func unresolved(s registry.Server) Finding {
+func unresolved(s probe.Server) Finding {
 	f := Finding{Area: Registry, What: "name", Level: Problem}
 	name := hostname(s.Host)
 	if s.Proxy != "" {
@@ -33,7 +33,7 @@ func unresolved(s registry.Server) Finding {
 }
 
 // unconnected says why there is no connection.
-func unconnected(s registry.Server) Finding {
+func unconnected(s probe.Server) Finding {
 	f := Finding{Area: Registry, What: "connection", Level: Problem}
 	where := s.Host
 	var op *net.OpError

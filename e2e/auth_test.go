@@ -3,28 +3,10 @@
 package e2e
 
 import (
-	"encoding/base64"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 )
-
-func writeFile(t *testing.T, path, content string) {
-	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// dockerLogin is a config.json as docker login writes it without a helper.
-func dockerLogin(host, name, password string) string {
-	secret := base64.StdEncoding.EncodeToString([]byte(name + ":" + password))
-	return `{"auths":{"` + host + `":{"auth":"` + secret + `"}}}`
-}
 
 // TestCredentials pulls from a registry that asks for a password.
 func TestCredentials(t *testing.T) {
@@ -58,18 +40,6 @@ func TestCredentials(t *testing.T) {
 		writeFile(t, filepath.Join(u.home, ".docker/config.json"), dockerLogin("registry.example", registryUser, registryPassword))
 		u.fastpull(t, "--store", filepath.Join(t.TempDir(), "s"), ref).expect(t, 4, "docker login")
 	})
-}
-
-// expectNoSecret checks that what was said does not have the password, plain
-// or as it is sent.
-func expectNoSecret(t *testing.T, r result, password string) {
-	t.Helper()
-	sent := base64.StdEncoding.EncodeToString([]byte(registryUser + ":" + password))
-	for _, secret := range []string{password, sent} {
-		if got := r.stdout + r.stderr; strings.Contains(got, secret) {
-			t.Errorf("the output has the secret %q\n%s", secret, got)
-		}
-	}
 }
 
 // TestTLS pulls from a registry whose certificate only its own authority knows,

@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"io"
@@ -122,55 +121,6 @@ func TestDocker29(t *testing.T) {
 		t.Errorf("the Engine has run a decompressor: %v", pids)
 	}
 	d.expectOnly(t, append(s.images, foreign))
-}
-
-// expectSaved checks that docker save of an image has all its blobs.
-func (d *dockerd) expectSaved(t *testing.T, ref string, im image) {
-	t.Helper()
-	saved := d.must(t, "save", ref)
-	blobs := make(map[string]bool)
-	for tr := tar.NewReader(strings.NewReader(saved + "\n")); ; {
-		h, err := tr.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			t.Fatalf("docker save %s: %v", ref, err)
-		}
-		data, err := io.ReadAll(tr)
-		if err != nil {
-			t.Fatalf("docker save %s: %s: %v", ref, h.Name, err)
-		}
-		blobs[hashOf(data).String()] = true
-	}
-	for _, l := range im.layers {
-		if !blobs[l.digest.String()] {
-			t.Errorf("docker save %s, %d bytes, lacks layer %s", ref, len(saved), l.digest)
-		}
-	}
-}
-
-// expectOnly checks that the content store of the Engine has the layers of the images as
-// the registry has them, and no layer twice.
-func (d *dockerd) expectOnly(t *testing.T, images []image) {
-	t.Helper()
-	var want, got int64
-	seen := make(map[string]bool)
-	for _, im := range images {
-		for _, l := range im.layers {
-			if !seen[l.digest.Hex] {
-				seen[l.digest.Hex] = true
-				want += int64(len(l.packed))
-			}
-		}
-	}
-	dir := filepath.Join(d.root, "containerd/daemon/io.containerd.content.v1.content/blobs/sha256")
-	for _, name := range names(t, dir) {
-		got += size(t, filepath.Join(dir, name))
-	}
-	if got < want || got > want+64<<10 {
-		t.Errorf("the content store has %d bytes, the layers are %d", got, want)
-	}
 }
 
 func sameElements(a, b []string) bool {
@@ -353,10 +303,4 @@ func TestDocker29Overlay(t *testing.T) {
 	if !bytes.Contains(d.info(t), []byte(`"Driver":"overlay2"`)) {
 		t.Errorf("it is another driver: %s", d.info(t))
 	}
-}
-
-// info is what the Engine says of itself.
-func (d *dockerd) info(t *testing.T) []byte {
-	t.Helper()
-	return []byte(d.must(t, "info", "-f", "{{json .}}"))
 }

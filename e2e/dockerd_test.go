@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -234,5 +235,37 @@ func unmountBelow(t *testing.T, dir string) {
 		if err := unix.Unmount(point, unix.MNT_DETACH); err != nil {
 			t.Errorf("unmount %s: %v", point, err)
 		}
+	}
+}
+
+// ctr runs ctr for the containerd that a dockerd brings along.
+func (d *dockerd) ctr(t *testing.T, args ...string) string {
+	t.Helper()
+	sock := filepath.Join(filepath.Dir(d.sock), "exec/containerd/containerd.sock")
+	return run(t, "ctr", append([]string{"-a", sock, "-n", "test"}, args...)...)
+}
+
+// pids are those of a dockerd and of its containerd.
+func (d *dockerd) pids(t *testing.T) (own, containerd int) {
+	t.Helper()
+	read := func(name string) int {
+		text, err := os.ReadFile(filepath.Join(filepath.Dir(d.sock), name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pid
+	}
+	return read("pid"), read("exec/containerd/containerd.pid")
+}
+
+// expectWord runs an image of wordImage.
+func (d *dockerd) expectWord(t *testing.T, ref, word string) {
+	t.Helper()
+	if got := d.must(t, "run", "--rm", "--network", "none", ref); got != word {
+		t.Errorf("docker run %s prints %q, want %q", ref, got, word)
 	}
 }

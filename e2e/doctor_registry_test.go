@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"encoding/json"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,37 +13,6 @@ import (
 
 	"github.com/fastpull/fastpull/internal/faulty"
 )
-
-// diagnosis is one of the doctor's findings about the registry that was named.
-type diagnosis struct {
-	Area, What, Level, Text string
-	Fix                     []string
-}
-
-// diagnoses reads what doctor --json has printed of the registry.
-func (r result) diagnoses(t *testing.T) (list []diagnosis) {
-	t.Helper()
-	var report struct{ Findings []diagnosis }
-	if err := json.Unmarshal([]byte(r.stdout), &report); err != nil {
-		t.Fatalf("doctor --json: %v\n%s%s", err, r.stdout, r.stderr)
-	}
-	return slices.DeleteFunc(report.Findings, func(d diagnosis) bool { return d.Area != "registry" })
-}
-
-// expected is a diagnosis that has to be there, with all the words in its sentence
-// or its way out.
-type expected struct {
-	what, level string
-	words       []string
-}
-
-func (w expected) in(list []diagnosis) bool {
-	return slices.ContainsFunc(list, func(d diagnosis) bool {
-		text := d.Text + "\n" + strings.Join(d.Fix, "\n")
-		return d.What == w.what && d.Level == w.level &&
-			!slices.ContainsFunc(w.words, func(word string) bool { return !strings.Contains(text, word) })
-	})
-}
 
 // TestDoctorRegistry has the doctor ask registries of which each has something
 // wrong, or nothing. What it finds elsewhere on the machine is not looked at: other

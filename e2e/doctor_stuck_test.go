@@ -3,80 +3,15 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-// finding is what doctor --json says of one thing.
-type finding struct {
-	Area  string         `json:"area"`
-	What  string         `json:"what"`
-	Level string         `json:"level"`
-	Text  string         `json:"text"`
-	Fix   []string       `json:"fix"`
-	Facts map[string]any `json:"facts"`
-}
-
-// findings are those of a report that are about processes: other tests have Engines,
-// too.
-func (r result) findings(t *testing.T, area string, pids ...int) (list []finding) {
-	t.Helper()
-	var report struct{ Findings []finding }
-	if err := json.Unmarshal([]byte(r.stdout), &report); err != nil {
-		t.Fatalf("doctor --json: %v\n%s%s", err, r.stdout, r.stderr)
-	}
-	for _, f := range report.Findings {
-		for _, pid := range pids {
-			if f.Area == area && f.Facts["pid"] == float64(pid) {
-				list = append(list, f)
-			}
-		}
-	}
-	return list
-}
-
-// pids are those of a dockerd and of its containerd.
-func (d *dockerd) pids(t *testing.T) (own, containerd int) {
-	t.Helper()
-	read := func(name string) int {
-		text, err := os.ReadFile(filepath.Join(filepath.Dir(d.sock), name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return pid
-	}
-	return read("pid"), read("exec/containerd/containerd.pid")
-}
-
-// hangingPull has docker pull hang in a decompressor, until the end of the test, and
-// returns its process ID.
-func (d *dockerd) hangingPull(t *testing.T, ref string, broken *brokenUnpigz) (pid int) {
-	t.Helper()
-	pull, _, _ := d.command(t, "pull", ref)
-	if err := pull.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		pull.Process.Kill()
-		pull.Wait()
-	})
-	if !eventually(time.Minute, func() bool { return len(broken.starts(t)) > 0 }) {
-		t.Fatal("docker pull does not come to its first layer")
-	}
-	return broken.starts(t)[0]
-}
 
 // TestDoctorStuck has a dockerd hang in a pull, and asks what is the matter. No test runs
 // beside it: the doctor looks at every Engine, and takes longer for each.

@@ -26,22 +26,6 @@ var (
 // faultLimits are the flags with which a case need not wait long.
 var faultLimits = []string{"--stall-timeout=1s", "--retries=4", "--min-rate=20000"}
 
-// startFaulty puts a proxy before r that ends with the test.
-func startFaulty(t *testing.T, r *registry, o faulty.Options) *faulty.Proxy {
-	t.Helper()
-	o.Registry = r.scheme + "://" + r.addr
-	p, err := faulty.Start(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := p.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return p
-}
-
 // faultyPull pulls repository img:tag through a proxy into a plain directory,
 // and ends what takes too long.
 func faultyPull(t *testing.T, p *faulty.Proxy, o faulty.Options, rootfs, image string, atMost time.Duration, args ...string) result {

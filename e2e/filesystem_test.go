@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -117,4 +118,36 @@ func settle(t *testing.T, dir string) {
 	}) {
 		t.Fatalf("%s is written to all the time", dir)
 	}
+}
+
+func writeFile(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func size(t *testing.T, file string) int64 {
+	t.Helper()
+	st, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st.Size()
+}
+
+// mountImage mounts the image on a new folder. What the test does not unmount
+// itself is unmounted at its end.
+func mountImage(t *testing.T, store, ref string) (point string) {
+	t.Helper()
+	point = t.TempDir()
+	t.Cleanup(func() { unmountBelow(t, point) })
+	fastpull(t, "mount", ref, point, "--store", store).expect(t, 0)
+	if !slices.Contains(mountsBelow(t, point), point) {
+		t.Fatalf("nothing is mounted on %s", point)
+	}
+	return point
 }

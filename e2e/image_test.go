@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"os"
+	"path/filepath"
 	"runtime"
 	"testing"
 	"time"
@@ -105,24 +106,6 @@ func (r *registry) push(t *testing.T, nameAndTag string, im image) string {
 	return ref
 }
 
-// pushIndex puts the images into the registry under an index of them.
-func (r *registry) pushIndex(t *testing.T, nameAndTag string, images ...image) (ref string, digest v1.Hash) {
-	t.Helper()
-	index := v1.IndexManifest{SchemaVersion: 2, MediaType: types.DockerManifestList}
-	for _, im := range images {
-		if im.mediaType == types.OCIManifestSchema1 {
-			index.MediaType = types.OCIImageIndex
-		}
-		index.Manifests = append(index.Manifests, v1.Descriptor{
-			MediaType: im.mediaType, Digest: im.digest, Size: int64(len(im.manifest)), Platform: im.platform})
-		r.push(t, nameAndTag, im)
-	}
-	ref = r.addr + "/" + nameAndTag
-	raw := encode(t, index)
-	r.pushManifest(t, ref, rawManifest{raw, index.MediaType})
-	return ref, hashOf(raw)
-}
-
 func (r *registry) pushBlob(t *testing.T, ref string, content []byte, mt types.MediaType) {
 	t.Helper()
 	repo := parseRef(t, ref).Context()
@@ -191,4 +174,37 @@ func (im image) cmd() []string {
 		panic(err) // this file made it
 	}
 	return c.Config.Cmd
+}
+
+// bytes is what a pull of the image has to fetch.
+func (im image) bytes() (n int64) {
+	for _, l := range im.layers {
+		n += int64(len(l.packed))
+	}
+	return n + int64(len(im.config))
+}
+
+// last is the uppermost layer.
+func (im image) last() layer { return im.layers[len(im.layers)-1] }
+
+// writeLayout writes the image, tagged "it", as an OCI layout (image-spec,
+// image-layout.md).
+func (im image) writeLayout(t *testing.T, dir string) {
+	t.Helper()
+	blob := func(h v1.Hash, content []byte) {
+		writeFile(t, filepath.Join(dir, "blobs", h.Algorithm, h.Hex), string(content))
+	}
+	for _, l := range im.layers {
+		blob(l.digest, l.packed)
+	}
+	blob(im.id, im.config)
+	blob(im.digest, im.manifest)
+	writeFile(t, filepath.Join(dir, "oci-layout"), `{"imageLayoutVersion":"1.0.0"}`)
+	writeFile(t, filepath.Join(dir, "index.json"), string(encode(t, v1.IndexManifest{
+		SchemaVersion: 2, MediaType: types.OCIImageIndex,
+		Manifests: []v1.Descriptor{{
+			MediaType: im.mediaType, Digest: im.digest, Size: int64(len(im.manifest)),
+			Annotations: map[string]string{"org.opencontainers.image.ref.name": "it"},
+		}},
+	})))
 }

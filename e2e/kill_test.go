@@ -11,13 +11,6 @@ import (
 	"time"
 )
 
-// killImage is one whose layers take turns in coming to an end.
-func killImage(t *testing.T) image {
-	t.Helper()
-	return makeImage(t, imageSpec{layers: []layer{
-		baseLayer(t, 0), noiseLayer(t, 6<<20, 1), noiseLayer(t, 3<<20, 2), smallLayer(t, "word", "last")}})
-}
-
 // TestKill9 kills pulls at several points of them. The next one succeeds, and
 // what it leaves is what a pull leaves that was never disturbed.
 func TestKill9(t *testing.T) {

@@ -8,9 +8,13 @@ import (
 	"compress/gzip"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"path"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -192,4 +196,28 @@ func (l layer) mediaType(oci bool) types.MediaType {
 		return types.OCILayer
 	}
 	return types.DockerLayer
+}
+
+// String lists the entries, for the report of a failing test.
+func (l layer) String() string {
+	var b strings.Builder
+	for r := tar.NewReader(bytes.NewReader(l.plain)); ; {
+		h, err := r.Next()
+		if err != nil {
+			return b.String()
+		}
+		fmt.Fprintf(&b, "%c %q %04o %d:%d %s", h.Typeflag, h.Name, h.Mode, h.Uid, h.Gid, h.ModTime.UTC().Format(time.RFC3339Nano))
+		switch h.Typeflag {
+		case tar.TypeLink, tar.TypeSymlink:
+			fmt.Fprintf(&b, " -> %q", h.Linkname)
+		case tar.TypeChar, tar.TypeBlock:
+			fmt.Fprintf(&b, " %d:%d", h.Devmajor, h.Devminor)
+		}
+		for _, key := range slices.Sorted(maps.Keys(h.PAXRecords)) {
+			if strings.HasPrefix(key, "SCHILY.") {
+				fmt.Fprintf(&b, " %s=%q", key, h.PAXRecords[key])
+			}
+		}
+		b.WriteByte('\n')
+	}
 }

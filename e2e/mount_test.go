@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -102,19 +101,6 @@ func TestMountManyLayers(t *testing.T) {
 
 	ref = reg.push(t, "too:many", makeImage(t, imageSpec{layers: append(layers, layers[:8]...)}))
 	fastpull(t, "--store", store, ref).expect(t, 1, "125")
-}
-
-// mountImage mounts the image on a new folder. What the test does not unmount
-// itself is unmounted at its end.
-func mountImage(t *testing.T, store, ref string) (point string) {
-	t.Helper()
-	point = t.TempDir()
-	t.Cleanup(func() { unmountBelow(t, point) })
-	fastpull(t, "mount", ref, point, "--store", store).expect(t, 0)
-	if !slices.Contains(mountsBelow(t, point), point) {
-		t.Fatalf("nothing is mounted on %s", point)
-	}
-	return point
 }
 
 // dockerExport pulls the image with a Docker of its own, and gives a folder of

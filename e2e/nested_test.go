@@ -11,7 +11,6 @@ import (
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 // runnable returns an image that prints a word, for a platform.
@@ -26,55 +25,6 @@ func runnable(t *testing.T, word, platform string, lie func(*v1.ConfigFile)) ima
 // unnamed is a lie that leaves the platform out of a config, as builders do that begin with
 // an empty one.
 func unnamed(c *v1.ConfigFile) { c.OS, c.Architecture, c.Variant = "", "", "" }
-
-// entryOf describes an image in an index, with its platform if that is wanted.
-func entryOf(im image, named bool) v1.Descriptor {
-	d := v1.Descriptor{MediaType: im.mediaType, Digest: im.digest, Size: int64(len(im.manifest))}
-	if named {
-		d.Platform = im.platform
-	}
-	return d
-}
-
-// attested returns an image and what BuildKit says of it.
-func (r *registry) attested(t *testing.T, repo string, im image, named bool) []v1.Descriptor {
-	t.Helper()
-	r.push(t, repo+":part", im)
-	note := makeImage(t, imageSpec{
-		layers: []layer{layerOf(unpacked, nil, []byte("{}"))}, oci: true, label: im.digest.String(),
-		lieInConfig:   func(c *v1.ConfigFile) { c.OS, c.Architecture = "unknown", "unknown" },
-		lieInManifest: func(m *v1.Manifest) { m.Layers[0].MediaType = "application/vnd.in-toto+json" },
-	})
-	r.push(t, repo+":part", note)
-	of := entryOf(note, false)
-	if named {
-		of.Platform = &v1.Platform{OS: "unknown", Architecture: "unknown"}
-	}
-	of.Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": im.digest.String()}
-	return []v1.Descriptor{entryOf(im, named), of}
-}
-
-// index puts an index of what is there into the registry, and describes it.
-func (r *registry) index(t *testing.T, nameAndTag string, entries ...v1.Descriptor) v1.Descriptor {
-	t.Helper()
-	raw := encode(t, v1.IndexManifest{SchemaVersion: 2, MediaType: types.OCIImageIndex, Manifests: entries})
-	r.pushManifest(t, r.addr+"/"+nameAndTag, rawManifest{raw, types.OCIImageIndex})
-	return v1.Descriptor{MediaType: types.OCIImageIndex, Digest: hashOf(raw), Size: int64(len(raw))}
-}
-
-// nested puts an index into the registry that has an index for each image.
-func (r *registry) nested(t *testing.T, repo string, named bool, images ...image) (ref string, top v1.Descriptor) {
-	t.Helper()
-	var entries []v1.Descriptor
-	for _, im := range images {
-		d := r.index(t, repo+":part", r.attested(t, repo, im, named)...)
-		if named {
-			d.Platform = im.platform
-		}
-		entries = append(entries, d)
-	}
-	return r.addr + "/" + repo + ":1", r.index(t, repo+":1", entries...)
-}
 
 // foreign is a platform that this machine is not.
 func foreign() string {
@@ -133,13 +83,13 @@ func TestNestedIndex(t *testing.T) {
 			}
 
 			fastpull(t, "--store", store, "--platform", "linux/mips64le", ref).expect(t, 3, "linux/mips64le", foreign(), "linux/"+runtime.GOARCH)
-			reg.carried(t, d, ref, top, im)
+			carried(t, reg, d, ref, top, im)
 		})
 	}
 }
 
 // carried makes bundles of an index of indexes, and brings it on from there.
-func (r *registry) carried(t *testing.T, d *dockerd, ref string, top v1.Descriptor, im image) {
+func carried(t *testing.T, r *registry, d *dockerd, ref string, top v1.Descriptor, im image) {
 	t.Helper()
 	plain, kept := filepath.Join(t.TempDir(), "plain.tar"), filepath.Join(t.TempDir(), "kept.tar")
 	fastpull(t, "bundle", "--platform", "linux/"+runtime.GOARCH+","+foreign(), "-o", plain, ref).expect(t, 0)

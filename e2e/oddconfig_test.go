@@ -4,12 +4,9 @@ package e2e
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
-	"net"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -202,7 +199,7 @@ func TestOddConfigs(t *testing.T) {
 	for _, docker := range []release{debian, todayOverlay} {
 		d := startDockerd(t, dockerdOptions{release: docker})
 		for i, o := range odd {
-			refused := d.pullRefused(t, reg.addr+"/odd", fmt.Sprint(i))
+			refused := pullRefused(t, d, reg.addr+"/odd", fmt.Sprint(i))
 			switch {
 			case (refused == "") == taken[i]:
 				if warned[i] && docker == todayOverlay {
@@ -277,7 +274,7 @@ func TestUnfitConfig(t *testing.T) {
 }
 
 // pullRefused pulls an image through the Engine's API, and returns its error.
-func (d *dockerd) pullRefused(t *testing.T, repo, tag string) string {
+func pullRefused(t *testing.T, d *dockerd, repo, tag string) string {
 	t.Helper()
 	code, body := d.call(t, http.MethodPost, "/images/create?"+url.Values{"fromImage": {repo}, "tag": {tag}}.Encode(), nil)
 	if code != http.StatusOK {
@@ -298,49 +295,6 @@ func (d *dockerd) pullRefused(t *testing.T, repo, tag string) string {
 		return "the connection ended"
 	}
 	return ""
-}
-
-// has makes sure that the Engine has an image, and can do with it what it does.
-func (d *dockerd) has(t *testing.T, id, what string) {
-	t.Helper()
-	for _, path := range []string{"json", "history", "get"} {
-		if code, body := d.call(t, http.MethodGet, "/images/"+id+"/"+path, nil); code != http.StatusOK {
-			t.Errorf("%s: %s: %d %.300s", what, path, code, body)
-		}
-	}
-	// Whether this works is the config's business, whether there is an answer is not.
-	code, body := d.call(t, http.MethodPost, "/containers/create", fmt.Appendf(nil, `{"Image":%q,"HostConfig":{"NetworkMode":"none"}}`, id))
-	if code == 0 || code >= 400 && !json.Valid(body) {
-		t.Errorf("%s: create: %d %.300s", what, code, body)
-	}
-}
-
-// call sends a request to the Engine, and returns the status and the whole answer; 0 if
-// the connection ends before.
-func (d *dockerd) call(t *testing.T, method, path string, body []byte) (code int, answer []byte) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, "http://docker/v1.41"+path, bytes.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	client := http.Client{Transport: &http.Transport{
-		DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", d.sock)
-		},
-	}}
-	resp, err := client.Do(req)
-	if err != nil {
-		return 0, []byte(err.Error())
-	}
-	defer resp.Body.Close()
-	if answer, err = io.ReadAll(resp.Body); err != nil {
-		return 0, []byte(err.Error())
-	}
-	return resp.StatusCode, answer
 }
 
 // crashes makes sure that dockerd 20.10 does not start on a root.

@@ -18,6 +18,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/fastpull/fastpull/internal/faulty"
 )
 
 // gate is a registry that can stand still in the midst of a pull. It answers
@@ -216,4 +218,20 @@ type counter atomic.Int64
 func (c *counter) Write(p []byte) (int, error) {
 	(*atomic.Int64)(c).Add(int64(len(p)))
 	return len(p), nil
+}
+
+// startFaulty puts a proxy before r that ends with the test.
+func startFaulty(t *testing.T, r *registry, o faulty.Options) *faulty.Proxy {
+	t.Helper()
+	o.Registry = r.scheme + "://" + r.addr
+	p, err := faulty.Start(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
 }

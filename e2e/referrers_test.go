@@ -12,40 +12,9 @@ import (
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
-
-// sign puts two things beside an image that refer to it, and one that refers to the
-// first of those: a signature as OCI 1.1 has it, for which this registry needs the tag
-// that stands in for the referrers API, its SBOM, and cosign's signature by a tag.
-func (r *registry) sign(t *testing.T, repo string, subject v1.Descriptor) (found []v1.Descriptor) {
-	t.Helper()
-	artifact := func(kind, tag string, subject *v1.Descriptor) v1.Descriptor {
-		config, layer := []byte("{}"), []byte("of "+subject.Digest.String()+": "+kind)
-		m := map[string]any{
-			"schemaVersion": 2, "mediaType": types.OCIManifestSchema1, "artifactType": "application/" + kind,
-			"config":      v1.Descriptor{MediaType: "application/vnd.oci.empty.v1+json", Digest: hashOf(config), Size: 2},
-			"layers":      []v1.Descriptor{{MediaType: "text/plain", Digest: hashOf(layer), Size: int64(len(layer))}},
-			"annotations": map[string]string{"kind": kind},
-		}
-		if tag == "" {
-			m["subject"] = subject
-		}
-		raw := encode(t, m)
-		ref := r.addr + "/" + repo + "@" + hashOf(raw).String()
-		if tag != "" {
-			ref = r.addr + "/" + repo + ":" + tag
-		}
-		r.pushBlob(t, ref, config, types.OCIConfigJSON)
-		r.pushBlob(t, ref, layer, types.OCILayer)
-		r.pushManifest(t, ref, rawManifest{raw, types.OCIManifestSchema1})
-		return v1.Descriptor{MediaType: types.OCIManifestSchema1, Digest: hashOf(raw), Size: int64(len(raw))}
-	}
-	signature := artifact("signature", "", &subject)
-	return []v1.Descriptor{signature, artifact("sbom", "", &signature), artifact("cosign", "sha256-"+subject.Digest.Hex+".sig", &subject)}
-}
 
 // expectSigned looks for what sign has made, as those do who verify it.
 func expectSigned(t *testing.T, repo string, subject v1.Hash, want []v1.Descriptor) {

@@ -36,17 +36,6 @@ func resumeImage(t *testing.T, sizes ...int) image {
 	return makeImage(t, imageSpec{layers: layers})
 }
 
-// bytes is what a pull of the image has to fetch.
-func (im image) bytes() (n int64) {
-	for _, l := range im.layers {
-		n += int64(len(l.packed))
-	}
-	return n + int64(len(im.config))
-}
-
-// last is the uppermost layer.
-func (im image) last() layer { return im.layers[len(im.layers)-1] }
-
 // victim is a pull that is killed time and again.
 type victim struct {
 	user     *user
@@ -243,12 +232,6 @@ func expectSameFile(t *testing.T, got, want string) {
 	if !bytes.Equal(a, b) {
 		t.Errorf("%s, of %d bytes, is not %s, of %d", got, len(a), want, len(b))
 	}
-}
-
-// partials are the names of the blobs that are kept in the user's cache.
-func (u *user) partials(t *testing.T) []string {
-	t.Helper()
-	return names(t, filepath.Join(u.home, ".cache/fastpull/partial"))
 }
 
 func expectNoPartials(t *testing.T, u *user) {

@@ -249,3 +249,17 @@ func eventually(d time.Duration, ok func() bool) bool {
 	}
 	return ok()
 }
+
+// partials are the names of the blobs that are kept in the user's cache.
+func (u *user) partials(t *testing.T) []string {
+	t.Helper()
+	return names(t, filepath.Join(u.home, ".cache/fastpull/partial"))
+}
+
+// says waits until a pull has said something.
+func (r *running) says(t *testing.T, words string) {
+	t.Helper()
+	if !eventually(time.Minute, func() bool { return strings.Contains(r.err.String(), words) }) {
+		t.Fatalf("does not say %q\n%s", words, r.err.String())
+	}
+}

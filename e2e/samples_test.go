@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -110,4 +111,18 @@ func trickyImage(t *testing.T, label string) image {
 		layers: []layer{baseLayer(t, 0), below, change, empty, kinds, times, empty, top}, label: label,
 		cmd: []string{"/bin/cat", trickyFile},
 	})
+}
+
+// wordImage prints a word, from a file in its top layer.
+func wordImage(t *testing.T, word string, below ...layer) image {
+	t.Helper()
+	return makeImage(t, imageSpec{
+		layers: append(slices.Clone(below), smallLayer(t, "etc/word", word+"\n")), cmd: []string{"/bin/cat", "/etc/word"}, label: word})
+}
+
+// killImage is one whose layers take turns in coming to an end.
+func killImage(t *testing.T) image {
+	t.Helper()
+	return makeImage(t, imageSpec{layers: []layer{
+		baseLayer(t, 0), noiseLayer(t, 6<<20, 1), noiseLayer(t, 3<<20, 2), smallLayer(t, "word", "last")}})
 }

@@ -5,7 +5,6 @@ package e2e
 import (
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -46,14 +45,6 @@ func (s *sharing) sent(t *testing.T, n int64, r *running) {
 	t.Helper()
 	if !eventually(time.Minute, func() bool { return s.proxy.SentInAll() >= n }) {
 		t.Fatalf("only %d bytes were sent, of %d\n%s", s.proxy.SentInAll(), n, r.err.String())
-	}
-}
-
-// says waits until a pull has said something.
-func (r *running) says(t *testing.T, words string) {
-	t.Helper()
-	if !eventually(time.Minute, func() bool { return strings.Contains(r.err.String(), words) }) {
-		t.Fatalf("does not say %q\n%s", words, r.err.String())
 	}
 }
 

@@ -3,11 +3,7 @@
 package e2e
 
 import (
-	"archive/tar"
 	"encoding/json"
-	"errors"
-	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -130,57 +126,4 @@ func TestStoreIsDockers(t *testing.T) {
 			}
 		}
 	})
-}
-
-// expectSavedLayers checks that what docker save wrote holds the image's
-// layers, byte for byte and in order.
-func expectSavedLayers(t *testing.T, path string, im image) {
-	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	var list []struct {
-		Config string
-		Layers []string
-	}
-	hashes, links := map[string]string{}, map[string]string{}
-	for tr := tar.NewReader(f); ; {
-		h, err := tr.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		content, err := io.ReadAll(tr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		hashes[h.Name] = hashOf(content).String()
-		if h.Typeflag == tar.TypeSymlink {
-			// Docker writes a layer that stands in an image twice only once.
-			links[h.Name] = filepath.Join(filepath.Dir(h.Name), h.Linkname)
-		}
-		if h.Name == "manifest.json" {
-			if err := json.Unmarshal(content, &list); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	if len(list) != 1 || len(list[0].Layers) != len(im.layers) {
-		t.Fatalf("docker save: manifest.json has not the image's %d layers: %+v", len(im.layers), list)
-	}
-	if list[0].Config != im.id.Hex+".json" {
-		t.Errorf("docker save: config %s, want %s", list[0].Config, im.id.Hex)
-	}
-	for i, name := range list[0].Layers {
-		if target, ok := links[name]; ok {
-			name = target
-		}
-		if got, want := hashes[name], im.layers[i].diffID.String(); got != want {
-			t.Errorf("docker save: layer %d is %s, want %s", i, got, want)
-		}
-	}
 }

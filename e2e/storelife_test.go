@@ -12,21 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// wordImage prints a word, from a file in its top layer.
-func wordImage(t *testing.T, word string, below ...layer) image {
-	t.Helper()
-	return makeImage(t, imageSpec{
-		layers: append(slices.Clone(below), smallLayer(t, "etc/word", word+"\n")), cmd: []string{"/bin/cat", "/etc/word"}, label: word})
-}
-
-// expectWord runs an image of wordImage.
-func (d *dockerd) expectWord(t *testing.T, ref, word string) {
-	t.Helper()
-	if got := d.must(t, "run", "--rm", "--network", "none", ref); got != word {
-		t.Errorf("docker run %s prints %q, want %q", ref, got, word)
-	}
-}
-
 // TestRemove removes one of three images that share layers, and what a container
 // of a stopped Docker's has not. dockerd is content with what is left.
 func TestRemove(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // brokenUnpigz is a folder to put into a PATH, with a decompressor in it that
@@ -58,4 +59,22 @@ func (u *brokenUnpigz) kill(t *testing.T) {
 			syscall.Kill(pid, syscall.SIGKILL)
 		}
 	}
+}
+
+// hangingPull has docker pull hang in a decompressor, until the end of the test, and
+// returns its process ID.
+func (d *dockerd) hangingPull(t *testing.T, ref string, broken *brokenUnpigz) (pid int) {
+	t.Helper()
+	pull, _, _ := d.command(t, "pull", ref)
+	if err := pull.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		pull.Process.Kill()
+		pull.Wait()
+	})
+	if !eventually(time.Minute, func() bool { return len(broken.starts(t)) > 0 }) {
+		t.Fatal("docker pull does not come to its first layer")
+	}
+	return broken.starts(t)[0]
 }

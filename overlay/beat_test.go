@@ -18,7 +18,7 @@ func TestStoppedHolder(t *testing.T) {
 	t.Cleanup(func() { beatLost = before })
 
 	dir := t.TempDir()
-	holder, err := Open(dir)
+	holder, err := Open(dir, Options{NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +28,7 @@ func TestStoppedHolder(t *testing.T) {
 	holder.beats.Wait()
 	holder.stop = nil
 
-	waiter, err := Open(dir)
+	waiter, err := Open(dir, Options{NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}

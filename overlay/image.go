@@ -173,7 +173,7 @@ func (r *Reader) Names(id digest.Digest) ([]string, error) {
 // PutImage records an image whose layers are all in the store, under the given
 // names: its repository in Docker's familiar form, and tags or digests of it.
 // Names that another image had move over. The error is [ErrGone] if a layer is not
-// there, or not any more. An image that [image.CheckDocker] refuses is refused.
+// there, or not any more. The names are on the disk after [Store.Sync]. An image that [image.CheckDocker] refuses is refused.
 func (s *Store) PutImage(ctx context.Context, img *image.Image, repository string, refs []string) error {
 	if err := image.CheckDocker(img); err != nil {
 		return err
@@ -190,6 +190,7 @@ func (s *Store) PutImage(ctx context.Context, img *image.Image, repository strin
 	if err := s.stillOurs(ctx); err != nil {
 		return err
 	}
+	s.durable.name()
 	content := s.path("image/overlay2/imagedb/content/sha256", img.ID.Encoded())
 	if have, err := os.ReadFile(content); err != nil || !bytes.Equal(have, img.Config) {
 		if err := s.writeFile(content, 0o600, img.Config); err != nil {

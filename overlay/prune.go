@@ -65,7 +65,7 @@ func Prune(ctx context.Context, dir string, o PruneOptions) (p Pruned, err error
 		}
 		return p, r.wouldPrune(&p, o)
 	}
-	s, err := open(r.dir) // sweeps
+	s, err := open(r.dir, Options{}) // sweeps
 	if err != nil {
 		return nothing, err
 	}

@@ -28,7 +28,7 @@ func childRemove(args []string) error {
 			select {}
 		}
 	}
-	s, err := Open(args[0])
+	s, err := Open(args[0], Options{NoSync: true})
 	if err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func TestRemoveCrash(t *testing.T) {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			s, err := Open(dir)
+			s, err := Open(dir, Options{NoSync: true})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -302,7 +302,7 @@ func TestRemoveSpares(t *testing.T) {
 
 // childLists has the lists until its input ends.
 func childLists(args []string) error {
-	s, err := Open(args[0])
+	s, err := Open(args[0], Options{NoSync: true})
 	if err != nil {
 		return err
 	}

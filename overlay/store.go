@@ -18,9 +18,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/disk"
 	"github.com/fastpull/fastpull/internal/privilege"
 	"github.com/fastpull/fastpull/internal/safepath"
 	"github.com/fastpull/fastpull/internal/tmpfile"
+	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/unpack"
 )
 
@@ -39,6 +41,8 @@ type Store struct {
 	// lists is held by the goroutine that changes which layers, images and names
 	// there are: the lock between processes does not tell goroutines apart.
 	lists chan struct{}
+
+	durable durable
 
 	beats sync.WaitGroup // the goroutine that shows that this process lives
 	stop  chan struct{}  // ends it
@@ -116,16 +120,25 @@ var folders = []struct {
 	{"image/overlay2/distribution/v2metadata-by-diffid", 0o755}, {"image/overlay2/distribution/v2metadata-by-diffid/sha256", 0o755},
 }
 
+// Options say how a store is opened for writing. The zero value works.
+type Options struct {
+	// NoSync lets Commit, Sync and Close return while files are still on their way to
+	// the disk. After a power failure, layers can have files that are empty.
+	NoSync bool
+	// Progress is told about a long wait for the disk; nil is not told.
+	Progress *progress.Display
+}
+
 // Open opens the store at dir for writing, and creates it if it is not there. It
 // sweeps what processes that died have left, and refuses roots that must not be
 // written to and file systems that cannot hold a store. What it made is gone again
 // if it fails.
-func Open(dir string) (*Store, error) {
+func Open(dir string, o Options) (*Store, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
-	s, err := open(dir)
+	s, err := open(dir, o)
 	if err != nil {
 		return nil, failed("open", dir, err)
 	}
@@ -133,7 +146,7 @@ func Open(dir string) (*Store, error) {
 }
 
 // open is Open, of an absolute path, with an error that does not say what was done.
-func open(dir string) (_ *Store, err error) {
+func open(dir string, o Options) (_ *Store, err error) {
 	s := &Store{Reader: Reader{dir: dir}, lists: make(chan struct{}, 1)}
 	var made []string
 	defer func() {
@@ -179,6 +192,11 @@ func open(dir string) (_ *Store, err error) {
 	if err := probe(s.run.Path, !me.Trusted); err != nil {
 		return nil, err
 	}
+	if !o.NoSync {
+		if s.durable.disk, err = disk.NewFlusher(s.path(), o.Progress); err != nil {
+			return nil, err
+		}
+	}
 	if s.locks, err = openLockFile(s.path("fastpull/lock")); err != nil {
 		return nil, err
 	}
@@ -193,21 +211,26 @@ func open(dir string) (_ *Store, err error) {
 	return s, nil
 }
 
-// Close removes what this process has been working on. Layers that are not
-// committed are gone.
+// Sync returns when the names of all images that were put are on the disk. Layers are
+// there since they were committed. The end of ctx ends the wait and is no error.
+func (s *Store) Sync(ctx context.Context) error { return s.durable.names(ctx) }
+
+// Close removes what this process has been working on. Layers that are not committed are
+// gone. Close waits for the disk as Sync does, without an end, if Sync was not called.
 func (s *Store) Close() error {
-	var err error
+	err := s.Sync(context.Background())
 	if s.stop != nil {
 		close(s.stop)
 		s.beats.Wait()
 		s.stop = nil
 	}
 	if s.run != nil {
-		err = s.run.Remove()
+		err = errors.Join(err, s.run.Remove())
 	}
 	if s.locks != nil {
 		err = errors.Join(err, s.locks.close())
 	}
+	err = errors.Join(err, s.durable.disk.Close())
 	for _, d := range []*safepath.Dir{s.runs, s.root} {
 		if d != nil {
 			err = errors.Join(err, d.Close())

@@ -30,15 +30,12 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/fastpull/fastpull/internal/need"
 	"github.com/fastpull/fastpull/registry"
 )
 
 func TestMain(m *testing.M) {
-	if os.Geteuid() != 0 {
-		fmt.Fprintln(os.Stderr, "the tests of package pull make stores with devices and owners, and have to run as root")
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
+	os.Exit(need.RootMain("make stores with devices and owners", m.Run))
 }
 
 // server is a registry that counts what it is asked for, and fails on cue.

@@ -69,6 +69,8 @@ type Options struct {
 	// LimitRate is how many bytes a second may come, over all connections.
 	// Default: 0, as many as can.
 	LimitRate int64
+	// Dial opens connections. Default: TCP, in no more than ten seconds.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // Client fetches from registries. It is safe for concurrent use.
@@ -102,10 +104,13 @@ func (c *Client) note(format string, args ...any) {
 func New(o Options) (*Client, error) {
 	c := &Client{
 		opt:         o,
-		dial:        newDialer().DialContext,
+		dial:        o.Dial,
 		backoff:     firstBackoff,
 		slowAfter:   slowAfter,
 		followGrace: maxBackoff,
+	}
+	if c.dial == nil {
+		c.dial = newDialer().DialContext
 	}
 	if c.opt.Keychain == nil {
 		c.opt.Keychain = NewKeychain()

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/fastpull/fastpull/fault"
-	"github.com/fastpull/fastpull/internal/foreign"
+	"github.com/fastpull/fastpull/internal/text"
 	"github.com/fastpull/fastpull/registry/auth"
 )
 
@@ -98,15 +98,15 @@ func wordsOf(h http.Header, data []byte) (words string, formal bool) {
 		return words, bytes.Contains(data, []byte(`"errors"`))
 	}
 	kind, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
-	text := bytes.TrimSpace(data)
-	if kind == "text/plain" && !bytes.HasPrefix(text, []byte("<")) {
-		return foreign.Line(string(text), errorTextLimit), false
+	plain := bytes.TrimSpace(data)
+	if kind == "text/plain" && !bytes.HasPrefix(plain, []byte("<")) {
+		return cut(string(plain), errorTextLimit), false
 	}
 	return "", false
 }
 
-// cut makes foreign text fit for one line of a terminal.
-func cut(s string, limit int) string { return foreign.Line(s, limit) }
+// cut makes foreign text fit for an error.
+func cut(s string, limit int) string { return text.Cut(s, limit) }
 
 // corrupt returns an error of kind [fault.Corrupt], which another try does not change.
 func corrupt(format string, args ...any) error {

@@ -14,7 +14,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
-	"github.com/fastpull/fastpull/internal/foreign"
+	"github.com/fastpull/fastpull/internal/text"
 )
 
 const (
@@ -183,7 +183,7 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 		return permanent(errors.New("the registry redirects more than 10 times"))
 	case req.URL.Scheme != "http" && req.URL.Scheme != "https" || req.URL.Host == "":
 		return permanent(fmt.Errorf("the registry redirects to %q, which is neither http nor https",
-			foreign.Line(req.URL.Scheme+"://"+req.URL.Host, 100)))
+			text.Cut(req.URL.Scheme+"://"+req.URL.Host, 100)))
 	}
 	return nil
 }

@@ -14,22 +14,18 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/image"
 )
 
-// The types of schema 1 are asked for so that the caller can say what it met;
-// a registry that has nothing else would otherwise answer 404.
-const (
-	schema1       = "application/vnd.docker.distribution.manifest.v1+json"
-	schema1Signed = "application/vnd.docker.distribution.manifest.v1+prettyjws"
-)
-
+// acceptManifests asks for the types of schema 1 too, so that the caller can say what it
+// met: a registry that has nothing else would answer 404.
 var acceptManifests = strings.Join([]string{
 	ocispec.MediaTypeImageIndex,
 	ocispec.MediaTypeImageManifest,
-	"application/vnd.docker.distribution.manifest.list.v2+json",
-	"application/vnd.docker.distribution.manifest.v2+json",
-	schema1Signed + ";q=0.1",
-	schema1 + ";q=0.1",
+	image.DockerManifestList,
+	image.DockerManifest,
+	image.DockerSchema1Signed + ";q=0.1",
+	image.DockerSchema1 + ";q=0.1",
 }, ", ")
 
 // Manifest is a manifest or an index as the registry has it.
@@ -138,7 +134,7 @@ func (c *Client) manifestAt(ctx context.Context, h *host, ref Reference, id stri
 	default:
 		m.MediaType = contentType
 	}
-	if m.MediaType == schema1Signed {
+	if m.MediaType == image.DockerSchema1Signed {
 		return m, nil // its digest leaves the signature out
 	}
 

@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/image"
 )
 
 const (
@@ -39,8 +40,8 @@ func TestManifest(t *testing.T) {
 		{"by tag and digest", ":v1@" + sum.String(), withDigest(""), ocispec.MediaTypeImageIndex, 0, ""},
 		{"other digest header", ":v1", withDigest(digest.FromString("x").String()), "", fault.Corrupt, digest.FromString("x").String()},
 		{"other digest", "@" + digest.FromString("x").String(), withDigest(""), "", fault.Corrupt, sum.String()},
-		{"signed schema 1", ":v1", status200(untyped, "Docker-Content-Digest", digest.FromString("x").String(), "Content-Type", schema1Signed), schema1Signed, 0, ""},
-		{"a signed type in the header excuses nothing", "@" + digest.FromString("x").String(), content(schema1Signed, typed), "", fault.Corrupt, "digest"},
+		{"signed schema 1", ":v1", status200(untyped, "Docker-Content-Digest", digest.FromString("x").String(), "Content-Type", image.DockerSchema1Signed), image.DockerSchema1Signed, 0, ""},
+		{"a signed type in the header excuses nothing", "@" + digest.FromString("x").String(), content(image.DockerSchema1Signed, typed), "", fault.Corrupt, "digest"},
 		{"a page", ":v1", content("text/html", "<html>"), "", fault.Corrupt, "text/html"},
 		{"too large", ":v1", content("text/plain", strings.Repeat(" ", 1000)+typed), "", fault.Corrupt, "limit of 1000 bytes"},
 		{"not found", ":v1", status(404), "", fault.NotFound, "no such image or tag"},

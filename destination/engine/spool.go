@@ -8,6 +8,7 @@ import (
 
 	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/copying"
 	"github.com/fastpull/fastpull/internal/tmpfile"
 )
 
@@ -78,5 +79,5 @@ func refill(f *tmpfile.File, r io.Reader) (int64, error) {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return 0, err
 	}
-	return io.CopyBuffer(struct{ io.Writer }{f}, struct{ io.Reader }{r}, make([]byte, 256<<10))
+	return copying.Copy(f, r)
 }

@@ -13,8 +13,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/fastpull/fastpull/internal/foreign"
 	"github.com/fastpull/fastpull/internal/jsonlimit"
+	"github.com/fastpull/fastpull/internal/text"
 )
 
 const (
@@ -61,7 +61,7 @@ func (e exchange) read(resp *http.Response) (Grant, error) {
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	switch err := jsonlimit.Unmarshal(data, &fields); {
 	case err != nil && good:
-		failure.Words = fmt.Sprintf("no token, but %q", foreign.Line(kind, 60))
+		failure.Words = fmt.Sprintf("no token, but %q", text.Cut(kind, 60))
 		return Grant{}, failure
 	case err != nil:
 		failure.Words = plainWords(kind, data)
@@ -70,12 +70,12 @@ func (e exchange) read(resp *http.Response) (Grant, error) {
 		failure.Words = Words(data)
 		return Grant{}, failure
 	}
-	token := text(fields["token"])
+	token := stringOf(fields["token"])
 	if token == "" {
-		token = text(fields["access_token"])
+		token = stringOf(fields["access_token"])
 	}
 	if token == "" || strings.ContainsAny(token, "\r\n\x00") {
-		failure.Words = "no token: " + foreign.Line(string(data), maxWords)
+		failure.Words = "no token: " + text.Cut(string(data), maxWords)
 		return Grant{}, failure
 	}
 	return Grant{Authorization: "Bearer " + token, Expires: expiry(fields["expires_in"], time.Now())}, nil
@@ -104,8 +104,8 @@ func bounded(r io.Reader) ([]byte, error) {
 	return data, err
 }
 
-// text returns a JSON string, "" for anything else.
-func text(raw json.RawMessage) (s string) {
+// stringOf returns a JSON string, "" for anything else.
+func stringOf(raw json.RawMessage) (s string) {
 	_ = json.Unmarshal(raw, &s)
 	return s
 }
@@ -113,7 +113,7 @@ func text(raw json.RawMessage) (s string) {
 // expiry is when a token ends of which the server says in how many seconds: as a number
 // or a string, zero if it says nothing that can be.
 func expiry(raw json.RawMessage, now time.Time) time.Time {
-	s := text(raw)
+	s := stringOf(raw)
 	if s == "" {
 		s = string(raw)
 	}
@@ -128,9 +128,9 @@ func expiry(raw json.RawMessage, now time.Time) time.Time {
 // plainWords returns what an answer says that is no JSON: nothing of a page.
 func plainWords(kind string, data []byte) string {
 	if kind == "text/html" || bytes.HasPrefix(bytes.TrimSpace(data), []byte("<")) {
-		return "a page (" + foreign.Line(kind, 60) + ")"
+		return "a page (" + text.Cut(kind, 60) + ")"
 	}
-	return foreign.Line(strings.TrimSpace(string(data)), maxWords)
+	return text.Cut(strings.TrimSpace(string(data)), maxWords)
 }
 
 // Words returns what a JSON document of a server says of an error, fit for one line: in
@@ -157,7 +157,7 @@ func Words(data []byte) string {
 		add(strings.TrimPrefix(strings.TrimSuffix(e.Code+": "+e.Message, ": "), ": "))
 	}
 	if len(parts) == 0 {
-		add(text(doc.Error), doc.ErrorDescription, text(doc.Message), text(doc.Details), text(doc.Detail))
+		add(stringOf(doc.Error), doc.ErrorDescription, stringOf(doc.Message), stringOf(doc.Details), stringOf(doc.Detail))
 	}
-	return foreign.Line(strings.Join(parts, "; "), maxWords)
+	return text.Cut(strings.Join(parts, "; "), maxWords)
 }

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/fastpull/fastpull/fault"
-	"github.com/fastpull/fastpull/internal/foreign"
+	"github.com/fastpull/fastpull/internal/text"
 )
 
 // Credentials are what the user has for a registry. The zero value is none.
@@ -124,7 +124,7 @@ func (c *Client) Authorize(ctx context.Context, r Request) (Grant, error) {
 	for _, ch := range r.Challenges {
 		schemes = append(schemes, ch.Scheme)
 	}
-	return Grant{}, fmt.Errorf("%w: %s", ErrUnsupported, foreign.Line(strings.Join(schemes, ", "), 60))
+	return Grant{}, fmt.Errorf("%w: %s", ErrUnsupported, text.Cut(strings.Join(schemes, ", "), 60))
 }
 
 // bearer gets a token: with the credentials if there are any, else, or if they are

@@ -8,7 +8,7 @@ import (
 	"strings"
 
 	"github.com/fastpull/fastpull/fault"
-	"github.com/fastpull/fastpull/internal/foreign"
+	"github.com/fastpull/fastpull/internal/text"
 )
 
 // place is an address of a token server.
@@ -26,7 +26,7 @@ func (c *Client) places(realm string, registry *url.URL) ([]place, error) {
 		u.User, u.Fragment = nil, ""
 	}
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
-		return nil, refuse("its challenge names %q as the token server, which is no address", foreign.Line(withoutQuery(realm), 100))
+		return nil, refuse("its challenge names %q as the token server, which is no address", text.Cut(withoutQuery(realm), 100))
 	}
 	if err := c.allowed(u, registry); err != nil {
 		return nil, err
