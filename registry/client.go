@@ -49,7 +49,7 @@ type Options struct {
 	// followed by another try, after ever longer pauses. Default: 7, which lasts
 	// some 15 s; negative: none.
 	Retries int
-	// ManifestLimit is the largest manifest taken, in bytes. Default: 4 MiB.
+	// ManifestLimit is the largest manifest taken, in bytes. Default: 8 MiB.
 	ManifestLimit int64
 	// Connections is how many requests may be in flight for a registry at the
 	// same time; those that its redirects lead to count as well. Default: 16.
@@ -116,7 +116,7 @@ func New(o Options) (*Client, error) {
 		c.opt.Keychain = NewKeychain()
 	}
 	c.opt.UserAgent = cmp.Or(o.UserAgent, "fastpull")
-	c.opt.ManifestLimit = cmp.Or(max(o.ManifestLimit, 0), 4<<20)
+	c.opt.ManifestLimit = cmp.Or(max(o.ManifestLimit, 0), 8<<20)
 	c.opt.StallTimeout = cmp.Or(max(o.StallTimeout, 0), 30*time.Second)
 	c.opt.Retries = max(cmp.Or(o.Retries, 7), 0)
 	c.opt.Connections = cmp.Or(max(o.Connections, 0), 16)

@@ -130,8 +130,10 @@ func (c *Client) Has(ctx context.Context, ref Reference) (bool, error) {
 			switch resp.StatusCode {
 			case http.StatusOK:
 				return true, nil
-			case http.StatusNotFound, http.StatusUnauthorized, http.StatusForbidden:
+			case http.StatusUnauthorized, http.StatusForbidden:
 				return false, nil
+			case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+				return c.hasByRead(ctx, h, ref)
 			}
 		}
 		var status *statusError
@@ -142,6 +144,15 @@ func (c *Client) Has(ctx context.Context, ref Reference) (bool, error) {
 			return false, e.explain(err)
 		}
 	}
+}
+
+// hasByRead is Has for a host that may refuse HEAD.
+func (c *Client) hasByRead(ctx context.Context, h *host, ref Reference) (bool, error) {
+	_, err := c.manifestAt(ctx, h, ref, ref.name(), ocispec.Descriptor{Size: -1})
+	if isStatus(func(s *statusError) bool { return s.code == http.StatusNotFound })(err) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // name is the tag or digest by which a manifest is asked for.

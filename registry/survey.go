@@ -118,6 +118,10 @@ func (c *Client) AskPart(ctx context.Context, ref Reference, p Part, use func(An
 	err = c.each(ctx, ref, false, func(h *host) error {
 		asked := time.Now()
 		resp, s, err := c.exchange(ctx, http.MethodGet, h, ref, "/blobs/"+p.Blob.Digest.String(), header)
+		if err == nil && !p.Whole && p.First == 0 && h.refusesRange(&statusError{code: resp.StatusCode}) {
+			resp.Body.Close()
+			resp, s, err = c.exchange(ctx, http.MethodGet, h, ref, "/blobs/"+p.Blob.Digest.String(), nil)
+		}
 		if err != nil {
 			return err
 		}
