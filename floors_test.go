@@ -17,6 +17,7 @@ import (
 var floors = []string{
 	"fault", "inflate", "internal/safepath", "internal",
 	"progress", "image", "internal/disk", "internal/checkup",
+	"registry/auth",
 	"unpack", "registry", "daemon",
 	"registry/probe",
 	"overlay", "bundle",

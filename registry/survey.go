@@ -119,6 +119,10 @@ func (c *Client) AskPart(ctx context.Context, ref Reference, p Part, use func(An
 	err = c.each(ctx, ref, false, func(h *host) error {
 		asked := time.Now()
 		resp, s, err := c.exchange(ctx, http.MethodGet, h, ref, "/blobs/"+p.Blob.Digest.String(), header)
+		if err == nil && !p.Whole && p.First == 0 && h.refusesRange(&statusError{code: resp.StatusCode}) {
+			resp.Body.Close()
+			resp, s, err = c.exchange(ctx, http.MethodGet, h, ref, "/blobs/"+p.Blob.Digest.String(), nil)
+		}
 		if err != nil {
 			return err
 		}
@@ -180,8 +184,5 @@ func (p Part) wrong(resp *http.Response) string {
 // says why they could not be read; a pull continues without them.
 func (c *Client) HasCredentials(ctx context.Context, ref Reference) (found bool, where string, err error) {
 	creds := c.credentials(ctx, ref.repo)
-	if k, ok := creds.auth.(kept); ok {
-		where = k.where
-	}
-	return creds.found, where, creds.err
+	return creds.found, creds.where, creds.err
 }
