@@ -15,7 +15,7 @@ import (
 // floors are the packages of the program, each above all that it may import. Destinations
 // stand on one floor: none of them may import another.
 var floors = []string{
-	"fault", "inflate", "internal/safepath", "internal",
+	"internal/need", "fault", "inflate", "internal/safepath", "internal",
 	"progress", "image", "internal/disk", "internal/checkup",
 	"registry/auth",
 	"unpack", "registry", "daemon",
