@@ -41,14 +41,8 @@ func (s *Store) takeAway(st *stock, layers []entry) (gone []entry, files []strin
 	}
 	for _, e := range layers {
 		why := st.held[e.chain]
-		if why == "" && e.cacheID != "" && owners[e.cacheID] > 1 {
-			why = "another layer says that it has the same files"
-		}
-		if at := before.of(&s.Reader, e); why == "" && at != "" {
-			why = "it is mounted at " + at
-		}
-		if why == "" && !s.locks.try(useLock(e.chain)) {
-			why = "another fastpull needs it"
+		if why == "" {
+			why = s.use(e, owners, before)
 		}
 		if why != "" {
 			st.hold(e.chain, "a layer on top of it stays")
@@ -102,6 +96,20 @@ func (s *Store) takeAway(st *stock, layers []entry) (gone []entry, files []strin
 		delete(st.entries, h.chain)
 	}
 	return gone, files, kept, s.forgetBlobs(st, gone)
+}
+
+// use returns what keeps a layer from being removed, "" if it is locked for that.
+func (s *Store) use(e entry, owners map[string]int, before mounted) string {
+	if e.cacheID != "" && owners[e.cacheID] > 1 {
+		return "another layer says that it has the same files"
+	}
+	if at := before.of(&s.Reader, e); at != "" {
+		return "it is mounted at " + at
+	}
+	if !s.locks.try(useLock(e.chain)) {
+		return "another fastpull needs it"
+	}
+	return ""
 }
 
 func renameIfThere(from, to string) error {
