@@ -31,6 +31,7 @@ var floors = [][]string{
 	{"destination/*"},
 	{"destination/all"},
 	{"pull", "push", "serve", "doctor"},
+	{"doctor/report"},
 	{"cli"},
 	{"."},
 }
@@ -53,7 +54,6 @@ const mostLines = 2500
 // large are the packages that have more, each with the reason.
 var large = map[string]string{
 	"bundle":   "reading and writing share one format, byte by byte",
-	"cli":      "a file a command",
 	"doctor":   "each check is small, and all share the look at the machine's processes",
 	"inflate":  "one decoder, whose parts share their tables and the state of a block",
 	"overlay":  "all that changes a store shares its locks and the order of its steps",
