@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -33,6 +32,11 @@ type Store struct {
 	runs  *safepath.Dir // fastpull/run
 	locks *lockFile
 	run   *tmpfile.Dir // what this process works on; see folder
+
+	inside *os.File // fastpull/run, locked; see takeBack
+
+	above []string // directories that this process made: the root and those above it
+	made  []string // and those in the root
 
 	opaque  unpack.Overlay // how layers keep what they delete
 	decided bool           // by this process
@@ -149,26 +153,32 @@ func OpenToRemove(dir string) (*Store, error) {
 
 // open is Open or OpenToRemove, of an absolute path, with an error that does not say
 // what was done.
-func open(dir string, toRemove bool) (_ *Store, err error) {
+func open(dir string, toRemove bool) (*Store, error) {
+	const tries = 10
+	for n := 1; ; n++ {
+		s, err := openOnce(dir, toRemove)
+		if n == tries || !errors.Is(err, errTakenBack) && !errors.Is(err, fs.ErrNotExist) {
+			return s, err
+		}
+		// Another process has removed its store while this one went into it.
+	}
+}
+
+func openOnce(dir string, toRemove bool) (_ *Store, err error) {
 	s := &Store{Reader: Reader{dir: dir}, lists: make(chan struct{}, 1)}
-	var made []string
 	defer func() {
 		if err != nil {
 			s.Close()
-			// What somebody else has put to use meanwhile is not empty, and stays.
-			for _, name := range slices.Backward(made) {
-				_ = os.Remove(name)
-			}
 		}
 	}()
 	ensure := func(name string, mode fs.FileMode) error {
 		created, err := ensureDir(name, mode)
 		if created {
-			made = append(made, name)
+			s.made = append(s.made, name)
 		}
 		return err
 	}
-	if err := s.takeRoot(dir, &made); err != nil {
+	if err := s.takeRoot(dir, &s.above); err != nil {
 		return nil, err
 	}
 	if err := refuse(dir); err != nil {
@@ -186,6 +196,9 @@ func open(dir string, toRemove bool) (_ *Store, err error) {
 		return nil, err
 	}
 	if s.runs, err = safepath.Open(s.path("fastpull/run")); err != nil {
+		return nil, err
+	}
+	if err := s.enter(); err != nil {
 		return nil, err
 	}
 	me := privilege.Current()
@@ -248,13 +261,14 @@ func (s *Store) rest() {
 }
 
 // Close removes what this process has been working on. Layers that are not
-// committed are gone.
+// committed are gone, and so is a store that this process made, if nothing was stored.
 func (s *Store) Close() error {
 	var err error
 	s.rest()
 	if s.run != nil {
 		err = s.run.Remove()
 	}
+	s.takeBack()
 	if s.locks != nil {
 		err = errors.Join(err, s.locks.close())
 	}
