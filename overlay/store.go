@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -34,6 +33,11 @@ type Store struct {
 	runs  *safepath.Dir // fastpull/run
 	locks *lockFile
 	run   *tmpfile.Dir // what this process works on; see folder
+
+	inside *os.File // fastpull/run, locked; see takeBack
+
+	above []string // directories that this process made: the root and those above it
+	made  []string // and those in the root
 
 	opaque  unpack.Overlay // how layers keep what they delete
 	decided bool           // by this process
@@ -161,26 +165,32 @@ func OpenToRemove(dir string) (*Store, error) {
 
 // open is Open or OpenToRemove, of an absolute path, with an error that does not say
 // what was done.
-func open(dir string, o Options, toRemove bool) (_ *Store, err error) {
+func open(dir string, o Options, toRemove bool) (*Store, error) {
+	const tries = 10
+	for n := 1; ; n++ {
+		s, err := openOnce(dir, o, toRemove)
+		if n == tries || !errors.Is(err, errTakenBack) && !errors.Is(err, fs.ErrNotExist) {
+			return s, err
+		}
+		// Another process has removed its store while this one went into it.
+	}
+}
+
+func openOnce(dir string, o Options, toRemove bool) (_ *Store, err error) {
 	s := &Store{Reader: Reader{dir: dir}, lists: make(chan struct{}, 1)}
-	var made []string
 	defer func() {
 		if err != nil {
 			s.Close()
-			// What somebody else has put to use meanwhile is not empty, and stays.
-			for _, name := range slices.Backward(made) {
-				_ = os.Remove(name)
-			}
 		}
 	}()
 	ensure := func(name string, mode fs.FileMode) error {
 		created, err := ensureDir(name, mode)
 		if created {
-			made = append(made, name)
+			s.made = append(s.made, name)
 		}
 		return err
 	}
-	if err := s.takeRoot(dir, &made); err != nil {
+	if err := s.takeRoot(dir, &s.above); err != nil {
 		return nil, err
 	}
 	if err := refuse(dir); err != nil {
@@ -198,6 +208,9 @@ func open(dir string, o Options, toRemove bool) (_ *Store, err error) {
 		return nil, err
 	}
 	if s.runs, err = safepath.Open(s.path("fastpull/run")); err != nil {
+		return nil, err
+	}
+	if err := s.enter(); err != nil {
 		return nil, err
 	}
 	me := privilege.Current()
@@ -269,13 +282,15 @@ func (s *Store) rest() {
 }
 
 // Close removes what this process has been working on. Layers that are not committed are
-// gone. Close waits for the disk as Sync does, without an end, if Sync was not called.
+// gone, and so is a store that this process made, if nothing was stored. Close waits for
+// the disk as Sync does, without an end, if Sync was not called.
 func (s *Store) Close() error {
 	err := s.Sync(context.Background())
 	s.rest()
 	if s.run != nil {
 		err = errors.Join(err, s.run.Remove())
 	}
+	s.takeBack()
 	if s.locks != nil {
 		err = errors.Join(err, s.locks.close())
 	}
