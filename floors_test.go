@@ -22,7 +22,7 @@ var floors = [][]string{
 	{"internal/safepath"},
 	{"internal/*"},
 	{"progress", "image", "internal/checkup", "internal/testdisk"},
-	{"internal/disk"},
+	{"internal/disk", "registry/auth"},
 	{"unpack", "registry", "daemon"},
 	{"registry/probe", "overlay", "bundle"},
 	{"fetch"},

@@ -156,10 +156,14 @@ func TestPlaces(t *testing.T) {
 	}
 	store := filepath.Join(t.TempDir(), "a/store")
 	found := look(store)
+	level := OK
+	if os.Geteuid() != 0 {
+		level = Warning // owners and devices are left out
+	}
 	expect(t, "no Engine", found["Docker Engine (--load)"], Unknown, "none that can be used answers")
-	expect(t, "store", found["store (--store)"], OK, store, "could be made")
+	expect(t, "store", found["store (--store)"], level, store, "could be made")
 	expect(t, "bundle", found["bundle (-o)"], OK)
-	expect(t, "directory", found["directory (--rootfs)"], OK)
+	expect(t, "directory", found["directory (--rootfs)"], level)
 	if _, err := os.Lstat(filepath.Dir(store)); !os.IsNotExist(err) {
 		t.Errorf("the store was made: %v", err)
 	}

@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,6 +69,9 @@ type Request struct {
 	Task  *progress.Task // of the layer
 	Space *disk.Space    // of the file system that takes the content
 
+	// Weight decides which layer gets the next free slot: the heaviest. 0 is the size of the
+	// blob.
+	Weight int64
 	// Turn is closed when the content may be used. The blob is downloaded into a file
 	// meanwhile. Nil means at once.
 	Turn <-chan struct{}
@@ -201,7 +205,7 @@ func (f *Fetcher) twice(ctx context.Context, q Request, once func() (int64, erro
 // once takes a layer from its slot to its end: use reads the blob, and its error decides
 // whether the blob is kept. most is how many plain bytes the layer may have.
 func (f *Fetcher) once(ctx context.Context, q Request, use func(b Blob, c *counter, most int64) error) (int64, error) {
-	if err := f.Slots.Acquire(ctx, q.Layer.Blob.Size); err != nil {
+	if err := f.Slots.Acquire(ctx, cmp.Or(q.Weight, q.Layer.Blob.Size)); err != nil {
 		return 0, err
 	}
 	release := sync.OnceFunc(f.Slots.Release)

@@ -29,6 +29,7 @@ import (
 
 	"github.com/fastpull/fastpull/destination/all"
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/need"
 	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/pull"
 	"github.com/fastpull/fastpull/registry"
@@ -44,6 +45,7 @@ type pulled struct {
 
 func newPulled(t *testing.T, names ...string) *pulled {
 	t.Helper()
+	need.Root(t, "read files that are closed to their owner")
 	p := &pulled{dir: filepath.Join(t.TempDir(), "store"), images: make(map[string]v1.Image)}
 	for i := range p.hosts {
 		srv := httptest.NewServer(ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0))))

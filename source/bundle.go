@@ -105,6 +105,18 @@ func (s carried) Locate(context.Context, registry.Reference, ocispec.Descriptor)
 	return s.from(), nil
 }
 
+func (s carried) Piece(_ context.Context, _ registry.Reference, d ocispec.Descriptor, first, n int64) ([]byte, error) {
+	b, err := s.r.Blob(d.Digest)
+	if err != nil {
+		return nil, err
+	}
+	piece := make([]byte, n)
+	_, err = io.ReadFull(io.NewSectionReader(b, first, n), piece)
+	return piece, err
+}
+
+func (s carried) Near() bool { return true }
+
 // carriedBlob is a blob of a bundle. Nothing removes it.
 type carriedBlob struct {
 	r *io.SectionReader
