@@ -15,6 +15,7 @@ import (
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/internal/disk"
+	"github.com/fastpull/fastpull/internal/openfiles"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
 	"github.com/fastpull/fastpull/unpack"
@@ -51,15 +52,27 @@ type Fetcher struct {
 }
 
 // New returns a fetcher that works on a number of layers at a time, with as many cores. 0
-// layers is one more than this machine has cores, and 4 at least.
+// layers is one more than this machine has cores, and 4 at least. They are fewer if the
+// process may not open the files for as many.
 func New(s Source, layers int, gzip unpack.Gzip, notes *progress.Display) *Fetcher {
 	if layers <= 0 {
 		layers = max(4, runtime.NumCPU()+1)
+	}
+	if fit := openfiles.Layers(layers); fit < layers {
+		notes.Note("the process may open %d files: %s at a time, not %d", openfiles.Limit(), count(fit), layers)
+		layers = fit
 	}
 	return &Fetcher{
 		Source: s, Slots: NewSlots(layers), Cores: unpack.NewCores(min(runtime.GOMAXPROCS(0), layers)), Memory: unpack.NewMemory(0),
 		Gzip: gzip, Notes: notes,
 	}
+}
+
+func count(layers int) string {
+	if layers == 1 {
+		return "1 layer"
+	}
+	return fmt.Sprintf("%d layers", layers)
 }
 
 // Request names a layer, and how it is fetched.
