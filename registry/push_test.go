@@ -58,7 +58,7 @@ func TestPushEnds(t *testing.T) {
 		{"says nothing", func(w http.ResponseWriter, q *http.Request) {
 			io.Copy(io.Discard, q.Body)
 			<-over
-		}, fault.Failed, "timeout"},
+		}, fault.Failed, "not begun to answer"},
 		{"forbids", func(w http.ResponseWriter, q *http.Request) { w.WriteHeader(http.StatusForbidden) }, fault.Denied, "403"},
 		{"can only be read", func(w http.ResponseWriter, q *http.Request) { w.WriteHeader(http.StatusMethodNotAllowed) }, fault.Failed, "405"},
 		{"fails", func(w http.ResponseWriter, q *http.Request) { w.WriteHeader(http.StatusBadGateway) }, fault.Failed, "502"},

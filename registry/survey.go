@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"time"
@@ -118,6 +119,10 @@ func (c *Client) AskPart(ctx context.Context, ref Reference, p Part, use func(An
 	err = c.each(ctx, ref, false, func(h *host) error {
 		asked := time.Now()
 		resp, s, err := c.exchange(ctx, http.MethodGet, h, ref, "/blobs/"+p.Blob.Digest.String(), header)
+		if err == nil && !p.Whole && p.First == 0 && h.refusesRange(&statusError{code: resp.StatusCode}) {
+			resp.Body.Close()
+			resp, s, err = c.exchange(ctx, http.MethodGet, h, ref, "/blobs/"+p.Blob.Digest.String(), nil)
+		}
 		if err != nil {
 			return err
 		}
@@ -134,6 +139,28 @@ func (c *Client) AskPart(ctx context.Context, ref Reference, p Part, use func(An
 		return e.explain(err)
 	}
 	return nil
+}
+
+// Piece returns n bytes of a blob, from first on, or those that there are. It stops reading if the
+// host sends the whole blob for its first bytes. Nothing is verified. Errors are those of
+// [Client.Blob].
+func (c *Client) Piece(ctx context.Context, ref Reference, d ocispec.Descriptor, first, n int64) ([]byte, error) {
+	n = min(n, d.Size-first)
+	if n <= 0 {
+		return nil, nil
+	}
+	piece := make([]byte, n)
+	err := c.AskPart(ctx, ref, Part{Blob: d, First: first, N: n}, func(a Answer) error {
+		if a.Wrong != "" {
+			return fmt.Errorf("the answer was %s", a.Wrong)
+		}
+		_, err := io.ReadFull(a.Body, piece)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return piece, nil
 }
 
 // wrong says how an answer is not the part, "" if it is.
@@ -157,8 +184,5 @@ func (p Part) wrong(resp *http.Response) string {
 // says why they could not be read; a pull continues without them.
 func (c *Client) HasCredentials(ctx context.Context, ref Reference) (found bool, where string, err error) {
 	creds := c.credentials(ctx, ref.repo)
-	if k, ok := creds.auth.(kept); ok {
-		where = k.where
-	}
-	return creds.found, where, creds.err
+	return creds.found, creds.where, creds.err
 }

@@ -118,14 +118,14 @@ func TestPlainHTTP(t *testing.T) {
 func TestDowngradeIsRefused(t *testing.T) {
 	plain := httptest.NewServer(http.HandlerFunc(serve))
 	defer plain.Close()
-	for _, path := range []string{"/v2/", "/v2/app/manifests/latest"} {
-		server := newTLS(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == path {
-				http.Redirect(w, r, plain.URL, http.StatusFound)
-			}
-		}), nil)
-		_, err := newClient(t, Options{}).Manifest(t.Context(), parse(t, server.Listener.Addr().String()+"/app"))
-		wantKind(t, err, fault.Failed, "from https to http")
+	server := newTLS(t, http.RedirectHandler(plain.URL, http.StatusFound), nil)
+	ref := parse(t, server.Listener.Addr().String()+"/app")
+	_, err := fetch(t.Context(), newClient(t, Options{}), ref, descriptor(noise))
+	wantKind(t, err, fault.Failed, "from https to http", plain.Listener.Addr().String(), "insecure-registries")
+	// The user may know better.
+	allowed := newClient(t, Options{DaemonJSON: write(t, "d", `{"insecure-registries":["`+plain.Listener.Addr().String()+`"]}`)})
+	if got, err := fetch(t.Context(), allowed, ref, descriptor(noise)); err != nil || string(got) != noise {
+		t.Errorf("%d bytes, %v", len(got), err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -262,4 +263,16 @@ func (r *Running) Says(t *testing.T, words string) {
 	if !Eventually(time.Minute, func() bool { return strings.Contains(r.Err.String(), words) }) {
 		t.Fatalf("does not say %q\n%s", words, r.Err.String())
 	}
+}
+
+// FewFiles has the user's programs open no more than n files at a time, and begin with a
+// soft limit below that.
+func (u *User) FewFiles(t *testing.T, n int) *User {
+	t.Helper()
+	prlimit, err := exec.LookPath("prlimit")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.By = append(u.By, prlimit, fmt.Sprintf("--nofile=%d:%d", n-16, n))
+	return u
 }

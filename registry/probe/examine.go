@@ -10,14 +10,13 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"regexp"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/text"
 	"github.com/fastpull/fastpull/registry"
+	"github.com/fastpull/fastpull/registry/auth"
 )
 
 // examineTimeout is how long a user waits for one host, by both schemes. It is a
@@ -155,11 +154,10 @@ func (s *Server) answer(resp *http.Response, pinged bool) {
 	_, _ = io.CopyN(io.Discard, resp.Body, bodyLimit)
 	s.Status, s.Received = resp.StatusCode, time.Now()
 	s.Date, _ = http.ParseTime(resp.Header.Get("Date"))
-	for _, challenge := range resp.Header.Values("WWW-Authenticate") {
-		scheme, rest, _ := strings.Cut(strings.TrimSpace(challenge), " ")
-		s.Auth = text.Cut(strings.ToLower(scheme), 20)
-		if m := realmPattern.FindStringSubmatch(rest); m != nil && s.Auth == "bearer" {
-			if u, err := url.Parse(m[1]); err == nil {
+	for _, challenge := range auth.Challenges(resp.Header) {
+		s.Auth = text.Cut(challenge.Scheme, 20)
+		if s.Auth == "bearer" {
+			if u, err := url.Parse(challenge.Params["realm"]); err == nil {
 				s.TokenService = text.Cut(cmp.Or(u.Host, s.Host), 100)
 			}
 		}
@@ -174,8 +172,6 @@ func (s *Server) answer(resp *http.Response, pinged bool) {
 	}
 	s.Err = fault.WithHint(fmt.Errorf("%d %s", s.Status, http.StatusText(s.Status)), "%s", hint)
 }
-
-var realmPattern = regexp.MustCompile(`(?i)\brealm="([^"]*)"`)
 
 // judge finds out which authorities have signed a chain.
 func judge(h registry.Host, chain []*x509.Certificate) *Handshake {

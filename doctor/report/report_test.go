@@ -1,12 +1,10 @@
-package cli
+package report
 
 import (
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/fastpull/fastpull/doctor"
 )
@@ -35,13 +33,13 @@ var foundByTests = []doctor.Finding{
 	{Area: doctor.Registry, What: "clock", Level: doctor.Unknown, Text: strings.Repeat("long ", 30)},
 }
 
-func TestDoctorTable(t *testing.T) {
+func TestTable(t *testing.T) {
 	var out strings.Builder
-	table := doctorTable{w: &out, width: 60}
+	table := Table{W: &out, Width: 60}
 	for _, f := range foundByTests {
-		table.print(f)
+		table.Print(f)
 	}
-	table.end(&doctor.Report{Findings: foundByTests})
+	table.End(&doctor.Report{Findings: foundByTests})
 	const want = `HOST
   ok       kernel: Linux
 
@@ -66,9 +64,9 @@ THE WAY OUT
 	}
 
 	out.Reset()
-	table = doctorTable{w: &out, width: 60}
-	table.print(foundByTests[0])
-	table.end(&doctor.Report{Findings: foundByTests[:1]})
+	table = Table{W: &out, Width: 60}
+	table.Print(foundByTests[0])
+	table.End(&doctor.Report{Findings: foundByTests[:1]})
 	if want := "HOST\n  ok       kernel: Linux\n\nno problems\n"; out.String() != want {
 		t.Errorf("printed %q, want %q", out.String(), want)
 	}
@@ -78,34 +76,9 @@ THE WAY OUT
 		t.Fatal(err)
 	}
 	defer full.Close()
-	table = doctorTable{w: full, width: 60}
-	table.print(foundByTests[0])
+	table = Table{W: full, Width: 60}
+	table.Print(foundByTests[0])
 	if table.err == nil {
 		t.Error("what could not be printed is lost")
-	}
-}
-
-func TestWriteReport(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "report")
-	r := &doctor.Report{Version: "1.2", Platform: "linux/arm64", Time: time.Unix(0, 0), Findings: foundByTests}
-	for range 2 { // the second one replaces the first
-		place, err := reportPlace(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := writeReport(place, r); err != nil {
-			t.Fatal(err)
-		}
-		place.Close()
-	}
-	text, err := os.ReadFile(file)
-	if err != nil || !strings.HasPrefix(string(text), "fastpull 1.2 on linux/arm64, 1970-01-01T00:00:00Z\n\nHOST\n") || !strings.HasSuffix(string(text), "looked at\n") {
-		t.Errorf("%v\n%s", err, text)
-	}
-	for _, name := range []string{filepath.Join(file, "none"), filepath.Dir(file), "/dev/null"} {
-		if place, err := reportPlace(name); err == nil {
-			place.Close()
-			t.Errorf("%s is a place for a report", name)
-		}
 	}
 }

@@ -1,10 +1,12 @@
-package cli
+// Package report writes what doctor finds as text for people.
+package report
 
 import (
 	"fmt"
 	"io"
 	"os"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"golang.org/x/term"
@@ -13,35 +15,50 @@ import (
 	"github.com/fastpull/fastpull/internal/text"
 )
 
-// tableWidth is that of what does not go to a terminal.
-const tableWidth = 100
+// usualWidth is the width of text that does not go to a terminal.
+const usualWidth = 100
 
-// widthOf returns how wide a table may be: as wide as the terminal, within reason.
-func widthOf(w io.Writer) int {
+// WidthOf returns how wide text for w may be: as wide as the terminal, between 40 and 120.
+func WidthOf(w io.Writer) int {
 	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		if width, _, err := term.GetSize(int(f.Fd())); err == nil {
 			return min(max(width, 40), 120)
 		}
 	}
-	return tableWidth
+	return usualWidth
 }
 
-// doctorTable prints findings as they are made, by area, a sentence each.
-type doctorTable struct {
-	w     io.Writer
-	width int
-	area  doctor.Area
-	err   error // the first one of w
+// Table writes findings as they are made, by area, a sentence each.
+type Table struct {
+	W     io.Writer
+	Width int // of a line, in characters
+
+	area doctor.Area
+	err  error // the first one of W
 }
 
-func (t *doctorTable) printf(format string, args ...any) {
-	if _, err := fmt.Fprintf(t.w, format, args...); err != nil && t.err == nil {
+// Err returns the first error of W.
+func (t *Table) Err() error { return t.err }
+
+// Write writes a whole report, with what it is about, in lines of the usual width.
+func Write(w io.Writer, r *doctor.Report) error {
+	t := Table{W: w, Width: usualWidth}
+	t.printf("fastpull %s on %s, %s\n\n", text.Printable(r.Version), text.Printable(r.Platform), r.Time.UTC().Format(time.RFC3339))
+	for _, f := range r.Findings {
+		t.Print(f)
+	}
+	t.End(r)
+	return t.err
+}
+
+func (t *Table) printf(format string, args ...any) {
+	if _, err := fmt.Fprintf(t.W, format, args...); err != nil && t.err == nil {
 		t.err = err
 	}
 }
 
-// print prints one finding.
-func (t *doctorTable) print(f doctor.Finding) {
+// Print writes one finding.
+func (t *Table) Print(f doctor.Finding) {
 	if f.Area != t.area {
 		if t.area != "" {
 			t.printf("\n")
@@ -51,7 +68,7 @@ func (t *doctorTable) print(f doctor.Finding) {
 	}
 	const level = "  %-9s"
 	indent := strings.Repeat(" ", 11)
-	for i, line := range wrap(text.Printable(f.What)+": "+text.Printable(f.Text), t.width-len(indent)) {
+	for i, line := range wrap(text.Printable(f.What)+": "+text.Printable(f.Text), t.Width-len(indent)) {
 		if i == 0 {
 			t.printf(level+"%s\n", f.Level, line)
 		} else {
@@ -60,12 +77,12 @@ func (t *doctorTable) print(f doctor.Finding) {
 	}
 }
 
-// end prints the ways out, and how many findings of each kind there are.
-func (t *doctorTable) end(r *doctor.Report) {
+// End writes the ways out, and how many findings of each kind there are.
+func (t *Table) End(r *doctor.Report) {
 	if fixes := r.Fixes(); len(fixes) > 0 {
 		t.printf("\nTHE WAY OUT\n")
 		for _, fix := range fixes {
-			for i, line := range wrap("for "+text.Printable(strings.Join(fix.For, "; "))+":", t.width-2) {
+			for i, line := range wrap("for "+text.Printable(strings.Join(fix.For, "; "))+":", t.Width-2) {
 				if i == 0 {
 					t.printf("\n")
 				}
