@@ -17,7 +17,7 @@ import (
 var floors = []string{
 	"fault", "inflate", "internal/safepath", "internal",
 	"progress", "image", "internal/disk",
-	"unpack", "registry", "daemon",
+	"unpack", "registry", "daemon", "containerdapi",
 	"overlay", "bundle",
 	"fetch", "source",
 	"destination",
