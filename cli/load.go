@@ -41,7 +41,8 @@ The whole bundle is verified before anything is loaded.`,
 	}
 	fl := cmd.Flags()
 	fl.SortFlags = false
-	f.to.add(fl, "store", "load")
+	f.to.add(fl, "store", "load", "containerd")
+	f.to.namespace(fl)
 	fl.StringVar(&f.platform, "platform", "", "choose `OS/ARCH[/VARIANT]` of a multi-platform image\n(default: the Engine's, or this machine's)")
 	fl.BoolVar(&f.keepGoing, "keep-going", false, "load the other images when one fails; the exit code still tells")
 	fl.IntVar(&f.jobs, "jobs", 0, "work on `N` layers at a time, with as many cores (default: cores + 1, at least 4)")

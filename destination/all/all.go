@@ -10,6 +10,7 @@ import (
 	"github.com/fastpull/fastpull/daemon"
 	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/destination/archive"
+	"github.com/fastpull/fastpull/destination/containerd"
 	"github.com/fastpull/fastpull/destination/dockerroot"
 	"github.com/fastpull/fastpull/destination/engine"
 	"github.com/fastpull/fastpull/destination/null"
@@ -19,23 +20,29 @@ import (
 
 // Table has the destinations in the order of the help.
 var Table = []Entry{
-	{"store", "", "put images into the store at `DIR`, a data-root of Docker with overlay2;\nalso a stopped Docker's own",
+	{"store", "", "", "put images into the store at `DIR`, a data-root of Docker with overlay2;\nalso a stopped Docker's own",
 		func(ctx context.Context, env *destination.Env, dir string, _ *Options) (destination.Destination, error) {
 			return dockerroot.Open(ctx, env, dir)
 		}},
-	{"load", "", "load images into the Docker Engine (DOCKER_HOST is honoured)",
+	{"load", "", "", "load images into the Docker Engine (DOCKER_HOST is honoured)",
 		func(ctx context.Context, env *destination.Env, _ string, o *Options) (destination.Destination, error) {
 			return engine.Open(ctx, env, o.Engine)
 		}},
-	{"output", "o", "write an archive for docker load to `FILE`",
+	{"containerd", "", containerd.AnyAddress, "put images into containerd, that of a Kubernetes node or of nerdctl, at the\nsocket `ADDRESS` (default: $CONTAINERD_ADDRESS, or the first usual one that answers)",
+		func(ctx context.Context, env *destination.Env, address string, o *Options) (destination.Destination, error) {
+			of := o.Containerd
+			of.Address = address
+			return containerd.Open(ctx, env, of)
+		}},
+	{"output", "o", "", "write an archive for docker load to `FILE`",
 		func(ctx context.Context, env *destination.Env, file string, o *Options) (destination.Destination, error) {
 			return archive.Open(ctx, env, file, o.Archive)
 		}},
-	{"rootfs", "", "extract one image, all layers merged, to the new directory `DIR`",
+	{"rootfs", "", "", "extract one image, all layers merged, to the new directory `DIR`",
 		func(_ context.Context, env *destination.Env, dir string, _ *Options) (destination.Destination, error) {
 			return rootfs.Open(env, dir)
 		}},
-	{"null", "", "verify images and throw them away: measures the line to a registry,\nand how fast this machine decodes",
+	{"null", "", "", "verify images and throw them away: measures the line to a registry,\nand how fast this machine decodes",
 		func(context.Context, *destination.Env, string, *Options) (destination.Destination, error) {
 			return null.Open(), nil
 		}},
@@ -44,6 +51,8 @@ var Table = []Entry{
 // Entry is a destination, and the flag that names it.
 type Entry struct {
 	Name, Short string
+	// Alone is the value of a flag that is given without one. "" requires a value.
+	Alone string
 	// Usage is the help text of the flag. The name of its value is in backquotes; a flag
 	// without one takes no value.
 	Usage string
@@ -53,8 +62,9 @@ type Entry struct {
 
 // Options are those of all destinations. The zero value works.
 type Options struct {
-	Engine  engine.Options
-	Archive archive.Options
+	Engine     engine.Options
+	Archive    archive.Options
+	Containerd containerd.Options
 }
 
 // Opener opens a destination. note is why it was chosen, "" if it was named.
