@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -122,6 +123,65 @@ func TestDocker29(t *testing.T) {
 		t.Errorf("the Engine has run a decompressor: %v", pids)
 	}
 	d.expectOnly(t, append(s.images, foreign))
+}
+
+// TestDocker29Direct has an Engine whose decompressors hang, and whose containerd gets the
+// images: Docker has them at once, as after a pull of its own.
+func TestDocker29Direct(t *testing.T) {
+	t.Parallel()
+	s := newShipment(t)
+	broken := plantUnpigz(t, "unpigz", "igzip", "pigz", "gzip")
+	d := startDockerd(t, dockerdOptions{release: today, pathFirst: broken.dir})
+	u := d.user(t)
+	u.fastpull(t, s.refs...).expect(t, 0, "namespace moby (the Docker Engine", "has its images there")
+	var want []string
+	for i, ref := range s.refs {
+		want = append(want, ref+"@"+s.images[i].digest.String())
+		if got := d.must(t, append(slices.Clone(runIsolated), ref)...); got != words[i] {
+			t.Errorf("docker run %s prints %q", ref, got)
+		}
+		s.reg.traffic(t)
+		if out := d.must(t, "pull", ref); !strings.Contains(out, "up to date") {
+			t.Errorf("docker pull %s: %s", ref, out)
+		}
+		if gets, _ := s.reg.traffic(t).blobs(); gets > 0 {
+			t.Errorf("docker pull %s fetched %d blobs", ref, gets)
+		}
+		d.expectSaved(t, ref, s.images[i])
+	}
+	if got := strings.Fields(d.must(t, "images", "-a", "--digests", "--format", "{{.Repository}}:{{.Tag}}@{{.Digest}}")); !sameElements(got, want) {
+		t.Errorf("images %q, want %q", got, want)
+	}
+	d.expectOnly(t, s.images)
+	empty := startRegistry(t, registryOptions{})
+	pushed := empty.addr + "/pushed:1"
+	d.must(t, "tag", s.refs[0], pushed)
+	d.must(t, "push", pushed)
+	if got := d.must(t, "image", "inspect", "-f", "{{.Id}}", pushed); got != s.images[0].digest.String() {
+		t.Errorf("what was pushed of %s is %s", s.refs[0], got)
+	}
+	d.must(t, "rmi", pushed)
+
+	for _, im := range u.fastpull(t, append([]string{"--json"}, s.refs...)...).expect(t, 0).summary(t).Images {
+		if im.Status != "exists" || im.BytesFetched > 0 {
+			t.Errorf("%+v", im)
+		}
+	}
+	d.must(t, append([]string{"rmi"}, s.refs...)...)
+	root := filepath.Join(d.root, "containerd/daemon")
+	if !eventually(10*time.Second, func() bool {
+		return len(names(t, filepath.Join(root, "io.containerd.content.v1.content/blobs/sha256")))+
+			len(names(t, filepath.Join(root, "io.containerd.snapshotter.v1.overlayfs/snapshots"))) == 0
+	}) {
+		t.Error("docker rmi leaves blobs or snapshots")
+	}
+	u.fastpull(t, "load", s.bundle(t, "--layers", "keep")).expect(t, 0, "has its images there")
+	if got := d.must(t, append(slices.Clone(runIsolated), s.refs[2])...); got != words[2] {
+		t.Errorf("loaded from a bundle it prints %q", got)
+	}
+	if pids := broken.starts(t); len(pids) > 0 {
+		t.Errorf("the Engine has run a decompressor: %v", pids)
+	}
 }
 
 // expectSaved checks that docker save of an image has all its blobs.

@@ -4,10 +4,7 @@ package all
 
 import (
 	"context"
-	"errors"
-	"os"
 
-	"github.com/fastpull/fastpull/daemon"
 	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/destination/archive"
 	"github.com/fastpull/fastpull/destination/containerd"
@@ -81,26 +78,4 @@ func Named(name, value string, o Options) Opener {
 		}
 		return nil, "", fault.New(fault.Usage, "there is no destination %s", name)
 	}
-}
-
-// Auto opens the Engine that answers, and else the store at dir.
-func Auto(dir string, o Options) Opener {
-	return func(ctx context.Context, env *destination.Env) (destination.Destination, string, error) {
-		return auto(ctx, env, dir, o)
-	}
-}
-
-func auto(ctx context.Context, env *destination.Env, dir string, o Options) (d destination.Destination, why string, err error) {
-	d, err = engine.Open(ctx, env, o.Engine)
-	switch {
-	case err == nil:
-		return d, "it answers, and no other place was named", nil
-	case !errors.Is(err, daemon.ErrUnavailable):
-		return nil, "", err
-	case os.Getenv("DOCKER_HOST") != "":
-		return nil, "", fault.WithHint(err, "DOCKER_HOST names this Engine; without one, use --store DIR, -o FILE or --rootfs DIR")
-	}
-	why = err.Error()
-	d, err = dockerroot.Open(ctx, env, dir)
-	return d, why, err
 }
