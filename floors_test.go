@@ -23,7 +23,7 @@ var floors = [][]string{
 	{"internal/*"},
 	{"progress", "image", "internal/checkup", "internal/testdisk"},
 	{"internal/disk", "registry/auth"},
-	{"unpack", "registry", "daemon"},
+	{"unpack", "registry", "daemon", "containerdapi"},
 	{"registry/probe", "overlay", "bundle"},
 	{"fetch"},
 	{"source"},

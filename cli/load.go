@@ -28,7 +28,8 @@ The whole bundle is verified before anything is loaded.`,
 	}
 	fl := cmd.Flags()
 	fl.SortFlags = false
-	f.to.add(fl, "store", "load")
+	f.to.add(fl, "store", "load", "containerd")
+	f.to.namespace(fl)
 	fl.StringVar(&f.platform, "platform", "", onePlatform)
 	f.work.add(fl, "load")
 	fl.StringVar(&f.to.options.Engine.TempDir, "temp-dir", "", "keep layers on their way to the Engine, and a bundle that is compressed,\nin `DIR` (default: $TMPDIR or /var/tmp)")

@@ -47,6 +47,8 @@ type How struct {
 	// Place is a place for the blob in a file of the destination. Nil keeps it among the
 	// run's partial blobs.
 	Place registry.Place
+	// Have opens the blob where the destination has it; see [fetch.Request]. Nil fetches it.
+	Have func(context.Context) (fetch.Blob, error)
 }
 
 // Task returns the layer's line on the display.
@@ -89,7 +91,7 @@ func (c *Content) Both(ctx context.Context, how How, blob, plain func(io.Reader)
 
 func (c *Content) with(how How) fetch.Request {
 	q := c.request
-	q.Task, q.Space, q.Weight, q.Turn, q.Place = c.Task(), how.Space, how.Weight, how.Turn, how.Place
+	q.Task, q.Space, q.Weight, q.Turn, q.Place, q.Have = c.Task(), how.Space, how.Weight, how.Turn, how.Place, how.Have
 	return q
 }
 

@@ -90,6 +90,9 @@ type Request struct {
 	Turn <-chan struct{}
 	// Place is a place of the caller for the blob. Nil keeps it among [Fetcher.Kept].
 	Place registry.Place
+	// Have opens the blob where the destination has it. Nil has it come from the source, and
+	// so does a blob that was read damaged. Have returns a blob that downloads nothing.
+	Have func(context.Context) (Blob, error)
 }
 
 // Fetched returns how many bytes of blobs were downloaded so far, in all.
@@ -99,7 +102,7 @@ func (f *Fetcher) Fetched() int64 { return f.fetched.Load() }
 // damaged it is fetched once more, and use is called again: it starts over. Plain
 // returns the bytes downloaded.
 func (f *Fetcher) Plain(ctx context.Context, q Request, use func(io.Reader) error) (n int64, err error) {
-	return f.twice(ctx, q, func() (int64, error) {
+	return f.twice(ctx, q, func(q Request) (int64, error) {
 		return f.once(ctx, q, func(b Blob, c *counter, most int64) error {
 			tar := f.decode(ctx, q, b, c, most)
 			return errors.Join(use(tar), tar.Close())
@@ -111,7 +114,7 @@ func (f *Fetcher) Plain(ctx context.Context, q Request, use func(io.Reader) erro
 // respects it is like [Fetcher.Plain]. inPlace is true if the blob is in the request's
 // Place already; otherwise use puts it there.
 func (f *Fetcher) Blob(ctx context.Context, q Request, use func(r io.Reader, inPlace bool) error) (n int64, err error) {
-	return f.twice(ctx, q, func() (int64, error) {
+	return f.twice(ctx, q, func(q Request) (int64, error) {
 		return f.once(ctx, q, func(b Blob, c *counter, _ int64) error {
 			sum := q.Layer.Blob.Digest.Verifier()
 			err := use(io.TeeReader(&watched{b, func(n int64) error {
@@ -133,7 +136,7 @@ func (f *Fetcher) Blob(ctx context.Context, q Request, use func(r io.Reader, inP
 // the same time. Each byte is downloaded and hashed once. Both have to read to the end.
 // In other respects it is like [Fetcher.Plain].
 func (f *Fetcher) Both(ctx context.Context, q Request, blob, plain func(io.Reader) error) (n int64, err error) {
-	return f.twice(ctx, q, func() (int64, error) {
+	return f.twice(ctx, q, func(q Request) (int64, error) {
 		return f.once(ctx, q, func(b Blob, c *counter, most int64) error {
 			pr, pw := io.Pipe()
 			done := make(chan error, 1)
@@ -200,9 +203,9 @@ func (f *Fetcher) decode(ctx context.Context, q Request, b io.ReadCloser, c *cou
 }
 
 // twice calls once, and calls it again if the blob arrived damaged.
-func (f *Fetcher) twice(ctx context.Context, q Request, once func() (int64, error)) (n int64, err error) {
+func (f *Fetcher) twice(ctx context.Context, q Request, once func(Request) (int64, error)) (n int64, err error) {
 	for again := false; ; again = true {
-		got, err := once()
+		got, err := once(q)
 		n += got
 		if err == nil || again || ctx.Err() != nil || !errors.Is(err, unpack.ErrDigest) {
 			if err != nil {
@@ -212,6 +215,7 @@ func (f *Fetcher) twice(ctx context.Context, q Request, once func() (int64, erro
 		}
 		f.Notes.Note("layer %.19s came damaged, fetching it again", q.Layer.Blob.Digest)
 		q.Task.Restart()
+		q.Have = nil
 	}
 }
 
@@ -248,6 +252,9 @@ func (f *Fetcher) once(ctx context.Context, q Request, use func(b Blob, c *count
 
 // open opens the blob of a layer.
 func (f *Fetcher) open(ctx context.Context, q Request) (Blob, error) {
+	if q.Have != nil {
+		return q.Have(ctx)
+	}
 	in := q.Place
 	if in == nil {
 		q.Space.SetLeft(q.Layer.Blob.Digest, q.Layer.Blob.Size)
@@ -261,7 +268,7 @@ func (f *Fetcher) open(ctx context.Context, q Request) (Blob, error) {
 // judge decides what becomes of the file of a blob.
 func (f *Fetcher) judge(q Request, b Blob, err error) {
 	switch {
-	case err == nil && q.Place == nil:
+	case err == nil && q.Place == nil && q.Have == nil:
 		f.Kept.add(q.Layer.Blob.Digest, b)
 	case errors.Is(err, unpack.ErrDigest):
 		_ = b.Distrust() // if the file stays, it is incomplete, or useless to the next run as well

@@ -5,13 +5,11 @@ package all
 import (
 	"cmp"
 	"context"
-	"errors"
-	"os"
 	"slices"
 
-	"github.com/fastpull/fastpull/daemon"
 	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/destination/archive"
+	"github.com/fastpull/fastpull/destination/containerd"
 	"github.com/fastpull/fastpull/destination/dockerroot"
 	"github.com/fastpull/fastpull/destination/engine"
 	"github.com/fastpull/fastpull/destination/null"
@@ -22,31 +20,62 @@ import (
 
 // Table has the destinations in the order of the help.
 var Table = []Entry{
-	{"store", "", "put images into the store at `DIR`, a data-root of Docker with overlay2;\nalso a stopped Docker's own",
-		func(ctx context.Context, env *destination.Env, dir string, _ *Options) (destination.Destination, error) {
+	{
+		Name:  "store",
+		Usage: "put images into the store at `DIR`, a data-root of Docker with overlay2;\nalso a stopped Docker's own",
+		Open: func(ctx context.Context, env *destination.Env, dir string, _ *Options) (destination.Destination, error) {
 			return dockerroot.Open(ctx, env, dir)
-		}, dockerroot.Check},
-	{"load", "", "load images into the Docker Engine (DOCKER_HOST is honoured)",
-		func(ctx context.Context, env *destination.Env, _ string, o *Options) (destination.Destination, error) {
+		},
+		Check: dockerroot.Check,
+	},
+	{
+		Name:  "load",
+		Usage: "load images into the Docker Engine (DOCKER_HOST is honoured)",
+		Open: func(ctx context.Context, env *destination.Env, _ string, o *Options) (destination.Destination, error) {
 			return engine.Open(ctx, env, o.Engine)
-		}, engine.Check},
-	{"output", "o", "write an archive for docker load to `FILE`",
-		func(ctx context.Context, env *destination.Env, file string, o *Options) (destination.Destination, error) {
+		},
+		Check: engine.Check,
+	},
+	{
+		Name: "containerd", Alone: containerd.AnyAddress,
+		Usage: "put images into containerd, that of a Kubernetes node or of nerdctl, at the\nsocket `ADDRESS` (default: $CONTAINERD_ADDRESS, or the first usual one that answers)",
+		Open: func(ctx context.Context, env *destination.Env, address string, o *Options) (destination.Destination, error) {
+			of := o.Containerd
+			of.Address = address
+			return containerd.Open(ctx, env, of)
+		},
+		Check: containerd.Check,
+	},
+	{
+		Name: "output", Short: "o",
+		Usage: "write an archive for docker load to `FILE`",
+		Open: func(ctx context.Context, env *destination.Env, file string, o *Options) (destination.Destination, error) {
 			return archive.Open(ctx, env, file, o.Archive)
-		}, archive.Check},
-	{"rootfs", "", "extract one image, all layers merged, to the new directory `DIR`",
-		func(_ context.Context, env *destination.Env, dir string, _ *Options) (destination.Destination, error) {
+		},
+		Check: archive.Check,
+	},
+	{
+		Name:  "rootfs",
+		Usage: "extract one image, all layers merged, to the new directory `DIR`",
+		Open: func(_ context.Context, env *destination.Env, dir string, _ *Options) (destination.Destination, error) {
 			return rootfs.Open(env, dir)
-		}, rootfs.Check},
-	{"null", "", "verify images and throw them away: measures the line to a registry,\nand how fast this machine decodes",
-		func(context.Context, *destination.Env, string, *Options) (destination.Destination, error) {
+		},
+		Check: rootfs.Check,
+	},
+	{
+		Name:  "null",
+		Usage: "verify images and throw them away: measures the line to a registry,\nand how fast this machine decodes",
+		Open: func(context.Context, *destination.Env, string, *Options) (destination.Destination, error) {
 			return null.Open(), nil
-		}, nil},
+		},
+	},
 }
 
 // Entry is a destination, and the flag that names it.
 type Entry struct {
 	Name, Short string
+	// Alone is the value of a flag that is given without one. "" requires a value.
+	Alone string
 	// Usage is the help text of the flag. The name of its value is in backquotes; a flag
 	// without one takes no value.
 	Usage string
@@ -77,8 +106,9 @@ func Checks() (list []Entry) {
 
 // Options are those of all destinations. The zero value works.
 type Options struct {
-	Engine  engine.Options
-	Archive archive.Options
+	Engine     engine.Options
+	Archive    archive.Options
+	Containerd containerd.Options
 }
 
 // Opener opens a destination. note is why it was chosen, "" if it was named.
@@ -95,26 +125,4 @@ func Named(name, value string, o Options) Opener {
 		}
 		return nil, "", fault.New(fault.Usage, "there is no destination %s", name)
 	}
-}
-
-// Auto opens the Engine that answers, and else the store at dir.
-func Auto(dir string, o Options) Opener {
-	return func(ctx context.Context, env *destination.Env) (destination.Destination, string, error) {
-		return auto(ctx, env, dir, o)
-	}
-}
-
-func auto(ctx context.Context, env *destination.Env, dir string, o Options) (d destination.Destination, why string, err error) {
-	d, err = engine.Open(ctx, env, o.Engine)
-	switch {
-	case err == nil:
-		return d, "it answers, and no other place was named", nil
-	case !errors.Is(err, daemon.ErrUnavailable):
-		return nil, "", err
-	case os.Getenv("DOCKER_HOST") != "":
-		return nil, "", fault.WithHint(err, "DOCKER_HOST names this Engine; without one, use --store DIR, -o FILE or --rootfs DIR")
-	}
-	why = err.Error()
-	d, err = dockerroot.Open(ctx, env, dir)
-	return d, why, err
 }

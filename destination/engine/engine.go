@@ -52,6 +52,11 @@ func Open(ctx context.Context, env *destination.Env, o Options) (destination.Des
 	if err != nil {
 		return nil, err
 	}
+	return Use(ctx, env, api, o)
+}
+
+// Use is [Open] for an Engine that has answered. It closes the Engine if it fails.
+func Use(ctx context.Context, env *destination.Env, api *daemon.Engine, o Options) (destination.Destination, error) {
 	e, err := open(ctx, env, api, cmp.Or(o.TempDir, destination.TempDir()))
 	if err != nil {
 		return nil, errors.Join(err, api.Close())

@@ -53,8 +53,8 @@ func TestReferrers(t *testing.T) {
 	one := v1.Descriptor{MediaType: s.Images[1].MediaType, Digest: s.Images[1].Digest, Size: int64(len(s.Images[1].Manifest))}
 	signed := s.Reg.Sign(t, "two/deep", one)
 	both := []kit.Image{
-		kit.MakeImage(t, kit.ImageSpec{Oci: true, Platform: "linux/amd64", Layers: []kit.Layer{kit.SmallLayer(t, "word", "amd64\n")}}),
-		kit.MakeImage(t, kit.ImageSpec{Oci: true, Platform: "linux/arm64", Layers: []kit.Layer{kit.SmallLayer(t, "word", "arm64\n")}}),
+		kit.MakeImage(t, kit.ImageSpec{OCI: true, Platform: "linux/amd64", Layers: []kit.Layer{kit.SmallLayer(t, "word", "amd64\n")}}),
+		kit.MakeImage(t, kit.ImageSpec{OCI: true, Platform: "linux/arm64", Layers: []kit.Layer{kit.SmallLayer(t, "word", "arm64\n")}}),
 	}
 	ref, index := s.Reg.PushIndex(t, "many:1", both...)
 	head, err := remote.Head(kit.ParseRef(t, ref))

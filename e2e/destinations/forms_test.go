@@ -20,7 +20,7 @@ func formsImage(t *testing.T) kit.Image {
 		layers = append(layers, kit.MakeLayer(t, c, kit.Dir("forms", 0o755),
 			kit.Noise("forms/"+string(c), 300<<10, uint64(i)), kit.File("forms/last", 0o644, string(c)+"\n")))
 	}
-	return kit.MakeImage(t, kit.ImageSpec{Layers: layers, Oci: true, Cmd: []string{"/bin/cat", "/forms/last"}})
+	return kit.MakeImage(t, kit.ImageSpec{Layers: layers, OCI: true, Cmd: []string{"/bin/cat", "/forms/last"}})
 }
 
 // TestForms puts an OCI image of all compressions into each destination. The

@@ -20,7 +20,7 @@ func runnable(t *testing.T, word, platform string, lie func(*v1.ConfigFile)) kit
 	t.Helper()
 	return kit.MakeImage(t, kit.ImageSpec{
 		Layers: []kit.Layer{kit.BaseLayer(t, 0), kit.SmallLayer(t, "etc/word", word+"\n")}, Cmd: []string{"/bin/cat", "/etc/word"},
-		Oci: true, Platform: platform, LieInConfig: lie,
+		OCI: true, Platform: platform, LieInConfig: lie,
 	})
 }
 

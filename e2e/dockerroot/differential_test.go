@@ -145,7 +145,7 @@ func (r *differential) merge(group []*sample) {
 	for _, s := range group {
 		layers = append(layers, s.Layer)
 	}
-	im := kit.MakeImage(r.t, kit.ImageSpec{Layers: layers, Oci: true})
+	im := kit.MakeImage(r.t, kit.ImageSpec{Layers: layers, OCI: true})
 	ref := r.reg.Push(r.t, fmt.Sprintf("merged:%d", r.images), im)
 	what := fmt.Sprintf("image of %v", group)
 	dir := filepath.Join(r.disk, fmt.Sprintf("merged-%d", r.images))

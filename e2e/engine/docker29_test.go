@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -123,6 +124,65 @@ func TestDocker29(t *testing.T) {
 		t.Errorf("the Engine has run a decompressor: %v", pids)
 	}
 	d.ExpectOnly(t, append(s.Images, foreign))
+}
+
+// TestDocker29Direct has an Engine whose decompressors hang, and whose containerd gets the
+// images: Docker has them at once, as after a pull of its own.
+func TestDocker29Direct(t *testing.T) {
+	t.Parallel()
+	s := kit.NewShipment(t)
+	broken := kit.PlantUnpigz(t, "unpigz", "igzip", "pigz", "gzip")
+	d := kit.StartDockerd(t, kit.DockerdOptions{Release: kit.Today, PathFirst: broken.Dir})
+	u := d.User(t)
+	u.Fastpull(t, s.Refs...).Expect(t, 0, "namespace moby (the Docker Engine", "has its images there")
+	var want []string
+	for i, ref := range s.Refs {
+		want = append(want, ref+"@"+s.Images[i].Digest.String())
+		if got := d.Must(t, append(slices.Clone(runIsolated), ref)...); got != kit.Words[i] {
+			t.Errorf("docker run %s prints %q", ref, got)
+		}
+		s.Reg.Traffic(t)
+		if out := d.Must(t, "pull", ref); !strings.Contains(out, "up to date") {
+			t.Errorf("docker pull %s: %s", ref, out)
+		}
+		if gets, _ := s.Reg.Traffic(t).Blobs(); gets > 0 {
+			t.Errorf("docker pull %s fetched %d blobs", ref, gets)
+		}
+		d.ExpectSaved(t, ref, s.Images[i])
+	}
+	if got := strings.Fields(d.Must(t, "images", "-a", "--digests", "--format", "{{.Repository}}:{{.Tag}}@{{.Digest}}")); !sameElements(got, want) {
+		t.Errorf("images %q, want %q", got, want)
+	}
+	d.ExpectOnly(t, s.Images)
+	empty := kit.StartRegistry(t, kit.RegistryOptions{})
+	pushed := empty.Addr + "/pushed:1"
+	d.Must(t, "tag", s.Refs[0], pushed)
+	d.Must(t, "push", pushed)
+	if got := d.Must(t, "image", "inspect", "-f", "{{.Id}}", pushed); got != s.Images[0].Digest.String() {
+		t.Errorf("what was pushed of %s is %s", s.Refs[0], got)
+	}
+	d.Must(t, "rmi", pushed)
+
+	for _, im := range u.Fastpull(t, append([]string{"--json"}, s.Refs...)...).Expect(t, 0).Summary(t).Images {
+		if im.Status != "exists" || im.BytesFetched > 0 {
+			t.Errorf("%+v", im)
+		}
+	}
+	d.Must(t, append([]string{"rmi"}, s.Refs...)...)
+	root := filepath.Join(d.Root, "containerd/daemon")
+	if !kit.Eventually(10*time.Second, func() bool {
+		return len(kit.Names(t, filepath.Join(root, "io.containerd.content.v1.content/blobs/sha256")))+
+			len(kit.Names(t, filepath.Join(root, "io.containerd.snapshotter.v1.overlayfs/snapshots"))) == 0
+	}) {
+		t.Error("docker rmi leaves blobs or snapshots")
+	}
+	u.Fastpull(t, "load", s.Bundle(t, "--layers", "keep")).Expect(t, 0, "has its images there")
+	if got := d.Must(t, append(slices.Clone(runIsolated), s.Refs[2])...); got != kit.Words[2] {
+		t.Errorf("loaded from a bundle it prints %q", got)
+	}
+	if pids := broken.Starts(t); len(pids) > 0 {
+		t.Errorf("the Engine has run a decompressor: %v", pids)
+	}
 }
 
 func sameElements(a, b []string) bool {

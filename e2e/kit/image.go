@@ -22,7 +22,7 @@ import (
 // Docker image for this machine.
 type ImageSpec struct {
 	Layers   []Layer
-	Oci      bool
+	OCI      bool
 	Platform string // os/arch[/variant]
 	Cmd      []string
 	Label    string // two images with the same layers differ in it
@@ -60,7 +60,7 @@ func MakeImage(t *testing.T, s ImageSpec) Image {
 	}
 	configType := types.DockerConfigJSON
 	im := Image{Layers: s.Layers, MediaType: types.DockerManifestSchema2, platform: platform}
-	if s.Oci {
+	if s.OCI {
 		configType, im.MediaType = types.OCIConfigJSON, types.OCIManifestSchema1
 	}
 	manifest := v1.Manifest{SchemaVersion: 2, MediaType: im.MediaType}
@@ -68,7 +68,7 @@ func MakeImage(t *testing.T, s ImageSpec) Image {
 		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, l.DiffID)
 		config.History = append(config.History, v1.History{Created: config.Created, CreatedBy: "e2e"})
 		manifest.Layers = append(manifest.Layers, v1.Descriptor{
-			MediaType: l.MediaType(s.Oci), Digest: l.Digest, Size: int64(len(l.Packed))})
+			MediaType: l.MediaType(s.OCI), Digest: l.Digest, Size: int64(len(l.Packed))})
 	}
 	if s.LieInConfig != nil {
 		s.LieInConfig(&config)

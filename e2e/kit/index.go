@@ -23,7 +23,7 @@ func (r *Registry) Attested(t *testing.T, repo string, im Image, named bool) []v
 	t.Helper()
 	r.Push(t, repo+":part", im)
 	note := MakeImage(t, ImageSpec{
-		Layers: []Layer{LayerOf(Unpacked, nil, []byte("{}"))}, Oci: true, Label: im.Digest.String(),
+		Layers: []Layer{LayerOf(Unpacked, nil, []byte("{}"))}, OCI: true, Label: im.Digest.String(),
 		LieInConfig:   func(c *v1.ConfigFile) { c.OS, c.Architecture = "unknown", "unknown" },
 		LieInManifest: func(m *v1.Manifest) { m.Layers[0].MediaType = "application/vnd.in-toto+json" },
 	})

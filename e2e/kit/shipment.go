@@ -32,7 +32,7 @@ func NewShipment(t *testing.T) *Shipment {
 		{base, SmallLayer(t, "word", "two\n"), big},
 		{base, SmallLayer(t, "word", "three\n")},
 	} {
-		im := MakeImage(t, ImageSpec{Layers: layers, Cmd: []string{"/bin/cat", "/word"}, Oci: i == 1})
+		im := MakeImage(t, ImageSpec{Layers: layers, Cmd: []string{"/bin/cat", "/word"}, OCI: i == 1})
 		s.Images = append(s.Images, im)
 		s.Refs = append(s.Refs, s.Reg.Push(t, []string{"one:1", "two/deep:2", "three:3"}[i], im))
 	}

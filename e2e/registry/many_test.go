@@ -84,7 +84,7 @@ func TestTwentyImages(t *testing.T) {
 func TestReferences(t *testing.T) {
 	reg := kit.StartRegistry(t, kit.RegistryOptions{})
 	im := kit.MakeImage(t, kit.ImageSpec{Layers: []kit.Layer{kit.SmallLayer(t, "a", "a")}})
-	other := kit.MakeImage(t, kit.ImageSpec{Layers: []kit.Layer{kit.SmallLayer(t, "b", "b")}, Oci: true})
+	other := kit.MakeImage(t, kit.ImageSpec{Layers: []kit.Layer{kit.SmallLayer(t, "b", "b")}, OCI: true})
 	ref := reg.Push(t, "img:tag", im)
 	second := reg.Push(t, "second", other) // the tag is latest
 	repo := strings.TrimSuffix(ref, ":tag")

@@ -29,7 +29,7 @@ func TestPlatforms(t *testing.T) {
 		images := map[string]kit.Image{}
 		var list []kit.Image
 		for _, p := range platforms {
-			images[p] = kit.MakeImage(t, kit.ImageSpec{Layers: []kit.Layer{kit.SmallLayer(t, "platform", p)}, Platform: p, Oci: oci})
+			images[p] = kit.MakeImage(t, kit.ImageSpec{Layers: []kit.Layer{kit.SmallLayer(t, "platform", p)}, Platform: p, OCI: oci})
 			list = append(list, images[p])
 		}
 		ref, digest := reg.PushIndex(t, name+":index", list...)
@@ -76,7 +76,7 @@ func TestNotAnImage(t *testing.T) {
 	reg := kit.StartRegistry(t, kit.RegistryOptions{})
 	t.Run("Artifact", func(t *testing.T) {
 		ref := reg.Push(t, "chart:1", kit.MakeImage(t, kit.ImageSpec{
-			Layers: []kit.Layer{kit.LayerOf(kit.Unpacked, nil, []byte("values: {}\n"))}, Oci: true,
+			Layers: []kit.Layer{kit.LayerOf(kit.Unpacked, nil, []byte("values: {}\n"))}, OCI: true,
 			LieInManifest: func(m *v1.Manifest) {
 				m.Config.MediaType = "application/vnd.example.chart.config.v1+json"
 				m.Layers[0].MediaType = "application/vnd.example.chart.content.v1"
@@ -86,7 +86,7 @@ func TestNotAnImage(t *testing.T) {
 			Expect(t, 1, "image", "application/vnd.example.chart")
 	})
 	t.Run("ManifestOfTwoKinds", func(t *testing.T) { // CVE-2021-41190
-		im := kit.MakeImage(t, kit.ImageSpec{Layers: []kit.Layer{kit.SmallLayer(t, "a", "a")}, Oci: true})
+		im := kit.MakeImage(t, kit.ImageSpec{Layers: []kit.Layer{kit.SmallLayer(t, "a", "a")}, OCI: true})
 		both := strings.Replace(string(im.Manifest), "{", `{"manifests":[],`, 1)
 		srv := serveManifest(t, string(types.OCIManifestSchema1), both)
 		kit.Fastpull(t, "--store", filepath.Join(t.TempDir(), "s"), srv+"/img:1").Expect(t, 5, "index")
