@@ -25,6 +25,7 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/need"
 	"github.com/fastpull/fastpull/internal/testkit"
 )
 
@@ -150,6 +151,7 @@ func expectThree(t *testing.T, r *Reader, err error) {
 // TestOpen reads one file, parts by each of their names, what is compressed, and a
 // stream.
 func TestOpen(t *testing.T) {
+	need.Time(t, "a bundle in all its forms")
 	whole := written(t)
 	for _, name := range []string{"b.tar", "b.tar.gz", "b.tar.zst"} {
 		for _, split := range []int64{0, 1, 512, 1000, 7777} {
@@ -502,6 +504,7 @@ func TestFits(t *testing.T) {
 
 // TestBounds has archives that would need much memory for what they are called and list.
 func TestBounds(t *testing.T) {
+	need.Time(t, "archives of many entries")
 	long := strings.Repeat("n/", maxName/2-8)
 	files := func(n int, name func(i int) string) string {
 		f, err := os.Create(filepath.Join(t.TempDir(), "b.tar"))

@@ -13,6 +13,7 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/need"
 )
 
 // smallDisk is a file system that is soon full, until the end of the test.
@@ -65,6 +66,7 @@ func fillInodes(t *testing.T, dir string) {
 // TestFull removes from a store on a file system without a free block or inode, on which
 // nothing can be made.
 func TestFull(t *testing.T) {
+	need.Time(t, "full disks")
 	for name, fill := range map[string]func(*testing.T, string){"no space": fillBlocks, "no inodes": fillInodes} {
 		t.Run(name, func(t *testing.T) {
 			remove := func(name string, force bool) func(*testing.T, *Store, *image.Image) (Removal, error) {
