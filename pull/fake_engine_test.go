@@ -37,8 +37,8 @@ type engine struct {
 	undead bool           // it removes nothing
 
 	mu     sync.Mutex
-	open   int // loads that are open
-	most   int // how many were at the same time
+	open   int                     // loads that are open
+	most   int                     // how many were at the same time
 	images map[string]*image.Image // by ID
 	tags   map[string]string       // name → ID
 	chains map[digest.Digest]bool
@@ -138,7 +138,7 @@ func (e *engine) inspect(w http.ResponseWriter, name string) {
 	json.NewEncoder(w).Encode(map[string]any{
 		"Id": name, "RepoTags": tags, "Config": map[string]any{"Labels": labelsOf(img)},
 		"Created": img.Created.Format(time.RFC3339Nano), "Os": "linux", "Architecture": img.Platform.Architecture,
-		"RootFS": map[string]any{"Type": "layers", "Layers": layers},
+		"RootFS":      map[string]any{"Type": "layers", "Layers": layers},
 		"GraphDriver": map[string]any{"Name": "overlay2", "Data": map[string]string{"UpperDir": "/x"}},
 	})
 }
