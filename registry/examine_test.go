@@ -208,7 +208,14 @@ func TestHead(t *testing.T) {
 	if got, err := newClient(t, Options{}).Head(t.Context(), newScript(t).ref(t, ""), descriptor(""), 100); len(got) > 0 || err != nil {
 		t.Errorf("of nothing: %d bytes, %v", len(got), err)
 	}
-	_, err := newClient(t, Options{}).Head(t.Context(), newScript(t, status(404)).ref(t, ""), d, 9)
+	tail, err := newClient(t, Options{}).Piece(t.Context(), newScript(t, serve).ref(t, ""), d, d.Size-4, 4)
+	if err != nil || string(tail) != noise[d.Size-4:] {
+		t.Errorf("the last bytes: %q, %v", tail, err)
+	}
+	if _, err := newClient(t, Options{Retries: -1}).Piece(t.Context(), newScript(t, content("", noise)).ref(t, ""), d, d.Size-4, 4); err == nil {
+		t.Error("the last bytes of a host without ranges: no error")
+	}
+	_, err = newClient(t, Options{}).Head(t.Context(), newScript(t, status(404)).ref(t, ""), d, 9)
 	wantKind(t, err, fault.NotFound)
 }
 
