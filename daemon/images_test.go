@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"net/http"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -147,6 +148,52 @@ func TestInventory(t *testing.T) {
 	}})
 	if got, err := store.Inventory(t.Context()); err != nil || got.Chains == nil || len(got.Chains) != 0 {
 		t.Errorf("with containerd's store: %v, %v", got, err)
+	}
+}
+
+// TestLabelled finds images by a label, and removes one by its name alone.
+func TestLabelled(t *testing.T) {
+	made := time.Date(2026, 11, 28, 1, 2, 3, 0, time.UTC)
+	id, layer := digest.FromString("1"), digest.FromString("a")
+	var removed []string
+	e := dialFake(t, &fake{images: func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method == http.MethodDelete && r.URL.Query().Get("noprune") != "1":
+			fail(w, http.StatusBadRequest, "parents would be removed, too")
+		case r.Method == http.MethodDelete:
+			removed = append(removed, strings.TrimPrefix(r.URL.Path, "/images/"))
+			if len(removed) > 1 {
+				fail(w, http.StatusNotFound, "no such image")
+				return
+			}
+			json.NewEncoder(w).Encode([]image.DeleteResponse{{Untagged: "x:1"}})
+		case r.URL.Path == "/images/json" && strings.Contains(r.URL.Query().Get("filters"), "org.label"):
+			json.NewEncoder(w).Encode([]image.Summary{{ID: id.String()}})
+		case r.URL.Path == "/images/"+id.String()+"/json":
+			json.NewEncoder(w).Encode(map[string]any{
+				"Id": id, "RepoTags": []string{"x:1"}, "Created": made, "Os": "linux", "Architecture": "arm64",
+				"RootFS": map[string]any{"Type": "layers", "Layers": []digest.Digest{layer}}, "Config": map[string]any{"Labels": map[string]string{"org.label": "v"}},
+			})
+		default:
+			fail(w, http.StatusBadRequest, "not asked for the label alone")
+		}
+	}})
+	got, err := e.Labelled(t.Context(), "org.label")
+	if err != nil || len(got) != 1 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	want := Labelled{ID: id, Names: []string{"x:1"}, Label: "v", Created: made, DiffIDs: []digest.Digest{layer}}
+	want.Platform.OS, want.Platform.Architecture = "linux", "arm64"
+	if !reflect.DeepEqual(got[0], want) {
+		t.Errorf("%+v, want %+v", got[0], want)
+	}
+	for range 2 {
+		if err := e.RemoveName(t.Context(), "x:1"); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(removed) != 2 || removed[0] != "x:1" {
+		t.Errorf("removed %q", removed)
 	}
 }
 

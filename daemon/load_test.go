@@ -160,6 +160,9 @@ func TestLoadErrors(t *testing.T) {
 			if got := fault.HintOf(err); !strings.Contains(got, tc.hint) {
 				t.Errorf("hint %q, want %q", got, tc.hint)
 			}
+			if inStream := strings.Contains(tc.name, "stream") || strings.HasPrefix(tc.name, "a layer") || tc.name == "not unpacked"; Refused(err) != inStream {
+				t.Errorf("Refused reports %v", !inStream)
+			}
 			if tc.is != nil && !errors.Is(err, tc.is) {
 				t.Errorf("%v is not %v", err, tc.is)
 			}

@@ -27,6 +27,7 @@ type jsonTask struct {
 	Phase string `json:"phase"`
 	Done  int64  `json:"done"`
 	Total int64  `json:"total"`
+	Doing string `json:"doing,omitzero"`
 }
 
 type jsonTotal struct {
@@ -67,7 +68,7 @@ func (v *jsonView) frame(m *moment) []byte {
 		case warning:
 			put(jsonText{"warning", e.text})
 		default:
-			put(jsonTask{"task", e.task.name, e.phase.String(), e.done, e.total})
+			put(jsonTask{"task", e.task.name, e.phase.String(), e.done, e.total, ""})
 			v.sent[e.task] = report{m.now, e.done}
 		}
 	}
@@ -77,7 +78,7 @@ func (v *jsonView) frame(m *moment) []byte {
 		case s.phase.ended():
 			delete(v.sent, s.task)
 		case s.done != last.done && m.now.Sub(last.at) >= moveEvery:
-			put(jsonTask{"task", s.task.name, s.phase.String(), s.done, s.total})
+			put(jsonTask{"task", s.task.name, s.phase.String(), s.done, s.total, s.doing})
 			v.sent[s.task] = report{m.now, s.done}
 		}
 	}

@@ -52,7 +52,11 @@ func (l layout) task(s state) string {
 		// An empty bar is noise: there may be a screenful of them.
 		s.done, s.total = s.total, 0
 	}
-	return l.line(s.label, s.phase.String(), s.done, s.total, s.rate, s.idle)
+	name := s.label
+	if s.doing != "" {
+		name += ": " + s.doing
+	}
+	return l.line(name, s.phase.String(), s.done, s.total, s.rate, s.idle)
 }
 
 func (l layout) total(s *sum) string {

@@ -33,6 +33,7 @@ type event struct {
 type state struct {
 	task        *Task
 	label       string
+	doing       string
 	phase       Phase
 	start       int
 	done, total int64 // of the current counter
@@ -49,6 +50,7 @@ type sum struct {
 	idle        time.Duration
 	elapsed     time.Duration
 	tasks       int
+	doing       []string
 	in          [Failed + 1]int // how many tasks are in each phase
 }
 
@@ -99,7 +101,7 @@ func (d *Display) moment(final bool) *moment {
 
 // state reads the task for the drawer. d.mu is held.
 func (t *Task) state(now time.Time) state {
-	s := state{task: t, label: t.label, phase: t.phase, start: t.start}
+	s := state{task: t, label: t.label, doing: t.now(), phase: t.phase, start: t.start}
 	s.done, s.total = t.counter(t.stage.Load())
 	if !t.phase.active() {
 		t.meter = meter{}
@@ -116,6 +118,9 @@ func (t *Task) state(now time.Time) state {
 func (s *sum) add(t *Task) {
 	s.tasks++
 	s.in[t.phase]++
+	if what := t.now(); what != "" {
+		s.doing = append(s.doing, t.label+": "+what)
+	}
 	current := t.stage.Load()
 	for stage := range int32(stages) {
 		done, total := t.counter(stage)

@@ -79,7 +79,7 @@ func (s *sum) line() string {
 			parts = append(parts, fmt.Sprintf("%d %s", n, p))
 		}
 	}
-	return "total: " + strings.Join(parts, ", ")
+	return "total: " + strings.Join(append(parts, s.doing...), ", ")
 }
 
 // summary returns how a run ended.

@@ -67,6 +67,7 @@ type Task struct {
 	name  string
 	label string // the name as a human sees it
 
+	doing atomic.Pointer[string] // in the current phase, nil if nothing was said
 	stage atomic.Int32
 	count [stages]struct {
 		done, total atomic.Int64
@@ -105,6 +106,22 @@ func (t *Task) Phase(p Phase) {
 		t.start, t.began = d.starts, d.now()
 	}
 	d.push(t.event())
+}
+
+// Doing says what goes on in the phase, in a few words such as "layer 3 of 5". It holds until
+// the task ends.
+func (t *Task) Doing(what string) {
+	if t != nil {
+		t.doing.Store(&what)
+	}
+}
+
+// now returns what goes on, "" if nothing was said. d.mu is held.
+func (t *Task) now() string {
+	if what := t.doing.Load(); what != nil && t.phase.active() {
+		return *what
+	}
+	return ""
 }
 
 // Add adds n bytes to the counter of the current phase. A counter may pass its

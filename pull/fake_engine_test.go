@@ -2,13 +2,17 @@ package pull
 
 import (
 	"archive/tar"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/moby/moby/api/types/system"
 	"github.com/opencontainers/go-digest"
@@ -25,8 +29,13 @@ type engine struct {
 	api    string                 // the version that it speaks
 	refuse func(loads int) string // what it says to a load instead of taking it
 	lie    func()                 // undoes part of a load that it says went well
+	sees   func(load int, file string)
+	takes  func(load int) // called before it registers what an archive has
+	undead bool           // it removes nothing
 
 	mu     sync.Mutex
+	open   int                     // loads that are open
+	most   int                     // how many were at the same time
 	images map[string]*image.Image // by ID
 	tags   map[string]string       // name → ID
 	chains map[digest.Digest]bool
@@ -66,10 +75,16 @@ func (e *engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		list := []map[string]any{}
-		for id := range e.images {
-			list = append(list, map[string]any{"Id": id})
+		for id, img := range e.images {
+			if !strings.Contains(r.FormValue("filters"), "label") || len(labelsOf(img)) > 0 {
+				list = append(list, map[string]any{"Id": id})
+			}
 		}
 		json.NewEncoder(w).Encode(list)
+	case isImage && r.Method == http.MethodDelete:
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.remove(w, name)
 	case isImage && strings.HasSuffix(name, "/tag"):
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -98,19 +113,75 @@ func (e *engine) inspect(w http.ResponseWriter, name string) {
 	for _, l := range img.Layers {
 		layers = append(layers, l.DiffID.String())
 	}
+	tags := []string{}
+	for tag, id := range e.tags {
+		if id == name {
+			tags = append(tags, tag)
+		}
+	}
 	json.NewEncoder(w).Encode(map[string]any{
-		"Id": name, "RootFS": map[string]any{"Type": "layers", "Layers": layers},
+		"Id": name, "RepoTags": tags, "Config": map[string]any{"Labels": labelsOf(img)},
+		"Created": img.Created.Format(time.RFC3339Nano), "Os": "linux", "Architecture": img.Platform.Architecture,
+		"RootFS":      map[string]any{"Type": "layers", "Layers": layers},
 		"GraphDriver": map[string]any{"Name": "overlay2", "Data": map[string]string{"UpperDir": "/x"}},
 	})
 }
 
-func (e *engine) load(w http.ResponseWriter, body io.Reader) {
+// labelsOf returns the labels of an image.
+func labelsOf(img *image.Image) map[string]string {
+	var c struct {
+		Config struct{ Labels map[string]string } `json:"config"`
+	}
+	_ = json.Unmarshal(img.Config, &c)
+	return c.Config.Labels
+}
+
+// remove takes a name away, and the image if it has no other one.
+func (e *engine) remove(w http.ResponseWriter, name string) {
+	id, ok := e.tags[name]
+	switch {
+	case e.undead:
+		w.WriteHeader(http.StatusConflict)
+		fmt.Fprint(w, `{"message":"a container uses it"}`)
+		return
+	case !ok:
+		w.WriteHeader(http.StatusNotFound)
+		fmt.Fprint(w, `{"message":"No such image"}`)
+		return
+	}
+	delete(e.tags, name)
+	if !slices.Contains(slices.Collect(maps.Values(e.tags)), id) {
+		delete(e.images, id)
+	}
+	clear(e.chains)
+	for _, img := range e.images {
+		for _, l := range img.Layers {
+			e.chains[l.ChainID] = true
+		}
+	}
+	fmt.Fprint(w, "[]")
+}
+
+// begins counts a load. It returns which one it is, and what ends it.
+func (e *engine) begins() (load int, end func()) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.loads++
+	e.open++
+	e.most = max(e.most, e.open)
+	return e.loads, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.open--
+	}
+}
+
+func (e *engine) load(w http.ResponseWriter, body io.Reader) {
+	load, end := e.begins()
+	defer end()
 	w.Header().Set("Content-Type", "application/json")
 	if e.refuse != nil {
-		if why := e.refuse(e.loads); why != "" {
+		if why := e.refuse(load); why != "" {
 			if e.store != nil {
 				io.Copy(io.Discard, body)
 			} else { // at once: the answer would wait for some of the request's body
@@ -120,7 +191,16 @@ func (e *engine) load(w http.ResponseWriter, body io.Reader) {
 			return
 		}
 	}
-	files, err := untar(body)
+	files, err := untar(body, func(file string) {
+		if e.sees != nil {
+			e.sees(load, file)
+		}
+	})
+	if err == nil && e.takes != nil {
+		e.takes(load)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	switch {
 	case err != nil:
 	case e.store != nil:
@@ -140,8 +220,8 @@ func say(w io.Writer, why string) {
 	json.NewEncoder(w).Encode(map[string]any{"errorDetail": map[string]string{"message": why}, "error": why})
 }
 
-// untar reads the files of an archive.
-func untar(body io.Reader) (map[string][]byte, error) {
+// untar reads the files of an archive, and tells of each of which half has come.
+func untar(body io.Reader, came func(file string)) (map[string][]byte, error) {
 	files := make(map[string][]byte)
 	for tr := tar.NewReader(body); ; {
 		h, err := tr.Next()
@@ -151,9 +231,15 @@ func untar(body io.Reader) (map[string][]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if files[h.Name], err = io.ReadAll(tr); err != nil {
+		var b bytes.Buffer
+		if _, err = io.CopyN(&b, tr, h.Size/2); err == nil {
+			came(h.Name)
+			_, err = io.Copy(&b, tr)
+		}
+		if err != nil {
 			return nil, err
 		}
+		files[h.Name] = b.Bytes()
 	}
 }
 

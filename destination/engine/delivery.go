@@ -58,21 +58,22 @@ var (
 	errLeft = errors.New("the archive does not take the layer")
 )
 
-// stream fetches the layer into the archive when its turn has come, with size bytes. A
-// layer whose blob cannot wait in a file of its own becomes a file of the delivery. over is
+// stream fetches the layer into the archive when its turn has come. A layer of unknown size,
+// or whose blob cannot wait in a file of its own, becomes a file of the delivery. over is
 // closed when its turn will not come.
-func (d *delivery) stream(ctx context.Context, e *engine, how destination.How, size int64, over <-chan struct{}) error {
-	how.Turn = d.turn
+func (d *delivery) stream(ctx context.Context, e *engine, how destination.How, size *plainSize, over <-chan struct{}) error {
+	how.Turn = size.until(ctx, d.turn)
 	var s *stream
 	err := d.content.Plain(ctx, how, func(tar io.Reader) error {
 		if s != nil {
 			return errAgain // the blob came damaged
 		}
-		if !closed(d.turn) {
+		<-size.known
+		if size.bytes == 0 || !closed(d.turn) {
 			return d.keep(e, tar)
 		}
 		r, w := io.Pipe()
-		s = &stream{size: size, r: r, verified: make(chan error, 1)}
+		s = &stream{size: size.bytes, r: r, verified: make(chan error, 1)}
 		select {
 		case d.offers <- s:
 		case <-over:
@@ -80,7 +81,7 @@ func (d *delivery) stream(ctx context.Context, e *engine, how destination.How, s
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		return pump(w, tar, size)
+		return pump(w, tar, size.bytes)
 	})
 	if s != nil {
 		s.verified <- err

@@ -26,31 +26,50 @@ const (
 	annotationPlainSize = "io.containers.estargz.uncompressed-size"
 )
 
-// plainSize returns how many bytes the plain tar of a layer probably has, before it is
-// decoded. It returns 0 if there is no telling. The file header that goes before the layer
-// in an archive needs the size.
-//
-// A gzip member ends with its plain size, modulo 4 GiB, and a zstd frame may begin with it.
-// Both are wrong for a blob of several, and a builder may lie. The caller has to count.
-func (e *engine) plainSize(ctx context.Context, ref registry.Reference, l image.Layer) int64 {
+// plainSize is how many bytes the plain tar of a layer probably has, before it is decoded.
+// The file header that goes before the layer in an archive needs it. The caller has to count:
+// see [engine.askSize], and a builder may lie.
+type plainSize struct {
+	known chan struct{} // closed when bytes is set
+	bytes int64         // 0 if there is no telling
+}
+
+// plainSize returns the plain size of a layer of ref, or finds it out meanwhile. It is nil if
+// there is no way to.
+func (e *engine) plainSize(ctx context.Context, ref registry.Reference, l image.Layer) *plainSize {
+	s := &plainSize{known: make(chan struct{})}
 	if l.Blob.Digest == l.DiffID {
-		return l.Blob.Size
+		s.bytes = l.Blob.Size
+	} else if n, err := strconv.ParseInt(l.Blob.Annotations[annotationPlainSize], 10, 64); err == nil && n > 0 {
+		s.bytes = n
 	}
-	if n, err := strconv.ParseInt(l.Blob.Annotations[annotationPlainSize], 10, 64); err == nil && n > 0 {
-		return n
+	switch {
+	case s.bytes > 0:
+		close(s.known)
+	case l.Blob.Size < askedFrom || !isGzip(l) && !isZstd(l):
+		return nil
+	default:
+		go func() {
+			defer close(s.known)
+			s.bytes = e.askSize(ctx, ref, l)
+		}()
 	}
-	if l.Blob.Size < askedFrom {
-		return 0
-	}
+	return s
+}
+
+func isGzip(l image.Layer) bool { return strings.HasSuffix(l.Blob.MediaType, "gzip") }
+func isZstd(l image.Layer) bool { return strings.HasSuffix(l.Blob.MediaType, "zstd") }
+
+// askSize reads the plain size from the blob. A gzip member ends with it, modulo 4 GiB, and
+// a zstd frame may begin with it. Both are wrong for a blob of several.
+func (e *engine) askSize(ctx context.Context, ref registry.Reference, l image.Layer) (n int64) {
 	ctx, cancel := context.WithTimeout(ctx, askedFor)
 	defer cancel()
-	n := int64(0)
-	switch {
-	case strings.HasSuffix(l.Blob.MediaType, "gzip"):
+	if isGzip(l) {
 		if tail, err := e.env.Source.Piece(ctx, ref, l.Blob, l.Blob.Size-4, 4); err == nil {
 			n = int64(binary.LittleEndian.Uint32(tail))
 		}
-	case strings.HasSuffix(l.Blob.MediaType, "zstd"):
+	} else {
 		var h zstd.Header
 		head, err := e.env.Source.Piece(ctx, ref, l.Blob, 0, zstd.HeaderMaxSize)
 		if err == nil && h.Decode(head) == nil && h.HasFCS && h.FrameContentSize <= math.MaxInt64 {
@@ -63,4 +82,23 @@ func (e *engine) plainSize(ctx context.Context, ref registry.Reference, l image.
 		return 0
 	}
 	return n
+}
+
+// until returns a channel that is closed when the layer may be decoded: at its turn if the
+// size is known then, since it can be streamed, or else as soon as its size turns out to be
+// unknown.
+func (s *plainSize) until(ctx context.Context, turn <-chan struct{}) <-chan struct{} {
+	begin := make(chan struct{})
+	go func() {
+		defer close(begin)
+		<-s.known // it ends with ctx
+		if s.bytes == 0 {
+			return
+		}
+		select {
+		case <-turn:
+		case <-ctx.Done():
+		}
+	}()
+	return begin
 }

@@ -77,11 +77,11 @@ func (r *relay) layer(ctx context.Context, l image.Layer, c *destination.Content
 	if closed(r.over) || !r.e.lacks(l) {
 		return nil
 	}
-	size := int64(0)
+	var size *plainSize
 	if r.often[l.DiffID] == 1 {
 		size = r.e.plainSize(ctx, r.img.Ref, l)
 	}
-	if size > 0 {
+	if size != nil {
 		err := d.stream(ctx, r.e, r.how(l), size, r.over)
 		switch {
 		case errors.Is(err, errLeft):
@@ -175,6 +175,7 @@ func (r *relay) legs() ([]*leg, error) {
 		if g.img, err = part(r.e.owner.mark, made, r.e.api.Platform(), diffIDs(r.img.Image)[:g.first+len(g.layers)]); err != nil {
 			return nil, err
 		}
+		g.tags = []string{nameOfPart(g.img.ID)}
 	}
 	return list, nil
 }

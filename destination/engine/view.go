@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"fmt"
 	"sync"
 
 	"github.com/fastpull/fastpull/daemon"
+	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/progress"
 )
 
@@ -14,16 +16,18 @@ type view struct {
 	task *progress.Task
 
 	mu    sync.Mutex
-	bytes map[string]int64 // of the layers, by the name that the Engine has for them
-	shown map[string]int64 // of these
+	at    map[string]string // where in the image a layer is, by the name that the Engine has for it
+	bytes map[string]int64  // of the layers, by the same name
+	shown map[string]int64  // of these
 }
 
 func (r *relay) newView(legs []*leg) *view {
-	v := &view{e: r.e, task: r.e.env.Progress.Task("load "+r.img.Ref.String(), 0), bytes: make(map[string]int64), shown: make(map[string]int64)}
+	v := &view{e: r.e, task: r.e.env.Progress.Task("load "+r.img.Ref.String(), 0), at: make(map[string]string), bytes: make(map[string]int64), shown: make(map[string]int64)}
 	total := int64(0)
 	for _, g := range legs {
-		for _, l := range g.layers {
-			v.bytes[l.DiffID.Encoded()[:12]] += l.Blob.Size
+		for i, l := range g.layers {
+			v.at[shortID(l)] = fmt.Sprintf("layer %d of %d", g.first+i+1, len(r.img.Layers))
+			v.bytes[shortID(l)] += l.Blob.Size
 			total += l.Blob.Size
 		}
 	}
@@ -31,6 +35,9 @@ func (r *relay) newView(legs []*leg) *view {
 	v.task.SetTotal(total)
 	return v
 }
+
+// shortID is the name by which an Engine tells of a layer.
+func shortID(l image.Layer) string { return l.DiffID.Encoded()[:12] }
 
 // watch returns what is told of the load of a leg.
 func (v *view) watch(g *leg) daemon.Watch {
@@ -50,6 +57,7 @@ func (v *view) reached(layer string, part float64) {
 	at := int64(float64(v.bytes[layer]) * min(part, 1))
 	if more := at - v.shown[layer]; more > 0 {
 		v.shown[layer] = at
+		v.task.Doing(v.at[layer])
 		v.task.Add(more)
 	}
 }
@@ -57,7 +65,7 @@ func (v *view) reached(layer string, part float64) {
 // registered shows that the Engine has the layers of a leg.
 func (v *view) registered(g *leg) {
 	for _, l := range g.layers {
-		v.reached(l.DiffID.Encoded()[:12], 1)
+		v.reached(shortID(l), 1)
 	}
 }
 

@@ -149,6 +149,7 @@ func (b *bench) loadContest(ctx context.Context, c *contest, kind string) error 
 		return nil
 	}
 	img := c.entrants[0].image
+	c.entrants = append(c.entrants, b.byDocker("docker pull", img, "pull", "--quiet", img.ref))
 	tar, err := b.archive(ctx, b.builds[0], img)
 	if err == nil {
 		c.entrants = append(c.entrants, b.byDocker("docker load", img, "load", "--quiet", "--input", tar))

@@ -12,7 +12,8 @@
 // # What is measured
 //
 //	store/multi, store/one  into the store, against docker pull and ctr images pull
-//	load/multi              into an Engine, against docker load of a local plain tar
+//	load/multi              into an Engine, against docker pull, and docker load of a
+//	                        local plain tar
 //	again/multi             a second pull of an image that the store has
 //	memory                  the peak of multi, and of an image twice its size
 //	bundle/plain            to a file with plain layers, against skopeo copy

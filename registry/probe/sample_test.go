@@ -91,7 +91,14 @@ func TestHead(t *testing.T) {
 	if got, err := newClient(t, registry.Options{}).Piece(t.Context(), refTo(t, serve(t, nothing)), descriptor(""), 0, 100); len(got) > 0 || err != nil {
 		t.Errorf("of nothing: %d bytes, %v", len(got), err)
 	}
-	_, err := newClient(t, registry.Options{}).Piece(t.Context(), refTo(t, serve(t, blobs(http.NotFound))), d, 0, 9)
+	tail, err := newClient(t, registry.Options{}).Piece(t.Context(), refTo(t, serve(t, blobs(whole))), d, d.Size-4, 4)
+	if err != nil || string(tail) != noise[d.Size-4:] {
+		t.Errorf("the last bytes: %q, %v", tail, err)
+	}
+	if _, err := newClient(t, registry.Options{Retries: -1}).Piece(t.Context(), refTo(t, serve(t, blobs(content(noise)))), d, d.Size-4, 4); err == nil {
+		t.Error("the last bytes of a host without ranges: no error")
+	}
+	_, err = newClient(t, registry.Options{}).Piece(t.Context(), refTo(t, serve(t, blobs(http.NotFound))), d, 0, 9)
 	wantKind(t, err, fault.NotFound)
 }
 
