@@ -27,7 +27,7 @@ var todaysContainerd = sync.OnceValues(func() (string, error) {
 type containerdOptions struct {
 	release   release // debian is 1.6, today 2.4
 	pathFirst string  // a folder to put first into its PATH
-	config    string  // more of its configuration
+	cri       bool    // serve a kubelet
 }
 
 // containerd is a running containerd with a root of its own.
@@ -49,13 +49,20 @@ func startContainerd(t *testing.T, o containerdOptions) *containerd {
 		}
 	}
 	config := filepath.Join(dir, "config.toml")
+	disabled := []string{"io.containerd.nri.v1.nri", "io.containerd.internal.v1.opt"}
+	if !o.cri {
+		disabled = append(disabled, "io.containerd.grpc.v1.cri")
+	}
 	text := fmt.Sprintf(`version = 2
 root = %q
 state = %q
-disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.nri.v1.nri", "io.containerd.internal.v1.opt"]
+disabled_plugins = ["%s"]
 [grpc]
 address = %q
-%s`, c.root, filepath.Join(dir, "state"), c.sock, o.config)
+[plugins."io.containerd.grpc.v1.cri".cni]
+conf_dir = %[5]q
+bin_dir = %[5]q
+`, c.root, filepath.Join(dir, "state"), strings.Join(disabled, `", "`), c.sock, filepath.Join(dir, "cni"))
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
