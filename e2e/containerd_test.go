@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -205,5 +206,69 @@ func TestContainerdInterrupt(t *testing.T) {
 		}
 		c.ctr(t, "images", "rm", "--sync", direct)
 		expectEmpty(t, "at the end", c)
+	})
+}
+
+// TestContainerdHostile: what a layer leads out of the snapshots with is refused, and
+// nothing of the image stays, or leads nowhere: a link of a lower layer is not followed.
+func TestContainerdHostile(t *testing.T) {
+	t.Parallel()
+	reg := startRegistry(t, registryOptions{})
+	victim := t.TempDir()
+	if err := os.Mkdir(filepath.Join(victim, "sub"), 0o711); err != nil {
+		t.Fatal(err)
+	}
+	before := readTree(t, victim, treeOptions{})
+	link := makeLayer(t, gzipped, symlink("out", victim), symlink("up", "../../../../../../../.."+victim))
+	refused := map[string]layer{
+		"name":     makeLayer(t, gzipped, file("../../escape", 0o644, "x")),
+		"whiteout": makeLayer(t, gzipped, file("../.wh.fs", 0o644, "")),
+		"hardlink": makeLayer(t, gzipped, hardlink("in", file("../../../metadata.db", 0o644, ""))),
+	}
+	harmless := makeImage(t, imageSpec{layers: []layer{
+		baseLayer(t, 0), link, makeLayer(t, gzipped, file("out/sub/new", 0o644, "x"), file("up/sub/new", 0o644, "x"), file("out/new", 0o644, "x")),
+		makeLayer(t, gzipped, symlink("made", victim), file("made/sub/new", 0o644, "x")),
+	}})
+	ref := reg.push(t, "harmless:1", harmless)
+	eachContainerd(t, func(t *testing.T, r release) {
+		c := startContainerd(t, containerdOptions{release: r})
+		for name, l := range refused {
+			bad := reg.push(t, fmt.Sprintf("%s:%d", name, r), makeImage(t, imageSpec{layers: []layer{link, l}}))
+			c.user(t).fastpull(t, "--containerd", bad).expect(t, 5, "leads out of the layer")
+			expectEmpty(t, name, c)
+		}
+		c.user(t).fastpull(t, "--containerd", ref).expect(t, 0)
+		expectKept(t, c)
+		expectSame(t, "the host", compareNodes(readTree(t, victim, treeOptions{}), before))
+	})
+}
+
+// TestContainerdTogether: two fastpulls and a pull of containerd's own bring the same images
+// at the same time.
+func TestContainerdTogether(t *testing.T) {
+	t.Parallel()
+	s := newShipment(t)
+	eachContainerd(t, func(t *testing.T, r release) {
+		c := startContainerd(t, containerdOptions{release: r})
+		own := c.command("images", "pull", "--plain-http", s.refs[0])
+		if err := own.Start(); err != nil {
+			t.Fatal(err)
+		}
+		var both []*running
+		for range 2 {
+			both = append(both, c.user(t).start(t, append([]string{"--containerd"}, s.refs...)...))
+		}
+		for _, p := range both {
+			p.wait(t).expect(t, 0)
+		}
+		if err := own.Wait(); err != nil {
+			t.Errorf("ctr images pull: %v", err)
+		}
+		expectKept(t, c)
+		if got := c.ctr(t, "run", "--rm", s.refs[1], "two"); got != words[1] {
+			t.Errorf("ctr run prints %q", got)
+		}
+		c.ctr(t, append([]string{"images", "rm", "--sync"}, s.refs...)...)
+		expectEmpty(t, "without the images", c)
 	})
 }
