@@ -27,7 +27,7 @@ var todaysContainerd = sync.OnceValues(func() (string, error) {
 type ContainerdOptions struct {
 	Release   Release // Debian is 1.6, Today 2.4
 	PathFirst string  // a folder to put first into its PATH
-	cri       bool    // serve a kubelet
+	CRI       bool    // serve a kubelet
 }
 
 // Containerd is a running containerd with a root of its own.
@@ -50,7 +50,7 @@ func StartContainerd(t *testing.T, o ContainerdOptions) *Containerd {
 	}
 	config := filepath.Join(dir, "config.toml")
 	disabled := []string{"io.containerd.nri.v1.nri", "io.containerd.internal.v1.opt"}
-	if !o.cri {
+	if !o.CRI {
 		disabled = append(disabled, "io.containerd.grpc.v1.cri")
 	}
 	text := fmt.Sprintf(`version = 2
