@@ -13,20 +13,22 @@ FUZZTIME   ?= 10m
 PACKAGES    = docker.io docker-registry pigz gcc libc6-dev e2fsprogs strace debootstrap \
               debian-archive-keyring umoci isal libdeflate-tools zopfli 7zip podman skopeo
 
-# Tests of one goroutine that go through much data: the race detector takes ten
-# times as long for them and has nothing to see. They are run without it.
-PLAIN       = ^(TestStreams|TestGood|TestFramesAsStream|TestLargeHeadersAreNotKept|TestFlippedBits|TestMatches|TestLibraries|TestBreakouts)$$
+# Packages with tests that are run without the race detector (package internal/need).
+UNRACED     = $$(grep -rl --include='*_test.go' '^func TestUnraced' . | xargs -n 1 dirname | sort -u)
 
 # Packages whose tests take longest begin first, that none is left alone at the end.
 LONGEST     = ./unpack ./inflate ./overlay ./cli ./pull ./doctor
 # Those below e2e are run by the target e2e, with all their tests.
 UNIT        = $(LONGEST) $$($(GO) list ./... | grep -v /e2e)
 
+# Where all tests are to run, one that would be skipped fails.
+ALL         = FASTPULL_TEST_ALL=1
+
 # End-to-end tests start daemons and mount things.
 ROOT       := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo --preserve-env=PATH,HOME,GOPATH,GOCACHE,GOPROXY,GOFLAGS,CI')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-cross unit e2e lint deps bench fuzz dist clean
+.PHONY: help build demo check test test-cross unit e2e lint deps bench fuzz dist clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -40,13 +42,18 @@ demo: build ## pull an image and look at it: a sample one, or IMAGE=host:5000/im
 test: deps lint unit e2e ## everything: installs what it needs, takes some minutes, needs root
 	@echo 'all tests passed'
 
+check: lint ## what a change is held to before a commit: no root, no packages, two minutes
+	$(GO) test -short -vet=off ./...
+
 unit: ## unit tests, with the race detector (some need root)
 	@# A program with the detector sleeps a second at its end if nobody says otherwise.
-	$(ROOT) env CGO_ENABLED=1 GORACE=atexit_sleep_ms=20 $(GO) test -race -vet=off -p 4 -skip '$(PLAIN)' $(UNIT)
-	$(ROOT) $(GO) test -vet=off -run '$(PLAIN)|TestOtherWays|TestGzip' ./doctor ./inflate ./unpack
+	$(ROOT) env $(ALL) CGO_ENABLED=1 GORACE=atexit_sleep_ms=20 $(GO) test -race -vet=off -p 4 -skip '^TestUnraced' $(UNIT)
+	$(ROOT) env $(ALL) $(GO) test -vet=off -run '^TestUnraced' $(UNRACED)
 
 e2e: ## the program against a real registry and a real dockerd (needs root)
-	$(ROOT) $(GO) test -tags e2e -timeout 20m -count=1 -parallel 6 ./e2e/... ./daemon ./inflate
+	@# Those that take longest begin first. Tests wait more than they work.
+	$(ROOT) env $(ALL) $(GO) test -tags e2e -timeout 20m -count=1 -p 2 -parallel 4 \
+		./e2e/dockerroot ./e2e/registry ./e2e/destinations ./e2e/... ./daemon ./inflate
 
 test-cross: ## vet for 32 bits; the decoder's tests for other machines, under qemu-user, and other builds
 	GOARCH=386 CGO_ENABLED=0 $(GO) vet ./...

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/copying"
 	"github.com/fastpull/fastpull/internal/safepath"
 	"github.com/fastpull/fastpull/internal/tmpfile"
 )
@@ -189,7 +190,7 @@ func (f *File) room() (int64, error) {
 // of one in an [io.LimitedReader].
 func (f *File) ReadFrom(r io.Reader) (n int64, err error) {
 	if f.pack != nil {
-		return io.CopyBuffer(struct{ io.Writer }{f.pack}, struct{ io.Reader }{r}, make([]byte, 256<<10))
+		return copying.Copy(f.pack, r)
 	}
 	left := int64(math.MaxInt64)
 	if l, ok := r.(*io.LimitedReader); ok {

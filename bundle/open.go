@@ -13,6 +13,7 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/codec"
+	"github.com/fastpull/fastpull/internal/copying"
 	"github.com/fastpull/fastpull/internal/tmpfile"
 	"github.com/fastpull/fastpull/unpack"
 )
@@ -70,7 +71,7 @@ func open(ctx context.Context, name string, files []*os.File, o OpenOptions) (*R
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{name: name, src: all, files: joined, close: joined.Close, changed: joined.changed}
+	r := &Reader{name: name, files: joined, close: joined.Close, changed: joined.changed}
 	if unpacked != nil {
 		f, err := keep(ctx, unpacked, o.TempDir)
 		unpacked.Close()
@@ -81,11 +82,14 @@ func open(ctx context.Context, name string, files []*os.File, o OpenOptions) (*R
 		if err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
-		r.src = io.NewSectionReader(f, 0, size)
+		all = io.NewSectionReader(f, 0, size)
 		r.close = func() error { return errors.Join(f.Close(), joined.Close()) }
 		r.changed = func() error { return nil } // nobody else can write to f
 	}
-	if err := r.read(ctx); err != nil {
+	if r.tarball, err = scan(ctx, all); err == nil {
+		r.index, err = parse(ctx, r.tarball)
+	}
+	if err != nil {
 		if unpacked != nil {
 			err = errors.Join(err, r.close())
 		}
@@ -110,7 +114,7 @@ func keep(ctx context.Context, r io.Reader, dir string) (*tmpfile.File, error) {
 	if err != nil {
 		return nil, fault.WithHint(err, "choose another directory with --temp-dir")
 	}
-	if _, err := io.CopyBuffer(struct{ io.Writer }{f}, until{ctx, r}, make([]byte, 256<<10)); err != nil {
+	if _, err := copying.Copy(f, until{ctx, r}); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil

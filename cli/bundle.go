@@ -1,9 +1,7 @@
 package cli
 
 import (
-	"cmp"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -12,7 +10,6 @@ import (
 	"github.com/fastpull/fastpull/destination/archive"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
-	"github.com/fastpull/fastpull/unpack"
 )
 
 // leastPart is the smallest part of a bundle: less is a mistake in the unit.
@@ -47,21 +44,16 @@ A FILE that ends in .gz, .tgz, .zst or .tzst is compressed as a whole.`,
 	p := &f.pull
 	p.to.add(fl, "output")
 	fl.Lookup("output").Usage = "write the bundle to `FILE`"
-	fl.StringVarP(&p.list, "file", "f", "", "read image names from `FILE`, one a line, # for comments, - for stdin")
+	fl.StringVarP(&p.list, "file", "f", "", namesFromFile)
 	fl.StringVar(&f.layers, "layers", string(bundle.Plain), "have layers as `FORM`: plain (no host decompresses anything to load them),\nkeep (the registry's bytes and digests), gzip or zstd (compressed anew)")
 	fl.StringSliceVar(&f.platforms, "platform", nil, "take `OS/ARCH[/VARIANT],...` of multi-platform images, or all\n(default: this machine's; Docker finds the first that is named)")
 	fl.StringVar(&f.since, "since", "", "leave out the layers that the bundle `FILE` has; who loads this one needs to have loaded it")
 	fl.BoolVar(&f.referrers, "referrers", false, "take along what refers to the images, such as signatures and SBOMs;\nneeds --layers=keep")
 	fl.Var(&f.split, "split", "make parts of `SIZE` each: FILE.part001, ... (units: k, M, G; KiB, MiB, GiB)")
-	fl.BoolVar(&p.keepGoing, "keep-going", false, "take the other images when one fails; the exit code still tells")
-	fl.IntVar(&p.jobs, "jobs", 0, "work on `N` layers at a time, with as many cores (default: cores + 1, at least 4)")
-	fl.StringVar(&p.gzip, "gzip", cmp.Or(os.Getenv(gzipVariable), string(unpack.GzipAuto)), "decode gzip with auto, serial, parallel or pgzip (default: $"+gzipVariable+", or auto)")
-	fl.Lookup("gzip").DefValue = ""
-	fl.BoolVar(&p.noSync, "no-sync", false, "do not wait until everything is on the disk")
+	p.work.add(fl, "take")
 	p.connect.add(fl)
 	p.limits.add(fl)
-	fl.StringVar(&p.progress, "progress", "auto", "show progress as auto, tty, plain, json or quiet")
-	fl.BoolVar(&p.json, "json", false, "print a summary as JSON instead of a line an image")
+	p.output.add(fl, summaryAsJSON)
 	return cmd
 }
 

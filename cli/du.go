@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/fastpull/fastpull/internal/text"
 	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/progress"
 )
@@ -54,7 +55,7 @@ func printUsage(w io.Writer, u overlay.Usage) error {
 			}
 		}
 		name, _, _ = strings.Cut(name, "@")
-		fmt.Fprintf(t, "%s\t%.12s\t%s\t%s\t%s\t%s\n", printable(name), i.ID.Encoded(), progress.Bytes(i.All.Size), progress.Bytes(i.Shared.Size), progress.Bytes(i.Unique.Size), progress.Bytes(i.All.Disk))
+		fmt.Fprintf(t, "%s\t%.12s\t%s\t%s\t%s\t%s\n", text.Printable(name), i.ID.Encoded(), progress.Bytes(i.All.Size), progress.Bytes(i.Shared.Size), progress.Bytes(i.Unique.Size), progress.Bytes(i.All.Disk))
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/text"
 	"github.com/fastpull/fastpull/registry"
 )
 
@@ -66,7 +67,7 @@ flag for it, since other users of the machine could see that.`,
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(s.Out, "logged in to %s as %s, kept in %s\n", account, printable(account.User), printable(where))
+			_, err = fmt.Fprintf(s.Out, "logged in to %s as %s, kept in %s\n", account, text.Printable(account.User), text.Printable(where))
 			return err
 		},
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/text"
 )
 
 // Streams are what the command reads and writes.
@@ -44,9 +45,9 @@ func Main(ctx context.Context, args []string, s Streams) (code int) {
 // printError prints errors that were joined one by one, each with its hint.
 func printError(w io.Writer, err error) {
 	for _, err := range split(err) {
-		fmt.Fprintf(w, "fastpull: %s\n", printable(err.Error()))
+		fmt.Fprintf(w, "fastpull: %s\n", text.Printable(err.Error()))
 		if hint := fault.Advice(err); hint != "" {
-			fmt.Fprintf(w, "hint: %s\n", printable(hint))
+			fmt.Fprintf(w, "hint: %s\n", text.Printable(hint))
 		}
 	}
 }

@@ -55,20 +55,6 @@ func TestPrintError(t *testing.T) {
 	}
 }
 
-func TestPrintable(t *testing.T) {
-	for _, tc := range []struct{ in, want string }{
-		{"", ""}, {"plain → text, ümläut 日本", "plain → text, ümläut 日本"},
-		{"a\tb\rc\nd", `a\tb\rc\nd`}, {"\x1b]0;title\a", `\x1b]0;title\a`},
-		{"\u009b31m", `\u009b31m`}, {"\u202e\u200b", `\u202e\u200b`},
-		{"\xff\xc3", `\xff\xc3`}, {"\uFFFD", "\uFFFD"}, {"\uFFFD\x00", "\uFFFD" + `\x00`}, {`\x1b`, `\x1b`}, {`it's`, `it's`},
-		{"\U000E0001", `\U000e0001`},
-	} {
-		if got := printable(tc.in); got != tc.want {
-			t.Errorf("printable(%q) = %q, want %q", tc.in, got, tc.want)
-		}
-	}
-}
-
 func TestPrintJSON(t *testing.T) {
 	var b bytes.Buffer
 	if err := printJSON(&b, map[string]string{"k": "\x1b\u009b\u202e\u007f → ü"}); err != nil {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/fastpull/fastpull/internal/text"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/pull"
 )
@@ -23,12 +24,12 @@ func printPlan(w io.Writer, sum *pull.Summary) error {
 			continue
 		}
 		name, _, _ := strings.Cut(r.Reference, "@")
-		fmt.Fprintf(t, "%s@%s → %s, ", name, r.Digest, printable(sum.Destination))
+		fmt.Fprintf(t, "%s@%s → %s, ", name, r.Digest, text.Printable(sum.Destination))
 		if r.Status == pull.Exists {
 			fmt.Fprintln(t, "is there already")
 			continue
 		}
-		fmt.Fprintf(t, "%d layers, known to %s\n", r.Layers, printable(r.From))
+		fmt.Fprintf(t, "%d layers, known to %s\n", r.Layers, text.Printable(r.From))
 		for _, l := range r.Plan {
 			where := "from " + l.From
 			switch {
@@ -40,7 +41,7 @@ func printPlan(w io.Writer, sum *pull.Summary) error {
 			case l.Kept > 0:
 				where += ", " + progress.Bytes(l.Kept) + " of it fetched before"
 			}
-			fmt.Fprintf(t, "  %s\t%s\t%s\n", l.Digest, progress.Bytes(l.Size), printable(where))
+			fmt.Fprintf(t, "  %s\t%s\t%s\n", l.Digest, progress.Bytes(l.Size), text.Printable(where))
 		}
 	}
 	fmt.Fprintf(t, "to fetch: %s; layers that are there already: %s\n", progress.Bytes(*sum.BytesToFetch), progress.Bytes(there))

@@ -15,6 +15,7 @@ import (
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/fetch"
 	"github.com/fastpull/fastpull/internal/partial"
+	"github.com/fastpull/fastpull/internal/text"
 	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/progress"
 )
@@ -98,13 +99,13 @@ func printPruned(w io.Writer, p pruned, dry bool) (err error) {
 		_, perr := fmt.Fprintf(w, format, args...)
 		err = errors.Join(err, perr)
 	}
-	what := []string{count(p.Partial, "partial blob")}
+	what := []string{text.Count(p.Partial, "partial blob")}
 	for _, part := range []struct {
 		n    int
 		word string
 	}{{p.Staging, "leftover"}, {len(p.Deleted), "image"}, {len(p.Layers), "layer"}, {p.Folders, "stray folder"}, {p.Links, "stray link"}, {p.Blobs, "stray note"}} {
 		if part.n > 0 {
-			what = append(what, count(part.n, part.word))
+			what = append(what, text.Count(part.n, part.word))
 		}
 	}
 	done := "freed"
@@ -112,7 +113,7 @@ func printPruned(w io.Writer, p pruned, dry bool) (err error) {
 		done = "would be freed"
 	}
 	for _, name := range p.Untagged {
-		say("untagged %s\n", printable(name))
+		say("untagged %s\n", text.Printable(name))
 	}
 	for _, id := range p.Deleted {
 		say("deleted %s\n", id)

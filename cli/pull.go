@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,31 +19,24 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/text"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/pull"
 	"github.com/fastpull/fastpull/registry"
 	"github.com/fastpull/fastpull/source"
-	"github.com/fastpull/fastpull/unpack"
 )
-
-// gzipVariable has the default of --gzip.
-const gzipVariable = "FASTPULL_GZIP"
 
 // pullFlags are the flags of pull.
 type pullFlags struct {
-	to        destinationFlags
-	list      string
-	keepGoing bool
-	platform  string
-	jobs      int
-	gzip      string
-	progress  string
-	json      bool
-	noSync    bool
-	dryRun    bool
-	connect   connectFlags
-	limits    limitFlags
-	wanted    *ocispec.Platform // as platform, parsed
+	to       destinationFlags
+	list     string
+	platform string
+	work     workFlags
+	output   outputFlags
+	dryRun   bool
+	connect  connectFlags
+	limits   limitFlags
+	wanted   *ocispec.Platform // as platform, parsed
 }
 
 func newPull(s Streams) *cobra.Command {
@@ -60,19 +52,14 @@ func newPull(s Streams) *cobra.Command {
 	fl.SortFlags = false
 	f.to.add(fl, "store", "load", "containerd", "output", "rootfs", "null")
 	f.to.namespace(fl)
-	fl.StringVarP(&f.list, "file", "f", "", "read image names from `FILE`, one a line, # for comments, - for stdin")
-	fl.BoolVar(&f.keepGoing, "keep-going", false, "pull the other images when one fails; the exit code still tells")
-	fl.StringVar(&f.platform, "platform", "", "choose `OS/ARCH[/VARIANT]` of a multi-platform image\n(default: the Engine's, or this machine's)")
-	fl.IntVar(&f.jobs, "jobs", 0, "work on `N` layers at a time, with as many cores (default: cores + 1, at least 4)")
-	fl.StringVar(&f.gzip, "gzip", cmp.Or(os.Getenv(gzipVariable), string(unpack.GzipAuto)), "decode gzip with auto, serial, parallel (several cores a layer)\nor pgzip; they differ in speed only\n(default: $"+gzipVariable+", or auto)")
-	fl.Lookup("gzip").DefValue = ""
-	fl.BoolVar(&f.noSync, "no-sync", false, "do not wait until everything is on the disk: after a power failure\nimages can be damaged, as Docker's can")
+	fl.StringVarP(&f.list, "file", "f", "", namesFromFile)
+	fl.StringVar(&f.platform, "platform", "", onePlatform)
+	f.work.add(fl, "pull")
 	fl.StringVar(&f.to.options.Engine.TempDir, "temp-dir", "", "keep layers on their way to the Engine in `DIR` (default: $TMPDIR or /var/tmp)")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "say what would be fetched, from where, and fetch nothing")
 	f.connect.add(fl)
 	f.limits.add(fl)
-	fl.StringVar(&f.progress, "progress", "auto", "show progress as auto, tty, plain, json or quiet")
-	fl.BoolVar(&f.json, "json", false, "print a summary as JSON instead of a line an image")
+	f.output.add(fl, summaryAsJSON)
 	return cmd
 }
 
@@ -86,10 +73,10 @@ func (f *pullFlags) options(cmd *cobra.Command) (mode progress.Mode, o pull.Opti
 			return mode, o, fault.New(fault.Usage, "--%s is empty", name)
 		}
 	}
-	if mode, err = progress.ParseMode(f.progress); err != nil {
+	if mode, err = f.output.mode(); err != nil {
 		return mode, o, err
 	}
-	o = pull.Options{KeepGoing: f.keepGoing, Layers: f.jobs, NoSync: f.noSync, DryRun: f.dryRun, Platforms: f.to.options.Archive.Platforms, AllPlatforms: f.to.options.Archive.All}
+	o = pull.Options{DryRun: f.dryRun, Platforms: f.to.options.Archive.Platforms, AllPlatforms: f.to.options.Archive.All}
 	if o.Open, err = f.to.opener(); err != nil {
 		return mode, o, err
 	}
@@ -97,13 +84,7 @@ func (f *pullFlags) options(cmd *cobra.Command) (mode progress.Mode, o pull.Opti
 		return mode, o, fault.WithHint(fault.New(fault.Usage, "-o -: an archive is not written to standard output, since it has to be complete before it is seen"),
 			"name a file")
 	}
-	if cmd.Flags().Changed("jobs") && f.jobs < 1 {
-		return mode, o, fault.New(fault.Usage, "--jobs %d: at least one layer has to be worked on", f.jobs)
-	}
-	if o.Gzip, err = unpack.ParseGzip(f.gzip); err != nil {
-		if !cmd.Flags().Changed("gzip") {
-			err = fmt.Errorf("$%s: %w", gzipVariable, err)
-		}
+	if err := f.work.set(cmd.Flags(), &o); err != nil {
 		return mode, o, err
 	}
 	o.Platform = f.wanted
@@ -152,7 +133,7 @@ func (f *pullFlags) pull(cmd *cobra.Command, s Streams, display *progress.Displa
 	}
 	sum, err := pull.Run(cmd.Context(), o)
 	display.Close()
-	if f.json {
+	if f.output.json {
 		return errors.Join(err, printJSON(s.Out, sum))
 	}
 	if f.dryRun {
@@ -172,7 +153,7 @@ func (f *pullFlags) pull(cmd *cobra.Command, s Streams, display *progress.Displa
 // took.
 func resultLine(r pull.Result, where string) string {
 	name, _, _ := strings.Cut(r.Reference, "@")
-	line := fmt.Sprintf("%s@%s → %s", name, r.Digest, printable(where))
+	line := fmt.Sprintf("%s@%s → %s", name, r.Digest, text.Printable(where))
 	if r.Status == pull.Exists {
 		return line + ", is there already, " + progress.Duration(r.Took)
 	}

@@ -13,8 +13,8 @@ import (
 )
 
 func newPush(s Streams) *cobra.Command {
-	var to, tempDir, mode string
-	var asJSON bool
+	var to, tempDir string
+	var output outputFlags
 	var connect connectFlags
 	var limits limitFlags
 	cmd := &cobra.Command{
@@ -25,7 +25,7 @@ to the host in its name, or with --to to another one. What is there is not sent 
 bundle is verified before anything is sent.`,
 		Args: args(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			m, err := progress.ParseMode(mode)
+			m, err := output.mode()
 			if err != nil {
 				return err
 			}
@@ -60,7 +60,7 @@ bundle is verified before anything is sent.`,
 			}
 			done, err := push.Run(cmd.Context(), o)
 			o.Progress.Close()
-			if asJSON {
+			if output.json {
 				if done == nil {
 					done = []push.Result{}
 				}
@@ -80,10 +80,9 @@ bundle is verified before anything is sent.`,
 	fl := cmd.Flags()
 	fl.SortFlags = false
 	fl.StringVar(&to, "to", "", "push to `HOST[:PORT][/PREFIX]` instead of the hosts in the images' names")
-	fl.StringVar(&tempDir, "temp-dir", "", "keep a bundle that is compressed in `DIR` (default: $TMPDIR or /var/tmp)")
+	fl.StringVar(&tempDir, "temp-dir", "", compressedTemp)
 	connect.add(fl)
 	limits.addSending(fl)
-	fl.StringVar(&mode, "progress", "auto", "show progress as auto, tty, plain, json or quiet")
-	fl.BoolVar(&asJSON, "json", false, "print JSON instead of a line an image")
+	output.add(fl, "print JSON instead of a line an image")
 	return cmd
 }

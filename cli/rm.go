@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 
+	"github.com/fastpull/fastpull/internal/text"
 	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
@@ -43,18 +44,14 @@ type removed struct {
 
 // remove removes what it can of what was named.
 func remove(ctx context.Context, s Streams, dir string, names []string, force, asJSON bool) error {
-	reader, err := overlay.OpenReader(dir) // rm makes no store
-	if err != nil {
-		return err
-	}
-	store, err := overlay.Open(dir)
+	store, err := overlay.OpenToRemove(dir)
 	if err != nil {
 		return err
 	}
 	results := []removed{}
 	var failures []error
 	for _, name := range names {
-		full, err := fullName(reader, name)
+		full, err := fullName(&store.Reader, name)
 		if err == nil {
 			var r overlay.Removal
 			r, err = store.Remove(ctx, full, overlay.RemoveOptions{Force: force, Waiting: waiting(s.Err)})
@@ -103,13 +100,13 @@ func printRemoval(w io.Writer, r overlay.Removal) (err error) {
 		err = errors.Join(err, perr)
 	}
 	for _, name := range r.Untagged {
-		say("untagged %s\n", printable(name))
+		say("untagged %s\n", text.Printable(name))
 	}
 	for _, id := range r.Deleted {
 		say("deleted %s\n", id)
 	}
 	if len(r.Deleted) > 0 {
-		say("%s removed, %s freed\n", count(len(r.Layers), "layer"), progress.Bytes(r.Freed))
+		say("%s removed, %s freed\n", text.Count(len(r.Layers), "layer"), progress.Bytes(r.Freed))
 	}
 	printKept(say, r.Kept)
 	return err
@@ -117,16 +114,8 @@ func printRemoval(w io.Writer, r overlay.Removal) (err error) {
 
 func printKept(say func(string, ...any), kept []overlay.Kept) {
 	for _, k := range kept {
-		say("layer %s stays: %s\n", short(k.Layer), printable(k.Why))
+		say("layer %s stays: %s\n", short(k.Layer), text.Printable(k.Why))
 	}
 }
 
 func short(d digest.Digest) string { return fmt.Sprintf("%.12s", d.Encoded()) }
-
-// count puts a number before a word.
-func count(n int, word string) string {
-	if n == 1 {
-		return "1 " + word
-	}
-	return fmt.Sprintf("%d %ss", n, word)
-}

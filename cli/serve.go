@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/text"
 	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/serve"
@@ -44,7 +45,7 @@ first request. Layers of a store are served as plain tars, made again from its f
 	fl.StringVar(&f.cert, "tls-cert", "", "speak TLS with the certificate in `FILE` (PEM)")
 	fl.StringVar(&f.key, "tls-key", "", "... and its key in `FILE` (PEM)")
 	fl.IntVar(&f.perClient, "per-client", serve.DefaultPerClient, "send up to `N` blobs at a time to one address; others wait for their turn")
-	fl.StringVar(&f.tempDir, "temp-dir", "", "keep a bundle that is compressed in `DIR` (default: $TMPDIR or /var/tmp)")
+	fl.StringVar(&f.tempDir, "temp-dir", "", compressedTemp)
 	fl.StringVar(&f.mode, "progress", "auto", "show progress of verifying as auto, tty, plain, json or quiet")
 	return cmd
 }
@@ -103,9 +104,9 @@ func (f *serveFlags) run(cmd *cobra.Command, s Streams, a []string) error {
 	if a, ok := l.Addr().(*net.TCPAddr); ok && a.IP.IsUnspecified() {
 		at, about = net.JoinHostPort("HOST", strconv.Itoa(a.Port)), ", HOST being a name or an address of this machine"
 	}
-	fmt.Fprintf(s.Out, "serving %s at %s%s:\n", printable(name), l.Addr(), about)
+	fmt.Fprintf(s.Out, "serving %s at %s%s:\n", text.Printable(name), l.Addr(), about)
 	for _, name := range h.Names() {
-		fmt.Fprintf(s.Out, "  docker pull %s/%s\n", at, printable(name))
+		fmt.Fprintf(s.Out, "  docker pull %s/%s\n", at, text.Printable(name))
 	}
 	return serve.Serve(cmd.Context(), l, h, serve.Options{Certificate: pair, PerClient: f.perClient})
 }

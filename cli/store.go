@@ -14,6 +14,7 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/text"
 	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/progress"
 )
@@ -122,7 +123,7 @@ func row(w io.Writer, repo, tag string, i imageInfo) {
 	if i.Missing > 0 {
 		size = fmt.Sprintf("%d layers missing", i.Missing)
 	}
-	fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\t%s\t%d\n", printable(repo), printable(tag), i.ID.Encoded(), created, size, len(i.Layers))
+	fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\t%s\t%d\n", text.Printable(repo), text.Printable(tag), i.ID.Encoded(), created, size, len(i.Layers))
 }
 
 // findImage opens a store and finds an image in it by what a user calls it.
@@ -168,28 +169,28 @@ name, or parts of one, and no --store, it shows what is in that bundle.`,
 	return cmd
 }
 
-// orFile adds to the error of a command that takes a file or images of a store that there
+// orFile says in the error of a command that takes a file or images of a store that there
 // is no file of the first name. It does so where the user named no store.
 func orFile(cmd *cobra.Command, names []string, err error) error {
 	if len(names) == 0 || cmd.Flags().Changed("store") || fault.KindOf(err) != fault.NotFound {
 		return err
 	}
-	return fault.WithHint(err, "there is no file %s either; name the directory that was pulled into with --store", names[0])
+	return fault.WithHint(fault.New(fault.NotFound, "there is no file %s, and %w", names[0], err), "for a store, name the directory that was pulled into with --store")
 }
 
 func printInspect(w io.Writer, i imageInfo) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(t, "ID:\t%s\n", i.ID)
 	for _, n := range i.Names {
-		fmt.Fprintf(t, "Name:\t%s\n", printable(n))
+		fmt.Fprintf(t, "Name:\t%s\n", text.Printable(n))
 	}
-	fmt.Fprintf(t, "Platform:\t%s\n", printable(i.Platform))
+	fmt.Fprintf(t, "Platform:\t%s\n", text.Printable(i.Platform))
 	if !i.Created.IsZero() {
 		fmt.Fprintf(t, "Created:\t%s\n", i.Created.UTC().Format(time.RFC3339))
 	}
 	fmt.Fprintf(t, "Size:\t%s\n", progress.Bytes(i.Size))
 	for n, l := range i.Layers {
-		fmt.Fprintf(t, "Layer %d:\t%s  %s\n\t%s\n", n+1, l.DiffID, progress.Bytes(l.Size), printable(l.Path))
+		fmt.Fprintf(t, "Layer %d:\t%s  %s\n\t%s\n", n+1, l.DiffID, progress.Bytes(l.Size), text.Printable(l.Path))
 	}
 	if i.Missing > 0 {
 		fmt.Fprintf(t, "Missing:\t%d layers; pull the image again\n", i.Missing)
@@ -211,7 +212,7 @@ func newMount(s Streams) *cobra.Command {
 			if err := store.Mount(img.Image, a[1]); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(s.Out, "%s → %s\n", img.ID, printable(a[1]))
+			_, err = fmt.Fprintf(s.Out, "%s → %s\n", img.ID, text.Printable(a[1]))
 			return err
 		},
 	}

@@ -39,6 +39,8 @@ func NewContent(f *fetch.Fetcher, ref registry.Reference, l image.Layer, shown *
 type How struct {
 	// Space is that of the file system which takes the content.
 	Space *disk.Space
+	// Weight decides which layer is fetched first: the heaviest. 0 is the size of the blob.
+	Weight int64
 	// Turn is closed when the content may be used. The blob is downloaded meanwhile. Nil
 	// means at once.
 	Turn <-chan struct{}
@@ -89,7 +91,7 @@ func (c *Content) Both(ctx context.Context, how How, blob, plain func(io.Reader)
 
 func (c *Content) with(how How) fetch.Request {
 	q := c.request
-	q.Task, q.Space, q.Turn, q.Place, q.Have = c.Task(), how.Space, how.Turn, how.Place, how.Have
+	q.Task, q.Space, q.Weight, q.Turn, q.Place, q.Have = c.Task(), how.Space, how.Weight, how.Turn, how.Place, how.Have
 	return q
 }
 

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/fastpull/fastpull/internal/privilege"
+	"github.com/fastpull/fastpull/internal/text"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/unpack"
 )
@@ -34,7 +35,7 @@ func (l *LeftOut) Warn(p *progress.Display, rights privilege.Process) {
 		if n == 1 {
 			verb = "belongs"
 		}
-		p.Warn("%s %s to %s and not to the image's owner, since %s", count(n, "file"), verb, keeper,
+		p.Warn("%s %s to %s and not to the image's owner, since %s", text.Count(n, "file"), verb, keeper,
 			refused(rights, "this user namespace does not have that user or group", privilege.ForOwners...))
 	}
 	if n := l.devices.Load(); n > 0 {
@@ -79,16 +80,9 @@ func refused(rights privilege.Process, namespace string, all ...privilege.Capabi
 	return "the kernel or the file system refuses that"
 }
 
-func count(n int64, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
-
 func were(n int64, what string) string {
 	if n == 1 {
-		return count(n, what) + " was"
+		return text.Count(n, what) + " was"
 	}
-	return count(n, what) + " were"
+	return text.Count(n, what) + " were"
 }

@@ -9,7 +9,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/fastpull/fastpull/registry"
+	"github.com/fastpull/fastpull/internal/checkup"
+	"github.com/fastpull/fastpull/registry/probe"
 )
 
 // security makes the findings about TLS, or that there is none.
@@ -29,10 +30,10 @@ func (v *visit) security(now time.Time) []Finding {
 		f := ok(Problem, "%s speaks plain HTTP, and nothing here says that it may", s.Host)
 		f[0].Fix = []string{"fastpull --plain-http " + v.target.String()}
 		return f
-	case s.Failed == registry.StepTLS && timedOut(s.Err):
+	case s.Failed == probe.StepTLS && timedOut(s.Err):
 		return ok(Problem, "%s takes the connection and does not finish the TLS handshake: the registry hangs, or it is another kind of server", s.Host)
-	case s.Failed == registry.StepTLS:
-		return ok(Problem, "the TLS handshake with %s fails: %s", s.Host, plain(s.Err))
+	case s.Failed == probe.StepTLS:
+		return ok(Problem, "the TLS handshake with %s fails: %s", s.Host, checkup.Plain(s.Err))
 	}
 	return nil
 }

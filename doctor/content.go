@@ -14,9 +14,10 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/checkup"
 	"github.com/fastpull/fastpull/internal/codec"
 	"github.com/fastpull/fastpull/progress"
-	"github.com/fastpull/fastpull/registry"
+	"github.com/fastpull/fastpull/registry/probe"
 )
 
 // Limits of what is fetched of the image beside a layer.
@@ -57,7 +58,7 @@ func (v *visit) manifest(ctx context.Context) (m *image.Manifest, ok bool) {
 	defer cancel()
 	got, err := v.client.Manifest(ctx, v.target.ref)
 	if err != nil {
-		f := Finding{Area: Registry, What: "manifest", Level: Problem, Text: plain(err)}
+		f := Finding{Area: Registry, What: "manifest", Level: Problem, Text: checkup.Plain(err)}
 		if fault.KindOf(err) == fault.Denied {
 			f.Fix = []string{"fastpull login " + v.target.host() + "   # or: docker login " + v.target.host()}
 		}
@@ -66,7 +67,7 @@ func (v *visit) manifest(ctx context.Context) (m *image.Manifest, ok bool) {
 	}
 	tree, err := image.NewTree(documents{v}, got.MediaType, got.Digest, got.Bytes)
 	if err != nil {
-		v.say(Problem, "manifest", "%s", plain(err))
+		v.say(Problem, "manifest", "%s", checkup.Plain(err))
 		return nil, false
 	}
 	kind := "an image"
@@ -93,7 +94,7 @@ func (v *visit) choose(ctx context.Context, tree *image.Tree) (m *image.Manifest
 	}
 	leaf, err := tree.Select(ctx, want)
 	if err != nil {
-		v.say(Problem, "platforms", "%s", plain(err))
+		v.say(Problem, "platforms", "%s", checkup.Plain(err))
 		return nil, false
 	}
 	if e := v.engine.engine; len(leaf.Entry.In) > 0 && e != nil && e.Facts().Major() < 23 {
@@ -101,7 +102,7 @@ func (v *visit) choose(ctx context.Context, tree *image.Tree) (m *image.Manifest
 	}
 	list, err := tree.Platforms(ctx)
 	if err != nil {
-		v.say(Unknown, "platforms", "a pull takes %s; which others it has is not known: %s", image.FormatPlatform(want), plain(err))
+		v.say(Unknown, "platforms", "a pull takes %s; which others it has is not known: %s", image.FormatPlatform(want), checkup.Plain(err))
 		return leaf.Manifest, true
 	}
 	v.found(Finding{Area: Registry, What: "platforms", Level: OK, Facts: map[string]any{"platforms": list},
@@ -188,15 +189,15 @@ const (
 	oneBytes    = 4 << 20 // by one connection
 	severalEach = 2 << 20 // by each of several
 	several     = 4
-	tasteTime   = 3 * time.Second
+	sampleTime  = 3 * time.Second
 	fewToTell   = 256 << 10 // fewer bytes tell nothing of a rate
 )
 
 // transfer fetches parts of a layer.
 func (v *visit) transfer(ctx context.Context, d ocispec.Descriptor) {
-	one, err := v.client.Taste(ctx, v.target.ref, d, 0, min(d.Size, oneBytes), tasteTime)
+	one, err := probe.Take(ctx, v.client, v.target.ref, d, 0, min(d.Size, oneBytes), sampleTime)
 	if err != nil {
-		v.say(Problem, "layer", "the largest one does not come: %s", plain(err))
+		v.say(Problem, "layer", "the largest one does not come: %s", checkup.Plain(err))
 		return
 	}
 	v.found(Finding{Area: Registry, What: "first byte", Level: OK, Facts: map[string]any{"seconds": one.FirstByte.Seconds(), "from": one.From},
@@ -206,18 +207,18 @@ func (v *visit) transfer(ctx context.Context, d ocispec.Descriptor) {
 }
 
 // ranges asks for a small range of what has come, and compares.
-func (v *visit) ranges(ctx context.Context, d ocispec.Descriptor, whole registry.Taste) (right bool) {
+func (v *visit) ranges(ctx context.Context, d ocispec.Descriptor, whole probe.Sample) (right bool) {
 	have := int64(len(whole.Head))
 	if d.Size < 4 || have < 4 {
 		return false
 	}
 	first := have / 2
 	n := min(have-first-1, 4<<10)
-	got, err := v.client.Taste(ctx, v.target.ref, d, first, n, tasteTime)
+	got, err := probe.Take(ctx, v.client, v.target.ref, d, first, n, sampleTime)
 	wrong := got.Wrong
 	switch {
 	case err != nil:
-		wrong = plain(err)
+		wrong = checkup.Plain(err)
 	case wrong != "":
 		wrong = "the answer was " + wrong
 	case got.Bytes != n:
@@ -234,9 +235,9 @@ func (v *visit) ranges(ctx context.Context, d ocispec.Descriptor, whole registry
 }
 
 // rate says how fast one connection is, and several.
-func (v *visit) rate(ctx context.Context, d ocispec.Descriptor, one registry.Taste, ranges bool) {
+func (v *visit) rate(ctx context.Context, d ocispec.Descriptor, one probe.Sample, ranges bool) {
 	if one.Bytes < fewToTell {
-		v.say(OK, "rate", "not measured: the largest layer has %s, and %s came in %v", progress.Bytes(d.Size), progress.Bytes(one.Bytes), tasteTime)
+		v.say(OK, "rate", "not measured: the largest layer has %s, and %s came in %v", progress.Bytes(d.Size), progress.Bytes(one.Bytes), sampleTime)
 		return
 	}
 	perSecond := func(n int64, took time.Duration) float64 { return float64(n) / max(took.Seconds(), 1e-6) }
@@ -248,7 +249,7 @@ func (v *visit) rate(ctx context.Context, d ocispec.Descriptor, one registry.Tas
 			f.Text += fmt.Sprintf(", %d together %s", several, progress.Rate(n, max(took, time.Microsecond)))
 		} else {
 			f.Level = Warning
-			f.Text += fmt.Sprintf("; %d at a time fail: %s", several, plain(err))
+			f.Text += fmt.Sprintf("; %d at a time fail: %s", several, checkup.Plain(err))
 		}
 	}
 	if perSecond(one.Bytes, one.Took) < 100<<10 {
@@ -262,7 +263,7 @@ func (v *visit) rate(ctx context.Context, d ocispec.Descriptor, one registry.Tas
 // the first byte to the last one.
 func (v *visit) together(ctx context.Context, d ocispec.Descriptor, each int64) (n int64, took time.Duration, err error) {
 	type part struct {
-		registry.Taste
+		probe.Sample
 		err error
 	}
 	parts := make(chan part, several)
@@ -270,7 +271,7 @@ func (v *visit) together(ctx context.Context, d ocispec.Descriptor, each int64) 
 	var last time.Duration
 	for i := range int64(several) {
 		go func() {
-			t, err := v.client.Taste(ctx, v.target.ref, d, 1+i*(d.Size/several), each, tasteTime)
+			t, err := probe.Take(ctx, v.client, v.target.ref, d, 1+i*(d.Size/several), each, sampleTime)
 			parts <- part{t, err}
 		}()
 	}

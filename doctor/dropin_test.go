@@ -13,13 +13,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/need"
 )
 
 // TestWriteDropInPlanted has another user put something into the way of the file.
 func TestWriteDropInPlanted(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root to make things of another user")
-	}
+	need.Root(t, "make things of another user")
 	const units = "etc/systemd/system"
 	for what, plant := range map[string]func(dir, victim string) error{
 		"a link for the directory": func(dir, victim string) error { return os.Symlink(victim, dir) },

@@ -48,7 +48,7 @@ func (v *visit) formats(ctx context.Context, layers []ocispec.Descriptor) map[di
 	g.SetLimit(headsAside)
 	for _, l := range layers[:min(len(layers), mostHeads)] {
 		g.Go(func() error {
-			head, err := v.client.Head(ctx, v.target.ref, l, codec.HeadSize)
+			head, err := v.client.Piece(ctx, v.target.ref, l, 0, codec.HeadSize)
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil {

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/checkup"
 	"github.com/fastpull/fastpull/registry"
+	"github.com/fastpull/fastpull/registry/probe"
 )
 
 // registryTimeout is for all that is asked of a registry.
@@ -19,11 +21,11 @@ const registryTimeout = 28 * time.Second
 type visit struct {
 	*exam
 	client *registry.Client
-	origin registry.Server // the registry's own host
-	spare  bool            // a mirror answers
-	layers []string        // what docker pull would trip over in the image's index and layers
-	keeper string          // who keeps the credentials, "" if there are none or that is not known
-	seen   bool            // the image was looked at, if one is named
+	origin probe.Server // the registry's own host
+	spare  bool         // a mirror answers
+	layers []string     // what docker pull would trip over in the image's index and layers
+	keeper string       // who keeps the credentials, "" if there are none or that is not known
+	seen   bool         // the image was looked at, if one is named
 }
 
 // registries asks a registry, step by step as a pull would.
@@ -41,13 +43,13 @@ func registries(ctx context.Context, e *exam) {
 		o.StallTimeout = 6 * time.Second
 	}
 	client, err := registry.New(o)
-	var servers []registry.Server
+	var servers []probe.Server
 	if err == nil {
 		defer client.Close()
-		servers, err = client.Examine(ctx, e.target.ref)
+		servers, err = probe.Examine(ctx, client, e.target.ref)
 	}
 	if err != nil {
-		e.found(Finding{Area: Registry, What: "configuration", Level: Problem, Text: plain(err)})
+		e.found(Finding{Area: Registry, What: "configuration", Level: Problem, Text: checkup.Plain(err)})
 		return
 	}
 	v := &visit{exam: e, client: client, origin: servers[len(servers)-1]}
@@ -80,11 +82,11 @@ func (v *visit) fails(f Finding) {
 }
 
 // mirror says how a mirror answers, in one sentence.
-func mirror(s registry.Server) Finding {
+func mirror(s probe.Server) Finding {
 	f := Finding{Area: Registry, What: "mirror " + s.Host, Level: OK, Facts: factsOf(s)}
 	if s.Err != nil {
 		f.Level = Warning
-		f.Text = fmt.Sprintf("it is asked first, and fails: %s; the registry itself is asked then", plain(s.Err))
+		f.Text = fmt.Sprintf("it is asked first, and fails: %s; the registry itself is asked then", checkup.Plain(s.Err))
 		return f
 	}
 	f.Text = fmt.Sprintf("it is asked before the registry, and answers by %s in %s", s.Scheme, ms(s.Answered))
@@ -98,14 +100,14 @@ func (v *visit) server() {
 	if s.Proxy != "" {
 		v.say(OK, "proxy", "%s is asked by way of %s, which HTTPS_PROXY or HTTP_PROXY name", s.Host, s.Proxy)
 	}
-	if s.Failed == registry.StepName {
+	if s.Failed == probe.StepName {
 		v.fails(unresolved(s))
 		return
 	}
 	if len(s.Addresses) > 0 && s.LookedUp > 0 {
 		v.say(OK, "name", "%s is %s, looked up in %s", cmp.Or(s.Proxy, s.Host), some(s.Addresses, 4), ms(s.LookedUp))
 	}
-	if s.Failed == registry.StepConnect {
+	if s.Failed == probe.StepConnect {
 		v.fails(unconnected(s))
 		return
 	}
@@ -119,18 +121,18 @@ func (v *visit) server() {
 			v.found(f)
 		}
 	}
-	if s.Failed == registry.StepTLS {
+	if s.Failed == probe.StepTLS {
 		return
 	}
-	if s.Failed == registry.StepAnswer {
+	if s.Failed == probe.StepAnswer {
 		f := Finding{Area: Registry, What: "answer", Level: Problem}
 		switch {
 		case s.Status != 0:
-			f.Text = fmt.Sprintf("%s does not answer as a registry does: %s", s.Host, plain(s.Err))
+			f.Text = fmt.Sprintf("%s does not answer as a registry does: %s", s.Host, checkup.Plain(s.Err))
 		case timedOut(s.Err):
 			f.Text = fmt.Sprintf("%s takes the connection and does not answer: the registry, or a proxy before it, hangs", s.Host)
 		default:
-			f.Text = fmt.Sprintf("%s does not answer: %s", s.Host, plain(s.Err))
+			f.Text = fmt.Sprintf("%s does not answer: %s", s.Host, checkup.Plain(s.Err))
 		}
 		v.fails(f)
 		return
@@ -208,7 +210,7 @@ func (v *visit) credentials(ctx context.Context) bool {
 }
 
 // factsOf returns what is known of a server, for programs.
-func factsOf(s registry.Server) map[string]any {
+func factsOf(s probe.Server) map[string]any {
 	facts := map[string]any{
 		"host": s.Host, "scheme": s.Scheme, "addresses": s.Addresses, "peer": s.Peer,
 		"lookupSeconds": s.LookedUp.Seconds(), "connectSeconds": s.Connected.Seconds(), "answerSeconds": s.Answered.Seconds(),

@@ -20,7 +20,7 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/codec"
-	"github.com/fastpull/fastpull/registry"
+	"github.com/fastpull/fastpull/registry/probe"
 )
 
 func TestParseTarget(t *testing.T) {
@@ -98,11 +98,11 @@ func TestFixes(t *testing.T) {
 
 func TestWays(t *testing.T) {
 	dial := func(err error) error { return &net.OpError{Op: "dial", Net: "tcp", Err: err} }
-	s := registry.Server{Host: "reg.lan:5000"}
+	s := probe.Server{Host: "reg.lan:5000"}
 	for _, tc := range []struct {
 		name  string
 		err   error
-		look  func(registry.Server) Finding
+		look  func(probe.Server) Finding
 		words []string
 	}{
 		{"no such name", &net.DNSError{Err: "no such host", Name: "reg.lan", IsNotFound: true}, unresolved, []string{"does not resolve", "getent hosts reg.lan"}},
@@ -120,7 +120,7 @@ func TestWays(t *testing.T) {
 }
 
 // visiting is a visit at an origin, without a network.
-func visiting(origin registry.Server) *visit {
+func visiting(origin probe.Server) *visit {
 	return &visit{exam: &exam{report: &Report{}, target: target{image: true}}, origin: origin}
 }
 
@@ -130,13 +130,13 @@ func TestSecurity(t *testing.T) {
 		DNSNames: []string{"reg.lan"}, Issuer: pkix.Name{CommonName: "the CA"},
 		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(100 * 24 * time.Hour),
 	}
-	with := func(change func(*x509.Certificate), s registry.Server) registry.Server {
+	with := func(change func(*x509.Certificate), s probe.Server) probe.Server {
 		c := *cert
 		if change != nil {
 			change(&c)
 		}
 		if s.TLS == nil {
-			s.TLS = &registry.Handshake{}
+			s.TLS = &probe.Handshake{}
 		}
 		if s.Host == "" {
 			s.Host = "reg.lan:5000"
@@ -144,25 +144,25 @@ func TestSecurity(t *testing.T) {
 		s.TLS.Chain = []*x509.Certificate{&c}
 		return s
 	}
-	unknown := &registry.Handshake{Authority: x509.UnknownAuthorityError{}}
+	unknown := &probe.Handshake{Authority: x509.UnknownAuthorityError{}}
 	for _, tc := range []struct {
 		name   string
-		server registry.Server
+		server probe.Server
 		level  Level
 		words  []string
 	}{
-		{"fine", with(nil, registry.Server{TLS: &registry.Handshake{Version: "TLS 1.2"}}), OK, []string{"TLS 1.2", "reg.lan", "the CA", "100 days"}},
-		{"soon", with(func(c *x509.Certificate) { c.NotAfter = now.Add(3 * 24 * time.Hour) }, registry.Server{}), Warning, []string{"3 days"}},
-		{"expired", with(func(c *x509.Certificate) { c.NotAfter = now.Add(-50 * time.Hour) }, registry.Server{}), Problem, []string{"has expired on", "2 days ago"}},
-		{"not yet", with(func(c *x509.Certificate) { c.NotBefore = now.Add(time.Hour) }, registry.Server{}), Problem, []string{"not valid before", "timedatectl"}},
-		{"another name", with(nil, registry.Server{Host: "other.lan:5000"}), Problem, []string{"is for other names: reg.lan"}},
-		{"an unknown authority", with(nil, registry.Server{TLS: unknown}), Problem, []string{"does not know: the CA", "--ca", "/etc/docker/certs.d/reg.lan:5000/ca.crt"}},
-		{"not verified", with(nil, registry.Server{TLS: unknown, Unverified: true}), Warning, []string{"not verified here"}},
-		{"plain, excused", registry.Server{Host: "localhost", Scheme: "http", Excused: true}, OK, []string{"plain HTTP"}},
-		{"plain, told", registry.Server{Host: "reg.lan", Scheme: "http"}, Warning, []string{"passwords"}},
-		{"plain", registry.Server{Host: "reg.lan", Failed: registry.StepTLS, Err: http.ErrSchemeMismatch}, Problem, []string{"nothing here says that it may", "--plain-http"}},
-		{"hangs", registry.Server{Host: "reg.lan", Failed: registry.StepTLS, Err: context.DeadlineExceeded}, Problem, []string{"does not finish"}},
-		{"another failure", registry.Server{Host: "reg.lan", Failed: registry.StepTLS, Err: errors.New("an alert")}, Problem, []string{"an alert"}},
+		{"fine", with(nil, probe.Server{TLS: &probe.Handshake{Version: "TLS 1.2"}}), OK, []string{"TLS 1.2", "reg.lan", "the CA", "100 days"}},
+		{"soon", with(func(c *x509.Certificate) { c.NotAfter = now.Add(3 * 24 * time.Hour) }, probe.Server{}), Warning, []string{"3 days"}},
+		{"expired", with(func(c *x509.Certificate) { c.NotAfter = now.Add(-50 * time.Hour) }, probe.Server{}), Problem, []string{"has expired on", "2 days ago"}},
+		{"not yet", with(func(c *x509.Certificate) { c.NotBefore = now.Add(time.Hour) }, probe.Server{}), Problem, []string{"not valid before", "timedatectl"}},
+		{"another name", with(nil, probe.Server{Host: "other.lan:5000"}), Problem, []string{"is for other names: reg.lan"}},
+		{"an unknown authority", with(nil, probe.Server{TLS: unknown}), Problem, []string{"does not know: the CA", "--ca", "/etc/docker/certs.d/reg.lan:5000/ca.crt"}},
+		{"not verified", with(nil, probe.Server{TLS: unknown, Unverified: true}), Warning, []string{"not verified here"}},
+		{"plain, excused", probe.Server{Host: "localhost", Scheme: "http", Excused: true}, OK, []string{"plain HTTP"}},
+		{"plain, told", probe.Server{Host: "reg.lan", Scheme: "http"}, Warning, []string{"passwords"}},
+		{"plain", probe.Server{Host: "reg.lan", Failed: probe.StepTLS, Err: http.ErrSchemeMismatch}, Problem, []string{"nothing here says that it may", "--plain-http"}},
+		{"hangs", probe.Server{Host: "reg.lan", Failed: probe.StepTLS, Err: context.DeadlineExceeded}, Problem, []string{"does not finish"}},
+		{"another failure", probe.Server{Host: "reg.lan", Failed: probe.StepTLS, Err: errors.New("an alert")}, Problem, []string{"an alert"}},
 	} {
 		found := visiting(tc.server).security(now)
 		if len(found) != 1 {
@@ -172,7 +172,7 @@ func TestSecurity(t *testing.T) {
 		expect(t, tc.name, found[0], tc.level, tc.words...)
 	}
 	// Each thing that is wrong has its own words.
-	all := visiting(with(func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Hour) }, registry.Server{Host: "other.lan", TLS: unknown})).security(now)
+	all := visiting(with(func(c *x509.Certificate) { c.NotAfter = now.Add(-time.Hour) }, probe.Server{Host: "other.lan", TLS: unknown})).security(now)
 	if len(all) != 3 {
 		t.Errorf("%d findings: %+v", len(all), all)
 	}
@@ -188,7 +188,7 @@ func TestClockOfRegistry(t *testing.T) {
 		{now.Add(-time.Minute), OK, "agrees"}, {now.Add(-time.Hour), Warning, "1h0m0s ahead of"},
 		{now.Add(time.Hour), Warning, "1h0m0s behind"}, {time.Time{}, Unknown, "does not say"},
 	} {
-		v := visiting(registry.Server{Host: "reg.lan", Date: tc.date, Received: now})
+		v := visiting(probe.Server{Host: "reg.lan", Date: tc.date, Received: now})
 		v.clock()
 		expect(t, tc.words, v.report.Findings[0], tc.level, tc.words)
 	}
@@ -200,7 +200,7 @@ func TestLayers(t *testing.T) {
 		n++
 		return ocispec.Descriptor{MediaType: kind, Digest: digest.FromString(fmt.Sprint(n)), Size: 10}
 	}
-	v := visiting(registry.Server{})
+	v := visiting(probe.Server{})
 	v.report.Findings = []Finding{{Area: Decompressors, What: "unpigz of dockerd", Level: Problem}}
 	layers := []ocispec.Descriptor{
 		layer(ocispec.MediaTypeImageLayerGzip), layer("application/vnd.docker.image.rootfs.diff.tar.gzip"), layer(ocispec.MediaTypeImageLayerZstd),
@@ -224,7 +224,7 @@ func TestLayers(t *testing.T) {
 	}
 	v.judgeLayers(layers[3:4], map[digest.Digest]codec.Format{layers[3].Digest: codec.Empty})
 	expect(t, "empty", v.report.Findings[3], OK, "1 plain")
-	many := visiting(registry.Server{})
+	many := visiting(probe.Server{})
 	many.judgeLayers(slices.Repeat([]ocispec.Descriptor{layer(ocispec.MediaTypeImageLayer)}, 126), nil)
 	expect(t, "many", many.report.Findings[0], Problem, "more than the 125")
 }
@@ -244,26 +244,26 @@ func TestDockerPull(t *testing.T) {
 	chain := []*x509.Certificate{{DNSNames: []string{"reg.lan"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour)}}
 	late := []*x509.Certificate{{DNSNames: []string{"reg.lan"}, NotBefore: now.Add(-2 * time.Hour), NotAfter: now.Add(-time.Hour)}}
 	unknown := x509.UnknownAuthorityError{}
-	server := func(s registry.Server) registry.Server { s.Host = "reg.lan:5000"; return s }
+	server := func(s probe.Server) probe.Server { s.Host = "reg.lan:5000"; return s }
 	for _, tc := range []struct {
 		name   string
-		server registry.Server
+		server probe.Server
 		keeper string
 		layers []string
 		level  Level // "" is none at all
 		words  []string
 	}{
-		{"fine", server(registry.Server{Scheme: "https", TLS: &registry.Handshake{Chain: chain}}), "", nil, OK, []string{"nothing was found"}},
-		{"plain", server(registry.Server{Scheme: "http"}), "", nil, Warning, []string{"insists on https", `"insecure-registries": ["reg.lan:5000"]`, "systemctl reload docker"}},
-		{"plain, excused", server(registry.Server{Scheme: "http", Excused: true}), "", nil, OK, nil},
-		{"authority", server(registry.Server{Scheme: "https", TLS: &registry.Handshake{Chain: chain, DockersAuthority: unknown}}), "", nil, Warning,
+		{"fine", server(probe.Server{Scheme: "https", TLS: &probe.Handshake{Chain: chain}}), "", nil, OK, []string{"nothing was found"}},
+		{"plain", server(probe.Server{Scheme: "http"}), "", nil, Warning, []string{"insists on https", `"insecure-registries": ["reg.lan:5000"]`, "systemctl reload docker"}},
+		{"plain, excused", server(probe.Server{Scheme: "http", Excused: true}), "", nil, OK, nil},
+		{"authority", server(probe.Server{Scheme: "https", TLS: &probe.Handshake{Chain: chain, DockersAuthority: unknown}}), "", nil, Warning,
 			[]string{"does not know the authority", "sudo install -D -m 644 'my ca.crt' /etc/docker/certs.d/reg.lan:5000/ca.crt"}},
-		{"authority, excused", server(registry.Server{Scheme: "https", Excused: true, TLS: &registry.Handshake{Chain: chain, DockersAuthority: unknown}}), "", nil, OK, nil},
-		{"authority, closed folder", server(registry.Server{Scheme: "https", TLS: &registry.Handshake{Chain: chain, DockersAuthority: fs.ErrPermission}}), "", nil, Unknown, []string{"only root"}},
-		{"expired", server(registry.Server{Scheme: "https", Unverified: true, TLS: &registry.Handshake{Chain: late}}), "", nil, Warning, []string{"refuses the certificate"}},
-		{"Podman's credentials", server(registry.Server{Scheme: "https"}), "/run/user/1/containers/auth.json", nil, Warning, []string{"docker login reg.lan:5000"}},
-		{"layers", server(registry.Server{Scheme: "https"}), "", []string{"zstd layers: 1"}, Warning, []string{"zstd layers: 1", "fastpull reg.lan:5000/img"}},
-		{"nobody gets anything", server(registry.Server{Err: errors.New("closed")}), "", nil, "", nil},
+		{"authority, excused", server(probe.Server{Scheme: "https", Excused: true, TLS: &probe.Handshake{Chain: chain, DockersAuthority: unknown}}), "", nil, OK, nil},
+		{"authority, closed folder", server(probe.Server{Scheme: "https", TLS: &probe.Handshake{Chain: chain, DockersAuthority: fs.ErrPermission}}), "", nil, Unknown, []string{"only root"}},
+		{"expired", server(probe.Server{Scheme: "https", Unverified: true, TLS: &probe.Handshake{Chain: late}}), "", nil, Warning, []string{"refuses the certificate"}},
+		{"Podman's credentials", server(probe.Server{Scheme: "https"}), "/run/user/1/containers/auth.json", nil, Warning, []string{"docker login reg.lan:5000"}},
+		{"layers", server(probe.Server{Scheme: "https"}), "", []string{"zstd layers: 1"}, Warning, []string{"zstd layers: 1", "fastpull reg.lan:5000/img"}},
+		{"nobody gets anything", server(probe.Server{Err: errors.New("closed")}), "", nil, "", nil},
 	} {
 		v := visiting(tc.server)
 		v.Hosts.CAFiles = []string{"my ca.crt"}

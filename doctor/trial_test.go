@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/fastpull/fastpull/internal/apart"
+	"github.com/fastpull/fastpull/internal/need"
 )
 
 // broken is the program in testdata.
@@ -118,13 +119,16 @@ func running(t *testing.T, dir string) (pids []int) {
 	return pids
 }
 
-// TestGood has Debian's own programs tried: there is nothing to be said about them.
-func TestGood(t *testing.T) {
+// TestUnracedGood has Debian's own programs tried: there is nothing to be said about them.
+func TestUnracedGood(t *testing.T) {
+	need.NoDetector(t)
 	for _, c := range [][]string{
 		{"/usr/bin/unpigz", "-d", "-c"}, {"/usr/bin/pigz", "-d"}, {"/usr/bin/igzip", "-d", "-c"}, {"/usr/bin/gzip", "-d", "-c"},
 	} {
 		t.Run(filepath.Base(c[0]), func(t *testing.T) {
 			t.Parallel()
+			need.Program(t, c[0])
+			need.Program(t, "dpkg-query")
 			s := &sandbox{env: []string{"PATH=" + usualPath}}
 			r := tried{result: s.trial(t.Context(), c[0], c[1:]), owner: s.owner(t.Context(), c[0])}
 			level, text := r.said(false)

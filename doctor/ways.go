@@ -8,11 +8,12 @@ import (
 	"os"
 	"syscall"
 
-	"github.com/fastpull/fastpull/registry"
+	"github.com/fastpull/fastpull/internal/checkup"
+	"github.com/fastpull/fastpull/registry/probe"
 )
 
 // unresolved says why a name has no address.
-func unresolved(s registry.Server) Finding {
+func unresolved(s probe.Server) Finding {
 	f := Finding{Area: Registry, What: "name", Level: Problem}
 	name := hostname(s.Host)
 	if s.Proxy != "" {
@@ -33,7 +34,7 @@ func unresolved(s registry.Server) Finding {
 }
 
 // unconnected says why there is no connection.
-func unconnected(s registry.Server) Finding {
+func unconnected(s probe.Server) Finding {
 	f := Finding{Area: Registry, What: "connection", Level: Problem}
 	where := s.Host
 	var op *net.OpError
@@ -49,7 +50,7 @@ func unconnected(s registry.Server) Finding {
 	case errors.Is(s.Err, syscall.EHOSTUNREACH), errors.Is(s.Err, syscall.ENETUNREACH):
 		f.Text = fmt.Sprintf("there is no way to %s from here: %v", where, s.Err)
 	default:
-		f.Text = fmt.Sprintf("no connection to %s: %s", where, plain(s.Err))
+		f.Text = fmt.Sprintf("no connection to %s: %s", where, checkup.Plain(s.Err))
 	}
 	return f
 }

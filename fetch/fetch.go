@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/internal/disk"
+	"github.com/fastpull/fastpull/internal/openfiles"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
 	"github.com/fastpull/fastpull/unpack"
@@ -50,15 +52,27 @@ type Fetcher struct {
 }
 
 // New returns a fetcher that works on a number of layers at a time, with as many cores. 0
-// layers is one more than this machine has cores, and 4 at least.
+// layers is one more than this machine has cores, and 4 at least. They are fewer if the
+// process may not open the files for as many.
 func New(s Source, layers int, gzip unpack.Gzip, notes *progress.Display) *Fetcher {
 	if layers <= 0 {
 		layers = max(4, runtime.NumCPU()+1)
+	}
+	if fit := openfiles.Layers(layers); fit < layers {
+		notes.Note("the process may open %d files: %s at a time, not %d", openfiles.Limit(), count(fit), layers)
+		layers = fit
 	}
 	return &Fetcher{
 		Source: s, Slots: NewSlots(layers), Cores: unpack.NewCores(min(runtime.GOMAXPROCS(0), layers)), Memory: unpack.NewMemory(0),
 		Gzip: gzip, Notes: notes,
 	}
+}
+
+func count(layers int) string {
+	if layers == 1 {
+		return "1 layer"
+	}
+	return fmt.Sprintf("%d layers", layers)
 }
 
 // Request names a layer, and how it is fetched.
@@ -68,6 +82,9 @@ type Request struct {
 	Task  *progress.Task // of the layer
 	Space *disk.Space    // of the file system that takes the content
 
+	// Weight decides which layer gets the next free slot: the heaviest. 0 is the size of the
+	// blob.
+	Weight int64
 	// Turn is closed when the content may be used. The blob is downloaded into a file
 	// meanwhile. Nil means at once.
 	Turn <-chan struct{}
@@ -205,7 +222,7 @@ func (f *Fetcher) twice(ctx context.Context, q Request, once func(Request) (int6
 // once takes a layer from its slot to its end: use reads the blob, and its error decides
 // whether the blob is kept. most is how many plain bytes the layer may have.
 func (f *Fetcher) once(ctx context.Context, q Request, use func(b Blob, c *counter, most int64) error) (int64, error) {
-	if err := f.Slots.Acquire(ctx, q.Layer.Blob.Size); err != nil {
+	if err := f.Slots.Acquire(ctx, cmp.Or(q.Weight, q.Layer.Blob.Size)); err != nil {
 		return 0, err
 	}
 	release := sync.OnceFunc(f.Slots.Release)

@@ -23,7 +23,7 @@ type Artifact struct {
 }
 
 // artifactTypes are the types of what may refer to an image.
-var artifactTypes = []string{ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, typeDockerManifest, typeDockerList}
+var artifactTypes = []string{ocispec.MediaTypeImageManifest, ocispec.MediaTypeImageIndex, DockerManifest, DockerManifestList}
 
 // ParseArtifact reads the bytes of a manifest or index that came with the given
 // media type, and checks every descriptor in it. Errors are of kind [fault.Corrupt].
@@ -42,7 +42,7 @@ func ParseArtifact(mediaType string, raw []byte) (*Artifact, error) {
 	if doc.MediaType != "" {
 		mediaType = doc.MediaType
 	}
-	isIndex := mediaType == ocispec.MediaTypeImageIndex || mediaType == typeDockerList
+	isIndex := mediaType == ocispec.MediaTypeImageIndex || mediaType == DockerManifestList
 	switch {
 	case !slices.Contains(artifactTypes, mediaType):
 		return nil, fault.New(fault.Corrupt, "%s is the type of no manifest", known(mediaType))

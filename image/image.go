@@ -87,12 +87,21 @@ func Parse(config []byte) (*Image, error) {
 		if err := checkDigest(d); err != nil {
 			return nil, err
 		}
-		l := Layer{DiffID: d, ChainID: d}
+		l := Layer{DiffID: d}
 		if i > 0 {
 			l.Parent = img.Layers[i-1].ChainID
-			l.ChainID = identity.ChainID([]digest.Digest{l.Parent, d})
 		}
+		l.ChainID = ChainID(l.Parent, d)
 		img.Layers[i] = l
 	}
 	return img, nil
+}
+
+// ChainID returns the chainID of the layer with that diffID on a parent, "" for none
+// (image-spec, config.md).
+func ChainID(parent, diffID digest.Digest) digest.Digest {
+	if parent == "" {
+		return diffID
+	}
+	return identity.ChainID([]digest.Digest{parent, diffID})
 }

@@ -18,20 +18,20 @@ import (
 	"github.com/fastpull/fastpull/internal/jsonlimit"
 )
 
-// Media types of Docker's own, beside those of the OCI image-spec.
+// Media types of Docker, beside those of the OCI image-spec.
 const (
-	typeDockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
-	typeDockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
-	typeDockerSchema1  = "application/vnd.docker.distribution.manifest.v1+json"
-	typeDockerSigned   = "application/vnd.docker.distribution.manifest.v1+prettyjws"
-	typeDockerConfig   = "application/vnd.docker.container.image.v1+json"
+	DockerManifest      = "application/vnd.docker.distribution.manifest.v2+json"
+	DockerManifestList  = "application/vnd.docker.distribution.manifest.list.v2+json"
+	DockerSchema1       = "application/vnd.docker.distribution.manifest.v1+json"
+	DockerSchema1Signed = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+	DockerConfig        = "application/vnd.docker.container.image.v1+json"
 )
 
 // configTypes are what an image's config is called. The last four are what some
 // registries and old versions of Docker wrote (distribution's issue 1621); Docker
 // takes them for images, and newer kinds of content always name their type.
 var configTypes = []string{
-	typeDockerConfig, ocispec.MediaTypeImageConfig,
+	DockerConfig, ocispec.MediaTypeImageConfig,
 	"application/octet-stream", "application/json", "text/html", "",
 }
 
@@ -68,7 +68,7 @@ func ParseManifest(mediaType string, raw []byte) (*Manifest, error) {
 	if doc.MediaType != "" {
 		mediaType = doc.MediaType
 	}
-	if doc.SchemaVersion == 1 || doc.FSLayers != nil || mediaType == typeDockerSchema1 || mediaType == typeDockerSigned {
+	if doc.SchemaVersion == 1 || doc.FSLayers != nil || mediaType == DockerSchema1 || mediaType == DockerSchema1Signed {
 		return nil, fault.WithHint(
 			fault.New(fault.Failed, "the manifest is of Docker's schema 1, which was given up in 2019 and cannot be verified"),
 			"push the image again with a Docker of version 1.10 or later")
@@ -80,7 +80,7 @@ func ParseManifest(mediaType string, raw []byte) (*Manifest, error) {
 	m := &Manifest{MediaType: mediaType}
 	switch {
 	case doc.Manifests != nil:
-		if mediaType == typeDockerManifest || mediaType == ocispec.MediaTypeImageManifest {
+		if mediaType == DockerManifest || mediaType == ocispec.MediaTypeImageManifest {
 			return nil, fault.New(fault.Corrupt, "the manifest holds an index, its media type says %s", mediaType)
 		}
 		m.Manifests = slices.Clip(append([]ocispec.Descriptor{}, *doc.Manifests...))
@@ -92,7 +92,7 @@ func ParseManifest(mediaType string, raw []byte) (*Manifest, error) {
 		return m, nil
 	case doc.Config == nil:
 		return nil, fault.New(fault.Failed, "this is no image: the manifest (%s) has no config", known(mediaType))
-	case mediaType == typeDockerList || mediaType == ocispec.MediaTypeImageIndex:
+	case mediaType == DockerManifestList || mediaType == ocispec.MediaTypeImageIndex:
 		return nil, fault.New(fault.Corrupt, "the manifest holds an image, its media type says %s", mediaType)
 	}
 

@@ -47,7 +47,7 @@ func TestParseManifest(t *testing.T) {
 		layers, manifests    int
 	}{
 		{name: "oci", mediaType: ociManifest, raw: withLayer(good), layers: 1},
-		{name: "docker", mediaType: typeDockerManifest,
+		{name: "docker", mediaType: DockerManifest,
 			raw: `{"schemaVersion":2,` + dconfig + `,` + layers(desc(dockerLayer, "sha256:"+hex64, 1), desc(dockerLayer, "sha512:"+hex128, 0)) + `}`, layers: 2},
 		{name: "no layers at all", raw: `{"schemaVersion":2,` + config + `}`},
 		{name: "index", mediaType: ociIndex, raw: `{"schemaVersion":2,"manifests":[` + desc(ociManifest, "sha256:"+hex64, 3) + `]}`, manifests: 1},
@@ -62,15 +62,15 @@ func TestParseManifest(t *testing.T) {
 		{name: "null index", raw: `{"schemaVersion":2,"manifests":null}`, kind: fault.Failed, say: "has no config"},
 		{name: "schema 1 by version", raw: `{"schemaVersion":1}`, kind: fault.Failed, say: "schema 1"},
 		{name: "schema 1 by fsLayers", raw: `{"schemaVersion":2,"fsLayers":[]}`, kind: fault.Failed, say: "schema 1"},
-		{name: "schema 1 by type", mediaType: typeDockerSigned, raw: `{}`, kind: fault.Failed, say: "schema 1"},
+		{name: "schema 1 by type", mediaType: DockerSchema1Signed, raw: `{}`, kind: fault.Failed, say: "schema 1"},
 
 		// CVE-2021-41190: one document that two programs read as two things.
 		{name: "index and layers", raw: `{"schemaVersion":2,"manifests":[],` + layers() + `}`, kind: fault.Corrupt, say: "at once"},
 		{name: "index and config", raw: `{"schemaVersion":2,"manifests":[],` + config + `}`, kind: fault.Corrupt, say: "at once"},
 		{name: "index that says manifest", mediaType: ociManifest, raw: `{"schemaVersion":2,"manifests":[]}`, kind: fault.Corrupt, say: "holds an index"},
-		{name: "index whose text says manifest", mediaType: ociIndex, raw: `{"schemaVersion":2,"mediaType":"` + typeDockerManifest + `","manifests":[]}`, kind: fault.Corrupt, say: "holds an index"},
+		{name: "index whose text says manifest", mediaType: ociIndex, raw: `{"schemaVersion":2,"mediaType":"` + DockerManifest + `","manifests":[]}`, kind: fault.Corrupt, say: "holds an index"},
 		{name: "manifest that says index", mediaType: ociIndex, raw: withLayer(good), kind: fault.Corrupt, say: "holds an image"},
-		{name: "manifest that says list", mediaType: typeDockerList, raw: withLayer(good), kind: fault.Corrupt, say: "holds an image"},
+		{name: "manifest that says list", mediaType: DockerManifestList, raw: withLayer(good), kind: fault.Corrupt, say: "holds an image"},
 
 		{name: "artifact by config", raw: withConfig("application/vnd.cncf.helm.config.v1+json"), kind: fault.Failed, say: "helm"},
 		{name: "artifact by empty config", raw: `{"schemaVersion":2,"artifactType":"text/sbom","config":` + desc("application/vnd.oci.empty.v1+json", "sha256:"+hex64, 2) + `}`, kind: fault.Failed, say: "text/sbom"},

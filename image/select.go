@@ -183,8 +183,8 @@ func (e Entry) Aside() bool {
 }
 
 var (
-	manifestTypes = []string{typeDockerManifest, ocispec.MediaTypeImageManifest}
-	openTypes     = append([]string{typeDockerList, ocispec.MediaTypeImageIndex, ""}, manifestTypes...)
+	manifestTypes = []string{DockerManifest, ocispec.MediaTypeImageManifest}
+	openTypes     = append([]string{DockerManifestList, ocispec.MediaTypeImageIndex, ""}, manifestTypes...)
 )
 
 // names returns the platform that the entry names, and whether that includes an

@@ -9,18 +9,17 @@ import (
 	"io"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/fastpull/fastpull/internal/need"
 )
 
 // loopFunc is one of the loops.
 type loopFunc = func(l *lane, out []byte, w, base, inLimit, outLimit int) (int, status)
 
-// raced is set in builds with the race detector, which takes ten times as long, as
-// does a foreign machine that is emulated, for which -short is: some of what is tried
-// is enough there.
-var raced bool
-
+// often is how often something is tried: less in a build with the race detector, which
+// takes ten times as long, and on an emulated machine, for which -short is.
 func often(n int) int {
-	if raced || testing.Short() {
+	if need.Raced || testing.Short() {
 		return (n + 9) / 10
 	}
 	return n
@@ -114,9 +113,10 @@ func FuzzGzip(f *testing.F) {
 
 var flips = flag.Int("flips", 5_000, "flip as many bits of small streams, `N`")
 
-// TestFlippedBits changes a bit or a few of good streams. A flag has it be done a
+// TestUnracedFlippedBits changes a bit or a few of good streams. A flag has it be done a
 // million times.
-func TestFlippedBits(t *testing.T) {
+func TestUnracedFlippedBits(t *testing.T) {
+	need.NoDetector(t)
 	random := rand.New(rand.NewPCG(6, 7))
 	streams := seeds(t)
 	gz, _ := small(t)

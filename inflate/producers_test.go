@@ -8,6 +8,8 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/pgzip"
+
+	"github.com/fastpull/fastpull/internal/need"
 )
 
 // expectPlain decodes a stream with both loops, and in parallel.
@@ -24,9 +26,10 @@ func expectPlain(t *testing.T, stream, plain []byte) {
 	t.Logf("%d pieces taken", compareParallel(t, stream, Options{Tail: NoTail}, settled))
 }
 
-// TestLibraries decodes what image builders' libraries write: klauspost's gzip,
+// TestUnracedLibraries decodes what image builders' libraries write: klauspost's gzip,
 // and pgzip with its pieces and what is between them.
-func TestLibraries(t *testing.T) {
+func TestUnracedLibraries(t *testing.T) {
+	need.NoDetector(t)
 	plain := mixed(max(150_000, often(400_000)))
 	for name, open := range map[string]func(w io.Writer, level int) (io.WriteCloser, error){
 		"klauspost": func(w io.Writer, level int) (io.WriteCloser, error) { return gzip.NewWriterLevel(w, level) },

@@ -8,17 +8,19 @@ import (
 	"time"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/need"
 )
 
 // A process that holds a layer's lock and stands still is not waited for for
 // ever; one that shows that it lives is.
 func TestStoppedHolder(t *testing.T) {
+	need.Time(t, "a process that has stopped")
 	before := beatLost
 	beatLost = 3 * time.Second
 	t.Cleanup(func() { beatLost = before })
 
 	dir := t.TempDir()
-	holder, err := Open(dir)
+	holder, err := Open(dir, Options{NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +30,7 @@ func TestStoppedHolder(t *testing.T) {
 	holder.beats.Wait()
 	holder.stop = nil
 
-	waiter, err := Open(dir)
+	waiter, err := Open(dir, Options{NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,8 +6,9 @@
 // A store has a layer or image as a whole, or not at all, also after a crash at any
 // point. One rename makes it visible, and comes last. What a crash leaves behind lies
 // where neither Docker nor fastpull looks, and the next [Open] removes it. The metadata
-// of a layer is on disk before the layer is visible. Its files are there when the
-// kernel writes them, unless the caller syncs the file system before [Staged.Commit].
+// of a layer and its files are on the disk before the layer is visible. The names of an
+// image are there after [Store.Sync], and at the latest after [Store.Close]. With
+// [Options].NoSync, files of layers reach the disk when the kernel writes them.
 //
 // Several processes may write to one store. They lock single layers, so that a process
 // waits only for layers that it needs. The locks of a process end with it.
@@ -47,6 +48,7 @@
 //	fastpull/run/<id>/         what a running process is working on; the folder is
 //	                           locked for as long as the process lives
 //	fastpull/pending/<id>      layers that are about to move into overlay2/, or out
+//	fastpull/pending/<id>.image  images that were removed, while names may still lead to them
 //	fastpull/opaque            the attribute that makes a directory opaque in this store
 //
 // The format was read in moby (daemon/graphdriver/overlay2, layer/filestore.go,

@@ -17,9 +17,10 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/identity"
 
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/need"
+	"github.com/fastpull/fastpull/internal/testkit"
 	"github.com/fastpull/fastpull/unpack"
 )
 
@@ -42,11 +43,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	if os.Geteuid() != 0 {
-		fmt.Fprintln(os.Stderr, "the tests of package overlay mount, lock and chown, and have to run as root")
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
+	os.Exit(need.RootMain("mount and chown", m.Run))
 }
 
 // child is another process that is at work until stop is called.
@@ -99,7 +96,7 @@ func (c *child) kill() {
 
 func openTest(t *testing.T, dir string) *Store {
 	t.Helper()
-	s, err := Open(dir)
+	s, err := Open(dir, Options{NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,25 +106,13 @@ func openTest(t *testing.T, dir string) *Store {
 
 // tarOf makes a tar with one file.
 func tarOf(name, content string) []byte {
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content)), Format: tar.FormatGNU})
-	io.WriteString(w, content)
-	w.Close()
-	return b.Bytes()
-}
-
-func chainOf(parent, diffID digest.Digest) digest.Digest {
-	if parent == "" {
-		return diffID
-	}
-	return identity.ChainID([]digest.Digest{parent, diffID})
+	return testkit.Tar(testkit.File{Header: tar.Header{Name: name, Format: tar.FormatGNU}, Content: content})
 }
 
 // begin starts a layer that holds the tar, and stops before the commit.
 func begin(s *Store, parent digest.Digest, plain []byte) (*Staged, int64, error) {
 	diffID := digest.FromBytes(plain)
-	st, err := s.Begin(background, chainOf(parent, diffID), parent, diffID, nil)
+	st, err := s.Begin(background, image.ChainID(parent, diffID), parent, diffID, nil)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -152,7 +137,7 @@ func put(s *Store, parent digest.Digest, plain []byte) (digest.Digest, error) {
 	if err != nil {
 		return "", err
 	}
-	return chainOf(parent, digest.FromBytes(plain)), st.Commit(background, size)
+	return image.ChainID(parent, digest.FromBytes(plain)), st.Commit(background, size)
 }
 
 // putChain commits layers on top of each other and returns their image. Layer n

@@ -33,7 +33,8 @@ type Staged struct {
 	meta          string // what becomes layerdb/sha256/<chainID>
 	chain, parent digest.Digest
 	diffID        digest.Digest
-	mend          bool // a layer that is there is to be replaced
+	number        uint64 // among the sealed layers, 0 if it is not sealed
+	mend          bool   // a layer that is there is to be replaced
 	split         *os.File
 	splitZip      *gzip.Writer
 	splitBuf      *bufio.Writer
@@ -68,13 +69,17 @@ func (s *Store) begin(ctx context.Context, chain, parent, diffID digest.Digest, 
 			return nil, err
 		}
 	}
+	folder, err := s.folder()
+	if err != nil {
+		return nil, err
+	}
 	if err := s.locks.lock(ctx, layerLock(chain), waiting, s.pulse()); err != nil {
 		return nil, err
 	}
 	id := randomID(8)
 	return &Staged{
 		s: s, chain: chain, parent: parent, diffID: diffID,
-		dir: filepath.Join(s.run.Path, id), meta: filepath.Join(s.run.Path, id+"-meta"),
+		dir: filepath.Join(folder, id), meta: filepath.Join(folder, id+"-meta"),
 	}, nil
 }
 
@@ -119,6 +124,7 @@ func (st *Staged) Seal() error {
 	if st.split == nil {
 		return nil
 	}
+	st.number = st.s.durable.seal()
 	err := errors.Join(st.splitZip.Close(), st.splitBuf.Flush(), st.split.Chmod(0o644), st.split.Close())
 	// Layers wait for the rest of their image: the compressor is too big for that.
 	st.split, st.splitZip, st.splitBuf = nil, nil, nil
@@ -157,8 +163,10 @@ func (st *Staged) Prove(ctx context.Context) error {
 	return nil
 }
 
-// Commit makes the layer visible. Its parent has to be there. size is in bytes,
-// as unpack.Stats has it. On an error nothing is visible.
+// Commit makes the layer visible. Its parent has to be there. size is in bytes, as
+// unpack.Stats has it. The layer's files are on the disk before, unless the store was
+// opened with NoSync: one wait is enough for all layers that were sealed before it. On an
+// error nothing is visible.
 func (st *Staged) Commit(ctx context.Context, size int64) (err error) {
 	defer func() {
 		if err != nil {
@@ -167,6 +175,9 @@ func (st *Staged) Commit(ctx context.Context, size int64) (err error) {
 		err = errors.Join(err, st.end())
 	}()
 	if err := st.Seal(); err != nil {
+		return err
+	}
+	if err := st.s.durable.layer(ctx, st.number); err != nil {
 		return err
 	}
 	cacheID, short, err := st.place()

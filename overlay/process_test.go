@@ -15,6 +15,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/image"
 )
 
 // The layer that children make, on whatever parent.
@@ -34,7 +36,7 @@ func childCommit(args []string) error {
 			select {}
 		}
 	}
-	s, err := Open(dir)
+	s, err := Open(dir, Options{NoSync: true})
 	if err != nil {
 		return err
 	}
@@ -52,7 +54,7 @@ func childCommit(args []string) error {
 // childHold has a layer in its hands. It commits it when told to, and gives it
 // up when its input ends.
 func childHold(args []string) error {
-	s, err := Open(args[0])
+	s, err := Open(args[0], Options{NoSync: true})
 	if err != nil {
 		return err
 	}
@@ -75,7 +77,7 @@ func childHold(args []string) error {
 
 // childName gives an image names of its own, one after the other.
 func childName(args []string) error {
-	s, err := Open(args[0])
+	s, err := Open(args[0], Options{NoSync: true})
 	if err != nil {
 		return err
 	}
@@ -130,7 +132,7 @@ func TestCrash(t *testing.T) {
 				if c.cmd.ProcessState.Success() || c.err.Len() > 0 {
 					t.Fatalf("the child was not killed: %v %s", c.cmd.ProcessState, c.err.String())
 				}
-				chain := chainOf(parent, digest.FromBytes(childTar))
+				chain := image.ChainID(parent, digest.FromBytes(childTar))
 				_, err := s.Layer(chain)
 				if whole := err == nil; whole != (step == "entry") {
 					t.Errorf("the layer is visible: %v", whole)

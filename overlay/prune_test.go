@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/image"
 )
 
 // TestPrune makes all kinds of litter, beside what looks like it and is none.
@@ -50,7 +51,7 @@ func TestPrune(t *testing.T) {
 	}
 	fmt.Fprintln(living.in, "go on")
 	living.stop(t)
-	chain := chainOf(b.Layers[1].ChainID, digest.FromBytes(childTar))
+	chain := image.ChainID(b.Layers[1].ChainID, digest.FromBytes(childTar))
 	if _, err := s.Layer(chain); err != nil {
 		t.Errorf("the layer of a process that lives: %v", err)
 	}

@@ -12,8 +12,8 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/identity"
 
+	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/unpack"
 )
 
@@ -64,7 +64,7 @@ func (c *verifier) layer(ctx context.Context, chain digest.Digest) error {
 // entry looks at what is known of a layer, beside its files.
 func (c *verifier) entry(e entry, wrong func(file, format string, args ...any)) {
 	r := c.r
-	switch want := chainID(e.parent, e.diffID); {
+	switch want := image.ChainID(e.parent, e.diffID); {
 	case e.diffID == "":
 		wrong("diff", "there is none")
 	case want != e.chain:
@@ -107,14 +107,6 @@ func (c *verifier) entry(e entry, wrong func(file, format string, args ...any)) 
 	} else if have := strings.TrimSpace(string(lower)); have != strings.Join(want, ":") {
 		wrong("lower", "it does not name the layers below")
 	}
-}
-
-// chainID returns that of the layer with that diffID on a parent, "" for none.
-func chainID(parent, diffID digest.Digest) digest.Digest {
-	if parent == "" {
-		return diffID
-	}
-	return identity.ChainID([]digest.Digest{parent, diffID})
 }
 
 // files looks at the files of a layer, and returns how many bytes were read.

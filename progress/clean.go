@@ -1,40 +1,22 @@
 package progress
 
 import (
-	"regexp"
 	"strings"
 	"unicode"
+
+	"github.com/fastpull/fastpull/internal/text"
 )
 
 // maxText is the length in bytes at which text of others is cut.
 const maxText = 4096
 
-// sequences are the escape sequences of ECMA-48 that have text in them, which
-// would stay if only the control characters went: control sequences, such as
-// colours, and control strings, such as titles. A string without an end is
-// not matched, since it would hide all that follows.
-var sequences = regexp.MustCompile(
-	"(?:\x1b\\[|\u009b)[0-?]*[ -/]*[@-~]" +
-		"|(?:\x1b[\\]PX^_]|[\u009d\u0090\u0098\u009e\u009f])[^\x07\x1b\u009c]*(?:\x07|\x1b\\\\|\u009c)")
-
-// clean returns s fit for a terminal and on one line: white space is made
-// blanks, and what does not print is dropped. That includes the runes that
-// reverse or hide text. Bytes that are not UTF-8 become U+FFFD.
+// clean returns s fit for a terminal and on one line, and not too long. White space is
+// made blanks.
 func clean(s string) string {
 	if len(s) > maxText {
 		s = s[:maxText] + "..."
 	}
-	s = sequences.ReplaceAllString(s, "")
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case unicode.IsSpace(r):
-			return ' '
-		case unicode.IsPrint(r):
-			return r
-		}
-		return -1
-	}, s)
-	return strings.TrimSpace(s)
+	return text.Printable(strings.Join(strings.Fields(s), " "))
 }
 
 // label returns the name of a task as it is shown to a human: of a digest 12

@@ -34,7 +34,7 @@ func TestJSON(t *testing.T) {
 {"type":"total","done":5500000,"total":20000000,"rate":5000000,"eta":2.9,"tasks":{"waiting":0,"active":1,"done":0,"exists":1,"failed":0}}
 {"type":"task","id":"A","phase":"waiting","done":10000000,"total":20000000}
 {"type":"task","id":"A","phase":"downloading","done":10000000,"total":20000000}
-{"type":"warning","text":"slow"}
+{"type":"warning","text":"slow\\x1b[m"}
 {"type":"total","done":10000000,"total":20000000,"rate":4750000,"eta":2.1,"tasks":{"waiting":0,"active":1,"done":0,"exists":1,"failed":0}}
 {"type":"total","done":10000000,"total":20000000,"rate":0,"idle":10,"tasks":{"waiting":0,"active":1,"done":0,"exists":1,"failed":0}}
 {"type":"total","done":10000000,"total":20000000,"rate":0,"idle":20,"tasks":{"waiting":0,"active":1,"done":0,"exists":1,"failed":0}}

@@ -1,6 +1,10 @@
 package progress
 
-import "time"
+import (
+	"time"
+
+	"github.com/fastpull/fastpull/internal/text"
+)
 
 // kind tells events apart.
 type kind int
@@ -74,7 +78,7 @@ func (d *Display) moment(final bool) *moment {
 	d.queue = nil
 	if d.lost > 0 {
 		m.events = append(m.events, event{kind: warning,
-			text: plural(d.lost, "line") + " left out while the output was blocked"})
+			text: text.Count(d.lost, "line") + " left out while the output was blocked"})
 		d.lost = 0
 	}
 	m.tasks = make([]state, len(d.tasks))

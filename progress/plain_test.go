@@ -38,7 +38,7 @@ total: 50.5 MB, 5.0 MB/s, 1 exist, 2 waiting, 1 downloading
 aaaaaaaaaaaa done        60.0 MB in 12 s
 cccccccccccc downloading 5.0 MB
 cccccccccccc failed
-warning: mirror gone
+warning: mirror\x1b[2J gone
 app:v1       sending
 total: 60.4/61.0 MB (99%), 50.0 kB/s, 12 s left, 1 done, 1 exist, 1 failed, 1 sending
 total: 60.5/61.0 MB (99%), 1 done, 1 exist, 1 failed, 1 sending

@@ -47,7 +47,7 @@ total        1 of 4       48% [===>     ]   20.0/41.0 MB  10.0 MB/s         3 s
 		step(frameEvery, 0)
 		equal(t, "lines scroll up", s.String(), `
 the first image is here
-warning: mirror m1 is slow
+warning: mirror \x1b[31mm1\x1b[0m is slow
 eeeeeeeeeeee failed
 aaaaaaaaaaaa downloading  33% [=>       ]   10.0/30.0 MB   4.8 MB/s         5 s
 1 done, 1 exist, 1 failed
@@ -67,7 +67,7 @@ total        3 of 4       50% [===>     ]   20.0/40.0 MB  10.0 MB/s         2 s
 		d.Close()
 		equal(t, "the end", s.String(), `
 the first image is here
-warning: mirror m1 is slow
+warning: mirror \x1b[31mm1\x1b[0m is slow
 eeeeeeeeeeee failed
 total: 56.0 MB in 25 s (2.2 MB/s), 2 done, 1 exist, 1 failed
 `[1:])

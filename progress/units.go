@@ -106,10 +106,3 @@ func idleText(d time.Duration) string {
 	}
 	return "no byte for " + wholeSeconds(d)
 }
-
-func plural(n int, word string) string {
-	if n == 1 {
-		return "1 " + word
-	}
-	return fmt.Sprintf("%d %ss", n, word)
-}

@@ -8,10 +8,10 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/identity"
 
 	"github.com/fastpull/fastpull/destination/dockerroot"
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/overlay"
 )
 
@@ -32,7 +32,7 @@ func TestRepairWithoutImage(t *testing.T) {
 	if err := os.Remove(configs[0]); err != nil {
 		t.Fatal(err)
 	}
-	base, child := diffOf(below), chainOf(diffOf(below), diffOf(top))
+	base, child := diffOf(below), image.ChainID(diffOf(below), diffOf(top))
 	other := digest.FromString("a layer that nobody knows")
 	for _, tc := range []struct {
 		name   string
@@ -70,12 +70,4 @@ func TestRepairWithoutImage(t *testing.T) {
 			t.Errorf("%s: %+v, %v", chain, l, err)
 		}
 	}
-}
-
-// chainOf returns the chainID of the layer with that diffID on a parent, "" for none.
-func chainOf(parent, diffID digest.Digest) digest.Digest {
-	if parent == "" {
-		return diffID
-	}
-	return identity.ChainID([]digest.Digest{parent, diffID})
 }

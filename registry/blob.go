@@ -9,8 +9,6 @@ import (
 	"sync"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"github.com/fastpull/fastpull/fault"
 )
 
 // maxBlob is more than any blob has: 16 TiB.
@@ -61,28 +59,73 @@ func blobErrand(ref Reference, d ocispec.Descriptor) (errand, error) {
 		return e, fmt.Errorf("%s: %w", e.doing, err)
 	}
 	if d.Size < 0 || d.Size > maxBlob {
-		return e, fault.New(fault.Corrupt, "%s: a size of %d bytes cannot be", e.doing, d.Size)
+		return e, corrupt("%s: a size of %d bytes cannot be", e.doing, d.Size)
 	}
 	return e, nil
 }
 
 // ReadBlob fetches a small blob, such as an image's configuration, whole, and
-// verifies its size and digest. One of more than limit bytes is not fetched; one
+// verifies its digest; another size than d says is worth a note. One of more than limit bytes is not fetched; one
 // that comes damaged is fetched once more, from another host if there is one.
 // Errors are those of [Client.Blob], a wrong digest being [fault.Corrupt].
 func (c *Client) ReadBlob(ctx context.Context, ref Reference, d ocispec.Descriptor, limit int64) ([]byte, error) {
 	if d.Size > limit {
-		return nil, fault.New(fault.Corrupt, "fetch blob %s of %s: %d bytes are more than the limit of %d", cut(d.Digest.String(), 150), ref.Familiar(), d.Size, limit)
+		return nil, corrupt("fetch blob %s of %s: %d bytes are more than the limit of %d", cut(d.Digest.String(), 150), ref.Familiar(), d.Size, limit)
 	}
 	e, err := blobErrand(ref, d)
 	if err != nil {
 		return nil, err
 	}
-	data, err := c.readBlob(ctx, e, d)
-	if errors.Is(err, errDamaged) {
-		data, err = c.readBlob(ctx, e, d)
+	if d.Size > 0 {
+		data, err := c.readBlob(ctx, e, d)
+		if errors.Is(err, errDamaged) {
+			data, err = c.readBlob(ctx, e, d)
+		}
+		if !errors.Is(err, errSize) {
+			return data, err
+		}
 	}
-	return data, err
+	return c.readUnsized(ctx, e, d, limit)
+}
+
+// readUnsized reads a blob by its digest alone, as its descriptor has no size, or a wrong
+// one.
+func (c *Client) readUnsized(ctx context.Context, e errand, d ocispec.Descriptor, limit int64) (data []byte, err error) {
+	for p := c.patience(); ; {
+		err := c.each(ctx, e.ref, false, func(h *host) (err error) {
+			data, err = c.readUnsizedAt(p.bear(ctx), h, e.ref, d, limit)
+			return err
+		})
+		if err == nil {
+			c.note("blob %.19s of %s has %d bytes, its descriptor says %d", d.Digest, e.ref.Familiar(), len(data), d.Size)
+			return data, nil
+		}
+		if err = p.again(ctx, err); err != nil {
+			return nil, e.explain(err)
+		}
+	}
+}
+
+func (c *Client) readUnsizedAt(ctx context.Context, h *host, ref Reference, d ocispec.Descriptor, limit int64) ([]byte, error) {
+	resp, err := c.getAt(ctx, h, ref, "/blobs/"+d.Digest.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err == nil && d.Digest.Algorithm().FromBytes(data) != d.Digest {
+		data, err = unpacked(resp, data, limit+1)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read body: %w", err)
+	}
+	if int64(len(data)) > limit {
+		return nil, corrupt("it has more bytes than the limit of %d", limit)
+	}
+	if got := d.Digest.Algorithm().FromBytes(data); got != d.Digest {
+		return nil, corrupt("%w: it has the digest %s", errDamaged, got)
+	}
+	return data, nil
 }
 
 // errDamaged is in the error of something that came whole and is not what its
@@ -102,7 +145,7 @@ func (c *Client) readBlob(ctx context.Context, e errand, d ocispec.Descriptor) (
 	}
 	if got := d.Digest.Algorithm().FromBytes(data); got != d.Digest {
 		s.distrust()
-		return nil, fault.New(fault.Corrupt, "%s: %w: it has the digest %s", e.doing, errDamaged, got)
+		return nil, corrupt("%s: %w: it has the digest %s", e.doing, errDamaged, got)
 	}
 	return data, nil
 }

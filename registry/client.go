@@ -9,11 +9,13 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/openfiles"
 )
 
 // Options says how registries are reached. The zero value does what Docker
@@ -48,10 +50,11 @@ type Options struct {
 	// followed by another try, after ever longer pauses. Default: 7, which lasts
 	// some 15 s; negative: none.
 	Retries int
-	// ManifestLimit is the largest manifest taken, in bytes. Default: 4 MiB.
+	// ManifestLimit is the largest manifest taken, in bytes. Default: 8 MiB.
 	ManifestLimit int64
 	// Connections is how many requests may be in flight for a registry at the
-	// same time; those that its redirects lead to count as well. Default: 16.
+	// same time; those that its redirects lead to count as well. Default: 16. They are
+	// fewer if the process may not open as many files.
 	Connections int
 	// ChunkSize is how much of a large blob is asked for at a time, and has several
 	// connections share in each. Default: they share in those that would take a while
@@ -61,9 +64,15 @@ type Options struct {
 	// over all connections, each with its share: one that brings less is given up
 	// as one that brings nothing is. Default: 4096; negative: any rate will do.
 	MinRate int64
+	// Note is told, once each, what the user should know of a request that does not fail:
+	// that credentials were not taken, or that a server is slow to answer. It is called
+	// from several goroutines. Nil tells nobody.
+	Note func(words string)
 	// LimitRate is how many bytes a second may come, over all connections.
 	// Default: 0, as many as can.
 	LimitRate int64
+	// Dial opens connections. Default: TCP, in no more than ten seconds.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // Client fetches from registries. It is safe for concurrent use.
@@ -80,6 +89,15 @@ type Client struct {
 	extra       chan struct{} // one for each connection beside the first of a blob
 
 	servers flight[string, *servers] // by registry
+	noted   sync.Map                 // what Options.Note was told
+}
+
+// note tells the user, once.
+func (c *Client) note(format string, args ...any) {
+	words := fmt.Sprintf(format, args...)
+	if _, told := c.noted.LoadOrStore(words, true); !told && c.opt.Note != nil {
+		c.opt.Note(words)
+	}
 }
 
 // New returns a client. It reads the files that o names, and fails if one of
@@ -88,19 +106,25 @@ type Client struct {
 func New(o Options) (*Client, error) {
 	c := &Client{
 		opt:         o,
-		dial:        (&net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}).DialContext,
+		dial:        o.Dial,
 		backoff:     firstBackoff,
 		slowAfter:   slowAfter,
 		followGrace: maxBackoff,
+	}
+	if c.dial == nil {
+		c.dial = newDialer().DialContext
 	}
 	if c.opt.Keychain == nil {
 		c.opt.Keychain = NewKeychain()
 	}
 	c.opt.UserAgent = cmp.Or(o.UserAgent, "fastpull")
-	c.opt.ManifestLimit = cmp.Or(max(o.ManifestLimit, 0), 4<<20)
+	c.opt.ManifestLimit = cmp.Or(max(o.ManifestLimit, 0), 8<<20)
 	c.opt.StallTimeout = cmp.Or(max(o.StallTimeout, 0), 30*time.Second)
 	c.opt.Retries = max(cmp.Or(o.Retries, 7), 0)
-	c.opt.Connections = cmp.Or(max(o.Connections, 0), 16)
+	if err := openfiles.Check(); err != nil {
+		return nil, err
+	}
+	c.opt.Connections = openfiles.Connections(cmp.Or(max(o.Connections, 0), 16))
 
 	if o.ChunkSize != 0 {
 		c.opt.ChunkSize = max(o.ChunkSize, minChunk)

@@ -59,6 +59,26 @@ func readDaemonJSON(file string) (dockerConf, error) {
 	return in, nil
 }
 
+// namesHost reports whether a host is listed, by name or by its address as it is written.
+func (in dockerConf) namesHost(hostport string) bool {
+	if in.names[strings.ToLower(hostport)] {
+		return true
+	}
+	ip, err := netip.ParseAddr(strings.Trim(hostOnly(hostport), "[]"))
+	return err == nil && in.lists(ip)
+}
+
+// lists reports whether an address is in one of the networks that are listed.
+func (in dockerConf) lists(ip netip.Addr) bool {
+	ip = ip.Unmap()
+	for _, p := range in.nets {
+		if p.Contains(ip) {
+			return true
+		}
+	}
+	return false
+}
+
 // match reports whether a host is loopback or listed, by name or by an
 // address. A name is resolved only if there are networks to compare with, and
 // one that does not resolve (behind a proxy it need not) is not listed.
@@ -70,15 +90,7 @@ func (in dockerConf) match(ctx context.Context, hostport string) bool {
 	if host == "localhost" {
 		return true
 	}
-	listed := func(ip netip.Addr) bool {
-		ip = ip.Unmap()
-		for _, p := range in.nets {
-			if p.Contains(ip) {
-				return true
-			}
-		}
-		return ip.IsLoopback()
-	}
+	listed := func(ip netip.Addr) bool { return in.lists(ip) || ip.Unmap().IsLoopback() }
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return listed(ip)
 	}

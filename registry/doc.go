@@ -31,7 +31,8 @@
 // token exchange of go-containerregistry (transport.Wrapper), made once however
 // many requests wait for it, and again when the registry asks for it in mid-pull
 // (session.go). On top of that are plain GETs (request.go), bodies with a limit
-// below and above (watch.go, limit.go), and the rules for trying again (retry.go).
+// below and above (watch.go, limit.go), and the rules for trying again (retry.go). Package probe, which examines hosts, has its own
+// way in (survey.go).
 //
 // A part of a blob, or all of it, comes by one connection at a time (part.go), from
 // the host that all parts of the blob are asked of (sources.go). A small blob is one

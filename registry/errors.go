@@ -1,110 +1,116 @@
 package registry
 
 import (
-	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/json"
+	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"mime"
 	"net/http"
 	"strings"
 	"time"
-	"unicode"
-
-	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/text"
+	"github.com/fastpull/fastpull/registry/auth"
 )
 
 const (
 	errorBodyLimit = 64 << 10
-	errorTextLimit = 300 // of a registry's own words, in characters
+	errorTextLimit = 200 // of a server's own words, in characters
 )
 
 // statusError is an answer that is none of the hoped for.
 type statusError struct {
 	code       int
-	words      string // the registry's own
+	words      string // the server's own, fit for one line
+	formal     bool   // they are in the format of registries
 	retryAfter time.Duration
 	creds      credentials
-	handshake  bool   // to a ping or a request for a token
-	host       string // who answered, if it was not the registry
+	host       string // that answered, if it was not the registry
+	proxy      string // the proxy on the way, which may have answered; "" for none
+	plain      bool   // the answer came by plain HTTP
+	stranger   bool   // the host does not answer as a registry does
+
+	login  string // the host whose challenge could not be answered, "" for other answers
+	tokens string // the token server that answered, "" for none
+	advice string // what to do, if that is known
 }
 
+// Error implements [error].
 func (e *statusError) Error() string {
 	s := fmt.Sprintf("%d %s", e.code, http.StatusText(e.code))
 	if e.words != "" {
 		s += ": " + e.words
 	}
-	if e.host != "" {
-		s = "at " + e.host + ": " + s
+	switch {
+	case e.tokens != "":
+		return fmt.Sprintf("log in to %s: the token server %s answers %s", e.login, e.tokens, s)
+	case e.login != "":
+		return fmt.Sprintf("log in to %s: %s", e.login, s)
+	case e.host != "":
+		return "at " + e.host + ": " + s
+	case e.proxy != "" && e.code == http.StatusProxyAuthRequired:
+		return "the proxy " + e.proxy + " answers " + s
+	case e.proxy != "" && e.code >= 500 && !e.formal:
+		return "the proxy " + e.proxy + ", or the registry behind it, answers " + s
 	}
 	return s
 }
 
+// handshake reports whether it is an answer of a login.
+func (e *statusError) handshake() bool { return e.login != "" }
+
 // expired reports whether it may be that a signed address, to which the registry
 // had sent us, was no longer valid. The registry gives a new one.
 func (e *statusError) expired() bool {
-	return e.host != "" && !e.handshake &&
+	return e.host != "" && !e.handshake() &&
 		(e.code == http.StatusBadRequest || e.code == http.StatusUnauthorized || e.code == http.StatusForbidden)
 }
 
-// add appends one error of the registry's list, made fit to be printed.
-func (e *statusError) add(code, message string) {
-	words := strings.TrimSuffix(strings.TrimSpace(code+": "+message), ":")
-	words = strings.TrimPrefix(words, ": ")
-	if e.words != "" {
-		words = e.words + "; " + words
-	}
-	e.words = cut(words, errorTextLimit)
-}
-
-// newStatusError reads what the registry says, if it speaks its own format
-// (distribution spec, "Error Codes"), and nothing of a page of HTML.
+// newStatusError reads what a server says: in the format of registries (distribution
+// spec, "Error Codes"), or in another one, but nothing of a page of HTML.
 func newStatusError(resp *http.Response, s *session) *statusError {
 	e := &statusError{
 		code:       resp.StatusCode,
 		retryAfter: retryAfter(resp.Header, time.Now()),
 		creds:      s.creds,
+		plain:      resp.Request.URL.Scheme == "http",
+		proxy:      s.host.proxyFor(resp.Request),
 	}
-	if resp.Request.URL.Host != s.host.name {
+	if !s.host.isHome(resp.Request.URL) {
 		e.host = resp.Request.URL.Host
 	}
-	var body struct {
-		Errors []struct{ Code, Message string }
-	}
-	// A body that does not come or does not parse leaves the status, which is
-	// what counts.
+	// A body that does not come leaves the status, which is what counts.
 	data, _ := io.ReadAll(io.LimitReader(resp.Body, errorBodyLimit))
-	_ = json.Unmarshal(data, &body)
-	for _, d := range body.Errors {
-		e.add(d.Code, d.Message)
-	}
+	e.words, e.formal = wordsOf(resp.Header, data)
+	g := s.host.greeted.Load()
+	e.stranger = e.code == http.StatusNotFound && !e.formal && resp.Request.Method == http.MethodGet &&
+		e.host == "" && g != nil && g.status == http.StatusNotFound
 	return e
 }
 
-// cut makes foreign text fit for one line of a terminal.
-func cut(s string, limit int) string {
-	var b strings.Builder
-	n := 0
-	for _, r := range s {
-		if n == limit {
-			b.WriteString("…")
-			break
-		}
-		if unicode.IsSpace(r) {
-			r = ' '
-		}
-		if !unicode.IsPrint(r) {
-			continue
-		}
-		b.WriteRune(r)
-		n++
+// wordsOf returns what a body says of an error, fit for one line, and whether it does so
+// as registries do.
+func wordsOf(h http.Header, data []byte) (words string, formal bool) {
+	if words = auth.Words(data); words != "" {
+		return words, bytes.Contains(data, []byte(`"errors"`))
 	}
-	return b.String()
+	kind, _, _ := mime.ParseMediaType(h.Get("Content-Type"))
+	plain := bytes.TrimSpace(data)
+	if kind == "text/plain" && !bytes.HasPrefix(plain, []byte("<")) {
+		return cut(string(plain), errorTextLimit), false
+	}
+	return "", false
+}
+
+// cut makes foreign text fit for an error.
+func cut(s string, limit int) string { return text.Cut(s, limit) }
+
+// corrupt returns an error of kind [fault.Corrupt], which another try does not change.
+func corrupt(format string, args ...any) error {
+	return permanent(fault.New(fault.Corrupt, format, args...))
 }
 
 // errand is what a caller wants, in the words of an error about it.
@@ -115,73 +121,69 @@ type errand struct {
 	advice  string // what to do about that
 }
 
-// explain finishes an error: what was being done, the kind, and a hint.
-func (e errand) explain(err error) error {
-	var status *statusError
-	if errors.As(err, &status) {
-		return e.explainStatus(status, err)
+// host is what people call the registry of the errand.
+func (e errand) host() string {
+	if e.ref.Host() == "index.docker.io" {
+		return hub
 	}
-	host := e.ref.Host()
-	wrapped := fmt.Errorf("%s: %w", e.doing, err)
-	var (
-		authority x509.UnknownAuthorityError
-		verify    *tls.CertificateVerificationError
-		dns       *net.DNSError
-		op        *net.OpError
-	)
-	switch {
-	case errors.Is(err, context.Canceled):
-		return wrapped
-	case errors.As(err, &op) && op.Op == "proxyconnect":
-		return fault.WithHint(wrapped, "the proxy does not answer: check HTTPS_PROXY and HTTP_PROXY, and name %s in NO_PROXY if it needs none", hostOnly(host))
-	case errors.Is(err, http.ErrSchemeMismatch):
-		return fault.WithHint(wrapped, "%s does not speak https: use --plain-http, or put it into \"insecure-registries\" of %s", host, defaultDaemonJSON)
-	case errors.As(err, &authority):
-		return fault.WithHint(wrapped, "name the authority of %s with --ca FILE or put it at %s/%s/ca.crt; --insecure-skip-tls-verify does without", host, defaultCertsDir, host)
-	case errors.As(err, &verify):
-		return fault.WithHint(wrapped, "the certificate of %s is not valid for it (see above); --insecure-skip-tls-verify does without", host)
-	case errors.As(err, &dns) && dns.IsNotFound:
-		return fault.WithHint(wrapped, "check the name of the registry, %s, and the DNS of this machine", hostOnly(host))
-	case unreachable(err):
-		return fault.WithHint(wrapped, "nothing listens there: check the port, and that the registry runs")
-	}
-	return wrapped
+	return e.ref.Host()
 }
 
-func (e errand) explainStatus(status *statusError, err error) error {
-	host, login := e.ref.Host(), fmt.Sprintf("docker login %[1]s or fastpull login %[1]s", e.ref.Host())
-	if e.ref.Host() == name.DefaultRegistry {
-		host, login = hub, "docker login or fastpull login"
+// login is how to log in to it.
+func (e errand) login() string {
+	if e.host() == hub {
+		return "docker login or fastpull login"
 	}
-	switch status.code {
-	case http.StatusNotFound:
-		if status.handshake {
-			return fault.WithHint(fmt.Errorf("%s: %s does not answer as a registry does: %w", e.doing, host, err),
-				"check the host and the port")
-		}
-		return fault.WithHint(fault.New(fault.NotFound, "%s: %s: %w", e.doing, e.missing, err),
-			"%s", e.advice)
-	case http.StatusUnauthorized, http.StatusForbidden:
-		if status.host != "" {
-			return fault.WithHint(fault.New(fault.Denied, "%s: access denied: %w", e.doing, err),
-				"%s sent the download to %s, which refuses it: a proxy may be in the way, or the clock of this machine be wrong", host, status.host)
-		}
-		const sources = "Docker's config.json, its credential helpers or Podman's auth.json"
-		var why string
-		switch {
-		case status.creds.err != nil:
-			why = fmt.Sprintf("the credentials for %s could not be read (%s)", host, cut(status.creds.err.Error(), errorTextLimit))
-		case status.creds.found:
-			why = fmt.Sprintf("the credentials for %s that were found in %s do not suffice", host, sources)
-		default:
-			why = fmt.Sprintf("no credentials for %s were found in %s", host, sources)
-		}
-		return fault.WithHint(fault.New(fault.Denied, "%s: access denied: %w; %s", e.doing, err, why),
-			"check the name, or run: %s (%s answers like this both for images that are private and for those that do not exist)", login, host)
-	case http.StatusTooManyRequests:
-		if !status.creds.found {
-			return fault.WithHint(fmt.Errorf("%s: %w", e.doing, err), "%s limits how much is pulled; with an account it may be more: %s", host, login)
+	return fmt.Sprintf("docker login %[1]s or fastpull login %[1]s", e.ref.Host())
+}
+
+// denied finishes the error for an answer 401 or 403.
+func (e errand) denied(status *statusError, err error) error {
+	if status.host != "" && !status.handshake() {
+		return fault.WithHint(fault.New(fault.Denied, "%s: access denied: %w", e.doing, err),
+			"%s sent the download to %s, which refuses it: a proxy may be in the way, or the clock of this machine be wrong", e.host(), status.host)
+	}
+	of := cmp.Or(status.login, e.host())
+	if of == e.ref.Host() {
+		of = e.host()
+	}
+	const sources = "Docker's config.json, its credential helpers or Podman's auth.json"
+	var why string
+	switch {
+	case status.creds.err != nil:
+		why = fmt.Sprintf("the credentials for %s could not be read (%s)", of, cut(status.creds.err.Error(), errorTextLimit))
+	case status.creds.found:
+		why = fmt.Sprintf("the credentials for %s that were found in %s do not suffice", of, sources)
+	default:
+		why = fmt.Sprintf("no credentials for %s were found in %s", of, sources)
+	}
+	denied := fault.New(fault.Denied, "%s: access denied: %w; %s", e.doing, err, why)
+	if status.code == http.StatusForbidden && status.words != "" && !status.formal {
+		return fault.WithHint(denied, "%s says why; with another account it may be allowed: %s", of, e.login())
+	}
+	if errors.Is(status.creds.err, errHelper) {
+		return fault.WithHint(denied, "repair the credential helper, or take it out of Docker's config.json (credsStore, credHelpers)")
+	}
+	return fault.WithHint(denied, "check the name, or run: %s (%s answers like this both for images that are private and for those that do not exist)", e.login(), of)
+}
+
+// notFound finishes the error for an answer 404.
+func (e errand) notFound(status *statusError, err error) error {
+	if status.handshake() || status.stranger {
+		return fault.WithHint(fmt.Errorf("%s: %s does not answer as a registry does: %w", e.doing, e.host(), err),
+			"check the host and the port")
+	}
+	return fault.WithHint(fault.New(fault.NotFound, "%s: %s: %w", e.doing, e.missing, err), "%s", e.advice)
+}
+
+// mentions reports whether the words of an error have one of some parts. It is for errors
+// of the standard library that have no type.
+func mentions(err error, parts ...string) bool {
+	text := err.Error()
+	for _, part := range parts {
+		if strings.Contains(text, part) {
+			return true
 		}
 	}
-	return fmt.Errorf("%s: %w", e.doing, err)
+	return false
 }

@@ -4,20 +4,24 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
-	"slices"
+	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/fastpull/fastpull/internal/text"
 )
 
 const (
 	dialTimeout     = 10 * time.Second
 	tlsTimeout      = 10 * time.Second
 	maxRedirects    = 10
+	keepAlive       = 30 * time.Second
 	http2PingPeriod = 15 * time.Second
 )
 
@@ -30,13 +34,19 @@ type host struct {
 	transport *http.Transport
 	slots     chan struct{} // one for each request that may be in flight
 	userAgent string
+	known     func(host string) bool // the user's configuration has it for plain http
 	pace      *pace
 	limiter   *limiter
-	sessions  flight[string, *session] // by repository
+	sessions  flight[string, *session] // by what they are for
+	greetings flight[string, *greeting]
+	greeted   atomic.Pointer[greeting] // the answer to the last one
+	probing   chan struct{}            // has an element while one request tries schemes
 
-	mu      sync.Mutex
-	schemes []string  // those to try, in order; the one that works once known
-	resting time.Time // until when others are asked first
+	mu        sync.Mutex
+	schemes   []string   // those to try, in order; the one that works once known
+	moved     string     // host:port to which all requests are redirected, "" for none
+	challenge *challenge // of the host, without its scope
+	resting   time.Time  // until when others are asked first
 
 	// noRanges is set once the host got a range wrong: from then on its blobs
 	// are asked for whole.
@@ -62,32 +72,37 @@ func (c *Client) newHost(ctx context.Context, conf hostConf) (*host, error) {
 	if err != nil {
 		return nil, permanent(err)
 	}
-	dial := c.dial
-	if conf.dialTimeout > 0 {
-		dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
-			ctx, cancel := context.WithTimeout(ctx, conf.dialTimeout)
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if conf.dialTimeout > 0 {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeout(ctx, conf.dialTimeout)
 			defer cancel()
-			return c.dial(ctx, network, addr)
 		}
+		return c.dial(c.confine(ctx, conf.name, addr), network, addr)
 	}
 	h := &host{
 		hostConf:  conf,
 		schemes:   []string{"https"},
 		slots:     make(chan struct{}, c.opt.Connections),
+		probing:   make(chan struct{}, 1),
 		userAgent: c.opt.UserAgent,
+		known:     c.docker.namesHost,
 		pace:      c.pace,
 		limiter:   c.limiter,
 		transport: &http.Transport{
-			Proxy:                 http.ProxyFromEnvironment,
-			DialContext:           dial,
-			TLSClientConfig:       tlsConf,
-			TLSHandshakeTimeout:   tlsTimeout,
-			ResponseHeaderTimeout: c.opt.StallTimeout,
-			IdleConnTimeout:       90 * time.Second,
-			MaxIdleConnsPerHost:   c.opt.Connections,
-			DisableCompression:    true,     // a blob is its bytes
-			ReadBufferSize:        64 << 10, // fewer system calls for each megabyte
-			ForceAttemptHTTP2:     true,     // a TLS configuration of one's own turns it off
+			Proxy:               http.ProxyFromEnvironment,
+			DialContext:         dial,
+			TLSClientConfig:     tlsConf,
+			TLSHandshakeTimeout: tlsTimeout,
+			OnProxyConnectResponse: func(_ context.Context, proxy *url.URL, _ *http.Request, resp *http.Response) error {
+				return refuseOf(proxy.Host, resp)
+			},
+			IdleConnTimeout:     90 * time.Second,
+			MaxIdleConns:        c.opt.Connections, // also of hosts to which it redirects
+			MaxIdleConnsPerHost: c.opt.Connections,
+			DisableCompression:  true,     // a blob is its bytes
+			ReadBufferSize:      64 << 10, // fewer system calls for each megabyte
+			ForceAttemptHTTP2:   true,     // a TLS configuration of one's own turns it off
 			// A connection that died is not left in the pool for the next try.
 			HTTP2: &http.HTTP2Config{SendPingTimeout: http2PingPeriod, PingTimeout: http2PingPeriod},
 		},
@@ -103,28 +118,23 @@ func (c *Client) newHost(ctx context.Context, conf hostConf) (*host, error) {
 	return h, nil
 }
 
-// candidates returns the schemes to try, in order.
-func (h *host) candidates() []string {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return slices.Clone(h.schemes)
+// proxyFor returns host:port of the proxy that a request by plain http goes to, "" for none.
+func (h *host) proxyFor(req *http.Request) string {
+	if req.URL.Scheme != "http" {
+		return ""
+	}
+	if proxy, err := h.transport.Proxy(req); err == nil && proxy != nil {
+		return proxy.Host
+	}
+	return ""
 }
-
-// settle makes scheme the one for the rest of the run.
-func (h *host) settle(scheme string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.schemes = []string{scheme}
-}
-
-var errDowngrade = permanent(errors.New("the registry redirects from https to http, which is refused"))
 
 // RoundTrip sends one request: those to the registry, to its token server and
 // to where they redirect all pass here. It waits for a slot, which is held
 // until the body has been read or closed.
 func (h *host) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.Response != nil && req.Response.Request.URL.Scheme == "https" && req.URL.Scheme != "https" {
-		return nil, errDowngrade
+	if req.Response != nil && req.Response.Request.URL.Scheme == "https" && req.URL.Scheme != "https" && !h.known(req.URL.Host) {
+		return nil, &downgradeError{req.URL.Host}
 	}
 	select {
 	case h.slots <- struct{}{}:
@@ -133,7 +143,7 @@ func (h *host) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	release := sync.OnceFunc(func() { <-h.slots })
 
-	if req.URL.Host == h.name {
+	if h.isHome(req.URL) {
 		for key, values := range h.header {
 			// What a login came to goes before what is configured.
 			if key != "Authorization" || req.Header.Get(key) == "" {
@@ -144,8 +154,14 @@ func (h *host) RoundTrip(req *http.Request) (*http.Response, error) {
 	req.Header.Set("User-Agent", h.userAgent)
 	req.Header.Set("Accept-Encoding", "identity")
 	ctx, cancel := context.WithCancelCause(req.Context())
-	resp, err := h.transport.RoundTrip(req.WithContext(ctx))
+	out, begun := listen(req.WithContext(ctx), h.headerWait(ctx), cancel)
+	resp, err := h.transport.RoundTrip(out)
+	begun()
 	if err != nil {
+		var silent *silentError
+		if errors.As(context.Cause(ctx), &silent) {
+			err = silent
+		}
 		cancel(nil)
 		release()
 		// Only http.Client would say so, which is too far up for a handshake.
@@ -161,9 +177,14 @@ func (h *host) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
+// checkRedirect allows a redirect to any host, as registries keep blobs elsewhere.
 func checkRedirect(req *http.Request, via []*http.Request) error {
-	if len(via) > maxRedirects {
+	switch {
+	case len(via) > maxRedirects:
 		return permanent(errors.New("the registry redirects more than 10 times"))
+	case req.URL.Scheme != "http" && req.URL.Scheme != "https" || req.URL.Host == "":
+		return permanent(fmt.Errorf("the registry redirects to %q, which is neither http nor https",
+			text.Cut(req.URL.Scheme+"://"+req.URL.Host, 100)))
 	}
 	return nil
 }

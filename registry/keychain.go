@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 
@@ -59,15 +60,16 @@ func (f files) Resolve(target authn.Resource) (authn.Authenticator, error) {
 	for _, s := range f {
 		cf, err := s.load()
 		var found types.AuthConfig
+		var note string
 		if err == nil && cf != nil {
-			found, err = lookUp(cf, target)
+			found, note, err = lookUp(cf, target)
 		}
 		found.ServerAddress = "" // is always set
 		if err == nil && found != (types.AuthConfig{}) {
 			return kept{authn.FromConfig(authn.AuthConfig{
 				Username: found.Username, Password: found.Password, Auth: found.Auth,
 				IdentityToken: found.IdentityToken, RegistryToken: found.RegistryToken,
-			}), s.keeper(cf, target)}, nil
+			}), s.keeper(cf, target), note}, nil
 		}
 		failure = cmp.Or(failure, err)
 	}
@@ -81,6 +83,7 @@ func (f files) Resolve(target authn.Resource) (authn.Authenticator, error) {
 type kept struct {
 	authn.Authenticator
 	where string
+	note  string // what is wrong with the place, "" for nothing
 }
 
 // keeper names who keeps the credentials for a registry: the helper that the file
@@ -120,7 +123,7 @@ func (s source) load() (*configfile.ConfigFile, error) {
 // lookUp finds the credentials for a repository in a file: first, as Podman
 // does, those for the repository or a part of its path, then those for its
 // registry, which is what a helper may be asked for.
-func lookUp(cf *configfile.ConfigFile, target authn.Resource) (types.AuthConfig, error) {
+func lookUp(cf *configfile.ConfigFile, target authn.Resource) (found types.AuthConfig, note string, err error) {
 	registry := target.RegistryStr()
 	hub := registry == name.DefaultRegistry
 	for key := target.String(); strings.Contains(key, "/"); key = key[:strings.LastIndexByte(key, '/')] {
@@ -130,16 +133,41 @@ func lookUp(cf *configfile.ConfigFile, target authn.Resource) (types.AuthConfig,
 		}
 		for _, key := range keys {
 			if found, ok := cf.AuthConfigs[key]; ok {
-				return found, nil
+				return found, "", nil
 			}
 		}
 	}
 	if !hub {
-		return cf.GetAuthConfig(registry)
+		return ask(cf, registry)
 	}
-	found, err := cf.GetAuthConfig(authn.DefaultAuthKey)
+	found, note, err = ask(cf, authn.DefaultAuthKey)
 	if err == nil && found.Username == "" && found.IdentityToken == "" && found.RegistryToken == "" {
 		found = cf.AuthConfigs["docker.io"] // as Podman has it
 	}
-	return found, err
+	return found, note, err
+}
+
+// errHelper is in the error for a credential helper that is not there.
+var errHelper = errors.New("it is not installed, or not in PATH")
+
+// ask asks the helper that a file names for a registry. Where it is not there, the file may
+// have a password, from before the helper or as docker login leaves one.
+func ask(cf *configfile.ConfigFile, key string) (found types.AuthConfig, note string, err error) {
+	helper := cmp.Or(cf.CredentialHelpers[key], cf.CredentialsStore)
+	if helper == "" {
+		found, err = cf.GetAuthConfig(key)
+		return found, "", err
+	}
+	program := "docker-credential-" + helper
+	if _, err := exec.LookPath(program); err == nil {
+		found, err = cf.GetAuthConfig(key)
+		return found, "", err
+	}
+	plain := *cf
+	plain.CredentialHelpers, plain.CredentialsStore = nil, ""
+	found, err = plain.GetAuthConfig(key)
+	if err == nil && found.Username == "" && found.IdentityToken == "" && found.RegistryToken == "" {
+		return found, "", fmt.Errorf("credential helper %s: %w", program, errHelper)
+	}
+	return found, fmt.Sprintf("credential helper %s: %v: using the password in the file; take the helper out of the file (credsStore, credHelpers)", program, errHelper), err
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strconv"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -46,6 +48,34 @@ func (c *Client) locate(ctx context.Context, ref Reference, d ocispec.Descriptor
 	}
 }
 
+// headless reports whether an answer to a HEAD may be one to the method alone.
+func headless(code int) bool {
+	switch code {
+	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented, http.StatusBadRequest, http.StatusForbidden:
+		return true
+	}
+	return false
+}
+
+// hasByGet is has for a host that refuses HEAD. It asks for one byte.
+func (c *Client) hasByGet(ctx context.Context, h *host, ref Reference, d ocispec.Descriptor) (size int64, err error) {
+	path := "/blobs/" + d.Digest.String()
+	resp, err := c.getAt(ctx, h, ref, path, http.Header{"Range": {"bytes=0-0"}})
+	if h.refusesRange(err) {
+		resp, err = c.getAt(ctx, h, ref, path, nil)
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusOK {
+		return max(0, resp.ContentLength), nil
+	}
+	_, total, _ := strings.Cut(resp.Header.Get("Content-Range"), "/")
+	size, _ = strconv.ParseInt(total, 10, 64) // 0 for a total that the host does not say
+	return max(0, size), nil
+}
+
 // has asks a host if it has a blob, and how large it is. To be sent elsewhere for it means that it
 // has: a signed address may be good for a GET only.
 func (c *Client) has(ctx context.Context, h *host, ref Reference, d ocispec.Descriptor) (size int64, err error) {
@@ -59,6 +89,9 @@ func (c *Client) has(ctx context.Context, h *host, ref Reference, d ocispec.Desc
 	}
 	if resp.StatusCode/100 == 3 {
 		return 0, nil
+	}
+	if headless(resp.StatusCode) {
+		return c.hasByGet(ctx, h, ref, d)
 	}
 	return 0, newStatusError(resp, s)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/registry/auth"
 )
 
 // hub is what people call the default registry.
@@ -70,7 +71,7 @@ func (c *Client) Login(ctx context.Context, a Account, password string) error {
 	}
 	ref := Reference{repo: reg.Repo("login"), tag: name.DefaultTag} // for its host
 	e := errand{ref: ref, doing: "log in to " + a.String()}
-	creds := credentials{auth: &authn.Basic{Username: a.User, Password: password}, found: true}
+	creds := credentials{Credentials: auth.Credentials{Username: a.User, Password: password}, found: true}
 	for p := c.patience(); ; {
 		err := c.tryLogin(ctx, a, creds)
 		if err == nil {
@@ -88,41 +89,31 @@ func (c *Client) Login(ctx context.Context, a Account, password string) error {
 	}
 }
 
-// tryLogin does once what a login is at a registry: the handshake, without any
-// repository in mind, and a request for the root of the API.
+// tryLogin does once what a login is at a registry: a request for the root of the API, and
+// an answer to its challenge, without any repository in mind.
 func (c *Client) tryLogin(ctx context.Context, a Account, creds credentials) error {
 	all, err := c.serversOf(ctx, a.host)
 	if err != nil {
 		return err
 	}
 	h := all.hosts[len(all.hosts)-1]
-	reg, err := name.NewRegistry(h.name)
+	s := &session{host: h, creds: creds, strict: true}
+	resp, err := c.send(ctx, http.MethodGet, s, h.base+"/", nil)
 	if err != nil {
-		return permanent(err)
+		return err
 	}
-	var challenge []string
-	for {
-		give := creds
-		if h.unpinged() && challenge == nil {
-			give.auth = authn.Anonymous // until it is known what it wants them for
-		}
-		s, err := negotiate(ctx, h, reg, give, challenge, nil)
-		if err != nil {
+	if ask := challengeOf(resp); ask != nil {
+		hold(resp)
+		if s, err = c.login(ctx, s, ask); err != nil {
 			return err
 		}
-		resp, asked, err := c.send(ctx, http.MethodGet, s, h.base+"/", nil)
-		if err != nil {
+		if resp, err = c.send(ctx, http.MethodGet, s, h.base+"/", nil); err != nil {
 			return err
 		}
-		err = newStatusError(resp, s)
-		resp.Body.Close()
-		if resp.StatusCode == http.StatusOK {
-			return nil
-		}
-		// A host that was not pinged has said only now what it wants.
-		if !h.unpinged() || challenge != nil || len(asked) == 0 {
-			return fmt.Errorf("ask for %s/: %w", h.base, err)
-		}
-		challenge = asked
 	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusOK {
+		return nil
+	}
+	return fmt.Errorf("ask for %s/: %w", h.base, newStatusError(resp, s))
 }

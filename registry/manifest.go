@@ -14,22 +14,18 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/image"
 )
 
-// The types of schema 1 are asked for so that the caller can say what it met;
-// a registry that has nothing else would otherwise answer 404.
-const (
-	schema1       = "application/vnd.docker.distribution.manifest.v1+json"
-	schema1Signed = "application/vnd.docker.distribution.manifest.v1+prettyjws"
-)
-
+// acceptManifests asks for the types of schema 1 too, so that the caller can say what it
+// met: a registry that has nothing else would answer 404.
 var acceptManifests = strings.Join([]string{
 	ocispec.MediaTypeImageIndex,
 	ocispec.MediaTypeImageManifest,
-	"application/vnd.docker.distribution.manifest.list.v2+json",
-	"application/vnd.docker.distribution.manifest.v2+json",
-	schema1Signed + ";q=0.1",
-	schema1 + ";q=0.1",
+	image.DockerManifestList,
+	image.DockerManifest,
+	image.DockerSchema1Signed + ";q=0.1",
+	image.DockerSchema1 + ";q=0.1",
 }, ", ")
 
 // Manifest is a manifest or an index as the registry has it.
@@ -67,8 +63,8 @@ func (c *Client) Manifest(ctx context.Context, ref Reference) (Manifest, error) 
 }
 
 // ManifestOf fetches the manifest that d, a descriptor in an index, names in
-// the repository of ref. Its digest and size are verified. Errors are those of
-// [Client.Manifest].
+// the repository of ref. Its digest is verified; another size than d says is worth a note.
+// Errors are those of [Client.Manifest].
 func (c *Client) ManifestOf(ctx context.Context, ref Reference, d ocispec.Descriptor) (Manifest, error) {
 	e := errand{
 		ref: ref, doing: fmt.Sprintf("fetch manifest %s of %s", cut(d.Digest.String(), 150), ref.Familiar()),
@@ -76,9 +72,6 @@ func (c *Client) ManifestOf(ctx context.Context, ref Reference, d ocispec.Descri
 	}
 	if err := checkDigest(d.Digest); err != nil {
 		return Manifest{}, fmt.Errorf("%s: %w", e.doing, err)
-	}
-	if d.Size < 0 || d.Size > c.opt.ManifestLimit {
-		return Manifest{}, fault.New(fault.Corrupt, "%s: a size of %d bytes is not one of a manifest", e.doing, d.Size)
 	}
 	return c.manifest(ctx, ref, d.Digest.String(), d, e)
 }
@@ -113,9 +106,12 @@ func (c *Client) manifestAt(ctx context.Context, h *host, ref Reference, id stri
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, c.opt.ManifestLimit+1))
+	if err == nil {
+		body, err = unpacked(resp, body, c.opt.ManifestLimit+1)
+	}
 	switch {
 	case int64(len(body)) > c.opt.ManifestLimit:
-		return Manifest{}, fault.New(fault.Corrupt, "the manifest is larger than the limit of %d bytes", c.opt.ManifestLimit)
+		return Manifest{}, corrupt("the manifest is larger than the limit of %d bytes", c.opt.ManifestLimit)
 	case err != nil:
 		return Manifest{}, fmt.Errorf("read body: %w", err)
 	}
@@ -138,22 +134,33 @@ func (c *Client) manifestAt(ctx context.Context, h *host, ref Reference, id stri
 	default:
 		m.MediaType = contentType
 	}
-	if m.MediaType == schema1Signed {
+	if m.MediaType == image.DockerSchema1Signed {
 		return m, nil // its digest leaves the signature out
 	}
 
-	if want.Size >= 0 && int64(len(body)) != want.Size {
-		return Manifest{}, fault.New(fault.Corrupt, "%d bytes came, the descriptor says %d", len(body), want.Size)
-	}
 	if want.Digest != "" && m.Digest != want.Digest {
-		return Manifest{}, fault.New(fault.Corrupt, "%w: it has the digest %s, asked for was %s", errDamaged, m.Digest, want.Digest)
+		return Manifest{}, corrupt("%w: it has the digest %s, asked for was %s", errDamaged, m.Digest, want.Digest)
+	}
+	if want.Size > 0 && int64(len(body)) != want.Size {
+		c.note("manifest %.19s of %s has %d bytes, its index says %d", m.Digest, ref.Familiar(), len(body), want.Size)
 	}
 	told := digest.Digest(resp.Header.Get("Docker-Content-Digest"))
 	if want.Digest == "" && checkDigest(told) == nil && told.Algorithm() == algorithm && told != m.Digest {
-		return Manifest{}, fault.New(fault.Corrupt, "%w: it has the digest %s, the registry says %s", errDamaged, m.Digest, told)
+		c.note("the manifest of %s has the digest %.19s, and %s says %.19s: its own counts", ref, m.Digest, h.name, told)
 	}
 	if notJSON != nil {
-		return Manifest{}, fault.New(fault.Corrupt, "what came is no manifest but %q: %w", cut(contentType, 100), notJSON)
+		return Manifest{}, notManifest(h, resp, contentType, notJSON)
 	}
 	return m, nil
+}
+
+// notManifest is the error for an answer that is something else.
+func notManifest(h *host, resp *http.Response, contentType string, err error) error {
+	err = corrupt("what came is no manifest but %q: %w", cut(contentType, 100), err)
+	if h.isHome(resp.Request.URL) {
+		return err
+	}
+	// A page to log in at, most often.
+	return fault.WithHint(fmt.Errorf("%s redirects to %s: %w", h.name, resp.Request.URL.Host, err),
+		"something in front of the registry, such as a login page or a proxy, answers in its place: ask its operator how programs get past %s", resp.Request.URL.Host)
 }

@@ -10,8 +10,6 @@ import (
 	"strconv"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"github.com/fastpull/fastpull/fault"
 )
 
 // part is a part of a blob that comes by one connection at a time, the whole of
@@ -81,7 +79,7 @@ func (r *part) finish() error {
 }
 
 func (r *part) wrongSize(what string) error {
-	return fault.New(fault.Corrupt, "the registry has %s bytes than the %d that the descriptor says", what, r.desc.Size)
+	return corrupt("%w: the registry has %s bytes than the %d that the descriptor says", errSize, what, r.desc.Size)
 }
 
 // reopen asks for the rest of the part until it comes or patience ends. Broken
@@ -101,11 +99,29 @@ func (r *part) reopen(ctx context.Context, broken error) error {
 			}
 		}
 		r.came = false
-		if err = r.open(ctx); err == nil {
+		if err = r.open(r.patience.bear(ctx)); err == nil {
 			return nil
 		}
 		r.drop()
 	}
+}
+
+// errSize is in the error for a blob that has another size than its descriptor says.
+var errSize = errors.New("wrong size")
+
+// refusesRange reports whether an error is the refusal of a range by a host that has not
+// given any so far. Ranges are a bonus: firewalls and caches refuse them by many statuses,
+// so that a plain request has to show what is wrong.
+func (h *host) refusesRange(err error) bool {
+	return isStatus(func(s *statusError) bool {
+		switch s.code {
+		case http.StatusRequestedRangeNotSatisfiable:
+			return true
+		case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusInternalServerError, http.StatusNotImplemented:
+			return !s.handshake() && !h.ranges.Load()
+		}
+		return false
+	})(err)
 }
 
 // errBadRange is an answer to a request for a range that is not that range.
@@ -131,10 +147,13 @@ func (r *part) open(ctx context.Context) error {
 		header.Set("Range", fmt.Sprintf("bytes=%d-%d", r.pos, r.end-1))
 	}
 	resp, err := r.client.getAt(ctx, h, r.ref, "/blobs/"+r.desc.Digest.String(), header)
-	var status *statusError
-	if ranged && errors.As(err, &status) && status.code == http.StatusRequestedRangeNotSatisfiable {
-		h.noRanges.Store(true)
-		return fmt.Errorf("%w: 416 for bytes %d-%d of %d", errBadRange, r.pos, r.end-1, size)
+	if ranged && h.refusesRange(err) {
+		if r.helper { // the first will see to it
+			return fmt.Errorf("%w: %v for bytes %d-%d of %d", errBadRange, err, r.pos, r.end-1, size)
+		}
+		if resp, err = r.client.getAt(ctx, h, r.ref, "/blobs/"+r.desc.Digest.String(), nil); err == nil {
+			h.noRanges.Store(true)
+		}
 	}
 	if err != nil {
 		return err
@@ -148,6 +167,13 @@ func (r *part) open(ctx context.Context) error {
 		}
 		h.ranges.Store(true)
 		return nil
+	}
+	decoded, err := decode(resp, r.desc)
+	if err != nil {
+		return err
+	}
+	if decoded {
+		h.noRanges.Store(true) // they would be of the encoded bytes
 	}
 	if resp.ContentLength > size {
 		return r.wrongSize("more")

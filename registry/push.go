@@ -100,17 +100,16 @@ func (c *Client) pushing(ctx context.Context, ref Reference, sent func(n int64),
 	if err != nil {
 		return err
 	}
-	var options []name.Option
-	if schemes := h.candidates(); schemes[len(schemes)-1] == "http" {
-		options = append(options, name.Insecure)
-	}
-	repo, err := name.NewRepository(ref.Host()+"/"+ref.Repository(), options...)
+	repo, err := name.NewRepository(ref.Host() + "/" + ref.Repository())
 	if err != nil {
 		return permanent(err)
 	}
+	e := errand{ref: ref, doing: fmt.Sprintf("push %s", ref), missing: "the registry does not say"}
+	if err := c.reach(ctx, h); err != nil {
+		return e.explain(err)
+	}
 	pusher, err := remote.NewPusher(
-		remote.WithTransport(&sender{h: h, stall: c.opt.StallTimeout, sent: sent}),
-		remote.WithAuthFromKeychain(c.opt.Keychain),
+		remote.WithTransport(&pushTransport{client: c, sender: sender{h: h, stall: c.opt.StallTimeout, sent: sent}, repo: ref.Repository()}),
 		remote.WithUserAgent(c.opt.UserAgent),
 		remote.WithJobs(c.perBlob()),
 		remote.WithRetryBackoff(remote.Backoff{Duration: c.backoff, Factor: 2, Jitter: 0.2, Steps: c.opt.Retries + 1, Cap: maxBackoff}),
@@ -135,28 +134,51 @@ func (c *Client) pushing(ctx context.Context, ref Reference, sent func(n int64),
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	err = fmt.Errorf("push %s: %w", ref, err)
 	var answer *transport.Error
-	if errors.As(err, &answer) && (answer.StatusCode == http.StatusUnauthorized || answer.StatusCode == http.StatusForbidden) {
-		return fault.WithHint(fault.Wrap(fault.Denied, err), "log in: fastpull login %s", ref.Host())
+	if !errors.As(err, &answer) {
+		return e.explain(withoutURL(err, h))
 	}
-	if errors.As(err, &answer) && answer.StatusCode == http.StatusMethodNotAllowed {
+	err = fmt.Errorf("%s: %w", e.doing, err)
+	switch answer.StatusCode {
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return fault.WithHint(fault.Wrap(fault.Denied, err), "log in: fastpull login %s", ref.Host())
+	case http.StatusMethodNotAllowed:
 		return fault.WithHint(err, "the registry can only be read")
 	}
 	return err
+}
+
+// reach finds out how a host is reached, before anything is sent to it.
+func (c *Client) reach(ctx context.Context, h *host) error {
+	for p := c.patience(); ; {
+		resp, err := c.send(p.bear(ctx), http.MethodGet, &session{host: h}, h.base+"/", nil)
+		if err == nil {
+			hold(resp)
+			if ask := challengeOf(resp); ask != nil && h.isHome(ask.from) {
+				h.setChallenge(ask)
+			}
+			if err = newStatusError(resp, &session{host: h}); !worthRetrying(err) {
+				return nil // whatever it says
+			}
+		}
+		if err = p.again(ctx, err); err != nil {
+			return err
+		}
+	}
 }
 
 // sender sends requests with bodies, and gives up one of which nothing goes out for
 // a while.
 type sender struct {
 	h     *host
+	by    http.RoundTripper // of h
 	stall time.Duration
 	sent  func(n int64)
 }
 
 func (s *sender) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Body == nil || req.Body == http.NoBody {
-		return s.h.RoundTrip(req)
+		return s.by.RoundTrip(req)
 	}
 	ctx, cancel := context.WithCancelCause(req.Context())
 	b := &sentBody{ReadCloser: req.Body, s: s, timer: time.AfterFunc(s.stall, func() {
@@ -164,7 +186,7 @@ func (s *sender) RoundTrip(req *http.Request) (*http.Response, error) {
 	})}
 	req = req.Clone(ctx)
 	req.Body = b
-	resp, err := s.h.RoundTrip(req)
+	resp, err := s.by.RoundTrip(req)
 	b.timer.Stop() // the answer has a limit of its own
 	if cause := context.Cause(ctx); err != nil && errors.Is(cause, io.ErrNoProgress) {
 		err = cause

@@ -130,18 +130,29 @@ func (c *Client) Has(ctx context.Context, ref Reference) (bool, error) {
 			switch resp.StatusCode {
 			case http.StatusOK:
 				return true, nil
-			case http.StatusNotFound, http.StatusUnauthorized, http.StatusForbidden:
+			case http.StatusUnauthorized, http.StatusForbidden:
 				return false, nil
+			case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+				return c.hasByRead(ctx, h, ref)
 			}
 		}
 		var status *statusError
-		if errors.As(err, &status) && status.handshake && (status.code == http.StatusUnauthorized || status.code == http.StatusForbidden) {
+		if errors.As(err, &status) && status.handshake() && (status.code == http.StatusUnauthorized || status.code == http.StatusForbidden) {
 			return false, nil // who may push need not be allowed to look
 		}
 		if err = p.again(ctx, err); err != nil {
 			return false, e.explain(err)
 		}
 	}
+}
+
+// hasByRead is Has for a host that may refuse HEAD.
+func (c *Client) hasByRead(ctx context.Context, h *host, ref Reference) (bool, error) {
+	_, err := c.manifestAt(ctx, h, ref, ref.name(), ocispec.Descriptor{Size: -1})
+	if isStatus(func(s *statusError) bool { return s.code == http.StatusNotFound })(err) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // name is the tag or digest by which a manifest is asked for.

@@ -181,7 +181,7 @@ func (r Reference) Repository() string { return r.repo.RepositoryStr() }
 // checkDigest keeps anything but a well-formed digest out of addresses.
 func checkDigest(d digest.Digest) error {
 	if !digestPattern.MatchString(string(d)) {
-		return fault.New(fault.Corrupt, "%q is not a digest that can be checked (sha256 or sha512)", cut(string(d), 100))
+		return corrupt("%q is not a digest that can be checked (sha256 or sha512)", cut(string(d), 100))
 	}
 	return nil
 }

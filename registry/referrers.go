@@ -16,7 +16,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/jsonlimit"
 )
 
@@ -78,7 +77,7 @@ func (c *Client) referrersAt(ctx context.Context, h *host, ref Reference, subjec
 	room := maxReferrerLists * c.opt.ManifestLimit
 	for page := 0; ; page++ {
 		if page == maxReferrerPages || len(list) > maxReferrers {
-			return nil, true, fault.New(fault.Corrupt, "the registry's list does not end: more than %d on %d pages", len(list), page)
+			return nil, true, corrupt("the registry's list does not end: more than %d on %d pages", len(list), page)
 		}
 		resp, err := c.getAt(ctx, h, ref, path+query, http.Header{"Accept": {ocispec.MediaTypeImageIndex}})
 		if page == 0 && !hasReferrersAPI(resp, err) {
@@ -97,7 +96,7 @@ func (c *Client) referrersAt(ctx context.Context, h *host, ref Reference, subjec
 			return nil, true, err
 		}
 		if room -= n; room < 0 {
-			return nil, true, fault.New(fault.Corrupt, "the registry's list is larger than %d bytes", maxReferrerLists*c.opt.ManifestLimit)
+			return nil, true, corrupt("the registry's list is larger than %d bytes", maxReferrerLists*c.opt.ManifestLimit)
 		}
 		list = append(list, more...)
 		if query = nextPage(resp.Header); query == "" {
@@ -111,7 +110,7 @@ func (c *Client) referrersAt(ctx context.Context, h *host, ref Reference, subjec
 func hasReferrersAPI(resp *http.Response, err error) bool {
 	var status *statusError
 	if errors.As(err, &status) {
-		return status.handshake || !slices.Contains([]int{
+		return status.handshake() || !slices.Contains([]int{
 			http.StatusNotFound, http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusNotAcceptable, http.StatusNotImplemented,
 		}, status.code)
 	}
@@ -127,7 +126,7 @@ func (c *Client) readReferrers(resp *http.Response) (list []ocispec.Descriptor, 
 	body, err := io.ReadAll(io.LimitReader(resp.Body, c.opt.ManifestLimit+1))
 	switch size = int64(len(body)); {
 	case size > c.opt.ManifestLimit:
-		return nil, size, fault.New(fault.Corrupt, "the list is larger than the limit of %d bytes", c.opt.ManifestLimit)
+		return nil, size, corrupt("the list is larger than the limit of %d bytes", c.opt.ManifestLimit)
 	case err != nil:
 		return nil, size, fmt.Errorf("read body: %w", err)
 	}
@@ -138,17 +137,17 @@ func (c *Client) readReferrers(resp *http.Response) (list []ocispec.Descriptor, 
 func parseReferrers(body []byte) ([]ocispec.Descriptor, error) {
 	var index struct{ Manifests *[]ocispec.Descriptor }
 	if err := jsonlimit.Unmarshal(body, &index); err != nil {
-		return nil, fault.New(fault.Corrupt, "the list cannot be read: %w", err)
+		return nil, corrupt("the list cannot be read: %w", err)
 	}
 	if index.Manifests == nil {
-		return nil, fault.New(fault.Corrupt, "the list is no index")
+		return nil, corrupt("the list is no index")
 	}
 	for _, d := range *index.Manifests {
 		if err := checkDigest(d.Digest); err != nil {
 			return nil, err
 		}
 		if d.Size < 0 {
-			return nil, fault.New(fault.Corrupt, "%s has the size %d", d.Digest, d.Size)
+			return nil, corrupt("%s has the size %d", d.Digest, d.Size)
 		}
 	}
 	return *index.Manifests, nil
@@ -175,7 +174,7 @@ func (c *Client) referrersByTag(ctx context.Context, h *host, ref Reference, sub
 	tag := ReferrersTag(subject)
 	m, err := c.manifestAt(ctx, h, ref, tag, ocispec.Descriptor{Size: -1})
 	var status *statusError
-	if errors.As(err, &status) && status.code == http.StatusNotFound && !status.handshake {
+	if errors.As(err, &status) && status.code == http.StatusNotFound && !status.handshake() {
 		return nil, nil
 	}
 	if err != nil {
@@ -183,10 +182,10 @@ func (c *Client) referrersByTag(ctx context.Context, h *host, ref Reference, sub
 	}
 	list, err := parseReferrers(m.Bytes)
 	if err == nil && m.MediaType != ocispec.MediaTypeImageIndex {
-		err = fault.New(fault.Corrupt, "it is of the type %q", cut(m.MediaType, 100))
+		err = corrupt("it is of the type %q", cut(m.MediaType, 100))
 	}
 	if err == nil && len(list) > maxReferrers {
-		err = fault.New(fault.Corrupt, "it has more than %d entries", maxReferrers)
+		err = corrupt("it has more than %d entries", maxReferrers)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the tag %s, which should be an index: %w", tag, err)

@@ -1,13 +1,21 @@
 package registry
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/fastpull/fastpull/registry/auth"
 )
+
+// maxLogins is how many challenges are answered for one request: that of the host, that
+// of another one to which it redirects, and those of logins that run out meanwhile.
+const maxLogins = 5
 
 // getAt asks a host once for a path below the repository of ref, and returns the
 // answer if it is 200 or 206. The body has to be closed; reading it fails when
@@ -25,35 +33,128 @@ func (c *Client) getAt(ctx context.Context, h *host, ref Reference, path string,
 }
 
 // exchange asks once, and returns whatever the answer is, and the session by
-// which it came. A session that has run out is renewed on the way; all other
-// trying again is up to the caller.
+// which it came. Challenges are answered on the way; all other trying again is up to the
+// caller.
 func (c *Client) exchange(ctx context.Context, method string, h *host, ref Reference, path string, header http.Header) (*http.Response, *session, error) {
-	s, err := c.session(ctx, h, ref)
+	s, err := c.session(ctx, h, ref.Repository(), actionPull)
 	if err != nil {
 		return nil, nil, err
 	}
 	path = h.base + "/" + ref.Repository() + path
-	resp, challenge, err := c.send(ctx, method, s, path, header)
-	if err != nil {
-		return nil, nil, err
+	resp, s, err := c.converse(ctx, method, s, path, header)
+	if err != nil || !hidden(resp) || s.asked || h.unpinged() {
+		return resp, s, err
 	}
-	if len(challenge) > 0 {
-		resp.Body.Close()
-		if s, err = c.renew(ctx, ref, s, challenge); err != nil {
-			return nil, nil, err
-		}
-		if resp, _, err = c.send(ctx, method, s, path, header); err != nil {
-			return nil, nil, err
-		}
+	// Some registries say to a client without a login that there is nothing, or that it
+	// may not have it, and ask for a login only where they are greeted.
+	hold(resp)
+	greeted := c.greet(ctx, h)
+	if greeted.challenge == nil {
+		return resp, s, nil
 	}
-	return resp, s, nil
+	fresh, err := c.renew(ctx, s, greeted.challenge)
+	if err != nil || fresh.authorization == "" {
+		return resp, s, ctx.Err()
+	}
+	resp.Body.Close()
+	return c.converse(ctx, method, fresh, path, header)
 }
 
-// send does one exchange. The challenge is that of a 401 from the host. Only a
-// GET follows redirects: where a HEAD is sent to there need not be a HEAD.
-func (c *Client) send(ctx context.Context, method string, s *session, path string, header http.Header) (*http.Response, []string, error) {
-	var own ask
-	address := "https://" + s.host.name + path // the session knows the scheme
+// hidden reports whether an answer may be another one after a login.
+func hidden(resp *http.Response) bool {
+	return resp.StatusCode == http.StatusForbidden || resp.StatusCode == http.StatusNotFound
+}
+
+// hold reads what matters of an answer that is no success, so that it needs no connection.
+func hold(resp *http.Response) {
+	// What cannot be read is missing in the words of an error.
+	data, _ := io.ReadAll(io.LimitReader(resp.Body, errorBodyLimit))
+	resp.Body.Close()
+	resp.Body = io.NopCloser(bytes.NewReader(data))
+}
+
+// converse asks, and answers the challenges that come.
+func (c *Client) converse(ctx context.Context, method string, s *session, path string, header http.Header) (*http.Response, *session, error) {
+	answered := make(map[string]bool)
+	for logins := 0; ; logins++ {
+		resp, err := c.send(ctx, method, s, path, header)
+		if err != nil {
+			return nil, nil, err
+		}
+		ask := challengeOf(resp)
+		if ask == nil || logins == maxLogins || answered[auth.Origin(ask.from)] {
+			return resp, s, nil
+		}
+		hold(resp)
+		fresh, err := c.renew(ctx, s, ask)
+		if err != nil {
+			return nil, nil, err
+		}
+		s = fresh
+		// Another caller may have answered another challenge.
+		answered[s.answered] = true
+	}
+}
+
+// greeting is what a host says to a request for the root of its API.
+type greeting struct {
+	status    int
+	challenge *challenge
+}
+
+// greet asks a host for the root of its API, once. Pulls do not need it: it tells more of
+// a host that has refused something, or that is to be pushed to.
+func (c *Client) greet(ctx context.Context, h *host) *greeting {
+	g, err := h.greetings.do(ctx, "", func(ctx context.Context) (*greeting, error) {
+		resp, err := c.send(ctx, http.MethodGet, &session{host: h}, h.base+"/", nil)
+		if err != nil {
+			return nil, err
+		}
+		defer resp.Body.Close()
+		return &greeting{resp.StatusCode, challengeOf(resp)}, nil
+	})
+	if err != nil {
+		return &greeting{}
+	}
+	h.greeted.Store(g)
+	return g
+}
+
+// send asks once, by the scheme that the host is known to speak, or by the first of those
+// to try by which it answers.
+func (c *Client) send(ctx context.Context, method string, s *session, path string, header http.Header) (*http.Response, error) {
+	schemes, done, err := s.host.probe(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	var failures []error
+	for _, scheme := range schemes {
+		resp, err := c.sendBy(ctx, method, s, scheme, path, header)
+		if err == nil {
+			s.host.settle(scheme)
+			s.host.follow(resp, path)
+			return resp, nil
+		}
+		// The next scheme is for a host that is not there by this one.
+		if ctx.Err() != nil || isPermanent(err) || speaksTLS(err) {
+			return nil, err
+		}
+		failures = append(failures, err)
+	}
+	if len(failures) == 2 && errors.Is(failures[0], http.ErrSchemeMismatch) {
+		return nil, failures[1]
+	}
+	if len(failures) == 1 || failures[0].Error() == failures[1].Error() {
+		return nil, failures[0]
+	}
+	return nil, fmt.Errorf("by https: %w; by http: %w", failures[0], failures[1])
+}
+
+// sendBy does one exchange by one scheme. Only a GET follows redirects: where a HEAD is
+// sent to there need not be a HEAD.
+func (c *Client) sendBy(ctx context.Context, method string, s *session, scheme, path string, header http.Header) (*http.Response, error) {
+	address := scheme + "://" + s.host.address() + path
 	if s.host.ns != "" {
 		mark := "?"
 		if strings.Contains(path, "?") {
@@ -61,35 +162,33 @@ func (c *Client) send(ctx context.Context, method string, s *session, path strin
 		}
 		address += mark + "ns=" + url.QueryEscape(s.host.ns)
 	}
-	req, err := http.NewRequestWithContext(context.WithValue(ctx, askKey{}, &own), method, address, nil)
+	req, err := http.NewRequestWithContext(ctx, method, address, nil)
 	if err != nil {
-		return nil, nil, permanent(err)
+		return nil, permanent(err)
 	}
 	for key, values := range header {
 		req.Header[key] = values
 	}
-	client := s.http
+	client := http.Client{Transport: s, CheckRedirect: checkRedirect}
 	if method == http.MethodHead {
-		still := *client
-		still.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-		client = &still
+		client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, nil, withoutURL(err, s.host.name)
+		return nil, withoutURL(err, s.host)
 	}
-	return resp, own.challenge, nil
+	return resp, nil
 }
 
 // withoutURL takes the address out of an error of net/http: it may be a signed
 // one, which is as good as a password. Of one that a redirect led to the host
 // is said.
-func withoutURL(err error, home string) error {
+func withoutURL(err error, home *host) error {
 	var ue *url.Error
 	if !errors.As(err, &ue) {
 		return err
 	}
-	if u, perr := url.Parse(ue.URL); perr == nil && u.Host != home {
+	if u, perr := url.Parse(ue.URL); perr == nil && u.Host != "" && !home.isHome(u) {
 		return fmt.Errorf("at %s: %w", u.Host, ue.Err)
 	}
 	return ue.Err

@@ -2,20 +2,14 @@ package registry
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"time"
-
-	"github.com/fastpull/fastpull/fault"
 )
 
 const (
@@ -28,6 +22,9 @@ const (
 	quickRetries = 2
 	// slowRetries is for a host that trickles. Each time has taken long.
 	slowRetries = 3
+	// silentRetries is for a host that takes requests and does not answer. It gets more
+	// time for each.
+	silentRetries = 3
 	// slowForgiven is how many bytes have to come for that to be forgotten.
 	slowForgiven = 4 << 20
 )
@@ -37,8 +34,10 @@ const (
 type patience struct {
 	retries int
 	backoff time.Duration
+	stall   time.Duration
 	fails   int
 	reached bool // the host has answered once
+	silent  int  // requests in a row that were not answered
 	slow    int  // connections that trickled
 	since   int  // bytes that came after the last one of them
 
@@ -47,12 +46,12 @@ type patience struct {
 }
 
 func (c *Client) patience() *patience {
-	return &patience{retries: c.opt.Retries, backoff: c.backoff}
+	return &patience{retries: c.opt.Retries, backoff: c.backoff, stall: c.opt.StallTimeout}
 }
 
 // progress forgives the failures so far.
 func (p *patience) progress(n int) {
-	p.fails, p.reached = 0, true
+	p.fails, p.silent, p.reached = 0, 0, true
 	if p.since += n; p.since >= slowForgiven {
 		p.slow = 0
 	}
@@ -83,11 +82,18 @@ func (p *patience) again(ctx context.Context, err error) error {
 	}
 
 	limit := p.retries
-	switch {
-	case !worthRetrying(err):
+	switch classOf(err).again {
+	case never:
 		return err
-	case unreachable(err) && !p.reached, answer != nil && answer.expired():
-		limit = min(limit, quickRetries)
+	case quick:
+		if !p.reached || answer != nil {
+			limit = min(limit, quickRetries)
+		}
+	}
+	if isA[*silentError](err) {
+		if p.silent++; p.silent > min(p.retries, silentRetries) {
+			return fmt.Errorf("%w (tried %d times)", err, p.silent)
+		}
 	}
 	if p.fails >= limit {
 		if p.fails == 0 {
@@ -123,38 +129,6 @@ func permanent(err error) error { return &permanentError{err} }
 func isPermanent(err error) bool {
 	var p *permanentError
 	return errors.As(err, &p)
-}
-
-// worthRetrying tells failures of the moment from those that stay. Connections
-// break in more ways than can be listed, so what is listed is what stays.
-func worthRetrying(err error) bool {
-	var status *statusError
-	if errors.As(err, &status) {
-		return status.code == http.StatusRequestTimeout ||
-			status.code == http.StatusTooManyRequests ||
-			status.code >= 500 || status.expired()
-	}
-	return !isPermanent(err) && fault.KindOf(err) == fault.Failed &&
-		!errors.Is(err, http.ErrSchemeMismatch) && !untrusted(err)
-}
-
-// untrusted reports whether a certificate was refused.
-func untrusted(err error) bool {
-	var (
-		verify    *tls.CertificateVerificationError
-		authority x509.UnknownAuthorityError
-		name      x509.HostnameError
-		invalid   x509.CertificateInvalidError
-		record    tls.RecordHeaderError
-	)
-	return errors.As(err, &verify) || errors.As(err, &authority) || errors.As(err, &name) ||
-		errors.As(err, &invalid) || errors.As(err, &record)
-}
-
-// unreachable reports whether nothing is listening, or no such host is known.
-func unreachable(err error) bool {
-	var dns *net.DNSError
-	return errors.Is(err, syscall.ECONNREFUSED) || errors.As(err, &dns) && dns.IsNotFound
 }
 
 // retryAfter is the time that a Retry-After header asks for, at most a minute:

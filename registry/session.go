@@ -4,169 +4,195 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
-	"regexp"
+	"net/url"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/registry/auth"
 )
 
+// loginTimeout is for the requests that a challenge is answered with. Each of them has
+// shorter limits of its own; this is for bodies that trickle.
+const loginTimeout = 90 * time.Second
+
+// The actions on a repository that a token is asked for.
 const (
-	// handshakeTimeout is for ping and token together. Each of their requests
-	// has shorter limits of its own; this is for bodies that trickle.
-	handshakeTimeout = 90 * time.Second
-	// keychainTimeout is for a credential helper.
-	keychainTimeout = 30 * time.Second
+	actionPull = "pull"
+	actionPush = "pull,push"
 )
 
-// session is a repository that may be asked: the result of a handshake.
+// session is a login to a repository at a host. It does not change: a new login makes a
+// new one. The first one of a repository is no login at all, as only an answer of the
+// host says what it wants.
 type session struct {
-	http  *http.Client
-	host  *host
-	creds credentials
+	host    *host
+	repo    string // "" for the registry itself
+	actions string
+	strict  bool // credentials must be used
+
+	creds         credentials // that were looked for, once the host has asked
+	asked         bool        // the host has
+	answered      string      // origin of the challenge that was answered last
+	authorization string      // for the host, "" for none
+	expires       time.Time   // of it, zero if that is not known
+	elsewhere     map[string]string
 }
 
-// credentials is what was found for a repository.
-type credentials struct {
-	auth  authn.Authenticator
-	found bool
-	err   error // why they could not be read; auth is anonymous then
+// key names the session among those of its host.
+func (s *session) key() string { return s.actions + " " + s.repo }
+
+// challenge is what an answer with status 401 asks for.
+type challenge struct {
+	from *url.URL // the request that was answered
+	list []auth.Challenge
 }
 
-// session returns the session for the repository of ref at a host, made at
-// first use.
-func (c *Client) session(ctx context.Context, h *host, ref Reference) (*session, error) {
-	return h.sessions.do(ctx, ref.Repository(), func(ctx context.Context) (*session, error) {
-		return c.handshake(ctx, h, ref, nil)
+// challengeOf returns the challenge of an answer, nil if it is none.
+func challengeOf(resp *http.Response) *challenge {
+	if resp.StatusCode != http.StatusUnauthorized {
+		return nil
+	}
+	list := auth.Challenges(resp.Header)
+	if len(list) == 0 {
+		return nil
+	}
+	return &challenge{resp.Request.URL, list}
+}
+
+// session returns the session for a repository at a host, made at first use. One that has
+// run out by the clock is renewed.
+func (c *Client) session(ctx context.Context, h *host, repo, actions string) (*session, error) {
+	first := &session{host: h, repo: repo, actions: actions}
+	s, err := h.sessions.do(ctx, first.key(), func(ctx context.Context) (*session, error) {
+		if ask := h.lastChallenge(); ask != nil {
+			if s, err := c.login(ctx, first, ask); err == nil || ctx.Err() != nil {
+				return s, err
+			}
+			// The repository may be open.
+		}
+		return first, nil
 	})
+	if err != nil || s.expires.IsZero() || time.Now().Before(s.expires) {
+		return s, err
+	}
+	if ask := h.lastChallenge(); ask != nil {
+		if fresh, err := c.renew(ctx, s, ask); err == nil {
+			return fresh, nil
+		}
+	}
+	return s, nil // the host decides
 }
 
-// renew replaces a session that the host no longer takes, as challenge (its
-// WWW-Authenticate headers) says. Of several callers that hold the same stale
-// session one does it, and the others get its result.
-func (c *Client) renew(ctx context.Context, ref Reference, stale *session, challenge []string) (*session, error) {
+// renew replaces a session that a host does not take, as ask says. Of several callers that
+// hold the same stale session one logs in, and the others get its result.
+func (c *Client) renew(ctx context.Context, stale *session, ask *challenge) (*session, error) {
 	h := stale.host
-	h.sessions.forget(ref.Repository(), stale)
-	return h.sessions.do(ctx, ref.Repository(), func(ctx context.Context) (*session, error) {
-		return c.handshake(ctx, h, ref, challenge)
+	h.sessions.forget(stale.key(), stale)
+	return h.sessions.do(ctx, stale.key(), func(ctx context.Context) (*session, error) {
+		return c.login(ctx, stale, ask)
 	})
 }
 
-func (c *Client) handshake(ctx context.Context, h *host, ref Reference, challenge []string) (*session, error) {
-	// Credentials are those of the host, not of the registry that a mirror
-	// stands for.
-	reg, err := name.NewRegistry(h.credentialsOf())
-	if err != nil {
-		return nil, permanent(err)
-	}
-	creds := credentials{auth: authn.Anonymous}
-	if !h.unpinged() || len(challenge) > 0 {
-		creds = c.credentials(ctx, reg.Repo(ref.Repository()))
-	}
-	if reg, err = name.NewRegistry(h.name); err != nil {
-		return nil, permanent(err)
-	}
-	repo := reg.Repo(ref.Repository())
-	scopes := []string{repo.Scope(transport.PullScope)}
-	if m := scopePattern.FindStringSubmatch(strings.Join(challenge, ", ")); m != nil && !slices.Contains(scopes, m[1]) {
-		if h.unpinged() {
-			scopes = nil // what the repository is called there only the host knows
-		}
-		// First, as some token servers look no further.
-		scopes = slices.Insert(scopes, 0, m[1])
-	}
-	return negotiate(ctx, h, reg, creds, challenge, scopes)
-}
-
-// negotiate finds out by which scheme a host is to be spoken to, and does the
-// handshake.
-func negotiate(ctx context.Context, h *host, reg name.Registry, creds credentials, challenge, scopes []string) (*session, error) {
+// login answers a challenge of a session's host, or of a host that it redirects to.
+func (c *Client) login(ctx context.Context, stale *session, ask *challenge) (*session, error) {
 	outer := ctx
-	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
 	defer cancel()
-
-	var failures []error
-	for _, scheme := range h.candidates() {
-		s, err := connect(ctx, h, scheme, reg, creds, challenge, scopes)
-		if err == nil {
-			h.settle(scheme)
-			return s, nil
-		}
-		if outer.Err() == nil && ctx.Err() != nil {
-			return nil, fmt.Errorf("the registry did not finish its answer in %v", handshakeTimeout)
-		}
-		// The next scheme is for a host that is not there by this one. An
-		// answer, even a bad one, is an answer.
-		var answer *statusError
-		if outer.Err() != nil || errors.As(err, &answer) || isPermanent(err) {
+	s, h := *stale, stale.host
+	home := h.isHome(ask.from)
+	account := ask.from.Host
+	if home {
+		account = h.credentialsOf()
+	}
+	creds := stale.creds
+	if !s.strict || !home {
+		var err error
+		if creds, err = c.credentialsFor(ctx, account, s.repo); err != nil {
 			return nil, err
 		}
-		failures = append(failures, err)
 	}
-	if len(failures) == 2 && errors.Is(failures[0], http.ErrSchemeMismatch) {
-		return nil, failures[1]
+	s.answered = auth.Origin(ask.from)
+	client := auth.Client{Transport: h, ID: "fastpull", Known: c.docker.namesHost}
+	grant, err := client.Authorize(ctx, auth.Request{
+		Registry: ask.from, Challenges: ask.list, Scopes: s.scopes(home, ask.list), Credentials: creds.Credentials, Strict: s.strict,
+	})
+	if outer.Err() == nil && ctx.Err() != nil {
+		return nil, fmt.Errorf("log in to %s: it did not finish its answer in %v", account, loginTimeout)
 	}
-	if len(failures) == 1 || failures[0].Error() == failures[1].Error() {
-		return nil, failures[0]
-	}
-	return nil, fmt.Errorf("by https: %w; by http: %w", failures[0], failures[1])
-}
-
-// connect pings the host by one scheme, and exchanges credentials for a token
-// if it asks for that.
-func connect(ctx context.Context, h *host, scheme string, reg name.Registry, creds credentials, challenge, scopes []string) (*session, error) {
-	if scheme == "http" {
-		var err error
-		if reg, err = name.NewRegistry(reg.RegistryStr(), name.Insecure); err != nil {
-			return nil, permanent(err)
-		}
-	}
-	g := &gate{host: h, scheme: scheme, challenge: challenge}
-	rt, err := transport.NewWithContext(ctx, reg, creds.auth, g, scopes)
 	if err != nil {
-		return nil, g.explain(err, creds)
+		return nil, loginError(account, creds, err)
 	}
-	return &session{
-		http:  &http.Client{Transport: rt, CheckRedirect: checkRedirect},
-		host:  h,
-		creds: creds,
-	}, nil
+	if grant.Note != "" {
+		c.note("%s", grant.Note)
+	}
+	if home {
+		s.asked, s.creds, s.authorization, s.expires = true, creds, grant.Authorization, grant.Expires
+		h.setChallenge(ask)
+	} else {
+		s.elsewhere = maps.Clone(s.elsewhere)
+		if s.elsewhere == nil {
+			s.elsewhere = make(map[string]string)
+		}
+		s.elsewhere[auth.Origin(ask.from)] = grant.Authorization
+	}
+	return &s, nil
 }
 
-var scopePattern = regexp.MustCompile(`(?i)\bscope="([^"]+)"`)
-
-// credentials asks the keychain. What goes wrong there must not keep anybody
-// from pulling a public image, so it is only remembered. A helper that hangs
-// is left behind; its goroutine ends when it does.
-func (c *Client) credentials(ctx context.Context, repo name.Repository) credentials {
-	ctx, cancel := context.WithTimeout(ctx, keychainTimeout)
-	defer cancel()
-	result := make(chan credentials, 1)
-	go func() {
-		auth, err := authn.Resolve(ctx, c.opt.Keychain, repo)
-		if err != nil {
-			result <- credentials{auth: authn.Anonymous, err: err}
-			return
+// loginError says whose challenge could not be answered.
+func loginError(account string, creds credentials, err error) error {
+	var answer *auth.Error
+	switch {
+	case errors.As(err, &answer):
+		return &statusError{
+			code: answer.Status, words: answer.Words, retryAfter: retryAfter(answer.Header, time.Now()),
+			creds: creds, login: account, tokens: answer.Server, advice: fault.HintOf(err),
 		}
-		conf, err := authn.Authorization(ctx, auth)
-		if err != nil {
-			result <- credentials{auth: authn.Anonymous, err: err}
-			return
-		}
-		if conf == nil || *conf == (authn.AuthConfig{}) {
-			result <- credentials{auth: authn.Anonymous}
-			return
-		}
-		result <- credentials{auth: auth, found: true}
-	}()
-	select {
-	case creds := <-result:
-		return creds
-	case <-ctx.Done():
-		return credentials{auth: authn.Anonymous, err: ctx.Err()}
+	case errors.Is(err, auth.ErrNoCredentials), errors.Is(err, auth.ErrUnsupported):
+		return &statusError{code: http.StatusUnauthorized, words: err.Error(), creds: creds, login: account}
 	}
+	err = fmt.Errorf("log in to %s: %w", account, err)
+	if auth.Permanent(err) {
+		return permanent(err)
+	}
+	return err
+}
+
+// scopes returns what a token is asked for. The scope that a challenge names goes first,
+// as some token servers look no further. What a repository is called at a mirror, or where
+// a host redirects to, only those know.
+func (s *session) scopes(home bool, list []auth.Challenge) []string {
+	var scopes []string
+	for _, ch := range list {
+		if scope := ch.Params["scope"]; scope != "" && !slices.Contains(scopes, scope) {
+			scopes = append(scopes, scope)
+		}
+	}
+	if s.repo == "" || (!home || s.host.unpinged()) && len(scopes) > 0 {
+		return scopes
+	}
+	if own := "repository:" + s.repo + ":" + s.actions; !slices.Contains(scopes, own) {
+		scopes = append(scopes, own)
+	}
+	return scopes
+}
+
+// RoundTrip implements [http.RoundTripper]. It adds the authorization for the host that a
+// request goes to: what net/http copies to a redirect has none.
+func (s *session) RoundTrip(req *http.Request) (*http.Response, error) {
+	value := s.elsewhere[auth.Origin(req.URL)]
+	if s.host.isHome(req.URL) {
+		value = s.authorization
+	}
+	if value != "" {
+		req = req.Clone(req.Context())
+		req.Header.Set("Authorization", value)
+	}
+	resp, err := s.host.RoundTrip(req)
+	if err == nil {
+		resp.Request = req
+	}
+	return resp, err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/registry/auth"
 )
 
 var user = keychain{auth: &authn.Basic{Username: "u", Password: "p"}}
@@ -119,15 +121,19 @@ func TestTokenRunsOutForMany(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	stale, err := c.session(t.Context(), hosts[0], k.ref(t, ""))
+	stale, err := c.session(t.Context(), hosts[0], "app", actionPull)
 	if err != nil {
 		t.Fatal(err)
 	}
-	challenge := []string{fmt.Sprintf(`Bearer realm="%s/token"`, k.URL)}
+	from, err := url.Parse(k.URL + "/v2/app/manifests/latest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := &challenge{from, []auth.Challenge{{Scheme: "bearer", Params: map[string]string{"realm": k.URL + "/token"}}}}
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			if s, err := c.renew(t.Context(), k.ref(t, ""), stale, challenge); err != nil || s == stale {
+			if s, err := c.renew(t.Context(), stale, ask); err != nil || s == stale {
 				t.Error("not renewed:", err)
 			}
 		})
@@ -169,7 +175,6 @@ func TestBasic(t *testing.T) {
 }
 
 func TestDenied(t *testing.T) {
-	wrong := keychain{auth: &authn.Basic{Username: "u", Password: "wrong"}}
 	broken := keychain{err: errors.New("docker-credential-x: not found")}
 	brokenLate := keychain{auth: authenticator{errors.New("helper says no")}}
 	for _, tc := range []struct {
@@ -180,7 +185,6 @@ func TestDenied(t *testing.T) {
 	}{
 		{"anonymous, 403", keychain{auth: authn.Anonymous}, status(403), "no credentials for"},
 		{"found, 403", user, status(403), "do not suffice"},
-		{"wrong at the token server", wrong, status(200), "do not suffice"},
 		{"broken helper", broken, status(403), "could not be read (docker-credential-x: not found)"},
 		{"broken authenticator", brokenLate, status(403), "could not be read (helper says no)"},
 	} {
@@ -199,36 +203,120 @@ type authenticator struct{ err error }
 
 func (a authenticator) Authorization() (*authn.AuthConfig, error) { return nil, a.err }
 
-func TestHandshakeFailureIsNotKept(t *testing.T) {
-	k := newTokens(t, 100, content("text/plain", typed))
-	good, pings := k.login, 0
+// failingLogin makes the token server answer some requests with a status, and counts them.
+func (k *tokens) failingLogin(times, code int) *atomic.Int32 {
+	good, asked := k.login, new(atomic.Int32)
 	k.login = func(w http.ResponseWriter, r *http.Request) {
-		if pings++; pings == 1 {
-			w.WriteHeader(http.StatusForbidden)
+		if asked.Add(1) <= int32(times) {
+			w.WriteHeader(code)
 			return
 		}
 		good(w, r)
 	}
+	return asked
+}
+
+func TestLoginFailureIsNotKept(t *testing.T) {
+	k := newTokens(t, 100, content("text/plain", typed))
+	k.failingLogin(1, http.StatusForbidden)
 	c := newClient(t, Options{})
 	_, err := c.Manifest(t.Context(), k.ref(t, ""))
-	wantKind(t, err, fault.Denied)
+	wantKind(t, err, fault.Denied, "log in to 127.0.0.1", "the token server 127.0.0.1")
 	if _, err := c.Manifest(t.Context(), k.ref(t, "")); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestHandshakeIsRetried(t *testing.T) {
+func TestLoginIsRetried(t *testing.T) {
 	k := newTokens(t, 100, content("text/plain", typed))
-	good, pings := k.login, 0
-	k.login = func(w http.ResponseWriter, r *http.Request) {
-		if pings++; pings <= 2 {
-			w.WriteHeader(http.StatusServiceUnavailable)
-			return
-		}
-		good(w, r)
-	}
+	k.failingLogin(2, http.StatusServiceUnavailable)
 	if _, err := newClient(t, Options{}).Manifest(t.Context(), k.ref(t, "")); err != nil {
 		t.Error(err)
+	}
+}
+
+// Nobody greets a registry that gives what it is asked for.
+func TestNoGreeting(t *testing.T) {
+	open := newScript(t, content("text/plain", typed))
+	open.login = func(w http.ResponseWriter, r *http.Request) { t.Errorf("open: asked for %s", r.URL) }
+	if _, err := newClient(t, Options{}).Manifest(t.Context(), open.ref(t, "")); err != nil {
+		t.Error(err)
+	}
+	k := newTokens(t, 100, content("text/plain", typed))
+	asked := k.failingLogin(0, 0)
+	c := newClient(t, Options{Keychain: user})
+	for range 3 {
+		if _, err := c.Manifest(t.Context(), k.ref(t, "")); err != nil {
+			t.Error(err)
+		}
+	}
+	if n, m := asked.Load(), len(k.requests()); n != 1 || m != 4 {
+		t.Errorf("%d requests for tokens, %d for manifests; want 1 and 4", n, m)
+	}
+}
+
+// A registry that hides from strangers what they may not see is greeted before that is
+// believed.
+func TestHiddenFromStrangers(t *testing.T) {
+	for _, code := range []int{http.StatusNotFound, http.StatusForbidden} {
+		s := newScript(t, func(w http.ResponseWriter, r *http.Request) {
+			if u, _, _ := r.BasicAuth(); u != "u" {
+				status(code)(w, r)
+				return
+			}
+			fmt.Fprint(w, typed)
+		})
+		s.login = func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+		if _, err := newClient(t, Options{Keychain: user}).Manifest(t.Context(), s.ref(t, "")); err != nil {
+			t.Error(err)
+		}
+		if _, err := newClient(t, Options{}).Manifest(t.Context(), s.ref(t, "")); err == nil {
+			t.Error("shown to a stranger")
+		}
+	}
+}
+
+// A password that is no longer good does not prevent the pull of a public image.
+func TestStalePassword(t *testing.T) {
+	k := newTokens(t, 100, content("text/plain", typed))
+	var notes []string
+	stale := keychain{auth: &authn.Basic{Username: "u", Password: "old"}}
+	c := newClient(t, Options{Keychain: stale, Note: func(s string) { notes = append(notes, s) }})
+	if _, err := c.Manifest(t.Context(), k.ref(t, "")); err != nil {
+		t.Error(err)
+	}
+	if len(notes) != 1 || !strings.Contains(notes[0], "does not take the user and password") || strings.Contains(notes[0], "old") {
+		t.Errorf("notes %q", notes)
+	}
+	private := newTokens(t, 100, status(http.StatusForbidden))
+	_, err := newClient(t, Options{Keychain: stale}).Manifest(t.Context(), private.ref(t, ""))
+	wantKind(t, err, fault.Denied, "do not suffice")
+}
+
+// A token server that refuses strangers does not close a repository that is open to them.
+func TestTokenServerRefusesStrangers(t *testing.T) {
+	k := newTokens(t, 100, content("text/plain", typed))
+	k.failingLogin(1000, http.StatusUnauthorized)
+	_, err := newClient(t, Options{}).Manifest(t.Context(), k.ref(t, ""))
+	wantKind(t, err, fault.Denied, "the token server")
+
+	open := newScript(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/v2/private/") {
+			k.challenge(w)
+			return
+		}
+		fmt.Fprint(w, typed)
+	})
+	c := newClient(t, Options{})
+	host := open.ref(t, "").Host()
+	if _, err := c.Manifest(t.Context(), parse(t, host+"/private")); err == nil {
+		t.Error("the private one was had")
+	}
+	if _, err := c.Manifest(t.Context(), parse(t, host+"/open")); err != nil {
+		t.Errorf("after a challenge for another repository: %v", err)
 	}
 }
 
@@ -248,13 +336,11 @@ func TestRedirectLeaksNothing(t *testing.T) {
 			http.Redirect(w, r, cdn.URL+"/blob?signature=secret", http.StatusTemporaryRedirect)
 		})
 		if !tc.login {
-			k.login = func(w http.ResponseWriter, r *http.Request) {
-				w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
-				w.WriteHeader(http.StatusUnauthorized)
-			}
 			k.steps = []http.HandlerFunc{func(w http.ResponseWriter, r *http.Request) {
 				if _, _, ok := r.BasicAuth(); !ok {
-					t.Error("no password for the registry")
+					w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+					w.WriteHeader(http.StatusUnauthorized)
+					return
 				}
 				http.Redirect(w, r, cdn.URL+"/blob?signature=secret", http.StatusTemporaryRedirect)
 			}}
@@ -322,16 +408,15 @@ func TestEndlessBodies(t *testing.T) {
 
 func TestMalformedChallenge(t *testing.T) {
 	pings := 0
-	s := newScript(t, status(200))
-	s.login = func(w http.ResponseWriter, r *http.Request) {
+	s := newScript(t, func(w http.ResponseWriter, r *http.Request) {
 		pings++
 		w.Header().Set("WWW-Authenticate", `Bearer service="x"`)
 		w.WriteHeader(http.StatusUnauthorized)
-	}
+	})
 	_, err := newClient(t, Options{}).Manifest(t.Context(), s.ref(t, ""))
 	wantKind(t, err, fault.Failed, "log in to 127.0.0.1", "realm")
 	if pings != 1 {
-		t.Errorf("%d pings", pings)
+		t.Errorf("%d requests", pings)
 	}
 }
 
@@ -350,7 +435,7 @@ func (h hanging) Resolve(authn.Resource) (authn.Authenticator, error) {
 }
 
 func TestHangingKeychain(t *testing.T) {
-	s := newScript(t, content("text/plain", typed))
+	s := newTokens(t, 100, content("text/plain", typed))
 	stop := make(chan struct{})
 	defer close(stop)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)

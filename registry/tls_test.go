@@ -22,13 +22,13 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
-	ggcr "github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/testkit"
 )
 
 // example is a name that httptest's certificate is for and that is not
@@ -118,14 +118,14 @@ func TestPlainHTTP(t *testing.T) {
 func TestDowngradeIsRefused(t *testing.T) {
 	plain := httptest.NewServer(http.HandlerFunc(serve))
 	defer plain.Close()
-	for _, path := range []string{"/v2/", "/v2/app/manifests/latest"} {
-		server := newTLS(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.Path == path {
-				http.Redirect(w, r, plain.URL, http.StatusFound)
-			}
-		}), nil)
-		_, err := newClient(t, Options{}).Manifest(t.Context(), parse(t, server.Listener.Addr().String()+"/app"))
-		wantKind(t, err, fault.Failed, "from https to http")
+	server := newTLS(t, http.RedirectHandler(plain.URL, http.StatusFound), nil)
+	ref := parse(t, server.Listener.Addr().String()+"/app")
+	_, err := fetch(t.Context(), newClient(t, Options{}), ref, descriptor(noise))
+	wantKind(t, err, fault.Failed, "from https to http", plain.Listener.Addr().String(), "insecure-registries")
+	// The user may know better.
+	allowed := newClient(t, Options{DaemonJSON: write(t, "d", `{"insecure-registries":["`+plain.Listener.Addr().String()+`"]}`)})
+	if got, err := fetch(t.Context(), allowed, ref, descriptor(noise)); err != nil || string(got) != noise {
+		t.Errorf("%d bytes, %v", len(got), err)
 	}
 }
 
@@ -223,7 +223,7 @@ func TestHTTP2(t *testing.T) {
 // The real thing: an image pushed by go-containerregistry to its registry.
 func TestRealRegistry(t *testing.T) {
 	cuts := 0
-	inner := ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)))
+	inner := testkit.RegistryHandler()
 	s := newScript(t, func(w http.ResponseWriter, r *http.Request) {
 		// The first three answers with a layer are cut short.
 		if strings.Contains(r.URL.Path, "/blobs/") && r.Method == http.MethodGet && cuts < 3 {

@@ -14,6 +14,8 @@ import (
 	"testing/synctest"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/fastpull/fastpull/internal/need"
 )
 
 var zstdEncoder = sync.OnceValue(func() *zstd.Encoder {
@@ -191,7 +193,8 @@ func TestFramesPause(t *testing.T) {
 
 // What frames take and refuse is what the streaming decoder takes and refuses; some
 // of it is its to decode.
-func TestFramesAsStream(t *testing.T) {
+func TestUnracedFramesAsStream(t *testing.T) {
+	need.NoDetector(t)
 	small, large := content(50<<10), content(5<<20)
 	many := framed(t, small, 1000)
 	unsized := frameOf(rawBlock(small[:1000]), rleBlock('x', 70_000), rawBlock(nil))

@@ -4,50 +4,68 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"slices"
 	"testing"
 	"testing/synctest"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/need"
 )
 
-// TestGzips has each decoder of gzip do what a Reader must.
-func TestGzips(t *testing.T) {
+// onGoroutines are tests of what the goroutines of a decoder do.
+var onGoroutines = map[string]func(*testing.T){
+	"truncated": TestTruncated, "source error": TestSourceError, "ends": TestEnds, "cancelled": TestCancelAfterTheEnd,
+	"failures": TestFailuresLeaveNobody, "closed beside": TestCloseBeside,
+}
+
+// onBytes are tests of the bytes that a decoder returns.
+var onBytes = map[string]func(*testing.T){
+	"formats": TestFormats, "tiny buffers": TestTinyBuffers, "flipped": TestFlipped, "lies": TestLies, "bomb": TestBomb,
+}
+
+// withGzip runs tests with a decoder of gzip.
+func withGzip(t *testing.T, g Gzip, tests map[string]func(*testing.T)) {
 	defer func(old Gzip) { defaultGzip = old }(defaultGzip)
-	for _, defaultGzip = range gzips {
-		if defaultGzip == GzipAuto || raced && defaultGzip != GzipParallel {
-			continue // these tests are run with it anyway, or here without the detector
-		}
-		for name, test := range map[string]func(*testing.T){
-			"formats": TestFormats, "tiny buffers": TestTinyBuffers,
-			"truncated": TestTruncated, "flipped": TestFlipped, "lies": TestLies, "bomb": TestBomb,
-			"source error": TestSourceError, "ends": TestEnds, "cancelled": TestCancelAfterTheEnd,
-			"failures": TestFailuresLeaveNobody, "closed beside": TestCloseBeside,
-		} {
-			if raced && slices.Contains([]string{"formats", "tiny buffers", "flipped", "lies", "bomb"}, name) {
-				continue // they are about bytes, and run in a build without the detector
-			}
-			t.Run(string(defaultGzip)+"/"+name, test)
+	defaultGzip = g
+	for name, test := range tests {
+		t.Run(string(g)+"/"+name, test)
+	}
+}
+
+// TestGzips has the decoder that uses several goroutines do what a Reader must.
+func TestGzips(t *testing.T) { withGzip(t, GzipParallel, onGoroutines) }
+
+// TestUnracedGzips has each decoder of gzip do all that a Reader must. The default one does
+// it in the tests themselves.
+func TestUnracedGzips(t *testing.T) {
+	need.NoDetector(t)
+	need.Time(t, "the tests of a Reader again")
+	for _, g := range gzips {
+		if g != GzipAuto {
+			withGzip(t, g, onGoroutines)
+			withGzip(t, g, onBytes)
 		}
 	}
 }
 
-// TestGzipInParallel has a layer large enough for several to decode it, beside
-// others or not, with every part of it whole, cut and changed.
-func TestGzipInParallel(t *testing.T) {
-	size := 16 << 20
-	if raced {
-		size = 7 << 20 // still of several pieces
-	}
+// TestGzipInParallel has a layer of several pieces decoded by goroutines.
+func TestGzipInParallel(t *testing.T) { gzipInParallel(t, 7<<20, GzipParallel) }
+
+// TestUnracedGzipInParallel has a layer large enough for several to decode it, beside
+// others or not.
+func TestUnracedGzipInParallel(t *testing.T) {
+	need.NoDetector(t)
+	need.Time(t, "a large layer")
+	gzipInParallel(t, 16<<20, GzipAuto, GzipParallel)
+}
+
+// gzipInParallel decodes a layer, with every part of it whole, cut and changed.
+func gzipInParallel(t *testing.T, size int, modes ...Gzip) {
 	plain := content(size)
 	blob := gz(t, plain)
 	if len(blob) < 3<<20 {
 		t.Fatalf("%d bytes are too few for pieces", len(blob))
 	}
-	for _, g := range []Gzip{GzipAuto, GzipParallel} {
-		if raced && g == GzipAuto {
-			continue // it differs in who decodes
-		}
+	for _, g := range modes {
 		cores := NewCores(6)
 		o := ReaderOptions{Gzip: g, Cores: cores}
 		got, err := readAll(t, bytesBlob(blob), expect(blob, plain), o)

@@ -119,7 +119,7 @@ func randomLayer(r *rand.Rand, n int) (layer []entry) {
 }
 
 // extractable leaves out the layers that a symlink makes impossible to extract: that is for
-// TestBreakouts.
+// TestUnracedBreakouts.
 func extractable(t *testing.T, layer []entry) bool {
 	t.Helper()
 	var del Deletions

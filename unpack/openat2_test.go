@@ -8,43 +8,48 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-)
 
-// raced is set in builds with the race detector. It takes long, and sees by one of
-// the other ways all that is to be seen: the others, and the whole suite, run in a
-// build without it.
-var raced bool
+	"github.com/fastpull/fastpull/internal/need"
+)
 
 // writesBeside are the tests in which goroutines write what another one opens.
 const writesBeside = "^(TestContents|TestReplacedWhileWritten|TestWriteError|TestWriteErrorEndsContent|TestDirectoryTimes|TestParity|TestMergeIsOverlay|TestExtractCancelled)$"
 
 // opensNothing are tests that take long and open no file by its path.
-const opensNothing = "^(TestGzips|TestGzipInParallel|TestEnds|TestFormats|TestContents|TestFlipped|TestTruncated|TestFramesAsStream|FuzzFrames|TestWorst|TestXz.*|FuzzXz|TestZstd.*|TestMemory.*|TestNameSet)$"
+const opensNothing = "^(Test(Unraced)?Gzips|Test(Unraced)?GzipInParallel|TestEnds|TestFormats|TestContents|TestFlipped|TestTruncated|TestUnracedFramesAsStream|FuzzFrames|TestUnracedWorst|TestUnracedXz.*|TestXz.*|FuzzXz|TestUnracedZstd.*|TestZstd.*|TestMemory.*|TestNameSet)$"
 
-// TestOtherWays runs the suite again where openat2(2) cannot be used.
+// TestOtherWays runs tests of goroutines that write and open where openat2(2) cannot be
+// used, for the race detector.
 func TestOtherWays(t *testing.T) {
+	if os.Getenv(anotherWay) == "" { // else this is such a run
+		anotherRun(t, byComponents, "-test.run="+writesBeside)
+	}
+}
+
+// TestUnracedOtherWays runs the suite again where openat2(2) cannot be used.
+func TestUnracedOtherWays(t *testing.T) {
+	need.NoDetector(t)
+	need.Time(t, "the suite again")
 	if os.Getenv(anotherWay) != "" {
 		return // this is such a run
 	}
 	for way := range ways {
-		if raced && way != byComponents {
-			continue
-		}
 		t.Run(way, func(t *testing.T) {
 			t.Parallel()
-			which := "-test.skip=" + opensNothing
-			if raced {
-				which = "-test.run=" + writesBeside
-			}
-			cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.count=1", which)
-			cmd.Env = append(os.Environ(), anotherWay+"="+way)
-			if dir := inMemory(t); dir != "" {
-				cmd.Env = append(cmd.Env, "TMPDIR="+dir)
-			}
-			if out, err := cmd.CombinedOutput(); err != nil {
-				t.Errorf("%v\n%s", err, out)
-			}
+			anotherRun(t, way, "-test.skip="+opensNothing)
 		})
+	}
+}
+
+// anotherRun runs the tests that a flag chooses, in another way.
+func anotherRun(t *testing.T, way, which string) {
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.count=1", which)
+	cmd.Env = append(os.Environ(), anotherWay+"="+way)
+	if dir := inMemory(t); dir != "" {
+		cmd.Env = append(cmd.Env, "TMPDIR="+dir)
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
 

@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/fastpull/fastpull/internal/need"
 )
 
 // worst are the inputs that need the most memory of each format, and what they may need
@@ -227,11 +229,10 @@ func peakMemory(t testing.TB) (peak int64) {
 // worstCase names one of worst in the environment of a test binary that runs it.
 const worstCase = "UNPACK_TEST_WORST"
 
-// TestWorst measures what the worst inputs need, each in a process of its own.
-func TestWorst(t *testing.T) {
-	if raced {
-		t.Skip("the race detector needs memory itself")
-	}
+// TestUnracedWorst measures what the worst inputs need, each in a process of its own.
+func TestUnracedWorst(t *testing.T) {
+	need.NoDetector(t)
+	need.Time(t, "the worst inputs")
 	for _, w := range worst {
 		t.Run(w.name, func(t *testing.T) {
 			if name := os.Getenv(worstCase); name != "" {
@@ -243,7 +244,7 @@ func TestWorst(t *testing.T) {
 				}
 				return
 			}
-			cmd := exec.Command(os.Args[0], "-test.run=^TestWorst$")
+			cmd := exec.Command(os.Args[0], "-test.run=^TestUnracedWorst$")
 			cmd.Env = append(os.Environ(), worstCase+"="+w.name)
 			out, err := cmd.CombinedOutput()
 			if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/ulikunitz/xz/lzma"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/need"
 )
 
 // xzPart is a block of an xz stream that a test makes.
@@ -104,10 +105,8 @@ func unxzAll(t testing.TB, blob []byte, mem *Memory) ([]byte, error) {
 }
 
 // Streams of blocks of all kinds are what they are for the library.
-func TestXz(t *testing.T) {
-	if raced {
-		t.Skip("it takes long, and nothing runs beside it")
-	}
+func TestUnracedXz(t *testing.T) {
+	need.NoDetector(t)
 	r := rand.New(rand.NewPCG(5, 6))
 	text := content(200 << 10)
 	for n := range 24 {
@@ -213,6 +212,7 @@ func TestXzRefused(t *testing.T) {
 // The dictionary that a stream asks for is bounded, in each of its blocks, before there
 // is one. No more is taken than the block can use.
 func TestXzDictionary(t *testing.T) {
+	need.Time(t, "dictionaries of 512 MiB")
 	text := content(3000)
 	part := func(dictionary byte, sizes bool) xzPart {
 		return xzPart{dictionary: dictionary, chunks: rawChunks(text), plain: text, sizes: sizes}
@@ -257,10 +257,8 @@ func TestXzDictionary(t *testing.T) {
 
 // A block of 20 bytes can ask for a dictionary of its own. However many there are, it is
 // made once, and nothing of them is kept.
-func TestXzManyBlocks(t *testing.T) {
-	if raced {
-		t.Skip("it takes long, and nothing runs beside it")
-	}
+func TestUnracedXzManyBlocks(t *testing.T) {
+	need.NoDetector(t)
 	const blocks = 40_000
 	part := xzPart{dictionary: dict512MiB, chunks: rawChunks([]byte("x")), plain: []byte("x")}
 	blob := xzStream(0, slices.Repeat([]xzPart{part}, blocks)...)

@@ -13,6 +13,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/need"
 )
 
 // windowed is a frame with a window of 2^log bytes, and n times 128 KiB of zeroes. It
@@ -24,10 +25,8 @@ func windowed(log, n int) []byte {
 }
 
 // A stream of zstd --long=29, with a match 270 MiB back, as all peers read it.
-func TestZstdLong(t *testing.T) {
-	if raced {
-		t.Skip("it takes long, and nothing runs beside it")
-	}
+func TestUnracedZstdLong(t *testing.T) {
+	need.NoDetector(t)
 	blob, err := os.ReadFile("testdata/far.zst")
 	if err != nil {
 		t.Fatal(err)
@@ -62,10 +61,9 @@ func TestZstdLong(t *testing.T) {
 
 // What is taken for a stream is the largest window so far, and one that is too large is
 // refused where it stands.
-func TestZstdWindows(t *testing.T) {
-	if raced {
-		t.Skip("it takes long, and nothing runs beside it")
-	}
+func TestUnracedZstdWindows(t *testing.T) {
+	need.NoDetector(t)
+	need.Time(t, "windows of 512 MiB")
 	single := func(size byte) []byte { // 2^(8*7) bytes and more, in one segment
 		return join(magicZstd, []byte{0xe0, 0, 0, 0, 0, 0, 0, 0, size}, rawBlock(nil))
 	}

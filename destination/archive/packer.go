@@ -18,6 +18,7 @@ import (
 	"github.com/fastpull/fastpull/bundle"
 	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/copying"
 	"github.com/fastpull/fastpull/internal/disk"
 	"github.com/fastpull/fastpull/internal/tmpfile"
 )
@@ -177,10 +178,10 @@ func (p *packer) pack(w io.Writer, r io.Reader) (digest.Digest, error) {
 		}
 		z = zs
 	default:
-		_, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, make([]byte, 256<<10))
+		_, err := copying.Copy(w, r)
 		return "", err
 	}
-	_, err := io.CopyBuffer(struct{ io.Writer }{z}, struct{ io.Reader }{r}, make([]byte, 256<<10))
+	_, err := copying.Copy(z, r)
 	err = errors.Join(err, z.Close()) // which writes the rest
 	return sum.Digest(), err
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/fastpull/fastpull/bundle"
 	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/copying"
 )
 
 // lay gives layers their places in the archive, behind what is there, and calls documents
@@ -57,7 +58,7 @@ func (p *packer) fill(ctx context.Context, l image.Layer, c *destination.Content
 		if place.Reset(); !inPlace {
 			w = place
 		}
-		_, err := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{r}, make([]byte, 256<<10))
+		_, err := copying.Copy(w, r)
 		return err
 	})
 	if err == nil {

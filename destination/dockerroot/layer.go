@@ -49,13 +49,6 @@ func (m *made) seal(ctx context.Context) error {
 	return m.st.Prove(ctx)
 }
 
-// waits reports whether the layer is ready, and not in the store yet.
-func (m *made) waits() bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.st != nil
-}
-
 // commit makes the layer visible, if it is not. Its parent has to be visible. The blob
 // that it came from is recorded before: a layer that is there is not fetched again, and
 // its blob would stay unknown.
@@ -117,9 +110,6 @@ func (s *store) settle(ctx context.Context, met bool) {
 				if _, err := s.s.Layer(m.Parent); err != nil {
 					return false
 				}
-			}
-			if m.waits() && s.disk.Flush(ctx) != nil {
-				return true // the layer's images report why
 			}
 			// An error is kept for the images that need the layer.
 			again = m.commit(ctx, s.s) == nil || again

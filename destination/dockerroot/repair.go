@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
@@ -245,7 +244,7 @@ func (p *repair) find(ctx context.Context, d overlay.Damage, images []*overlay.I
 	}
 	l := image.Layer{DiffID: d.DiffID, ChainID: d.Layer, Parent: d.Parent}
 	// Without an image it is the damaged layer itself that says what it is.
-	if d.DiffID != "" && chainID(d.Parent, d.DiffID) == d.Layer {
+	if d.DiffID != "" && image.ChainID(d.Parent, d.DiffID) == d.Layer {
 		for _, from := range p.s.s.Origins(d.DiffID) {
 			ref, err := registry.ParseReference(from.Repository + "@" + from.Blob.String())
 			if err != nil {
@@ -295,11 +294,6 @@ func (p *repair) layers(ctx context.Context, damages []overlay.Damage) (done []d
 			}
 		}
 	}()
-	if slices.ContainsFunc(all, func(m *made) bool { return m != nil }) {
-		if err := p.s.disk.Flush(ctx); err != nil {
-			return nil, err
-		}
-	}
 	for i, m := range all {
 		if failures[i] == nil {
 			failures[i] = m.commit(ctx, p.s.s)
@@ -344,12 +338,4 @@ func (p *repair) make(ctx context.Context, d overlay.Damage, images []*overlay.I
 // content returns the content of a layer.
 func (p *repair) content(ref registry.Reference, l image.Layer) *destination.Content {
 	return destination.NewContent(p.fetcher, ref, l, p.s.env.Progress, &p.fetched)
-}
-
-// chainID returns that of the layer with that diffID on a parent, "" for none.
-func chainID(parent, diffID digest.Digest) digest.Digest {
-	if parent == "" {
-		return diffID
-	}
-	return identity.ChainID([]digest.Digest{parent, diffID})
 }

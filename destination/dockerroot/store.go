@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
 
@@ -29,10 +28,7 @@ type store struct {
 	env    *destination.Env
 	s      *overlay.Store
 	space  *disk.Space
-	disk   *disk.Flusher
 	layers destination.Group[*made] // by chainID
-
-	changed atomic.Bool // an image was committed
 
 	mu    sync.Mutex
 	first map[digest.Digest]wanted // diffID → the layer of the run that fetches it
@@ -55,15 +51,11 @@ func Open(ctx context.Context, env *destination.Env, dir string) (destination.De
 }
 
 func open(ctx context.Context, env *destination.Env, dir string) (*store, error) {
-	o, err := overlay.Open(dir)
+	o, err := overlay.Open(dir, overlay.Options{NoSync: env.NoSync, Progress: env.Progress})
 	if err != nil {
 		return nil, err
 	}
-	flusher, err := env.Flusher(o.Root())
-	if err != nil {
-		return nil, errors.Join(err, o.Close())
-	}
-	s := &store{run: ctx, env: env, s: o, disk: flusher, first: make(map[digest.Digest]wanted), space: disk.NewSpace(disk.Options{
+	s := &store{run: ctx, env: env, s: o, first: make(map[digest.Digest]wanted), space: disk.NewSpace(disk.Options{
 		Dir: o.Dir(), Inodes: inodes, Advice: "make room there, or choose another directory with --store",
 	})}
 	s.layers.Drop = func(m *made) { _ = m.abort() }
@@ -137,12 +129,7 @@ func missing(r reader, layers []image.Layer) (list []image.Layer) {
 
 // Finish implements [destination.Destination]. The layers of the images are durable since
 // before they were committed; now their names are.
-func (s *store) Finish(ctx context.Context) error {
-	if !s.changed.Load() {
-		return nil
-	}
-	return s.disk.Settle(ctx)
-}
+func (s *store) Finish(ctx context.Context) error { return s.s.Sync(ctx) }
 
 // Close implements [destination.Destination].
 func (s *store) Close() error {
@@ -151,7 +138,7 @@ func (s *store) Close() error {
 	for _, m := range s.layers.Values() {
 		err = errors.Join(err, m.abort())
 	}
-	return errors.Join(err, s.disk.Close(), s.s.Close())
+	return errors.Join(err, s.s.Close())
 }
 
 // lookOnly is the destination of a dry run.

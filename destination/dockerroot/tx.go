@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -220,12 +219,6 @@ func (t *tx) Commit(ctx context.Context) error {
 			return err
 		}
 	}
-	// What is visible has to be whole after a power failure, too.
-	if slices.ContainsFunc(all, (*made).waits) {
-		if err := t.s.disk.Flush(ctx); err != nil {
-			return err
-		}
-	}
 	for i, l := range t.layers {
 		if err := all[i].commit(ctx, t.s.s); err != nil {
 			return err
@@ -238,9 +231,6 @@ func (t *tx) Commit(ctx context.Context) error {
 	err := t.s.s.PutImage(ctx, t.img.Image, ref.Familiar(), append(ref.FamiliarTags(), ref.Familiar()+"@"+t.img.Found.String()))
 	if errors.Is(err, overlay.ErrGone) {
 		return destination.ErrGone
-	}
-	if err == nil && len(all) > 0 {
-		t.s.changed.Store(true)
 	}
 	return err
 }

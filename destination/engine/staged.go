@@ -117,9 +117,9 @@ func (f *stagedForm) stage(s *sending) (index, plain []byte, err error) {
 // manifestType returns the media type of a manifest or an index: what it was served as, if
 // that is one.
 func manifestType(m *image.Document, isIndex bool) string {
-	types := []string{ocispec.MediaTypeImageManifest, "application/vnd.docker.distribution.manifest.v2+json"}
+	types := []string{ocispec.MediaTypeImageManifest, image.DockerManifest}
 	if isIndex {
-		types = []string{ocispec.MediaTypeImageIndex, "application/vnd.docker.distribution.manifest.list.v2+json"}
+		types = []string{ocispec.MediaTypeImageIndex, image.DockerManifestList}
 	}
 	if slices.Contains(types, m.MediaType) {
 		return m.MediaType

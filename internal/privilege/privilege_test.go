@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/internal/need"
 )
 
 // asChild is set where the test binary runs itself again, as somebody else, to
@@ -34,11 +36,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	if os.Geteuid() != 0 {
-		fmt.Fprintln(os.Stderr, "the tests of package privilege become others, and have to run as root")
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
+	os.Exit(need.RootMain("become other users", m.Run))
 }
 
 func look(how string) error {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/need"
 )
 
 // stranger is a user that plants things.
@@ -37,9 +38,7 @@ var kinds = []kind{
 
 func asRoot(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root to make things of another user")
-	}
+	need.Root(t, "make things of another user")
 }
 
 // must is for what a test prepares.

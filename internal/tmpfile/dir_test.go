@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/fastpull/fastpull/internal/need"
 )
 
 func TestSweepDirs(t *testing.T) {
@@ -41,9 +43,7 @@ func TestSweepDirs(t *testing.T) {
 // TestSweepDirsPlanted removes nothing where another user can give the name of what is
 // left over to something else.
 func TestSweepDirsPlanted(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root to make a directory of another user")
-	}
+	need.Root(t, "make a directory of another user")
 	for mode, swept := range map[os.FileMode]bool{0o755: true, 0o777 | os.ModeSticky: true, 0o777: false} {
 		parent := t.TempDir()
 		dead, planted := filepath.Join(parent, ".x-dead"), filepath.Join(parent, ".x-planted")

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/need"
 	"github.com/fastpull/fastpull/internal/safepath"
 )
 
@@ -202,9 +203,7 @@ func TestScratch(t *testing.T) {
 
 // TestPublishPlanted does not replace what another user has put there meanwhile.
 func TestPublishPlanted(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root to make a file of another user")
-	}
+	need.Root(t, "make a file of another user")
 	forms(t, func(t *testing.T) {
 		dir := t.TempDir()
 		if err := os.Chmod(dir, 0o777); err != nil {

@@ -1,5 +1,0 @@
-//go:build race
-
-package unpack
-
-func init() { raced = true }
