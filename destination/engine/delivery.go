@@ -9,6 +9,7 @@ import (
 
 	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/copying"
 )
 
 // delivery is a layer on its way into an archive. One side fetches the layer. The other
@@ -94,14 +95,11 @@ func (d *delivery) stream(ctx context.Context, e *engine, how destination.How, s
 
 // pump writes size bytes. If r has more or fewer, the error is errAgain.
 func pump(w *io.PipeWriter, r io.Reader, size int64) error {
-	n, err := io.CopyBuffer(struct{ io.Writer }{w}, io.LimitReader(r, size), make([]byte, 256<<10))
+	n, err := copying.Copy(w, io.LimitReader(r, size))
 	if err == nil && n == size {
 		var more [1]byte
-		switch _, err = io.ReadFull(r, more[:]); err {
-		case io.EOF:
+		if _, err = io.ReadFull(r, more[:]); err == io.EOF {
 			return w.Close()
-		case nil:
-			n++
 		}
 	}
 	if err == nil {
