@@ -97,11 +97,8 @@ func pump(w *io.PipeWriter, r io.Reader, size int64) error {
 	n, err := io.CopyBuffer(struct{ io.Writer }{w}, io.LimitReader(r, size), make([]byte, 256<<10))
 	if err == nil && n == size {
 		var more [1]byte
-		switch _, err = io.ReadFull(r, more[:]); err {
-		case io.EOF:
+		if _, err = io.ReadFull(r, more[:]); err == io.EOF {
 			return w.Close()
-		case nil:
-			n++
 		}
 	}
 	if err == nil {
