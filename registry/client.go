@@ -163,6 +163,7 @@ func (c *Client) Close() {
 	for _, s := range c.servers.values() {
 		for _, h := range s.hosts {
 			h.transport.CloseIdleConnections()
+			h.spares.close()
 		}
 	}
 }
