@@ -101,7 +101,7 @@ func (in dockerConf) match(ctx context.Context, hostport string) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	ips, err := lookUpIP(ctx, "ip", host)
 	if err != nil {
 		return false
 	}
@@ -112,6 +112,9 @@ func (in dockerConf) match(ctx context.Context, hostport string) bool {
 	}
 	return false
 }
+
+// lookUpIP finds the addresses of a name. It is a variable for tests.
+var lookUpIP = net.DefaultResolver.LookupNetIP
 
 // proxied reports whether the environment has a proxy for a host.
 func proxied(hostport string) bool {
