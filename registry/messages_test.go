@@ -240,3 +240,19 @@ func TestSilence(t *testing.T) {
 		t.Errorf("took %v", took)
 	}
 }
+
+// A host that speaks TLS and is slow to answer is not taken for one by plain HTTP.
+func TestSlowTLSIsTLS(t *testing.T) {
+	var asked atomic.Int32
+	server := newTLS(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) == 1 {
+			<-r.Context().Done()
+			return
+		}
+		fmt.Fprint(w, typed)
+	}), nil)
+	c := newClient(t, Options{StallTimeout: 300 * time.Millisecond})
+	if _, err := c.Manifest(t.Context(), parse(t, server.Listener.Addr().String()+"/app")); err != nil {
+		t.Error(err)
+	}
+}
