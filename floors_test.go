@@ -1,9 +1,11 @@
 package main
 
 import (
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -12,43 +14,60 @@ import (
 	"testing"
 )
 
-// floors are the packages of the program, each above all that it may import. Destinations
-// stand on one floor: none of them may import another.
-var floors = []string{
-	"fault", "inflate", "internal/safepath", "internal",
-	"progress", "image", "internal/disk",
-	"registry/auth",
-	"unpack", "registry", "daemon",
-	"registry/probe",
-	"overlay", "bundle",
-	"fetch", "source",
-	"destination",
-	"destination/*",
-	"destination/all",
-	"pull", "push", "serve", "doctor",
-	"cli",
-	".",
+// floors are the packages of the program, from the lowest floor to the highest. A package
+// imports packages of lower floors only: none of its own. So no destination imports
+// another, and doctor imports nothing of pull.
+var floors = [][]string{
+	{"internal/need", "fault", "inflate"},
+	{"internal/safepath"},
+	{"internal/*"},
+	{"progress", "image", "internal/checkup", "internal/testdisk"},
+	{"internal/disk", "registry/auth"},
+	{"unpack", "registry", "daemon", "containerdapi"},
+	{"registry/probe", "overlay", "bundle"},
+	{"fetch"},
+	{"source"},
+	{"destination"},
+	{"destination/*"},
+	{"destination/all"},
+	{"pull", "push", "serve", "doctor"},
+	{"doctor/report"},
+	{"cli"},
+	{"."},
 }
 
-// floorOf returns the place of a package in floors, -1 if it has none.
+// floorOf returns the floor of a package, -1 if it has none.
 func floorOf(dir string) int {
-	if i := slices.Index(floors, dir); i >= 0 {
-		return i
-	}
-	switch parent := path.Dir(dir); parent {
-	case "internal":
-		return slices.Index(floors, parent)
-	case "destination":
-		return slices.Index(floors, parent+"/*")
+	for _, name := range []string{dir, path.Dir(dir) + "/*"} {
+		for i, packages := range floors {
+			if slices.Contains(packages, name) {
+				return i
+			}
+		}
 	}
 	return -1
 }
 
-// TestFloors fails for an import of a package that does not stand below, so that a new
-// destination stays a folder of its own.
-func TestFloors(t *testing.T) {
-	const module = "github.com/fastpull/fastpull/"
-	met := 0
+// mostLines is how many lines of code, tests apart, a package may have.
+const mostLines = 2500
+
+// large are the packages that have more, each with the reason.
+var large = map[string]string{
+	"bundle":   "reading and writing share one format, byte by byte",
+	"doctor":   "each check is small, and all share the look at the machine's processes",
+	"inflate":  "one decoder, whose parts share their tables and the state of a block",
+	"overlay":  "all that changes a store shares its locks and the order of its steps",
+	"registry": "one client: hosts, sessions and transfers share their state",
+	"unpack":   "extraction and decoding share the budget of memory",
+}
+
+// mostOfFunction is how many lines a function may have. Those of the decoder may have more:
+// the compiler keeps the state of a loop in registers only within one function.
+const mostOfFunction = 80
+
+// sourceFiles calls use for each file of the program, tests apart.
+func sourceFiles(t *testing.T, use func(name, dir string)) {
+	t.Helper()
 	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -56,23 +75,35 @@ func TestFloors(t *testing.T) {
 		if d.IsDir() && (name == "e2e" || d.Name() == "testdata" || name != "." && strings.HasPrefix(d.Name(), ".")) {
 			return filepath.SkipDir
 		}
-		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
-			return nil
+		if strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go") {
+			use(name, filepath.ToSlash(filepath.Dir(name)))
 		}
-		dir := filepath.ToSlash(filepath.Dir(name))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFloors fails for an import of a package that does not stand below, so that a new
+// destination stays a folder of its own.
+func TestFloors(t *testing.T) {
+	const module = "github.com/fastpull/fastpull/"
+	met := 0
+	sourceFiles(t, func(name, dir string) {
 		from := floorOf(dir)
 		if from < 0 {
 			t.Errorf("package %s stands on no floor", dir)
-			return nil
+			return
 		}
 		file, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ImportsOnly)
 		if err != nil {
-			return err
+			t.Fatal(err)
 		}
 		for _, spec := range file.Imports {
 			imported, err := strconv.Unquote(spec.Path.Value)
 			if err != nil {
-				return err
+				t.Fatal(err)
 			}
 			to, ours := strings.CutPrefix(imported, module)
 			if !ours {
@@ -83,12 +114,52 @@ func TestFloors(t *testing.T) {
 				t.Errorf("%s imports %s, which does not stand below it", name, to)
 			}
 		}
-		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	if met < 100 {
 		t.Errorf("only %d imports were met", met)
+	}
+}
+
+// TestSizes fails for a package that is too large without a reason, for a reason that is no
+// longer needed, and for a function that is too long.
+func TestSizes(t *testing.T) {
+	lines := make(map[string]int)
+	functions := 0
+	sourceFiles(t, func(name, dir string) {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines[dir] += strings.Count(string(data), "\n")
+		set := token.NewFileSet()
+		file, err := parser.ParseFile(set, name, data, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range file.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			functions++
+			if n := set.Position(f.End()).Line - set.Position(f.Pos()).Line + 1; n > mostOfFunction && dir != "inflate" {
+				t.Errorf("%s: %s has %d lines, more than %d", name, f.Name.Name, n, mostOfFunction)
+			}
+		}
+	})
+	for dir, n := range lines {
+		if reason := large[dir]; n > mostLines && reason == "" {
+			t.Errorf("package %s has %d lines, more than %d, and no reason", dir, n, mostLines)
+		} else if n <= mostLines && reason != "" {
+			t.Errorf("package %s has %d lines and needs no reason", dir, n)
+		}
+	}
+	for dir := range large {
+		if lines[dir] == 0 {
+			t.Errorf("there is a reason for package %s, which is not there", dir)
+		}
+	}
+	if len(lines) < 20 || functions < 500 {
+		t.Errorf("only %d packages with %d functions were met", len(lines), functions)
 	}
 }

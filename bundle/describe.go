@@ -18,7 +18,7 @@ import (
 // List describes what the bundle has, as FILE.json does. When it was made is in
 // that file alone, which is believed if it is about this bundle.
 func (r *Reader) List() (List, error) {
-	l := List{Bundle: filepath.Base(r.name), Size: r.Size(), Index: r.index, Since: r.since, Images: []ListImage{}}
+	l := List{Bundle: filepath.Base(r.name), Size: r.Size(), Index: r.digest, Since: r.since, Images: []ListImage{}}
 	whole := r.name
 	if p := partOf(r.name); p != "" {
 		whole = p
@@ -122,8 +122,7 @@ func (r *Reader) listImage(d ocispec.Descriptor, m *image.Manifest) (*ListImage,
 	}
 	li := &ListImage{Platform: image.FormatPlatform(img.Platform), Manifest: d.Digest, ImageID: img.ID, Layers: []ListLayer{}}
 	for _, l := range img.Layers {
-		_, here := r.members[blobName(l.Blob.Digest)]
-		li.Layers = append(li.Layers, ListLayer{Digest: l.Blob.Digest, Size: l.Blob.Size, DiffID: l.DiffID, Left: !here})
+		li.Layers = append(li.Layers, ListLayer{Digest: l.Blob.Digest, Size: l.Blob.Size, DiffID: l.DiffID, Left: !r.has(l.Blob.Digest)})
 	}
 	return li, nil
 }
@@ -131,7 +130,7 @@ func (r *Reader) listImage(d ocispec.Descriptor, m *image.Manifest) (*ListImage,
 // Blobs is how many blobs the bundle has.
 func (r *Reader) Blobs() (n int) {
 	for name := range r.members {
-		if filepath.Dir(filepath.Dir(name)) == "blobs" {
+		if _, is := digestOf(name); is {
 			n++
 		}
 	}

@@ -26,6 +26,10 @@
 // names: by those Docker, Podman and containerd would take it for images. SHA256SUMS has the digests of those four, as blobs have theirs in their
 // names: sha256sum -c checks it in an unpacked bundle.
 //
+// A [Reader] is in two parts: where the files of the tar are (tarball.go), and the index of
+// what they are, which a parser makes of the lists, the manifests and the configs
+// (parse.go, index.go, dockerarchive.go).
+//
 // Headers have the same length whatever the size ([header]). So a blob whose
 // size nobody knows before it is decompressed can be written where it belongs, and
 // its header last ([Writer.Stream]).

@@ -34,7 +34,7 @@ func isDraft(file *os.File) bool {
 	var block [blockSize]byte
 	n, _ := file.ReadAt(block[:], 0)
 	return n == 0 || n == blockSize && (partial.IsRecord(block[:]) ||
-		bytes.HasPrefix(block[:], []byte("blobs/")) || bytes.HasPrefix(block[:], []byte(longName)))
+		bytes.HasPrefix(block[:], []byte(blobsDir)) || bytes.HasPrefix(block[:], []byte(longName)))
 }
 
 // reserve leaves room up to end, where writing goes on. What is there stays.

@@ -3,10 +3,14 @@ package bundle
 import (
 	"archive/tar"
 	"bytes"
+	"path"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/fastpull/fastpull/fault"
 )
 
 // The files of a bundle beside its blobs. They are its last, in this order.
@@ -43,8 +47,39 @@ type dockerImage struct {
 	Layers   []string
 }
 
-// blobName is the name of a blob's file.
-func blobName(d digest.Digest) string { return "blobs/" + d.Algorithm().String() + "/" + d.Encoded() }
+// blobsDir is what the names of blobs begin with.
+const blobsDir = ocispec.ImageBlobsDir + "/"
+
+// blobName returns the name of a blob's file.
+func blobName(d digest.Digest) string { return blobsDir + d.Algorithm().String() + "/" + d.Encoded() }
+
+// digestOf returns the digest in the name of a blob's file. is reports whether the name is
+// one of a blob; d is "" if it should be and has no digest.
+func digestOf(name string) (d digest.Digest, is bool) {
+	rest, is := strings.CutPrefix(name, blobsDir)
+	if !is {
+		return "", false
+	}
+	algorithm, encoded, _ := strings.Cut(rest, "/")
+	if d = digest.Digest(algorithm + ":" + encoded); d.Validate() != nil {
+		return "", true
+	}
+	return d, true
+}
+
+// memberName returns the name of a file in a foreign tar as it is kept: without "./" before
+// it and without a slash behind it.
+func memberName(name string) (string, error) {
+	// The name is a part of a PAX header, which may have a megabyte.
+	clean := strings.TrimPrefix(strings.TrimSuffix(strings.Clone(name), "/"), "./")
+	if clean == "" || clean == "." {
+		return ".", nil
+	}
+	if path.Clean("/"+clean) != "/"+clean || strings.HasPrefix(clean, "/") || strings.ContainsRune(clean, '\\') {
+		return "", fault.New(fault.Corrupt, "a file in it is called %q", name)
+	}
+	return clean, nil
+}
 
 // blockSize is what files in a tar are padded to, in bytes.
 const blockSize = 512

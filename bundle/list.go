@@ -34,6 +34,9 @@ type ListImage struct {
 	Layers   []ListLayer   `json:"layers"`   // the base first
 }
 
+// Reference returns the name of the image as [Entry.Reference] does.
+func (i ListImage) Reference() string { return Entry{Name: i.Name, Source: i.Source}.Reference() }
+
 // ListLayer is a layer of an image.
 type ListLayer struct {
 	Digest digest.Digest `json:"digest"` // in the bundle

@@ -71,7 +71,7 @@ func open(ctx context.Context, name string, files []*os.File, o OpenOptions) (*R
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{name: name, src: all, files: joined, close: joined.Close, changed: joined.changed}
+	r := &Reader{name: name, files: joined, close: joined.Close, changed: joined.changed}
 	if unpacked != nil {
 		f, err := keep(ctx, unpacked, o.TempDir)
 		unpacked.Close()
@@ -82,11 +82,14 @@ func open(ctx context.Context, name string, files []*os.File, o OpenOptions) (*R
 		if err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
-		r.src = io.NewSectionReader(f, 0, size)
+		all = io.NewSectionReader(f, 0, size)
 		r.close = func() error { return errors.Join(f.Close(), joined.Close()) }
 		r.changed = func() error { return nil } // nobody else can write to f
 	}
-	if err := r.read(ctx); err != nil {
+	if r.tarball, err = scan(ctx, all); err == nil {
+		r.index, err = parse(ctx, r.tarball)
+	}
+	if err != nil {
 		if unpacked != nil {
 			err = errors.Join(err, r.close())
 		}

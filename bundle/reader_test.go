@@ -25,22 +25,15 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/need"
+	"github.com/fastpull/fastpull/internal/testkit"
 )
 
 // compressed has layers in gzip in a bundle: those whose first file is called so.
 const compressed = "gzip:"
 
 // layerOf is a layer with one file.
-func layerOf(name, content string) string {
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	if err := w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(content))}); err != nil {
-		panic(err)
-	}
-	io.WriteString(w, content)
-	w.Close()
-	return b.String()
-}
+func layerOf(name, content string) string { return string(testkit.Tar(testkit.Text(name, content))) }
 
 // blobOf is a layer as it is in the bundle.
 func blobOf(content string) (blob []byte, mediaType string) {
@@ -158,6 +151,7 @@ func expectThree(t *testing.T, r *Reader, err error) {
 // TestOpen reads one file, parts by each of their names, what is compressed, and a
 // stream.
 func TestOpen(t *testing.T) {
+	need.Time(t, "a bundle in all its forms")
 	whole := written(t)
 	for _, name := range []string{"b.tar", "b.tar.gz", "b.tar.zst"} {
 		for _, split := range []int64{0, 1, 512, 1000, 7777} {
@@ -279,22 +273,11 @@ type entry struct {
 
 func tarOf(t *testing.T, entries ...entry) []byte {
 	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
+	var files []testkit.File
 	for _, e := range entries {
-		h := &tar.Header{Name: e.name, Typeflag: e.typ, Linkname: e.link, Size: int64(len(e.content)), Mode: 0o644}
-		if e.typ == 0 {
-			h.Typeflag = tar.TypeReg
-		}
-		if err := w.WriteHeader(h); err != nil {
-			t.Fatal(err)
-		}
-		io.WriteString(w, e.content)
+		files = append(files, testkit.File{Header: tar.Header{Name: e.name, Typeflag: e.typ, Linkname: e.link}, Content: e.content})
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	return testkit.Tar(files...)
 }
 
 func jsonOf(t *testing.T, v any) string {
@@ -419,17 +402,7 @@ func TestPackedAnew(t *testing.T) {
 // formats of layers.
 func TestForeignCompressed(t *testing.T) {
 	whole := written(t)
-	pack := func(open func(io.Writer) (io.WriteCloser, error), data []byte) []byte {
-		var b bytes.Buffer
-		z, err := open(&b)
-		if err == nil {
-			_, err = z.Write(data)
-		}
-		if err = errors.Join(err, z.Close()); err != nil {
-			t.Fatal(err)
-		}
-		return b.Bytes()
-	}
+	pack := testkit.Compress[io.WriteCloser]
 	gz := func(data []byte) []byte {
 		return pack(func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriter(w), nil }, data)
 	}
@@ -531,6 +504,7 @@ func TestFits(t *testing.T) {
 
 // TestBounds has archives that would need much memory for what they are called and list.
 func TestBounds(t *testing.T) {
+	need.Time(t, "archives of many entries")
 	long := strings.Repeat("n/", maxName/2-8)
 	files := func(n int, name func(i int) string) string {
 		f, err := os.Create(filepath.Join(t.TempDir(), "b.tar"))

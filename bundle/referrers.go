@@ -3,7 +3,6 @@ package bundle
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -50,13 +49,13 @@ func checkReferrer(e Entry) error {
 
 // adoptReferrers takes for referrers what has no name and says itself that it refers
 // to something: the layouts of others do not tell them from images.
-func (r *Reader) adoptReferrers() error {
-	images := r.entries[:0:0]
+func (p *parser) adoptReferrers() error {
+	images := p.entries[:0:0]
 	subjects := make(map[digest.Digest]digest.Digest) // many entries may name the same
-	for _, e := range r.entries {
+	for _, e := range p.entries {
 		subject, known := subjects[e.Descriptor.Digest]
-		if !known && e.Name == "" && e.Source == "" {
-			raw, err := r.ReadBlob(e.Descriptor, maxDocument)
+		if !known && e.Reference() == "" {
+			raw, err := p.readBlob(e.Descriptor, maxDocument)
 			if err != nil && !errors.Is(err, ErrNotHere) {
 				return err
 			}
@@ -65,20 +64,20 @@ func (r *Reader) adoptReferrers() error {
 			}
 			subjects[e.Descriptor.Digest] = subject
 		}
-		if subject != "" && e.Name == "" && e.Source == "" {
+		if subject != "" && e.Reference() == "" {
 			e.Subject = subject
-			r.referrers = append(r.referrers, e)
+			p.referrers = append(p.referrers, e)
 			continue
 		}
 		images = append(images, e)
 	}
-	r.entries = images
+	p.entries = images
 	return nil
 }
 
 // visitReferrer looks at a referrer, or at what it has, as visit does at an image.
-func (r *Reader) visitReferrer(d ocispec.Descriptor, below bool) ([]ocispec.Descriptor, error) {
-	data, err := r.newDocument(d, below)
+func (p *parser) visitReferrer(d ocispec.Descriptor, below bool) ([]ocispec.Descriptor, error) {
+	data, err := p.newDocument(d, below)
 	if data == nil {
 		return nil, err
 	}
@@ -86,12 +85,13 @@ func (r *Reader) visitReferrer(d ocispec.Descriptor, below bool) ([]ocispec.Desc
 	if err != nil {
 		return nil, fmt.Errorf("%s, which refers to an image: %w", d.Digest, err)
 	}
-	r.types[d.Digest] = a.Descriptor.MediaType
+	p.isDocument(d.Digest, a.Descriptor.MediaType)
 	for _, b := range a.Blobs {
-		if _, err := r.note(b); err != nil {
+		noted, _, err := p.note(b)
+		if err != nil {
 			return nil, err
 		}
-		r.needed[b.Digest] = d.Digest
+		noted.neededBy = d.Digest
 	}
 	return a.Manifests, nil
 }
@@ -118,17 +118,4 @@ func NewListReferrer(e Entry, a *image.Artifact) ListReferrer {
 		l.Size += b.Size
 	}
 	return l
-}
-
-// Repository is the repository that an entry came from, with its host, "" if that
-// is not told.
-func (e Entry) Repository() string {
-	name, _, _ := strings.Cut(e.Source, "@")
-	if name == "" {
-		name = e.Name
-	}
-	if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
-		name = name[:i]
-	}
-	return name
 }

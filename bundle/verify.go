@@ -47,23 +47,13 @@ func (r *Reader) Verify(ctx context.Context, o VerifyOptions) error {
 		defer mu.Unlock()
 		failures = append(failures, err)
 	}
-	for _, err := range r.verifyFrame() {
+	for _, err := range append(r.verifyFrame(), r.missing(r.tarball)...) {
 		fail(err)
-	}
-	for _, d := range slices.Sorted(maps.Keys(r.named)) {
-		if _, ok := r.members[blobName(d)]; !ok && r.made[d] == nil {
-			if _, isLayer := r.layers[d]; isLayer && r.since == "" {
-				fail(fault.New(fault.Corrupt, "layer %s is missing in it", d))
-			}
-			if whose, ok := r.needed[d]; ok {
-				fail(fault.New(fault.Corrupt, "blob %s of %s, which refers to an image, is missing in it", d, whose))
-			}
-		}
 	}
 	cores, memory := unpack.NewCores(runtime.GOMAXPROCS(0)), unpack.NewMemory(0)
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
-	blobs := slices.DeleteFunc(slices.Collect(maps.Keys(r.members)), func(name string) bool { return !strings.HasPrefix(name, "blobs/") })
+	blobs := slices.DeleteFunc(slices.Collect(maps.Keys(r.members)), func(name string) bool { _, is := digestOf(name); return !is })
 	slices.SortFunc(blobs, func(a, b string) int {
 		return cmp.Or(cmp.Compare(r.members[b].size, r.members[a].size), strings.Compare(a, b))
 	})
@@ -86,23 +76,22 @@ func (r *Reader) Verify(ctx context.Context, o VerifyOptions) error {
 }
 
 func (r *Reader) verifyBlob(ctx context.Context, name string, cores *unpack.Cores, memory *unpack.Memory, o VerifyOptions) error {
-	alg, hex, _ := strings.Cut(strings.TrimPrefix(name, "blobs/"), "/")
-	d := digest.Digest(alg + ":" + hex)
-	if d.Validate() != nil {
+	d, _ := digestOf(name)
+	if d == "" {
 		return fault.New(fault.Corrupt, "%q is not the name of a blob", name)
 	}
 	m := r.members[name]
-	content := io.NewSectionReader(r.src, m.off, m.size)
+	content := r.open(m)
 	var src io.Reader = until{ctx, content}
 	if o.Done != nil {
 		src = &counted{src, o.Done}
 	}
-	l, isLayer := r.layers[d]
+	l := r.layer(d)
 	var misfit error // of a blob with the right digest
-	if isLayer {
+	if l != nil {
 		misfit = fits(content, l.DiffID, d)
 	}
-	if isLayer && o.DiffIDs && misfit == nil {
+	if l != nil && o.DiffIDs && misfit == nil {
 		tar := unpack.NewReader(ctx, io.NopCloser(src), unpack.Expect{Digest: d, Size: m.size, DiffID: l.DiffID}, unpack.ReaderOptions{Cores: cores, Memory: memory})
 		err := errors.Join(unpack.Scan(ctx, tar), tar.Close())
 		if fault.KindOf(err) == fault.Corrupt {

@@ -30,10 +30,16 @@ func (f *destinationFlags) add(fl *pflag.FlagSet, names ...string) {
 		case !slices.Contains(names, d.Name):
 		case strings.Contains(d.Usage, "`"):
 			f.strings[d.Name] = fl.StringP(d.Name, d.Short, "", usage)
+			fl.Lookup(d.Name).NoOptDefVal = d.Alone
 		default:
 			f.bools[d.Name] = fl.BoolP(d.Name, d.Short, false, usage)
 		}
 	}
+}
+
+// namespace adds the flag that goes with containerd.
+func (f *destinationFlags) namespace(fl *pflag.FlagSet) {
+	fl.StringVar(&f.options.Containerd.Namespace, "namespace", "", "use the namespace `NAME` of containerd (default: $CONTAINERD_NAMESPACE,\nk8s.io where it serves a kubelet, moby where Docker has started it, or default)")
 }
 
 // value returns the value of a destination's flag, and whether the flag was given.
@@ -56,6 +62,9 @@ func (f *destinationFlags) opener() (all.Opener, error) {
 		if f.strings[d.Name] != nil || f.bools[d.Name] != nil {
 			names = append(names, flagOf(d))
 		}
+	}
+	if f.options.Containerd.Namespace != "" && (len(given) != 1 || given[0] != "containerd") {
+		return nil, fault.New(fault.Usage, "--namespace goes with --containerd")
 	}
 	switch len(given) {
 	case 0:

@@ -6,13 +6,13 @@ import (
 	"io"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/doctor"
+	"github.com/fastpull/fastpull/doctor/report"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/safepath"
 	"github.com/fastpull/fastpull/internal/text"
@@ -38,7 +38,7 @@ A host alone is written with its port, or with a slash at its end.`,
 					return fault.New(fault.Usage, "--%s is empty", name)
 				}
 			}
-			o := doctor.Options{Version: versionString(), Image: first(a), Hosts: connect.options(), Store: store, Command: commandAgain(cmd, a)}
+			o := doctor.Options{Version: versionString(), Image: first(a), Hosts: connect.options(), Places: map[string]string{"store": store}, Command: commandAgain(cmd, a)}
 			var place *safepath.Place
 			if file != "" {
 				var err error
@@ -47,16 +47,16 @@ A host alone is written with its port, or with a slash at its end.`,
 				}
 				defer place.Close()
 			}
-			table := doctorTable{w: s.Out, width: widthOf(s.Out)}
+			table := report.Table{W: s.Out, Width: report.WidthOf(s.Out)}
 			if !asJSON {
-				o.Found = table.print
+				o.Found = table.Print
 			}
-			report, err := doctor.Run(cmd.Context(), o)
-			if err != nil && !report.Incomplete {
+			found, err := doctor.Run(cmd.Context(), o)
+			if err != nil && !found.Incomplete {
 				return err
 			}
 			if place != nil {
-				if werr := writeReport(place, report); werr != nil {
+				if werr := writeReport(place, found); werr != nil {
 					werr = fmt.Errorf("write the report %s: %w", file, werr)
 					if err == nil {
 						return werr
@@ -66,20 +66,20 @@ A host alone is written with its port, or with a slash at its end.`,
 			}
 			if err != nil {
 				if asJSON {
-					err = errors.Join(err, printJSON(s.Out, report))
+					err = errors.Join(err, printJSON(s.Out, found))
 				}
 				return err
 			}
 			if asJSON {
-				err = printJSON(s.Out, report)
+				err = printJSON(s.Out, found)
 			} else {
-				table.end(report)
-				err = table.err
+				table.End(found)
+				err = table.Err()
 			}
 			if writeDropIn {
-				err = errors.Join(err, writeDropIns(s.Err, "/", report))
+				err = errors.Join(err, writeDropIns(s.Err, "/", found))
 			}
-			if n := report.Count(doctor.Problem); n > 0 {
+			if n := found.Count(doctor.Problem); n > 0 {
 				err = errors.Join(err, fault.New(fault.Failed, "doctor: problems found: %d", n))
 			}
 			return err
@@ -160,14 +160,8 @@ func writeReport(place *safepath.Place, r *doctor.Report) error {
 		return err
 	}
 	defer f.Close() // removes it, if it was not published
-	table := doctorTable{w: f, width: tableWidth}
-	table.printf("fastpull %s on %s, %s\n\n", text.Printable(r.Version), text.Printable(r.Platform), r.Time.UTC().Format(time.RFC3339))
-	for _, x := range r.Findings {
-		table.print(x)
-	}
-	table.end(r)
-	if table.err != nil {
-		return table.err
+	if err := report.Write(f, r); err != nil {
+		return err
 	}
 	return f.Publish(place.Base)
 }

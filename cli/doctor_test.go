@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/fastpull/fastpull/doctor"
 )
@@ -116,5 +117,30 @@ func TestDoctorInterrupted(t *testing.T) {
 	out = &cancelling{cancel: cancel}
 	if code := Main(ctx, []string{"doctor", "--json"}, Streams{Out: out, Err: io.Discard}); code != interrupted || !strings.Contains(out.String(), `"incomplete": true`) {
 		t.Errorf("exit code %d, JSON %s", code, out)
+	}
+}
+
+func TestWriteReport(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "report")
+	r := &doctor.Report{Version: "1.2", Platform: "linux/arm64", Time: time.Unix(0, 0), Findings: []doctor.Finding{{Area: doctor.Host, What: "clock", Level: doctor.Unknown, Text: "not set"}}}
+	for range 2 { // the second one replaces the first
+		place, err := reportPlace(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := writeReport(place, r); err != nil {
+			t.Fatal(err)
+		}
+		place.Close()
+	}
+	text, err := os.ReadFile(file)
+	if err != nil || !strings.HasPrefix(string(text), "fastpull 1.2 on linux/arm64, 1970-01-01T00:00:00Z\n\nHOST\n") || !strings.HasSuffix(string(text), "looked at\n") {
+		t.Errorf("%v\n%s", err, text)
+	}
+	for _, name := range []string{filepath.Join(file, "none"), filepath.Dir(file), "/dev/null"} {
+		if place, err := reportPlace(name); err == nil {
+			place.Close()
+			t.Errorf("%s is a place for a report", name)
+		}
 	}
 }

@@ -1,24 +1,11 @@
 package cli
 
 import (
-	"cmp"
-	"context"
-	"errors"
-	"fmt"
-	"io"
-	"io/fs"
-	"os"
 	"slices"
-	"strings"
-	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/fastpull/fastpull/bundle"
-	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/fault"
-	"github.com/fastpull/fastpull/internal/text"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
 	"github.com/fastpull/fastpull/source"
@@ -41,21 +28,13 @@ The whole bundle is verified before anything is loaded.`,
 	}
 	fl := cmd.Flags()
 	fl.SortFlags = false
-	f.to.add(fl, "store", "load")
+	f.to.add(fl, "store", "load", "containerd")
+	f.to.namespace(fl)
 	fl.StringVar(&f.platform, "platform", "", onePlatform)
 	f.work.add(fl, "load")
 	fl.StringVar(&f.to.options.Engine.TempDir, "temp-dir", "", "keep layers on their way to the Engine, and a bundle that is compressed,\nin `DIR` (default: $TMPDIR or /var/tmp)")
 	f.output.add(fl, summaryAsJSON)
 	return cmd
-}
-
-// openBundle opens a file, or standard input if that is its name.
-func openBundle(ctx context.Context, name, tempDir string, in io.Reader) (*bundle.Reader, error) {
-	o := bundle.OpenOptions{TempDir: cmp.Or(tempDir, destination.TempDir())}
-	if name != "-" {
-		return bundle.Open(ctx, name, o)
-	}
-	return await(ctx, func() (*bundle.Reader, error) { return bundle.OpenStream(ctx, in, o) })
 }
 
 // fromBundle loads a bundle as pull pulls.
@@ -101,154 +80,4 @@ func chosen(have []registry.Reference, names []string, file string) (list []regi
 		list = append(list, ref)
 	}
 	return list, nil
-}
-
-// verifyBundle verifies a bundle, and shows how far it is.
-func verifyBundle(ctx context.Context, r *bundle.Reader, display *progress.Display, diffIDs bool) error {
-	task := display.Task("verify "+r.Name(), r.Size())
-	task.Phase(progress.Verifying)
-	err := r.Verify(ctx, bundle.VerifyOptions{DiffIDs: diffIDs, Done: task.Add})
-	if err != nil {
-		task.Phase(progress.Failed)
-		var all []error
-		for _, one := range split(err) {
-			all = append(all, fmt.Errorf("%s: %w", r.Name(), one))
-		}
-		return errors.Join(all...)
-	}
-	task.Phase(progress.Done)
-	return nil
-}
-
-func images(n int) string {
-	if n == 1 {
-		return "1 image"
-	}
-	return fmt.Sprintf("%d images", n)
-}
-
-func newVerify(s Streams) *cobra.Command {
-	var tempDir string
-	var f storeVerify
-	cmd := &cobra.Command{
-		Use:   "verify [flags] FILE | [IMAGE...]",
-		Short: "Check every byte of a bundle or a store",
-		Long: `verify reads a bundle, or its parts, and checks every digest and every layer's diffID.
-Of a bundle that fastpull has written every other byte is checked as well.
-
-With --store, or where there is no file of that name, it checks a store, or images in
-it: configs, names, and that the tar of each layer, made again from its files, is what
-it was, with owners, modes and all else that a tar says of files.`,
-		Args: args(cobra.ArbitraryArgs),
-		RunE: func(cmd *cobra.Command, a []string) error {
-			if len(a) != 1 || cmd.Flags().Changed("store") || a[0] != "-" && !isBundle(a[0]) {
-				return f.run(cmd, s, a)
-			}
-			if f.repair {
-				return fault.WithHint(fault.New(fault.Usage, "--repair is for a store, and %s is a file", a[0]), "name the store with --store")
-			}
-			return verifyFile(cmd.Context(), s, a[0], tempDir, f.mode, f.json)
-		},
-	}
-	fl := cmd.Flags()
-	fl.SortFlags = false
-	fl.StringVar(&tempDir, "temp-dir", "", compressedTemp)
-	f.add(cmd)
-	fl.StringVar(&f.mode, "progress", "auto", "show progress as auto, tty, plain, json or quiet")
-	fl.BoolVar(&f.json, "json", false, "print JSON")
-	return cmd
-}
-
-// verifyFile checks a bundle.
-func verifyFile(ctx context.Context, s Streams, name, tempDir, mode string, asJSON bool) error {
-	m, err := progress.ParseMode(mode)
-	if err != nil {
-		return err
-	}
-	r, err := openBundle(ctx, name, tempDir, s.In)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	display := progress.New(progress.Options{Mode: m, Out: s.Err})
-	err = verifyBundle(ctx, r, display, true)
-	if err == nil {
-		_, _, err = source.Bundle(r) // names that load does not take are damage as well
-	}
-	display.Close()
-	if asJSON {
-		return errors.Join(err, printJSON(s.Out, verified{r.Name(), err == nil, len(r.Entries()), r.Blobs(), r.Size()}))
-	}
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(s.Out, "%s: %s, %d blobs, %s: all as it should be\n", text.Printable(r.Name()), images(len(r.Entries())), r.Blobs(), progress.Bytes(r.Size()))
-	return err
-}
-
-// verified is what verify prints.
-type verified struct {
-	Bundle string `json:"bundle"`
-	OK     bool   `json:"ok"`
-	Images int    `json:"images"`
-	Blobs  int    `json:"blobs"`
-	Size   int64  `json:"size"`
-}
-
-// isBundle tells if what inspect is given is a file.
-func isBundle(name string) bool {
-	if st, err := os.Stat(name); err == nil && st.Mode().IsRegular() {
-		return true
-	}
-	_, err := os.Stat(bundle.PartName(name, 1))
-	return !errors.Is(err, fs.ErrNotExist) && err == nil
-}
-
-// inspectBundle prints what a bundle has.
-func inspectBundle(ctx context.Context, s Streams, name string, asJSON bool) error {
-	r, err := openBundle(ctx, name, "", s.In)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	l, err := r.List()
-	if err != nil {
-		return err
-	}
-	if asJSON {
-		return printJSON(s.Out, l)
-	}
-	t := tabwriter.NewWriter(s.Out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(t, "Bundle:\t%s\n", text.Printable(l.Bundle))
-	fmt.Fprintf(t, "Size:\t%s\n", progress.Bytes(l.Size))
-	if !l.Created.IsZero() {
-		fmt.Fprintf(t, "Created:\t%s\n", l.Created.UTC().Format(time.RFC3339))
-	}
-	if l.Index != "" {
-		fmt.Fprintf(t, "Index:\t%s\n", l.Index)
-	}
-	if l.Since != "" {
-		fmt.Fprintf(t, "Since:\t%s\n", l.Since)
-	}
-	for _, i := range l.Images {
-		fmt.Fprintf(t, "\nImage:\t%s\n", text.Printable(cmp.Or(i.Name, i.Source, "(no name)")))
-		if _, d, ok := strings.Cut(i.Source, "@"); ok {
-			fmt.Fprintf(t, "From:\t%s\n", text.Printable(d))
-		}
-		fmt.Fprintf(t, "Platform:\t%s\nManifest:\t%s\nID:\t%s\n", text.Printable(i.Platform), i.Manifest, i.ImageID)
-		for n, layer := range i.Layers {
-			left := ""
-			if layer.Left {
-				left = ", left out"
-			}
-			fmt.Fprintf(t, "Layer %d:\t%s  %s%s\n", n+1, layer.Digest, progress.Bytes(layer.Size), left)
-		}
-	}
-	for _, f := range l.Referrers {
-		fmt.Fprintf(t, "\nReferrer:\t%s\nSubject:\t%s\nType:\t%s\nSize:\t%s\n", f.Manifest, f.Subject, text.Printable(f.ArtifactType), progress.Bytes(f.Size))
-		if f.Tag != "" {
-			fmt.Fprintf(t, "Tag:\t%s\n", f.Tag)
-		}
-	}
-	return t.Flush()
 }

@@ -44,18 +44,14 @@ type removed struct {
 
 // remove removes what it can of what was named.
 func remove(ctx context.Context, s Streams, dir string, names []string, force, asJSON bool) error {
-	reader, err := overlay.OpenReader(dir) // rm makes no store
-	if err != nil {
-		return err
-	}
-	store, err := overlay.Open(dir, overlay.Options{})
+	store, err := overlay.OpenToRemove(dir)
 	if err != nil {
 		return err
 	}
 	results := []removed{}
 	var failures []error
 	for _, name := range names {
-		full, err := fullName(reader, name)
+		full, err := fullName(&store.Reader, name)
 		if err == nil {
 			var r overlay.Removal
 			r, err = store.Remove(ctx, full, overlay.RemoveOptions{Force: force, Waiting: waiting(s.Err)})

@@ -1,15 +1,12 @@
 package cli
 
 import (
-	"archive/tar"
 	"bytes"
 	"compress/gzip"
 	"context"
 	"errors"
 	"io"
-	"log"
 	"net/http"
-	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"os"
@@ -23,17 +20,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-containerregistry/pkg/name"
-	ggcr "github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/fastpull/fastpull/internal/apart"
 	"github.com/fastpull/fastpull/internal/need"
+	"github.com/fastpull/fastpull/internal/testkit"
 )
 
 func TestMain(m *testing.M) {
@@ -97,9 +92,7 @@ var created = time.Date(2024, 5, 6, 7, 8, 9, 0, time.UTC)
 
 func startRegistry(t *testing.T) (host string) {
 	t.Helper()
-	srv := httptest.NewServer(ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0))))
-	t.Cleanup(srv.Close)
-	host = strings.TrimPrefix(srv.URL, "http://")
+	host = testkit.Registry(t)
 	base, top := layerOf(t, "base", strings.Repeat("base ", 400)), layerOf(t, "top", "top")
 	pushImage(t, host+"/base:1", runtime.GOARCH, base)
 	pushImage(t, host+"/app:1", runtime.GOARCH, base, top)
@@ -115,7 +108,7 @@ func startRegistry(t *testing.T) (host string) {
 func startPrivate(t *testing.T, host string) string {
 	t.Helper()
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: host})
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return testkit.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if user, password, _ := r.BasicAuth(); user != "ali" || password != "open sesame" {
 			w.Header().Set("WWW-Authenticate", `Basic realm="private"`)
 			w.WriteHeader(http.StatusUnauthorized)
@@ -123,21 +116,12 @@ func startPrivate(t *testing.T, host string) string {
 		}
 		proxy.ServeHTTP(w, r)
 	}))
-	t.Cleanup(srv.Close)
-	return strings.TrimPrefix(srv.URL, "http://")
 }
 
 func layerOf(t *testing.T, name, content string) v1.Layer {
 	t.Helper()
-	var b bytes.Buffer
-	z := gzip.NewWriter(&b)
-	w := tar.NewWriter(z)
-	w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content))})
-	io.WriteString(w, content)
-	if err := errors.Join(w.Close(), z.Close()); err != nil {
-		t.Fatal(err)
-	}
-	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b.Bytes())), nil })
+	blob := testkit.Compress(func(w io.Writer) (*gzip.Writer, error) { return gzip.NewWriter(w), nil }, testkit.Tar(testkit.Text(name, content)))
+	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(blob)), nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,20 +134,8 @@ func pushImage(t *testing.T, as, arch string, layers ...v1.Layer) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cf, err := img.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cf = cf.DeepCopy()
-	cf.OS, cf.Architecture, cf.Created = "linux", arch, v1.Time{Time: created}
-	if img, err = mutate.ConfigFile(img, cf); err != nil {
-		t.Fatal(err)
-	}
-	ref, err := name.ParseReference(as)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := remote.Write(ref, img); err != nil {
-		t.Fatal(err)
-	}
+	img = testkit.Configured(t, img, func(c *v1.ConfigFile) {
+		c.OS, c.Architecture, c.Created = "linux", arch, v1.Time{Time: created}
+	})
+	testkit.Put(t, as, img)
 }

@@ -170,13 +170,13 @@ name, or parts of one, and no --store, it shows what is in that bundle.`,
 	return cmd
 }
 
-// orFile adds to the error of a command that takes a file or images of a store that there
+// orFile says in the error of a command that takes a file or images of a store that there
 // is no file of the first name. It does so where the user named no store.
 func orFile(cmd *cobra.Command, names []string, err error) error {
 	if len(names) == 0 || cmd.Flags().Changed("store") || fault.KindOf(err) != fault.NotFound {
 		return err
 	}
-	return fault.WithHint(err, "there is no file %s either; name the directory that was pulled into with --store", names[0])
+	return fault.WithHint(fault.New(fault.NotFound, "there is no file %s, and %w", names[0], err), "for a store, name the directory that was pulled into with --store")
 }
 
 func printInspect(w io.Writer, i imageInfo) error {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/opencontainers/go-digest"
@@ -46,10 +47,6 @@ type storeVerified struct {
 	overlay.Verified
 	Mended *dockerroot.Mended `json:"mended,omitempty"`
 }
-
-// rounds is how often verify --repair looks: for what is damaged, for what the
-// configs that were mended tell of, and if all is well.
-const rounds = 3
 
 func (f *storeVerify) run(cmd *cobra.Command, s Streams, names []string) error {
 	ctx := cmd.Context()
@@ -95,7 +92,6 @@ func (f *storeVerify) run(cmd *cobra.Command, s Streams, names []string) error {
 	result := storeVerified{Store: store.Dir(), Verified: v}
 	var unmended error
 	if f.repair && len(v.Damages) > 0 {
-		result.Mended = &dockerroot.Mended{Configs: []digest.Digest{}, Layers: []digest.Digest{}}
 		unmended, err = f.mend(ctx, display, store, o, &result)
 		if err != nil {
 			return err
@@ -103,39 +99,48 @@ func (f *storeVerify) run(cmd *cobra.Command, s Streams, names []string) error {
 	}
 	display.Close()
 	result.OK = len(result.Damages) == 0
-	var failures []error
+	failures := append(result.failures(f.repair), fault.Wrap(fault.Corrupt, unmended))
+	if f.json {
+		return errors.Join(append(failures, printJSON(s.Out, result))...)
+	}
+	return errors.Join(append(failures, result.print(s.Out))...)
+}
+
+// failures returns an error for each damage, with what the user can do.
+func (v *storeVerified) failures(repaired bool) (failures []error) {
 	curable := -1
-	for i, d := range result.Damages {
+	for i, d := range v.Damages {
 		failures = append(failures, d)
 		if !d.Unfit {
 			curable = i
 			continue
 		}
-		failures[i] = fault.WithHint(d, "Docker cannot have this image, and may not start with it: remove it with fastpull rm --force --store %s %.12s", store.Dir(), d.Image.Encoded())
+		failures[i] = fault.WithHint(d, "Docker cannot have this image, and may not start with it: remove it with fastpull rm --force --store %s %.12s", v.Store, d.Image.Encoded())
 	}
-	if curable >= 0 && !f.repair {
-		failures[curable] = fault.WithHint(failures[curable], "fastpull verify --repair --store %s fetches again what is damaged", store.Dir())
+	if curable >= 0 && !repaired {
+		failures[curable] = fault.WithHint(failures[curable], "fastpull verify --repair --store %s fetches again what is damaged", v.Store)
 	}
-	failures = append(failures, fault.Wrap(fault.Corrupt, unmended))
-	if f.json {
-		return errors.Join(append(failures, printJSON(s.Out, result))...)
-	}
-	if result.Mended != nil {
-		for _, d := range result.Mended.Configs {
-			fmt.Fprintf(s.Out, "mended config %s\n", d)
-		}
-		for _, d := range result.Mended.Layers {
-			fmt.Fprintf(s.Out, "mended layer %s\n", d)
-		}
-	}
-	if result.OK {
-		_, err = fmt.Fprintf(s.Out, "%s: %s, %s, %s: all as it should be\n", text.Printable(store.Dir()), text.Count(result.Images, "image"), text.Count(len(result.Good), "layer"), progress.Bytes(result.Bytes))
-	}
-	return errors.Join(append(failures, err)...)
+	return failures
 }
 
-// mend fetches what is damaged and looks again, as long as there is something new.
-// unmended is why the rest could not be mended.
+// print prints what was mended, and that all is well if it is.
+func (v *storeVerified) print(w io.Writer) (err error) {
+	if v.Mended != nil {
+		for _, d := range v.Mended.Configs {
+			fmt.Fprintf(w, "mended config %s\n", d)
+		}
+		for _, d := range v.Mended.Layers {
+			fmt.Fprintf(w, "mended layer %s\n", d)
+		}
+	}
+	if v.OK {
+		_, err = fmt.Fprintf(w, "%s: %s, %s, %s: all as it should be\n", text.Printable(v.Store), text.Count(v.Images, "image"), text.Count(len(v.Good), "layer"), progress.Bytes(v.Bytes))
+	}
+	return err
+}
+
+// mend fetches what is damaged, and looks again. unmended says why the rest could not be
+// mended.
 func (f *storeVerify) mend(ctx context.Context, display *progress.Display, store *overlay.Reader, o overlay.VerifyOptions, result *storeVerified) (unmended, err error) {
 	hosts := f.connect.options()
 	if err := f.limits.set(&hosts); err != nil {
@@ -151,36 +156,15 @@ func (f *storeVerify) mend(ctx context.Context, display *progress.Display, store
 	if err != nil {
 		return nil, fmt.Errorf("$%s: %w", gzipVariable, err)
 	}
-	for range rounds {
-		m, rerr := dockerroot.Repair(ctx, dockerroot.RepairOptions{
-			Registry: client, Path: f.dir, Gzip: gzip, Progress: display, Layers: f.jobs,
-			NoResume: f.limits.noResume,
-		}, result.Damages)
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		result.Mended.Configs = append(result.Mended.Configs, m.Configs...)
-		result.Mended.Layers = append(result.Mended.Layers, m.Layers...)
-		result.Mended.Fetched += m.Fetched
-		unmended = rerr
-		if len(m.Configs)+len(m.Layers) == 0 {
-			return unmended, nil
-		}
-		read := result.Bytes
-		o.Good = result.Good
-		v, err := verifyStore(ctx, store, display, o)
-		if err != nil {
-			return nil, err
-		}
-		for chain := range result.Good {
-			v.Good[chain] = true
-		}
-		v.Layers, v.Bytes = max(v.Layers, result.Layers), v.Bytes+read
-		if result.Verified = v; len(v.Damages) == 0 {
-			return nil, nil
-		}
+	repair := dockerroot.RepairOptions{
+		Registry: client, Path: f.dir, Gzip: gzip, Progress: display, Layers: f.jobs, NoResume: f.limits.noResume,
 	}
-	return unmended, nil
+	m, v, unmended, err := dockerroot.Mend(ctx, repair, result.Verified, func(good map[digest.Digest]bool) (overlay.Verified, error) {
+		o.Good = good
+		return verifyStore(ctx, store, display, o)
+	})
+	result.Mended, result.Verified = &m, v
+	return unmended, err
 }
 
 // verifyStore looks at a store, and shows how far it is.

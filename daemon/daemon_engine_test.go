@@ -3,7 +3,6 @@
 package daemon
 
 import (
-	"archive/tar"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -20,6 +19,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
+
+	"github.com/fastpull/fastpull/internal/testkit"
 )
 
 // TestDockerd loads images into a dockerd of its own, which root must be able
@@ -138,18 +139,11 @@ type file struct {
 
 func tarOf(t *testing.T, files ...file) []byte {
 	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
+	var list []testkit.File
 	for _, f := range files {
-		if err := w.WriteHeader(&tar.Header{Name: f.name, Mode: 0o644, Size: int64(len(f.data))}); err != nil {
-			t.Fatal(err)
-		}
-		w.Write(f.data)
+		list = append(list, testkit.Text(f.name, string(f.data)))
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	return testkit.Tar(list...)
 }
 
 // layer makes a layer of one file.
@@ -217,7 +211,7 @@ func (img *testImage) archive(t *testing.T, layers ...[]byte) []byte {
 // startDockerd runs a dockerd until the end of the test.
 func startDockerd(t *testing.T) *Engine {
 	t.Helper()
-	dir := sockets(t) // its containerd has sockets below it too
+	dir := testkit.SocketDir(t) // its containerd has sockets below it too
 	host := "unix://" + filepath.Join(dir, "s")
 	log, err := os.Create(filepath.Join(t.TempDir(), "dockerd.log"))
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/testkit"
 )
 
 // TestMain keeps the environment of whoever runs the tests out of them.
@@ -61,7 +62,7 @@ func TestParseHost(t *testing.T) {
 }
 
 func TestConnect(t *testing.T) {
-	host := serve(t, &fake{info: system.Info{DockerRootDir: "/data/docker", OSType: "linux", Architecture: "aarch64"}})
+	host := testkit.ServeSocket(t, &fake{info: system.Info{DockerRootDir: "/data/docker", OSType: "linux", Architecture: "aarch64"}})
 	e, err := Connect(t.Context(), Options{Host: host})
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +77,7 @@ func TestConnect(t *testing.T) {
 }
 
 func TestConnectErrors(t *testing.T) {
-	dir := sockets(t)
+	dir := testkit.SocketDir(t)
 	stale := filepath.Join(dir, "stale")
 	if err := os.WriteFile(stale, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -86,7 +87,7 @@ func TestConnectErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer deaf.Close()
-	hangsUp := serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	hangsUp := testkit.ServeSocket(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
 
 	for _, tc := range []struct {
 		name, host  string
@@ -99,10 +100,10 @@ func TestConnectErrors(t *testing.T) {
 		{"silent", "unix://" + dir + "/deaf", true, fault.Failed, "no answer within 50ms"},
 		{"hangs up", hangsUp, true, fault.Failed, "EOF"},
 		{"path too long", "unix:///" + strings.Repeat("x", 120), false, fault.Usage, "too long"},
-		{"old", serve(t, &fake{api: "1.39"}), false, fault.Failed, "1.39"},
-		{"other server", serve(t, http.NotFoundHandler()), false, fault.Failed, "404"},
-		{"no Engine", serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})), false, fault.Failed, "not a Docker Engine"},
-		{"broken info", serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		{"old", testkit.ServeSocket(t, &fake{api: "1.39"}), false, fault.Failed, "1.39"},
+		{"other server", testkit.ServeSocket(t, http.NotFoundHandler()), false, fault.Failed, "404"},
+		{"no Engine", testkit.ServeSocket(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})), false, fault.Failed, "not a Docker Engine"},
+		{"broken info", testkit.ServeSocket(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Api-Version", "1.41")
 			if strings.HasSuffix(r.URL.Path, "/info") {
 				fail(w, http.StatusInternalServerError, "layer store is broken")
@@ -142,7 +143,7 @@ func TestConnectDenied(t *testing.T) {
 func TestConnectCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := Connect(ctx, Options{Host: serve(t, &fake{})})
+	_, err := Connect(ctx, Options{Host: testkit.ServeSocket(t, &fake{})})
 	if !errors.Is(err, context.Canceled) || errors.Is(err, ErrUnavailable) {
 		t.Errorf("got %v", err)
 	}

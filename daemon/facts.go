@@ -16,6 +16,7 @@ type Facts struct {
 	NoTypes     bool   // that file system's directories have no types (d_type)
 	Root        string // data-root, a path on its own host
 	Containerd  string // the socket of the containerd that keeps its images, "" if none does
+	Namespace   string // that they have there
 	LiveRestore bool   // containers survive a restart of it
 	Rootless    bool   // it does not run as root
 	Proxied     bool   // it asks registries by a proxy
@@ -31,7 +32,7 @@ func (e *Engine) Facts() Facts {
 		Proxied:     e.info.HTTPProxy != "" || e.info.HTTPSProxy != "",
 	}
 	if e.Containerd() && e.info.Containerd != nil {
-		f.Containerd = e.info.Containerd.Address
+		f.Containerd, f.Namespace = e.info.Containerd.Address, e.info.Containerd.Namespaces.Containers
 	}
 	for _, s := range e.info.DriverStatus {
 		switch s[0] {

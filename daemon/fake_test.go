@@ -7,14 +7,13 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/moby/moby/api/types/system"
+
+	"github.com/fastpull/fastpull/internal/testkit"
 )
 
 // fake is an Engine of which a test decides what it does.
@@ -60,37 +59,10 @@ func say(w http.ResponseWriter, format string, args ...any) {
 	http.NewResponseController(w).Flush()
 }
 
-// sockets returns a folder for sockets, whose paths must be short.
-func sockets(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "fp")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return dir
-}
-
-// serve runs an Engine on a socket and returns its address.
-func serve(t *testing.T, h http.Handler) string {
-	t.Helper()
-	socket := filepath.Join(sockets(t), "s")
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv := httptest.NewUnstartedServer(h)
-	srv.Listener.Close()
-	srv.Listener = l
-	srv.Start()
-	t.Cleanup(srv.Close)
-	return "unix://" + socket
-}
-
 // dialFake connects to an Engine that runs on a socket.
 func dialFake(t *testing.T, f *fake) *Engine {
 	t.Helper()
-	e, err := Connect(t.Context(), Options{Host: serve(t, f)})
+	e, err := Connect(t.Context(), Options{Host: testkit.ServeSocket(t, f)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -93,13 +93,7 @@ func (e *Engine) VerifyName(ctx context.Context, id digest.Digest, name string) 
 // a container uses, or that has several names, stays, and that is an error. Remove works
 // also after the end of ctx, for some seconds.
 func (e *Engine) Remove(ctx context.Context, id digest.Digest) error {
-	ctx, cancel := cleanup(ctx)
-	defer cancel()
-	_, err := e.cli.ImageRemove(ctx, id.String(), client.ImageRemoveOptions{})
-	if cerrdefs.IsNotFound(err) {
-		return nil
-	}
-	return e.explain(err, "remove image %s", id)
+	return e.RemoveName(ctx, id.String())
 }
 
 // cleanupGrace is how long something is cleaned up after the end of its context.
@@ -154,10 +148,14 @@ func (e *Engine) Inventory(ctx context.Context) (Inventory, error) {
 // each inspects every image of the Engine, several at a time. Images that the Engine cannot
 // inspect are left out: a damaged image is no reason not to take others.
 func (e *Engine) each(ctx context.Context, use func(*image.InspectResponse)) error {
-	ids, err := e.list(ctx)
+	ids, err := e.list(ctx, nil)
 	if err != nil {
 		return err
 	}
+	return e.inspectAll(ctx, ids, use)
+}
+
+func (e *Engine) inspectAll(ctx context.Context, ids map[string]bool, use func(*image.InspectResponse)) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(inspections)
 	for id := range ids {
@@ -175,10 +173,11 @@ func (e *Engine) each(ctx context.Context, use func(*image.InspectResponse)) err
 	return g.Wait()
 }
 
-func (e *Engine) list(ctx context.Context) (map[string]bool, error) {
+// list returns the IDs of the images that fit the filters, of all images without any.
+func (e *Engine) list(ctx context.Context, filters client.Filters) (map[string]bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	list, err := e.cli.ImageList(ctx, client.ImageListOptions{All: true})
+	list, err := e.cli.ImageList(ctx, client.ImageListOptions{All: true, Filters: filters})
 	if err != nil {
 		return nil, e.explain(err, "list the images")
 	}

@@ -103,7 +103,7 @@ func (e *Engine) loadError(err error) error {
 	case lacksLayer(text):
 		err = fault.WithHint(fmt.Errorf("%w: %w", ErrLayerMissing, err),
 			"an image was removed from the Engine meanwhile; run the command again")
-	case strings.Contains(text, "no space left on device"):
+	case strings.Contains(text, noSpace):
 		err = fault.WithHint(err, "%s", e.needsRoom())
 	case brokenOff(err):
 		err = fault.WithHint(fmt.Errorf("it broke off the connection: %w", withoutURL(err)),
@@ -111,6 +111,16 @@ func (e *Engine) loadError(err error) error {
 	}
 	return classify(fmt.Errorf("load into the %s: %w", e, err))
 }
+
+// Refused reports whether a load failed because the Engine said so, for a reason that lies
+// in the archive and not in a full disk.
+func Refused(err error) bool {
+	var said engineError
+	return errors.As(err, &said) && !strings.Contains(err.Error(), noSpace)
+}
+
+// noSpace is in errors of an Engine whose disk is full.
+const noSpace = "no space left on device"
 
 // lacksLayer reports whether an error of the Engine is about a layer that neither it nor
 // the archive has. With a graph driver the Engine unpacks the archive to a folder

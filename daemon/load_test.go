@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/testkit"
 )
 
 func TestLoad(t *testing.T) {
@@ -172,7 +173,7 @@ func TestLoadRefusedEarly(t *testing.T) {
 	f := &fake{}
 	srv := httptest.NewServer(f)
 	defer srv.Close()
-	hosts := []string{serve(t, f), "tcp://" + srv.Listener.Addr().(*net.TCPAddr).String()}
+	hosts := []string{testkit.ServeSocket(t, f), "tcp://" + srv.Listener.Addr().(*net.TCPAddr).String()}
 	for _, tc := range []struct {
 		name string
 		load http.HandlerFunc

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/testkit"
 )
 
 func TestConnectTLS(t *testing.T) {
@@ -82,7 +83,7 @@ func TestConnectTLS(t *testing.T) {
 	t.Run("never on a socket", func(t *testing.T) {
 		t.Setenv("DOCKER_TLS_VERIFY", "1")
 		t.Setenv("DOCKER_CERT_PATH", certs)
-		e, err := Connect(t.Context(), Options{Host: serve(t, &fake{})})
+		e, err := Connect(t.Context(), Options{Host: testkit.ServeSocket(t, &fake{})})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -39,12 +39,16 @@ func NewContent(f *fetch.Fetcher, ref registry.Reference, l image.Layer, shown *
 type How struct {
 	// Space is that of the file system which takes the content.
 	Space *disk.Space
+	// Weight decides which layer is fetched first: the heaviest. 0 is the size of the blob.
+	Weight int64
 	// Turn is closed when the content may be used. The blob is downloaded meanwhile. Nil
 	// means at once.
 	Turn <-chan struct{}
 	// Place is a place for the blob in a file of the destination. Nil keeps it among the
 	// run's partial blobs.
 	Place registry.Place
+	// Have opens the blob where the destination has it; see [fetch.Request]. Nil fetches it.
+	Have func(context.Context) (fetch.Blob, error)
 }
 
 // Task returns the layer's line on the display.
@@ -87,7 +91,7 @@ func (c *Content) Both(ctx context.Context, how How, blob, plain func(io.Reader)
 
 func (c *Content) with(how How) fetch.Request {
 	q := c.request
-	q.Task, q.Space, q.Turn, q.Place = c.Task(), how.Space, how.Turn, how.Place
+	q.Task, q.Space, q.Weight, q.Turn, q.Place, q.Have = c.Task(), how.Space, how.Weight, how.Turn, how.Place, how.Have
 	return q
 }
 

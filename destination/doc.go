@@ -19,5 +19,9 @@
 //
 //	Open ─→ Lookup (a dry run ends here) ─→ Begin ─→ Layer, for each of Tx.Layers ─→ Commit ─→ Finish ─→ Close
 //
+// Beside Open, the package of a destination has Check, which doctor runs: it finds out
+// what would not work on this machine. It changes nothing, and tries what it tries in a
+// temporary place ([Machine], package checkup). The table of all destinations names both.
+//
 // A destination imports neither package pull nor another destination.
 package destination

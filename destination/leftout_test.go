@@ -4,13 +4,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fastpull/fastpull/internal/need"
 	"github.com/fastpull/fastpull/internal/privilege"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/unpack"
 )
 
 func TestLeftOut(t *testing.T) {
-	// With and without capabilities; the tests of this package are root's.
+	need.Root(t, "have capabilities")
 	full, none := privilege.Current(), privilege.Process{}
 	at := func(p privilege.Process, l privilege.Level) privilege.Process {
 		p.Level = l

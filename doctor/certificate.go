@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/fastpull/fastpull/internal/checkup"
 	"github.com/fastpull/fastpull/registry/probe"
 )
 
@@ -32,7 +33,7 @@ func (v *visit) security(now time.Time) []Finding {
 	case s.Failed == probe.StepTLS && timedOut(s.Err):
 		return ok(Problem, "%s takes the connection and does not finish the TLS handshake: the registry hangs, or it is another kind of server", s.Host)
 	case s.Failed == probe.StepTLS:
-		return ok(Problem, "the TLS handshake with %s fails: %s", s.Host, plain(s.Err))
+		return ok(Problem, "the TLS handshake with %s fails: %s", s.Host, checkup.Plain(s.Err))
 	}
 	return nil
 }

@@ -9,16 +9,12 @@ import (
 	"testing"
 
 	"github.com/fastpull/fastpull/daemon"
+	"github.com/fastpull/fastpull/internal/testkit"
 )
 
 // TestContainerdDisks finds out where a containerd keeps images by what it has open.
 func TestContainerdDisks(t *testing.T) {
-	dir, err := os.MkdirTemp("", "fp") // the path of a socket must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	socket := filepath.Join(dir, "s")
+	socket := filepath.Join(testkit.SocketDir(t), "s")
 	l, err := net.Listen("unix", socket)
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/checkup"
 	"github.com/fastpull/fastpull/internal/codec"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry/probe"
@@ -57,7 +58,7 @@ func (v *visit) manifest(ctx context.Context) (m *image.Manifest, ok bool) {
 	defer cancel()
 	got, err := v.client.Manifest(ctx, v.target.ref)
 	if err != nil {
-		f := Finding{Area: Registry, What: "manifest", Level: Problem, Text: plain(err)}
+		f := Finding{Area: Registry, What: "manifest", Level: Problem, Text: checkup.Plain(err)}
 		if fault.KindOf(err) == fault.Denied {
 			f.Fix = []string{"fastpull login " + v.target.host() + "   # or: docker login " + v.target.host()}
 		}
@@ -66,7 +67,7 @@ func (v *visit) manifest(ctx context.Context) (m *image.Manifest, ok bool) {
 	}
 	tree, err := image.NewTree(documents{v}, got.MediaType, got.Digest, got.Bytes)
 	if err != nil {
-		v.say(Problem, "manifest", "%s", plain(err))
+		v.say(Problem, "manifest", "%s", checkup.Plain(err))
 		return nil, false
 	}
 	kind := "an image"
@@ -93,7 +94,7 @@ func (v *visit) choose(ctx context.Context, tree *image.Tree) (m *image.Manifest
 	}
 	leaf, err := tree.Select(ctx, want)
 	if err != nil {
-		v.say(Problem, "platforms", "%s", plain(err))
+		v.say(Problem, "platforms", "%s", checkup.Plain(err))
 		return nil, false
 	}
 	if e := v.engine.engine; len(leaf.Entry.In) > 0 && e != nil && e.Facts().Major() < 23 {
@@ -101,7 +102,7 @@ func (v *visit) choose(ctx context.Context, tree *image.Tree) (m *image.Manifest
 	}
 	list, err := tree.Platforms(ctx)
 	if err != nil {
-		v.say(Unknown, "platforms", "a pull takes %s; which others it has is not known: %s", image.FormatPlatform(want), plain(err))
+		v.say(Unknown, "platforms", "a pull takes %s; which others it has is not known: %s", image.FormatPlatform(want), checkup.Plain(err))
 		return leaf.Manifest, true
 	}
 	v.found(Finding{Area: Registry, What: "platforms", Level: OK, Facts: map[string]any{"platforms": list},
@@ -196,7 +197,7 @@ const (
 func (v *visit) transfer(ctx context.Context, d ocispec.Descriptor) {
 	one, err := probe.Take(ctx, v.client, v.target.ref, d, 0, min(d.Size, oneBytes), sampleTime)
 	if err != nil {
-		v.say(Problem, "layer", "the largest one does not come: %s", plain(err))
+		v.say(Problem, "layer", "the largest one does not come: %s", checkup.Plain(err))
 		return
 	}
 	v.found(Finding{Area: Registry, What: "first byte", Level: OK, Facts: map[string]any{"seconds": one.FirstByte.Seconds(), "from": one.From},
@@ -217,7 +218,7 @@ func (v *visit) ranges(ctx context.Context, d ocispec.Descriptor, whole probe.Sa
 	wrong := got.Wrong
 	switch {
 	case err != nil:
-		wrong = plain(err)
+		wrong = checkup.Plain(err)
 	case wrong != "":
 		wrong = "the answer was " + wrong
 	case got.Bytes != n:
@@ -248,7 +249,7 @@ func (v *visit) rate(ctx context.Context, d ocispec.Descriptor, one probe.Sample
 			f.Text += fmt.Sprintf(", %d together %s", several, progress.Rate(n, max(took, time.Microsecond)))
 		} else {
 			f.Level = Warning
-			f.Text += fmt.Sprintf("; %d at a time fail: %s", several, plain(err))
+			f.Text += fmt.Sprintf("; %d at a time fail: %s", several, checkup.Plain(err))
 		}
 	}
 	if perSecond(one.Bytes, one.Took) < 100<<10 {

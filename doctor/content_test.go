@@ -2,24 +2,18 @@ package doctor
 
 import (
 	"errors"
-	"io"
-	"log"
-	"net/http/httptest"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
-	ggcr "github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/testkit"
 	"github.com/fastpull/fastpull/registry"
 	"github.com/fastpull/fastpull/registry/probe"
 )
@@ -31,16 +25,7 @@ func imageFor(t *testing.T, n int, p *v1.Platform) v1.Image {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := img.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg = cfg.DeepCopy()
-	cfg.OS, cfg.Architecture, cfg.Variant = p.OS, p.Architecture, p.Variant
-	if img, err = mutate.ConfigFile(img, cfg); err != nil {
-		t.Fatal(err)
-	}
-	return img
+	return testkit.For(t, img, p.String())
 }
 
 // TestManifest looks at indexes of the shapes that registries have.
@@ -55,9 +40,7 @@ func TestManifest(t *testing.T) {
 		return mutate.IndexAddendum{Add: what, Descriptor: v1.Descriptor{Platform: p}}
 	}
 	own, other := imageFor(t, 2, mine), imageFor(t, 3, theirs)
-	srv := httptest.NewServer(ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0))))
-	defer srv.Close()
-	addr := strings.TrimPrefix(srv.URL, "http://")
+	addr := testkit.Registry(t)
 	client, err := registry.New(registry.Options{PlainHTTP: true, Keychain: authn.NewMultiKeychain(), Retries: -1})
 	if err != nil {
 		t.Fatal(err)
@@ -75,13 +58,7 @@ func TestManifest(t *testing.T) {
 		{"no platforms", index(of(nil, other), of(nil, index(of(nil, own)))), OK, []string{"it has linux/s390x, " + image.FormatPlatform(host)}},
 		{"none that fits", index(of(nil, index(of(nil, other)))), Problem, []string{"only for linux/s390x"}},
 	} {
-		ref, err := name.ParseReference(addr + "/img:1")
-		if err == nil {
-			err = remote.WriteIndex(ref, tc.index)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
+		testkit.Put(t, addr+"/img:1", tc.index)
 		v := visiting(probe.Server{})
 		v.client = client
 		v.target, _ = parseTarget(addr + "/img:1")

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/fastpull/fastpull/internal/need"
 )
 
 func TestChoose(t *testing.T) {
@@ -124,6 +126,7 @@ func TestDecompressors(t *testing.T) {
 
 // TestTryOnce tries a program once that several would run.
 func TestTryOnce(t *testing.T) {
+	need.Time(t, "programs that hang")
 	program := plant(t, "refuses")
 	twin := filepath.Join(t.TempDir(), "unpigz")
 	other := filepath.Join(t.TempDir(), "igzip")

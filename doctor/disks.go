@@ -4,23 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
-	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/checkup"
 	"github.com/fastpull/fastpull/internal/privilege"
 	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/progress"
 )
-
-// diskTimeout is for one file system. They answer in milliseconds, or never.
-const diskTimeout = 15 * time.Second
 
 // defaultRoot is where Docker keeps images if it is not told.
 const defaultRoot = "/var/lib/docker"
@@ -42,22 +37,22 @@ func disks(ctx context.Context, e *exam, rights privilege.Process) {
 			more, err := e.containerdDisks(ctx, f)
 			if err != nil {
 				e.found(Finding{Area: Host, What: "root of containerd", Level: Unknown,
-					Text: fmt.Sprintf("the Engine keeps images in it, and where it is was not found out: %s", plain(err))})
+					Text: fmt.Sprintf("the Engine keeps images in it, and where it is was not found out: %s", checkup.Plain(err))})
 			}
 			list = append(list, more...)
 		}
 	} else if _, serr := os.Stat(defaultRoot); serr == nil && err != nil {
 		list = append(list, disk{what: "data-root " + defaultRoot, dir: defaultRoot, spare: true})
 	}
-	if e.Store != "" {
-		if store, err := filepath.Abs(e.Store); err == nil {
-			list = append(list, disk{"store " + store, nearest(store), e.engine.engine != nil})
+	if e.Places["store"] != "" {
+		if store, err := filepath.Abs(e.Places["store"]); err == nil {
+			list = append(list, disk{"store " + store, checkup.Nearest(store), e.engine.engine != nil})
 		}
 	}
 	for i, d := range list {
-		findings, err := within(ctx, diskTimeout, func() ([]Finding, error) { return d.look(rights, list[:i]) })
+		findings, err := checkup.Within(ctx, checkup.FileSystemTime, func() ([]Finding, error) { return d.look(rights, list[:i]) })
 		switch {
-		case errors.Is(err, errHangs):
+		case errors.Is(err, checkup.ErrHangs):
 			findings = []Finding{{Area: Host, What: d.what, Level: Problem, Text: fmt.Sprintf("its file system %v", err)}}
 		case err != nil:
 			findings = []Finding{{Area: Host, What: d.what, Level: Unknown, Text: err.Error()}}
@@ -90,7 +85,7 @@ func (d *disk) look(rights privilege.Process, others []disk) (found []Finding, e
 func (d *disk) tries(rights privilege.Process) (found []Finding) {
 	files := Finding{Area: Host, What: "file system of " + d.what, Level: OK}
 	mount := Finding{Area: Host, What: "overlay at " + d.what, Level: OK, Text: "mounted for a test: layers over layers, whiteouts and opaque directories hold"}
-	err := inScratch(d.dir, func(dir string) error {
+	err := checkup.InScratch(d.dir, func(dir string) error {
 		needs, err := overlay.Probe(dir, !rights.Trusted)
 		if err != nil {
 			return err
@@ -107,7 +102,7 @@ func (d *disk) tries(rights privilege.Process) (found []Finding) {
 		return nil
 	})
 	if err != nil {
-		return []Finding{{Area: Host, What: "file system of " + d.what, Level: Unknown, Text: "not tried: " + plain(err)}}
+		return []Finding{{Area: Host, What: "file system of " + d.what, Level: Unknown, Text: "not tried: " + checkup.Plain(err)}}
 	}
 	return []Finding{files, mount}
 }
@@ -208,16 +203,4 @@ func fileSystem(dir string) string {
 		return "a file system"
 	}
 	return list[0].FSType
-}
-
-// plain says an error in words for a table: with its hint, and of a missing right
-// that it is one.
-func plain(err error) string {
-	text := err.Error()
-	if hint := fault.Advice(err); hint != "" {
-		text += "; " + hint
-	} else if errors.Is(err, fs.ErrPermission) {
-		text += "; run it as root"
-	}
-	return text
 }

@@ -5,7 +5,7 @@
 // # Promises
 //
 // Nothing on the host is changed: what is tried is tried in folders of its own, which
-// are gone afterwards and leave their parent's time of change as it was (scratch.go), in
+// are gone afterwards and leave their parent's time of change as it was (package checkup), in
 // mounts that one thread sees, and with processes that are ended. [WriteDropIn] is the one
 // exception, and only who calls it gets it.
 //

@@ -18,8 +18,9 @@ type Options struct {
 	Image string
 	// Hosts say how registries are reached.
 	Hosts registry.Options
-	// Store is the store that a pull would go to, if no Engine answers. "" is none.
-	Store string
+	// Places are where a pull would go: the values of the flags of destinations, by their
+	// names in the table of all destinations. Nil names none.
+	Places map[string]string
 	// Command is what runs this examination again, a word an item, for a way out that
 	// needs another user. Nil is fastpull doctor, with the image.
 	Command []string

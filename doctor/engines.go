@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/fastpull/fastpull/daemon"
+	"github.com/fastpull/fastpull/internal/checkup"
 )
 
 // engineTimeout is for an Engine to say what it is.
@@ -88,7 +89,7 @@ func engineOf(at string, f daemon.Facts) Finding {
 // noEngine says why there is no Engine to be used. That is a problem where one was
 // asked for, or is there and does not answer.
 func (e *exam) noEngine(err error, named bool) Finding {
-	f := Finding{Area: Engines, What: "Docker Engine", Level: Problem, Text: plain(err)}
+	f := Finding{Area: Engines, What: "Docker Engine", Level: Problem, Text: checkup.Plain(err)}
 	var dial *net.OpError
 	switch {
 	case errors.Is(err, fs.ErrPermission):
@@ -101,7 +102,7 @@ func (e *exam) noEngine(err error, named bool) Finding {
 		f.Fix = []string{"journalctl -u docker --since -1h | tail -50", "sudo systemctl restart docker   # stops containers, unless live-restore is on"}
 	case named:
 		f.Text += "; DOCKER_HOST names it"
-	case errors.Is(err, fs.ErrNotExist):
+	case daemon.Absent(err):
 		f.Level = OK
 		f.Text = "there is none at the usual socket: images go to a store (--store), a bundle (-o) or a directory (--rootfs)"
 	case errors.Is(err, syscall.ECONNREFUSED):

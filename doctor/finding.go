@@ -4,17 +4,19 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/fastpull/fastpull/internal/checkup"
 )
 
-// Level says how a finding is meant.
-type Level string
+// Level says how serious a finding is.
+type Level = checkup.Level
 
 // The levels of findings.
 const (
-	OK      Level = "ok"
-	Warning Level = "warning" // it works, but is worth knowing
-	Problem Level = "problem" // a pull fails or hangs by it
-	Unknown Level = "unknown" // it could not be looked at
+	OK      = checkup.OK
+	Warning = checkup.Warning
+	Problem = checkup.Problem
+	Unknown = checkup.Unknown
 )
 
 // Area is what findings are sorted by.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -99,7 +100,7 @@ func TestEnded(t *testing.T) {
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	report, err := Run(ctx, Options{proc: t.TempDir(), Found: func(Finding) { cancel() }})
-	if !errors.Is(err, context.Canceled) || !report.Incomplete || report.Findings[len(report.Findings)-1].Area != Stuck {
+	if !errors.Is(err, context.Canceled) || !report.Incomplete || slices.ContainsFunc(report.Findings, func(f Finding) bool { return f.Area != Stuck && f.Area != Decompressors }) {
 		t.Errorf("%v, %+v", err, report)
 	}
 }

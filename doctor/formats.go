@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fastpull/fastpull/internal/codec"
-	"github.com/fastpull/fastpull/registry/probe"
 )
 
 // labelOf returns the format that the media type of a layer names; codec.Unknown if it
@@ -49,7 +48,7 @@ func (v *visit) formats(ctx context.Context, layers []ocispec.Descriptor) map[di
 	g.SetLimit(headsAside)
 	for _, l := range layers[:min(len(layers), mostHeads)] {
 		g.Go(func() error {
-			head, err := probe.Head(ctx, v.client, v.target.ref, l, codec.HeadSize)
+			head, err := v.client.Piece(ctx, v.target.ref, l, 0, codec.HeadSize)
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/checkup"
 )
 
 // hertz is the unit of times in /proc. The kernel has been telling all programs 100
@@ -57,8 +58,8 @@ func (p procfs) all() (map[int]*process, error) {
 		}
 		if matters(x.comm) {
 			// The arguments are read from its memory, which may take for ever.
-			x.args, err = within(context.Background(), procTimeout, func() ([]string, error) { return p.arguments(pid) })
-			if err != nil && !errors.Is(err, errHangs) {
+			x.args, err = checkup.Within(context.Background(), procTimeout, func() ([]string, error) { return p.arguments(pid) })
+			if err != nil && !errors.Is(err, checkup.ErrHangs) {
 				continue
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/checkup"
 	"github.com/fastpull/fastpull/registry"
 	"github.com/fastpull/fastpull/registry/probe"
 )
@@ -48,7 +49,7 @@ func registries(ctx context.Context, e *exam) {
 		servers, err = probe.Examine(ctx, client, e.target.ref)
 	}
 	if err != nil {
-		e.found(Finding{Area: Registry, What: "configuration", Level: Problem, Text: plain(err)})
+		e.found(Finding{Area: Registry, What: "configuration", Level: Problem, Text: checkup.Plain(err)})
 		return
 	}
 	v := &visit{exam: e, client: client, origin: servers[len(servers)-1]}
@@ -85,7 +86,7 @@ func mirror(s probe.Server) Finding {
 	f := Finding{Area: Registry, What: "mirror " + s.Host, Level: OK, Facts: factsOf(s)}
 	if s.Err != nil {
 		f.Level = Warning
-		f.Text = fmt.Sprintf("it is asked first, and fails: %s; the registry itself is asked then", plain(s.Err))
+		f.Text = fmt.Sprintf("it is asked first, and fails: %s; the registry itself is asked then", checkup.Plain(s.Err))
 		return f
 	}
 	f.Text = fmt.Sprintf("it is asked before the registry, and answers by %s in %s", s.Scheme, ms(s.Answered))
@@ -127,11 +128,11 @@ func (v *visit) server() {
 		f := Finding{Area: Registry, What: "answer", Level: Problem}
 		switch {
 		case s.Status != 0:
-			f.Text = fmt.Sprintf("%s does not answer as a registry does: %s", s.Host, plain(s.Err))
+			f.Text = fmt.Sprintf("%s does not answer as a registry does: %s", s.Host, checkup.Plain(s.Err))
 		case timedOut(s.Err):
 			f.Text = fmt.Sprintf("%s takes the connection and does not answer: the registry, or a proxy before it, hangs", s.Host)
 		default:
-			f.Text = fmt.Sprintf("%s does not answer: %s", s.Host, plain(s.Err))
+			f.Text = fmt.Sprintf("%s does not answer: %s", s.Host, checkup.Plain(s.Err))
 		}
 		v.fails(f)
 		return

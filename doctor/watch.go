@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/fastpull/fastpull/internal/checkup"
 )
 
 // How long processes are watched, and how often they are looked at. One that moves
@@ -107,11 +109,11 @@ func (p procfs) watch(ctx context.Context, list []*watched, d time.Duration) {
 			if w.gone || w.hangs {
 				continue
 			}
-			s, err := within(ctx, procTimeout, func() (sample, error) { return p.sample(w.process) })
+			s, err := checkup.Within(ctx, procTimeout, func() (sample, error) { return p.sample(w.process) })
 			if ctx.Err() != nil {
 				return
 			}
-			if w.hangs = errors.Is(err, errHangs); w.hangs {
+			if w.hangs = errors.Is(err, checkup.ErrHangs); w.hangs {
 				w.samples = append(w.samples, sample{at: time.Now(), state: 'D', cpu: w.cpu})
 				continue
 			}

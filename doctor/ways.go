@@ -8,6 +8,7 @@ import (
 	"os"
 	"syscall"
 
+	"github.com/fastpull/fastpull/internal/checkup"
 	"github.com/fastpull/fastpull/registry/probe"
 )
 
@@ -49,7 +50,7 @@ func unconnected(s probe.Server) Finding {
 	case errors.Is(s.Err, syscall.EHOSTUNREACH), errors.Is(s.Err, syscall.ENETUNREACH):
 		f.Text = fmt.Sprintf("there is no way to %s from here: %v", where, s.Err)
 	default:
-		f.Text = fmt.Sprintf("no connection to %s: %s", where, plain(s.Err))
+		f.Text = fmt.Sprintf("no connection to %s: %s", where, checkup.Plain(s.Err))
 	}
 	return f
 }

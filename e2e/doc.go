@@ -1,6 +1,6 @@
-// Package e2e tests the whole program against real servers: Debian's
-// docker-registry, Docker Engines that each test starts for itself, and the
-// kernel's overlay file system. It holds no code of fastpull.
+// Package e2e tests the whole program against real servers: Debian's docker-registry,
+// Docker Engines that each test starts for itself, and the kernel's overlay file system.
+// It holds no code of fastpull.
 //
 // The tests have the build tag e2e, and need root, Debian's packages docker.io,
 // docker-registry, debootstrap and umoci, e2fsprogs, and GNU tar:
@@ -10,24 +10,25 @@
 // Docker 29 comes from package engines, which compiles it once for a machine; that takes
 // some minutes.
 //
-// What it promises:
-//   - A test has its own registry and its own daemons, on free loopback ports
-//     and sockets in temporary folders, and leaves no process, mount or file.
-//   - Image content is made from tar headers up, without fastpull's code, and
-//     what an image becomes on disk is judged by what dockerd makes of it.
-//   - Every run of fastpull has a PATH on which only a broken unpigz stands
-//     and a TMPDIR of its own; starting the one or leaving something in the
-//     other fails the test, whatever else the test is about.
+// # Folders
 //
-// How to read it: main_test.go builds the programs, run_test.go runs fastpull;
-// registry, dockerd, proxy and unpigz are the servers; layer, image and samples
-// make images; tree and dataroot compare what came out; debian and python grow
-// the trees of TestRealTrees; grammar makes the layers of TestDifferential up,
-// and known, with facts, says why others differ in them. The other files are the
-// cases, named after what they show; those of faults also make the table of
-// docs/faults.md (-faults.update). FASTPULL_BIN names a program to test
-// in place of building one; FASTPULL_RACE=1 builds it with the race detector.
-// FASTPULL_ENTRIES=100000 makes the made-up tree of TestRealTrees as large as it
-// was when it was compared first. FASTPULL_LAYERS and FASTPULL_SEED make TestDifferential a longer or another
-// one; its layers are told by the seed and their number.
+//   - dockerroot: stores, which are data-roots of Docker: equal to what dockerd makes of the
+//     same image, whole after a kill, repaired, removed, and run by two Dockers.
+//   - engine: images that are loaded into an Engine.
+//   - archive: bundles, read by fastpull and by others, loaded and pushed.
+//   - registry: registries, mirrors and logins; transfers that fail, are ended, are resumed
+//     and are shared. The cases of TestFaults also make the table of docs/faults.md
+//     (-faults.update).
+//   - serve: clients that pull from fastpull serve.
+//   - doctor: what doctor says of Engines and registries, and that it changes nothing.
+//   - destinations: what holds for each destination: disks, rights, planted files, indexes.
+//   - kit: what they share. See its documentation for what holds for every test.
+//   - bench and demo are programs; engines builds today's Engines.
+//
+// # Variables
+//
+// FASTPULL_BIN names a program to test in place of building one; FASTPULL_RACE=1 builds it
+// with the race detector. FASTPULL_ENTRIES=100000 makes the made-up tree of TestRealTrees as
+// large as it was when it was compared first. FASTPULL_LAYERS and FASTPULL_SEED make
+// TestDifferential a longer or another one; a layer is told by the seed and its number.
 package e2e

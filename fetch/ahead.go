@@ -54,7 +54,7 @@ type early struct {
 // or if there is no room for it.
 func (f *Fetcher) start(ctx context.Context, q Request) *early {
 	size := q.Layer.Blob.Size
-	if q.Place != nil || !f.ahead.take(size) {
+	if q.Place != nil || q.Have != nil || !f.ahead.take(size) {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(ctx)

@@ -1,6 +1,7 @@
 package fetch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/internal/disk"
+	"github.com/fastpull/fastpull/internal/openfiles"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
 	"github.com/fastpull/fastpull/unpack"
@@ -51,15 +53,27 @@ type Fetcher struct {
 }
 
 // New returns a fetcher that works on a number of layers at a time, with as many cores. 0
-// layers is one more than this machine has cores, and 4 at least.
+// layers is one more than this machine has cores, and 4 at least. They are fewer if the
+// process may not open the files for as many.
 func New(s Source, layers int, gzip unpack.Gzip, notes *progress.Display) *Fetcher {
 	if layers <= 0 {
 		layers = max(4, runtime.NumCPU()+1)
+	}
+	if fit := openfiles.Layers(layers); fit < layers {
+		notes.Note("the process may open %d files: %s at a time, not %d", openfiles.Limit(), count(fit), layers)
+		layers = fit
 	}
 	return &Fetcher{
 		Source: s, Slots: NewSlots(layers), Cores: unpack.NewCores(min(runtime.GOMAXPROCS(0), layers)), Memory: unpack.NewMemory(0),
 		Gzip: gzip, Notes: notes,
 	}
+}
+
+func count(layers int) string {
+	if layers == 1 {
+		return "1 layer"
+	}
+	return fmt.Sprintf("%d layers", layers)
 }
 
 // Request names a layer, and how it is fetched.
@@ -69,11 +83,17 @@ type Request struct {
 	Task  *progress.Task // of the layer
 	Space *disk.Space    // of the file system that takes the content
 
+	// Weight decides which layer gets the next free slot: the heaviest. 0 is the size of the
+	// blob.
+	Weight int64
 	// Turn is closed when the content may be used. The blob is downloaded into a file
 	// meanwhile. Nil means at once.
 	Turn <-chan struct{}
 	// Place is a place of the caller for the blob. Nil keeps it among [Fetcher.Kept].
 	Place registry.Place
+	// Have opens the blob where the destination has it. Nil has it come from the source, and
+	// so does a blob that was read damaged. Have returns a blob that downloads nothing.
+	Have func(context.Context) (Blob, error)
 }
 
 // Fetched returns how many bytes of blobs were downloaded so far, in all.
@@ -83,7 +103,7 @@ func (f *Fetcher) Fetched() int64 { return f.fetched.Load() }
 // damaged it is fetched once more, and use is called again: it starts over. Plain
 // returns the bytes downloaded.
 func (f *Fetcher) Plain(ctx context.Context, q Request, use func(io.Reader) error) (n int64, err error) {
-	return f.twice(ctx, q, func() (int64, error) {
+	return f.twice(ctx, q, func(q Request) (int64, error) {
 		return f.once(ctx, q, func(b Blob, c *counter, most int64) error {
 			tar := f.decode(ctx, q, b, c, most)
 			return errors.Join(use(tar), tar.Close())
@@ -95,7 +115,7 @@ func (f *Fetcher) Plain(ctx context.Context, q Request, use func(io.Reader) erro
 // respects it is like [Fetcher.Plain]. inPlace is true if the blob is in the request's
 // Place already; otherwise use puts it there.
 func (f *Fetcher) Blob(ctx context.Context, q Request, use func(r io.Reader, inPlace bool) error) (n int64, err error) {
-	return f.twice(ctx, q, func() (int64, error) {
+	return f.twice(ctx, q, func(q Request) (int64, error) {
 		return f.once(ctx, q, func(b Blob, c *counter, _ int64) error {
 			sum := q.Layer.Blob.Digest.Verifier()
 			err := use(io.TeeReader(&watched{b, func(n int64) error {
@@ -117,7 +137,7 @@ func (f *Fetcher) Blob(ctx context.Context, q Request, use func(r io.Reader, inP
 // the same time. Each byte is downloaded and hashed once. Both have to read to the end.
 // In other respects it is like [Fetcher.Plain].
 func (f *Fetcher) Both(ctx context.Context, q Request, blob, plain func(io.Reader) error) (n int64, err error) {
-	return f.twice(ctx, q, func() (int64, error) {
+	return f.twice(ctx, q, func(q Request) (int64, error) {
 		return f.once(ctx, q, func(b Blob, c *counter, most int64) error {
 			pr, pw := io.Pipe()
 			done := make(chan error, 1)
@@ -184,9 +204,9 @@ func (f *Fetcher) decode(ctx context.Context, q Request, b io.ReadCloser, c *cou
 }
 
 // twice calls once, and calls it again if the blob arrived damaged.
-func (f *Fetcher) twice(ctx context.Context, q Request, once func() (int64, error)) (n int64, err error) {
+func (f *Fetcher) twice(ctx context.Context, q Request, once func(Request) (int64, error)) (n int64, err error) {
 	for again := false; ; again = true {
-		got, err := once()
+		got, err := once(q)
 		n += got
 		if err == nil || again || ctx.Err() != nil || !errors.Is(err, unpack.ErrDigest) {
 			if err != nil {
@@ -196,6 +216,7 @@ func (f *Fetcher) twice(ctx context.Context, q Request, once func() (int64, erro
 		}
 		f.Notes.Note("layer %.19s came damaged, fetching it again", q.Layer.Blob.Digest)
 		q.Task.Restart()
+		q.Have = nil
 	}
 }
 
@@ -206,7 +227,7 @@ func (f *Fetcher) once(ctx context.Context, q Request, use func(b Blob, c *count
 	if soon != nil {
 		defer soon.end()
 	}
-	if err := f.Slots.Acquire(ctx, q.Layer.Blob.Size); err != nil {
+	if err := f.Slots.Acquire(ctx, cmp.Or(q.Weight, q.Layer.Blob.Size)); err != nil {
 		return 0, err
 	}
 	release := sync.OnceFunc(f.Slots.Release)
@@ -244,6 +265,9 @@ func (f *Fetcher) blob(ctx context.Context, q Request, soon *early) (Blob, error
 
 // open opens the blob of a layer.
 func (f *Fetcher) open(ctx context.Context, q Request) (Blob, error) {
+	if q.Have != nil {
+		return q.Have(ctx)
+	}
 	in := q.Place
 	if in == nil {
 		q.Space.SetLeft(q.Layer.Blob.Digest, q.Layer.Blob.Size)
@@ -257,7 +281,7 @@ func (f *Fetcher) open(ctx context.Context, q Request) (Blob, error) {
 // judge decides what becomes of the file of a blob.
 func (f *Fetcher) judge(q Request, b Blob, err error) {
 	switch {
-	case err == nil && q.Place == nil:
+	case err == nil && q.Place == nil && q.Have == nil:
 		f.Kept.add(q.Layer.Blob.Digest, b)
 	case errors.Is(err, unpack.ErrDigest):
 		_ = b.Distrust() // if the file stays, it is incomplete, or useless to the next run as well

@@ -223,3 +223,34 @@ func TestCancel(t *testing.T) {
 		t.Errorf("error: %v", err)
 	}
 }
+
+// TestHave: a blob that the destination has is not downloaded. One that is damaged there is.
+func TestHave(t *testing.T) {
+	l, blob, plain := sample(t)
+	broken := bytes.Clone(blob)
+	broken[len(broken)/2] ^= 1
+	for _, c := range []struct {
+		name    string
+		have    []byte
+		fetched int64
+	}{{"whole", blob, 0}, {"damaged", broken, int64(len(blob))}} {
+		f, s, q := start(t, l, blob)
+		q.Have = func(context.Context) (Blob, error) { return &had{scriptedBlob{r: bytes.NewReader(c.have)}}, nil }
+		var got []byte
+		n, err := f.Plain(t.Context(), q, func(r io.Reader) (err error) {
+			got, err = io.ReadAll(r)
+			return err
+		})
+		if err != nil || !bytes.Equal(got, plain) {
+			t.Errorf("%s: %d bytes, %v", c.name, len(got), err)
+		}
+		if n != c.fetched || f.Fetched() != c.fetched || (s.opened > 0) != (c.fetched > 0) {
+			t.Errorf("%s: %d bytes were fetched, want %d", c.name, n, c.fetched)
+		}
+	}
+}
+
+// had is a blob that downloads nothing.
+type had struct{ scriptedBlob }
+
+func (*had) Fetched() int64 { return 0 }

@@ -12,35 +12,35 @@ import (
 const gather = 2 * time.Millisecond
 
 // Slots bound how many layers are worked on at a time. Layers that wait get a slot by
-// size, the biggest first, since the last big layer decides when a run ends. Slots are
-// safe for concurrent use.
+// weight, the heaviest first. The weight is the size, as a rule: the last big layer decides
+// when a run ends. Slots are safe for concurrent use.
 type Slots struct {
 	mu      sync.Mutex
 	free    int
-	waiting []*waiter // the biggest last
+	waiting []*waiter // the heaviest last
 }
 
 type waiter struct {
-	size  int64
-	ready chan struct{}
+	weight int64
+	ready  chan struct{}
 }
 
 // NewSlots returns n slots.
 func NewSlots(n int) *Slots { return &Slots{free: n} }
 
-// Acquire waits for a slot for a blob of size bytes. The caller that got nil has a slot
+// Acquire waits for a slot for a layer. The caller that got nil has a slot
 // and gives it back with [Slots.Release].
-func (s *Slots) Acquire(ctx context.Context, size int64) error {
+func (s *Slots) Acquire(ctx context.Context, weight int64) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	w := &waiter{size: size, ready: make(chan struct{})}
+	w := &waiter{weight: weight, ready: make(chan struct{})}
 	s.mu.Lock()
-	i, _ := slices.BinarySearchFunc(s.waiting, size, func(w *waiter, size int64) int {
-		if w.size < size {
+	i, _ := slices.BinarySearchFunc(s.waiting, weight, func(w *waiter, weight int64) int {
+		if w.weight < weight {
 			return -1
 		}
-		return 1 // of equal sizes, the first to wait is the last in the list
+		return 1 // of equal weights, the first to wait is the last in the list
 	})
 	s.waiting = slices.Insert(s.waiting, i, w)
 	if s.free > 0 {

@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"compress/flate"
 	"compress/gzip"
+	"io"
 	"math/bits"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/fastpull/fastpull/internal/testkit"
 )
 
 // deflater writes a DEFLATE stream as the test says, right or wrong.
@@ -192,33 +195,11 @@ func mixed(size int) []byte {
 // gzipped compresses with compress/gzip.
 func gzipped(t testing.TB, plain []byte, level int) []byte {
 	t.Helper()
-	var b bytes.Buffer
-	w, err := gzip.NewWriterLevel(&b, level)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Write(plain); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	return testkit.Compress(func(w io.Writer) (*gzip.Writer, error) { return gzip.NewWriterLevel(w, level) }, plain)
 }
 
 // deflated compresses with compress/flate.
 func deflated(t testing.TB, plain []byte, level int) []byte {
 	t.Helper()
-	var b bytes.Buffer
-	w, err := flate.NewWriter(&b, level)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Write(plain); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	return testkit.Compress(func(w io.Writer) (*flate.Writer, error) { return flate.NewWriter(w, level) }, plain)
 }

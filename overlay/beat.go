@@ -18,13 +18,13 @@ const beatEvery = 5 * time.Second
 var beatLost = time.Minute
 
 // beat touches this process' folder until stop is closed.
-func (s *Store) beat(stop <-chan struct{}) {
+func (s *Store) beat(folder string, stop <-chan struct{}) {
 	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case now := <-tick.C:
-			_ = os.Chtimes(s.run.Path, now, now) // the next one may succeed
+			_ = os.Chtimes(folder, now, now) // the next one may succeed
 		case <-stop:
 			return
 		}
@@ -57,7 +57,7 @@ func (s *Store) lastBeat() (last time.Time) {
 		return last
 	}
 	for _, r := range runs {
-		if r.Name() == s.run.Base() {
+		if s.run != nil && r.Name() == s.run.Base() {
 			continue
 		}
 		if info, err := r.Info(); err == nil && info.ModTime().After(last) {

@@ -48,6 +48,7 @@
 //	fastpull/run/<id>/         what a running process is working on; the folder is
 //	                           locked for as long as the process lives
 //	fastpull/pending/<id>      layers that are about to move into overlay2/, or out
+//	fastpull/pending/<id>.image  images that were removed, while names may still lead to them
 //	fastpull/opaque            the attribute that makes a directory opaque in this store
 //
 // The format was read in moby (daemon/graphdriver/overlay2, layer/filestore.go,

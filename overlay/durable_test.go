@@ -9,12 +9,14 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/fastpull/fastpull/internal/need"
 	"github.com/fastpull/fastpull/internal/testdisk"
 )
 
 // A layer whose files the disk has lost is not committed: the kernel takes the writes, and
 // tells of the loss when they are waited for.
 func TestCommitIsDurable(t *testing.T) {
+	need.Time(t, "a disk that loses writes")
 	for _, c := range []struct {
 		name    string
 		options Options

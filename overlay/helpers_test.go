@@ -20,6 +20,7 @@ import (
 
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/internal/need"
+	"github.com/fastpull/fastpull/internal/testkit"
 	"github.com/fastpull/fastpull/unpack"
 )
 
@@ -105,12 +106,7 @@ func openTest(t *testing.T, dir string) *Store {
 
 // tarOf makes a tar with one file.
 func tarOf(name, content string) []byte {
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content)), Format: tar.FormatGNU})
-	io.WriteString(w, content)
-	w.Close()
-	return b.Bytes()
+	return testkit.Tar(testkit.File{Header: tar.Header{Name: name, Format: tar.FormatGNU}, Content: content})
 }
 
 // begin starts a layer that holds the tar, and stops before the commit.

@@ -24,6 +24,8 @@ type Image struct {
 	Names []string // tags and digests: "host:5000/img:tag", "host:5000/img@sha256:…"
 }
 
+const namesFile = "image/overlay2/repositories.json"
+
 // names is repositories.json: repository → name → image ID.
 type names struct {
 	Repositories map[string]map[string]digest.Digest
@@ -31,7 +33,7 @@ type names struct {
 
 func (r *Reader) names() (names, error) {
 	n := names{Repositories: map[string]map[string]digest.Digest{}}
-	data, err := os.ReadFile(r.path("image/overlay2/repositories.json"))
+	data, err := os.ReadFile(r.path(namesFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return n, nil
 	}
@@ -39,12 +41,22 @@ func (r *Reader) names() (names, error) {
 		return n, fmt.Errorf("read the names of images: %w", denied(err))
 	}
 	if err := json.Unmarshal(data, &n); err != nil {
-		file := r.path("image/overlay2/repositories.json")
+		file := r.path(namesFile)
 		return n, fault.WithHint(fault.New(fault.Corrupt, "read the names of images: %s: %w", file, err),
 			"it is damaged: move it away, and pull the images again, which gives them their names and fetches only what is missing")
 	}
 	if n.Repositories == nil {
 		n.Repositories = map[string]map[string]digest.Digest{}
+	}
+	gone, err := r.leaving()
+	if err != nil {
+		return n, denied(err)
+	}
+	for repo, tags := range n.Repositories {
+		maps.DeleteFunc(tags, func(_ string, id digest.Digest) bool { return gone[id] })
+		if len(tags) == 0 {
+			delete(n.Repositories, repo)
+		}
 	}
 	return n, nil
 }
@@ -190,16 +202,16 @@ func (s *Store) PutImage(ctx context.Context, img *image.Image, repository strin
 	if err := s.stillOurs(ctx); err != nil {
 		return err
 	}
+	n, err := s.names() // before the config is there: names of a removal that was killed go
+	if err != nil {
+		return err
+	}
 	s.durable.name()
-	content := s.path("image/overlay2/imagedb/content/sha256", img.ID.Encoded())
+	content := s.config(img.ID)
 	if have, err := os.ReadFile(content); err != nil || !bytes.Equal(have, img.Config) {
 		if err := s.writeFile(content, 0o600, img.Config); err != nil {
 			return err
 		}
-	}
-	n, err := s.names()
-	if err != nil {
-		return err
 	}
 	tags := maps.Clone(n.Repositories[repository])
 	if tags == nil {
@@ -217,12 +229,14 @@ func (s *Store) PutImage(ctx context.Context, img *image.Image, repository strin
 
 // putNames writes repositories.json. The caller has the lists.
 func (s *Store) putNames(n names) error {
-	data, err := json.Marshal(n)
+	data, err := n.encode()
 	if err != nil {
 		return err
 	}
-	return s.writeFile(s.path("image/overlay2/repositories.json"), 0o600, data)
+	return s.writeFile(s.path(namesFile), 0o600, data)
 }
+
+func (n names) encode() ([]byte, error) { return json.Marshal(n) }
 
 // blobInfo is an entry of v2metadata-by-diffid.
 type blobInfo struct {

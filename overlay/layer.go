@@ -69,13 +69,17 @@ func (s *Store) begin(ctx context.Context, chain, parent, diffID digest.Digest, 
 			return nil, err
 		}
 	}
+	folder, err := s.folder()
+	if err != nil {
+		return nil, err
+	}
 	if err := s.locks.lock(ctx, layerLock(chain), waiting, s.pulse()); err != nil {
 		return nil, err
 	}
 	id := randomID(8)
 	return &Staged{
 		s: s, chain: chain, parent: parent, diffID: diffID,
-		dir: filepath.Join(s.run.Path, id), meta: filepath.Join(s.run.Path, id+"-meta"),
+		dir: filepath.Join(folder, id), meta: filepath.Join(folder, id+"-meta"),
 	}, nil
 }
 

@@ -85,7 +85,8 @@ func (r *Reader) loose() (l loose, err error) {
 // a layer's blob is before the layer is there.
 func (s *Store) alone() bool {
 	runs, err := os.ReadDir(s.path("fastpull/run"))
-	return err == nil && len(runs) == 1
+	others := slices.DeleteFunc(runs, func(r os.DirEntry) bool { return s.run != nil && r.Name() == s.run.Base() })
+	return err == nil && len(others) == 0
 }
 
 // pruneBlobs removes what is known of blobs whose layers are not there.

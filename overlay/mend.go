@@ -117,7 +117,11 @@ func (s *Store) shortOf(chain digest.Digest) string {
 
 // link makes the short ID lead to the layer's files, wherever it led before.
 func (s *Store) link(cacheID, short string) error {
-	tmp := filepath.Join(s.run.Path, randomID(8))
+	folder, err := s.folder()
+	if err != nil {
+		return err
+	}
+	tmp := filepath.Join(folder, randomID(8))
 	if err := os.Symlink("../"+cacheID+"/diff", tmp); err != nil {
 		return err
 	}

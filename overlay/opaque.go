@@ -125,7 +125,11 @@ func (r *Reader) fits(p privilege.Process) (unpack.Overlay, error) {
 // it the first one decides.
 func (s *Store) decide(p privilege.Process) error {
 	want := unpack.Overlay{User: !p.Trusted}
-	tmp := filepath.Join(s.run.Path, randomID(8))
+	folder, err := s.folder()
+	if err != nil {
+		return err
+	}
+	tmp := filepath.Join(folder, randomID(8))
 	if err := writeNew(tmp, 0o644, []byte(want.OpaqueXattr()+"\n")); err != nil {
 		return err
 	}

@@ -65,15 +65,16 @@ func Prune(ctx context.Context, dir string, o PruneOptions) (p Pruned, err error
 		}
 		return p, r.wouldPrune(&p, o)
 	}
-	s, err := open(r.dir, Options{}) // sweeps
+	s, err := open(r.dir, Options{NoSync: true}, true) // sweeps
 	if err != nil {
 		return nothing, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	files, err := s.prune(ctx, &p, o)
-	freed, terr := s.throwAwayMeasured(files)
-	p.Freed += freed
-	return p, errors.Join(err, terr)
+	b := &bin{s: s}
+	err = s.prune(ctx, &p, o, b)
+	err = errors.Join(err, b.empty())
+	p.Freed += b.freed
+	return p, err
 }
 
 // left measures what processes have left that are no more.
@@ -91,6 +92,9 @@ func (r *Reader) left(p *Pruned) error {
 		return err
 	}
 	for _, n := range notes {
+		if isRemoval(n.Name()) {
+			continue
+		}
 		data, err := os.ReadFile(r.path("fastpull/pending", n.Name()))
 		if err != nil {
 			continue // its process is at work
@@ -155,10 +159,10 @@ func (st *stock) untagged() (list []digest.Digest) {
 	return list
 }
 
-func (s *Store) prune(ctx context.Context, p *Pruned, o PruneOptions) (files []string, err error) {
+func (s *Store) prune(ctx context.Context, p *Pruned, o PruneOptions, b *bin) error {
 	st, unlock, err := s.lockStock(ctx, o.Waiting)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer unlock()
 	if o.Untagged {
@@ -166,13 +170,8 @@ func (s *Store) prune(ctx context.Context, p *Pruned, o PruneOptions) (files []s
 			if s.notMounted(st, mounts(), []digest.Digest{id}) != nil {
 				continue
 			}
-			if err := s.untag(st, st.refs(id), &p.Removal); err != nil {
-				return files, err
-			}
-			more, err := s.delete(st, []digest.Digest{id}, &p.Removal)
-			files = append(files, more...)
-			if err != nil {
-				return files, err
+			if err := s.delete(st, []digest.Digest{id}, &p.Removal, b); err != nil {
+				return err
 			}
 			st = st.without([]digest.Digest{id})
 		}
@@ -181,7 +180,7 @@ func (s *Store) prune(ctx context.Context, p *Pruned, o PruneOptions) (files []s
 	// Who cannot tell what is a stray folder cannot tell what stands on a layer.
 	before, err := s.loose()
 	if err != nil {
-		return files, err
+		return err
 	}
 	if bad := st.unreadable(); bad != "" {
 		for _, e := range st.free() {
@@ -189,34 +188,32 @@ func (s *Store) prune(ctx context.Context, p *Pruned, o PruneOptions) (files []s
 		}
 	} else {
 		if err := s.holdOthers(st, before.folders); err != nil {
-			return files, err
+			return err
 		}
-		if files, err = s.takeLayers(st, st.free(), files, &p.Removal); err != nil {
-			return files, err
+		if err := s.takeLayers(st, st.free(), &p.Removal, b); err != nil {
+			return err
 		}
 	}
 	loose, err := s.loose()
 	if err != nil {
-		return files, err
+		return err
 	}
 	for _, name := range loose.folders {
-		aside := filepath.Join(s.run.Path, randomID(8))
-		files = append(files, aside)
-		if err := perform([]step{{"prune: folder", func() error { return os.Rename(s.path("overlay2", name), aside) }}}); err != nil {
-			return files, err
+		if err := perform([]step{{"prune: folder", func() error { return s.discard(s.path("overlay2", name), b) }}}); err != nil {
+			return err
 		}
 		p.Folders++
 	}
 	for _, name := range loose.links {
 		if err := os.Remove(s.path("overlay2/l", name)); err != nil {
-			return files, err
+			return err
 		}
 		p.Links++
 	}
 	if s.alone() {
-		return files, s.pruneBlobs(st, p)
+		return s.pruneBlobs(st, p)
 	}
-	return files, nil
+	return nil
 }
 
 func (r *Reader) wouldPrune(p *Pruned, o PruneOptions) error {

@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/disk"
 )
 
 // RemoveOptions are the options of [Store.Remove].
@@ -39,8 +38,9 @@ type Removal struct {
 // name, and what is refused, is as with docker rmi. Layers go that no image and
 // nobody else needs.
 //
-// The order is that of a commit, backwards: names, the image, its layers, those on
-// top first. A crash leaves whole images, and layers for [Prune].
+// The order is that of a commit, backwards: the image with its names, its layers, those
+// on top first. A crash leaves whole images, and layers for [Prune]. To remove an image
+// needs no space on the disk. To remove one name of several does.
 func (s *Store) Remove(ctx context.Context, name string, o RemoveOptions) (r Removal, err error) {
 	defer func() {
 		if err != nil && fault.KindOf(err) != fault.NotFound { // which names the image
@@ -48,29 +48,30 @@ func (s *Store) Remove(ctx context.Context, name string, o RemoveOptions) (r Rem
 		}
 	}()
 	r = Removal{Untagged: []string{}, Deleted: []digest.Digest{}, Layers: []digest.Digest{}}
-	files, err := s.remove(ctx, name, o, &r)
-	// Nobody waits while the files go.
-	freed, terr := s.throwAwayMeasured(files)
-	r.Freed += freed
-	return r, errors.Join(err, terr)
+	b := &bin{s: s}
+	err = s.remove(ctx, name, o, &r, b)
+	// No other process waits while the files go.
+	err = errors.Join(err, b.empty())
+	r.Freed += b.freed
+	return r, err
 }
 
-func (s *Store) remove(ctx context.Context, name string, o RemoveOptions, r *Removal) (files []string, err error) {
+func (s *Store) remove(ctx context.Context, name string, o RemoveOptions, r *Removal, b *bin) error {
 	if err := mountsKnown(); err != nil {
-		return nil, err
+		return err
 	}
 	st, unlock, err := s.lockStock(ctx, o.Waiting)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer unlock()
 	id, byName, err := st.find(name, s.dir)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	drop, rest := st.drops(id, name, byName)
 	if !byName && len(rest) > 0 && !o.Force {
-		return nil, fault.WithHint(fault.New(fault.Failed, "the image %.12s has several names: %s", id.Encoded(), strings.Join(append(drop, rest...), ", ")),
+		return fault.WithHint(fault.New(fault.Failed, "the image %.12s has several names: %s", id.Encoded(), strings.Join(append(drop, rest...), ", ")),
 			"remove it by these, or with --force")
 	}
 	if !byName {
@@ -79,16 +80,16 @@ func (s *Store) remove(ctx context.Context, name string, o RemoveOptions, r *Rem
 	var images []digest.Digest
 	if len(rest) == 0 {
 		if images, err = st.doomed(id, o.Force); err != nil {
-			return nil, err
+			return err
 		}
 		if err := s.notMounted(st, mounts(), images); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	if err := s.untag(st, drop, r); err != nil {
-		return nil, err
+	if len(images) == 0 {
+		return s.untag(st, drop, r)
 	}
-	return s.delete(st, images, r)
+	return s.delete(st, images, r, b)
 }
 
 // drops returns which names go with one, and which are left: with the last tag in a
@@ -178,7 +179,7 @@ func (r *Reader) notMounted(st *stock, m mounted, images []digest.Digest) error 
 	return nil
 }
 
-// untag takes names out of the list. The caller has the lists.
+// untag takes names out of the list. The images stay. The caller has the lists.
 func (s *Store) untag(st *stock, drop []string, r *Removal) error {
 	if len(drop) == 0 {
 		return nil
@@ -191,29 +192,37 @@ func (s *Store) untag(st *stock, drop []string, r *Removal) error {
 			delete(st.names.Repositories, repo)
 		}
 	}
-	if err := perform([]step{{"untag", func() error { return s.putNames(st.names) }}}); err != nil {
+	err := perform([]step{{"untag", func() error { return s.putNames(st.names) }}})
+	if disk.Full(err) {
+		return fault.WithHint(err, "there is no space for the list without the name: remove the whole image by its ID, with --force, or make room with fastpull prune")
+	}
+	if err != nil {
 		return err
 	}
 	r.Untagged = append(r.Untagged, drop...)
 	return nil
 }
 
-// delete removes images that have no names, and the layers that they leave to
-// nobody. The caller has the lists, and throws away the files.
-func (s *Store) delete(st *stock, images []digest.Digest, r *Removal) (files []string, err error) {
+// delete removes images, the first of which may have names, and the layers that no
+// other image needs. The caller has the lists.
+func (s *Store) delete(st *stock, images []digest.Digest, r *Removal, b *bin) error {
 	for _, id := range images {
-		meta := filepath.Join(s.run.Path, randomID(8))
-		files = append(files, meta)
-		if err := perform([]step{
-			{"delete: config", func() error { return os.Remove(s.path("image/overlay2/imagedb/content/sha256", id.Encoded())) }},
-			{"delete: metadata", func() error {
-				return renameIfThere(s.path("image/overlay2/imagedb/metadata/sha256", id.Encoded()), meta)
-			}},
-		}); err != nil {
-			return files, err
+		if err := s.deleteImage(st, id, r); err != nil {
+			return err
 		}
-		r.Deleted = append(r.Deleted, id)
 	}
+	err := s.deleteLayers(st, images, r, b)
+	for _, id := range images {
+		// There is space for the list of names now, if there was none before.
+		if nerr := s.dropNames(id.Encoded() + removal); nerr != nil {
+			err = errors.Join(err, fmt.Errorf("write the names of the images that are left: %w", nerr))
+		}
+	}
+	return err
+}
+
+// deleteLayers removes the layers that images leave which are gone.
+func (s *Store) deleteLayers(st *stock, images []digest.Digest, r *Removal, b *bin) error {
 	rest := st.without(images)
 	if bad := rest.unreadable(); bad != "" && len(images) > 0 {
 		// Its layers are not known: any of these may be one.
@@ -224,10 +233,10 @@ func (s *Store) delete(st *stock, images []digest.Digest, r *Removal) (files []s
 				}
 			}
 		}
-		return files, nil
+		return nil
 	}
 	if err := s.holdOthers(rest, nil); err != nil {
-		return files, err
+		return err
 	}
 	var layers []entry
 	for _, e := range rest.free() {
@@ -235,7 +244,7 @@ func (s *Store) delete(st *stock, images []digest.Digest, r *Removal) (files []s
 			layers = append(layers, e)
 		}
 	}
-	return s.takeLayers(rest, layers, files, r)
+	return s.takeLayers(rest, layers, r, b)
 }
 
 // unknown is why layers stay where there is an image whose config cannot be read.
@@ -244,7 +253,7 @@ func unknown(bad digest.Digest) string {
 }
 
 // takeLayers takes layers away, and adds what became of them to r.
-func (s *Store) takeLayers(st *stock, layers []entry, files []string, r *Removal) ([]string, error) {
+func (s *Store) takeLayers(st *stock, layers []entry, r *Removal, b *bin) error {
 	// A layer that is not of these and stands on one of them needs it.
 	for _, e := range layers {
 		for _, child := range st.children[e.chain] {
@@ -256,13 +265,8 @@ func (s *Store) takeLayers(st *stock, layers []entry, files []string, r *Removal
 	if len(layers) > 0 {
 		// To find out who needs them may have taken a while.
 		if err := refuseRunning(s.dir); err != nil {
-			return files, err
+			return err
 		}
 	}
-	gone, more, kept, err := s.takeAway(st, layers)
-	for _, e := range gone {
-		r.Layers = append(r.Layers, e.chain)
-	}
-	r.Kept = append(r.Kept, kept...)
-	return append(files, more...), err
+	return s.takeAway(st, layers, r, b)
 }

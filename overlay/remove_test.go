@@ -28,7 +28,7 @@ func childRemove(args []string) error {
 			select {}
 		}
 	}
-	s, err := Open(args[0], Options{NoSync: true})
+	s, err := OpenToRemove(args[0])
 	if err != nil {
 		return err
 	}
@@ -88,9 +88,9 @@ func shape(t *testing.T, s *Store) string {
 	return strings.Join(append(list, fmt.Sprintf("%d folders, %d links", len(folders)-1, len(links)), string(data)), "\n")
 }
 
-// TestRemoveCrash kills a process at every step of a removal. What is left are
-// whole images, and what is neither goes with the next one that opens the store or
-// prunes it.
+// TestRemoveCrash kills a process at every step of a removal, on a disk with space and on
+// a full one. What is left are whole images, and what is neither goes with the next one
+// that opens the store or prunes it.
 func TestRemoveCrash(t *testing.T) {
 	clean := openTest(t, t.TempDir())
 	_, b := twoImages(t, clean)
@@ -101,17 +101,33 @@ func TestRemoveCrash(t *testing.T) {
 	if n := strings.Count(want, "layerdb/sha256/"); n != 2 {
 		t.Fatalf("%d layers are left of b's two:\n%s", n, want)
 	}
-	for _, step := range []string{"untag", "delete: config", "delete: metadata", "remove: note", "remove: entry", "remove: files", "remove: link", "remove: done"} {
-		t.Run(step, func(t *testing.T) {
+	type kill struct {
+		step string
+		full func(t *testing.T, dir string) // fills the disk; nil for one with space
+	}
+	kills := make(map[string]kill)
+	for _, step := range []string{"delete: config", "delete: names", "delete: metadata", "remove: note", "remove: entry", "remove: files", "remove: link", "remove: done"} {
+		kills[step] = kill{step, nil}
+		kills[step+", no space"] = kill{step, fillBlocks}
+		kills[step+", no inodes"] = kill{step, fillInodes}
+	}
+	for name, k := range kills {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
+			if k.full != nil {
+				dir = smallDisk(t)
+			}
 			s, err := Open(dir, Options{NoSync: true})
 			if err != nil {
 				t.Fatal(err)
 			}
 			a, _ := twoImages(t, s)
 			s.Close()
-			c := start(t, "remove", dir, "a:1", step)
+			if k.full != nil {
+				k.full(t, dir)
+			}
+			c := start(t, "remove", dir, "a:1", k.step)
 			c.cmd.Wait()
 			if c.cmd.ProcessState.Success() || c.err.Len() > 0 {
 				t.Fatalf("the child was not killed: %v %s", c.cmd.ProcessState, c.err.String())
@@ -128,9 +144,17 @@ func TestRemoveCrash(t *testing.T) {
 			if id, _ := s.ID("a:1"); id != "" {
 				t.Error("the name is there after the first step")
 			}
+			if v, err := s.Verify(t.Context(), VerifyOptions{}); err != nil || len(v.Damages) > 0 {
+				t.Errorf("verify: %+v %v", v, err)
+			}
 			p, err := Prune(t.Context(), dir, PruneOptions{Untagged: true})
 			if err != nil {
 				t.Fatal(err)
+			}
+			if k.full != nil {
+				if err := os.RemoveAll(filepath.Join(dir, "filler")); err != nil {
+					t.Fatal(err)
+				}
 			}
 			if got := shape(t, s); got != want {
 				t.Errorf("after prune (%+v) the store has\n%s\nwant\n%s", p, got, want)

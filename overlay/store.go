@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -33,7 +32,12 @@ type Store struct {
 	root  *safepath.Dir // the directory of the store
 	runs  *safepath.Dir // fastpull/run
 	locks *lockFile
-	run   *tmpfile.Dir // what this process works on
+	run   *tmpfile.Dir // what this process works on; see folder
+
+	inside *os.File // fastpull/run, locked; see takeBack
+
+	above []string // directories that this process made: the root and those above it
+	made  []string // and those in the root
 
 	opaque  unpack.Overlay // how layers keep what they delete
 	decided bool           // by this process
@@ -138,34 +142,55 @@ func Open(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := open(dir, o)
+	s, err := open(dir, o, false)
 	if err != nil {
 		return nil, failed("open", dir, err)
 	}
 	return s, nil
 }
 
-// open is Open, of an absolute path, with an error that does not say what was done.
-func open(dir string, o Options) (_ *Store, err error) {
+// OpenToRemove opens the store at dir as [Open] does, for [Store.Remove] alone. It needs
+// no space: the file system may be full.
+func OpenToRemove(dir string) (*Store, error) {
+	r, err := OpenReader(dir)
+	if err != nil {
+		return nil, err
+	}
+	s, err := open(r.dir, Options{NoSync: true}, true)
+	if err != nil {
+		return nil, failed("open", r.dir, err)
+	}
+	return s, nil
+}
+
+// open is Open or OpenToRemove, of an absolute path, with an error that does not say
+// what was done.
+func open(dir string, o Options, toRemove bool) (*Store, error) {
+	const tries = 10
+	for n := 1; ; n++ {
+		s, err := openOnce(dir, o, toRemove)
+		if n == tries || !errors.Is(err, errTakenBack) && !errors.Is(err, fs.ErrNotExist) {
+			return s, err
+		}
+		// Another process has removed its store while this one went into it.
+	}
+}
+
+func openOnce(dir string, o Options, toRemove bool) (_ *Store, err error) {
 	s := &Store{Reader: Reader{dir: dir}, lists: make(chan struct{}, 1)}
-	var made []string
 	defer func() {
 		if err != nil {
 			s.Close()
-			// What somebody else has put to use meanwhile is not empty, and stays.
-			for _, name := range slices.Backward(made) {
-				_ = os.Remove(name)
-			}
 		}
 	}()
 	ensure := func(name string, mode fs.FileMode) error {
 		created, err := ensureDir(name, mode)
 		if created {
-			made = append(made, name)
+			s.made = append(s.made, name)
 		}
 		return err
 	}
-	if err := s.takeRoot(dir, &made); err != nil {
+	if err := s.takeRoot(dir, &s.above); err != nil {
 		return nil, err
 	}
 	if err := refuse(dir); err != nil {
@@ -185,11 +210,15 @@ func open(dir string, o Options) (_ *Store, err error) {
 	if s.runs, err = safepath.Open(s.path("fastpull/run")); err != nil {
 		return nil, err
 	}
-	if s.run, err = tmpfile.NewDir(s.runs, ""); err != nil {
+	if err := s.enter(); err != nil {
 		return nil, err
 	}
 	me := privilege.Current()
-	if err := probe(s.run.Path, !me.Trusted); err != nil {
+	if _, err := s.fits(me); err != nil && err != errUndecided {
+		return nil, err
+	}
+	// What processes have left that are gone may be the space that the rest takes.
+	if err := tmpfile.SweepDirs(s.runs, ""); err != nil {
 		return nil, err
 	}
 	if !o.NoSync {
@@ -197,17 +226,26 @@ func open(dir string, o Options) (_ *Store, err error) {
 			return nil, err
 		}
 	}
+	if !toRemove {
+		folder, err := s.folder()
+		if err != nil {
+			return nil, err
+		}
+		if err := probe(folder, !me.Trusted); err != nil {
+			return nil, err
+		}
+	}
 	if s.locks, err = openLockFile(s.path("fastpull/lock")); err != nil {
 		return nil, err
 	}
-	if err := s.settle(me); err != nil {
+	if !toRemove {
+		if err := s.settle(me); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.sweep(); err != nil && !(toRemove && disk.Full(err)) {
 		return nil, err
 	}
-	if err := s.sweep(); err != nil {
-		return nil, err
-	}
-	s.stop = make(chan struct{})
-	s.beats.Go(func() { s.beat(s.stop) })
 	return s, nil
 }
 
@@ -215,18 +253,44 @@ func open(dir string, o Options) (_ *Store, err error) {
 // there since they were committed. The end of ctx ends the wait and is no error.
 func (s *Store) Sync(ctx context.Context) error { return s.durable.names(ctx) }
 
-// Close removes what this process has been working on. Layers that are not committed are
-// gone. Close waits for the disk as Sync does, without an end, if Sync was not called.
-func (s *Store) Close() error {
-	err := s.Sync(context.Background())
+// folder returns the path of this process' folder in run/. [Open] makes it.
+// [OpenToRemove] does not: it is made when it is needed first, if there is space.
+func (s *Store) folder() (string, error) {
+	if s.run == nil {
+		run, err := tmpfile.NewDir(s.runs, "")
+		if err != nil {
+			return "", err
+		}
+		s.live(run)
+	}
+	return s.run.Path, nil
+}
+
+// live makes run this process' folder, and shows by it that the process lives.
+func (s *Store) live(run *tmpfile.Dir) {
+	s.run, s.stop = run, make(chan struct{})
+	s.beats.Go(func() { s.beat(run.Path, s.stop) })
+}
+
+// rest ends what live began.
+func (s *Store) rest() {
 	if s.stop != nil {
 		close(s.stop)
 		s.beats.Wait()
 		s.stop = nil
 	}
+}
+
+// Close removes what this process has been working on. Layers that are not committed are
+// gone, and so is a store that this process made, if nothing was stored. Close waits for
+// the disk as Sync does, without an end, if Sync was not called.
+func (s *Store) Close() error {
+	err := s.Sync(context.Background())
+	s.rest()
 	if s.run != nil {
 		err = errors.Join(err, s.run.Remove())
 	}
+	s.takeBack()
 	if s.locks != nil {
 		err = errors.Join(err, s.locks.close())
 	}
@@ -345,7 +409,11 @@ func ensureDir(name string, mode fs.FileMode) (created bool, err error) {
 // writeFile writes a file as a whole or not at all, by way of this process' own
 // folder.
 func (s *Store) writeFile(name string, mode fs.FileMode, data []byte) error {
-	tmp := filepath.Join(s.run.Path, randomID(8))
+	folder, err := s.folder()
+	if err != nil {
+		return err
+	}
+	tmp := filepath.Join(folder, randomID(8))
 	if err := writeNew(tmp, mode, data); err != nil {
 		return err
 	}

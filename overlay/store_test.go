@@ -25,9 +25,6 @@ func TestFresh(t *testing.T) {
 	defer unix.Umask(old)
 	dir := filepath.Join(t.TempDir(), "deeper/store")
 	s := openTest(t, dir)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
 	modes := make(map[string]string)
 	for _, line := range tree(t, dir) {
 		mode, path, _ := strings.Cut(line, " ")
@@ -51,10 +48,13 @@ func TestFresh(t *testing.T) {
 			t.Errorf("%s has mode %q, want %q", path, modes[path], want)
 		}
 	}
-	if got := tree(t, s.path("fastpull/run")); len(got) != 1 {
+	openTest(t, dir) // a store that is there is fine, and stays while it is open
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := tree(t, s.path("fastpull/run")); len(got) != 2 {
 		t.Errorf("Close left %q", got)
 	}
-	openTest(t, dir) // a store that is there is fine
 }
 
 // TestLayer compares a base layer and one on it with store-format.md, file by

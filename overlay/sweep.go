@@ -12,21 +12,23 @@ import (
 	"github.com/fastpull/fastpull/internal/tmpfile"
 )
 
-// sweep removes what processes that are no more have left.
+// sweep removes what processes that are gone have left outside of their folders, which
+// were removed before.
 func (s *Store) sweep() error {
-	if err := tmpfile.SweepDirs(s.runs, ""); err != nil {
-		return err
-	}
 	pending, err := os.ReadDir(s.path("fastpull/pending"))
 	if err != nil {
 		return err
 	}
+	var failures []error
 	for _, p := range pending {
-		if err := s.sweepPending(p.Name()); err != nil {
-			return err
+		sweep := s.sweepPending
+		if isRemoval(p.Name()) {
+			sweep = s.finishRemoval
 		}
+		// What another note leads to may be the space that this one lacks.
+		failures = append(failures, sweep(p.Name()))
 	}
-	return nil
+	return errors.Join(failures...)
 }
 
 // A layer is announced in fastpull/pending before it moves into overlay2/, and
@@ -37,13 +39,20 @@ func (s *Store) sweep() error {
 //
 // The note's content is the folder of the process, and the short ID.
 func (s *Store) announce(cacheID, short string) error {
+	if _, err := s.folder(); err != nil {
+		return err
+	}
 	return s.writeNote(cacheID, s.run.Base()+" "+short)
 }
 
 // writeNote writes a note as a whole, but not at once to the disk: what it tells
 // of is not there either.
 func (s *Store) writeNote(cacheID, content string) error {
-	tmp := filepath.Join(s.run.Path, randomID(8))
+	folder, err := s.folder()
+	if err != nil {
+		return err
+	}
+	tmp := filepath.Join(folder, randomID(8))
 	if err := os.WriteFile(tmp, []byte(content), 0o600); err != nil {
 		return err
 	}

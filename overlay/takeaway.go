@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/fastpull/fastpull/internal/disk"
 )
 
 // Kept is a layer that could not be removed now, and why.
@@ -17,29 +19,50 @@ type Kept struct {
 	Why   string        `json:"why"`
 }
 
-// takeAway removes layers that nothing holds, those on top first, in the order in
-// which they are given. What a crash leaves of one is, from the first step on that
-// can be seen, no layer any more, and is swept by the next Open. Their files are
-// in this process' folder afterwards, to be thrown away when the caller has given
-// back the lists.
-func (s *Store) takeAway(st *stock, layers []entry) (gone []entry, files []string, kept []Kept, err error) {
-	type hidden struct {
-		entry
-		meta, short string
-	}
-	var list []hidden
-	defer func() {
-		for _, h := range list {
-			s.locks.unlock(useLock(h.chain))
-		}
-	}()
-	path := func(h hidden) string { return s.path("image/overlay2/layerdb/sha256", h.chain.Encoded()) }
-	before := mounts()
+// takeAway removes layers that nothing holds, in the order in which they are given: those
+// on top first. It adds what became of them to r. What a crash leaves of a layer is, from
+// the first step on that can be seen, no layer any more, and is swept by the next Open or
+// by [Prune]. Their files are in b afterwards.
+func (s *Store) takeAway(st *stock, layers []entry, r *Removal, b *bin) error {
 	owners := make(map[string]int)
 	for _, e := range st.entries {
 		owners[e.cacheID]++
 	}
+	var gone []entry
+	for len(layers) > 0 {
+		list, n, err := s.hide(st, layers, owners, r, b)
+		if err == nil {
+			err = s.takeHidden(st, list, r, b)
+		}
+		for _, h := range list {
+			if h.gone {
+				gone = append(gone, h.entry)
+				r.Layers = append(r.Layers, h.chain)
+			}
+			s.locks.unlock(useLock(h.chain))
+		}
+		if err != nil {
+			return err
+		}
+		layers = layers[n:]
+	}
+	return s.forgetBlobs(st, gone)
+}
+
+// hidden is a layer that is out of layerdb.
+type hidden struct {
+	entry
+	short string
+	aside taken // its entry in layerdb
+	gone  bool
+}
+
+// hide takes the first n of the layers out of layerdb, or leaves them there and notes
+// why. They are all of them, or up to the one for which there is no space.
+func (s *Store) hide(st *stock, layers []entry, owners map[string]int, r *Removal, b *bin) (list []*hidden, n int, err error) {
+	before := mounts()
 	for _, e := range layers {
+		n++
 		why := st.held[e.chain]
 		if why == "" && e.cacheID != "" && owners[e.cacheID] > 1 {
 			why = "another layer says that it has the same files"
@@ -52,61 +75,79 @@ func (s *Store) takeAway(st *stock, layers []entry) (gone []entry, files []strin
 		}
 		if why != "" {
 			st.hold(e.chain, "a layer on top of it stays")
-			kept = append(kept, Kept{e.chain, why})
+			r.Kept = append(r.Kept, Kept{e.chain, why})
 			continue
 		}
-		h := hidden{entry: e, meta: filepath.Join(s.run.Path, randomID(8))}
+		h := &hidden{entry: e}
+		list = append(list, h)
 		if e.cacheID != "" {
 			if data, err := os.ReadFile(s.path("overlay2", e.cacheID, "link")); err == nil {
 				h.short = strings.TrimSpace(string(data))
 			}
 		}
-		list = append(list, h)
 		if err := perform([]step{
 			{"remove: note", func() error {
 				if e.cacheID == "" {
 					return nil
 				}
-				return s.announce(e.cacheID, h.short)
+				err := s.announce(e.cacheID, h.short)
+				if disk.Full(err) {
+					b.now = true
+					return nil // after a crash Prune finds the files, though Open does not
+				}
+				return err
 			}},
-			{"remove: entry", func() error { return os.Rename(path(h), h.meta) }},
+			{"remove: entry", func() (err error) {
+				h.aside, err = s.aside(s.path("image/overlay2/layerdb/sha256", e.chain.Encoded()))
+				b.now = b.now || h.aside.full
+				return err
+			}},
 		}); err != nil {
-			return gone, files, kept, err
+			return list, n, err
+		}
+		if b.now {
+			break
 		}
 	}
-	// Who mounts looks, when he has done so, if the layers are still there.
-	after := mounts()
-	for _, h := range list {
-		if at := after.of(&s.Reader, h.entry); at != "" {
-			if err := os.Rename(h.meta, path(h)); err != nil {
-				return gone, files, kept, err
-			}
-			if err := os.Remove(s.path("fastpull/pending", h.cacheID)); err != nil {
-				return gone, files, kept, err
-			}
-			kept = append(kept, Kept{h.chain, "it is mounted at " + at})
-			continue
-		}
-		aside := h.meta + "-files"
-		files = append(files, h.meta, aside)
-		if h.cacheID != "" {
-			if err := perform([]step{
-				{"remove: files", func() error { return renameIfThere(s.path("overlay2", h.cacheID), aside) }},
-				{"remove: link", func() error { return s.unlink(h.cacheID, h.short) }},
-				{"remove: done", func() error { return os.Remove(s.path("fastpull/pending", h.cacheID)) }},
-			}); err != nil {
-				return gone, files, kept, err
-			}
-		}
-		gone = append(gone, h.entry)
-		delete(st.entries, h.chain)
-	}
-	return gone, files, kept, s.forgetBlobs(st, gone)
+	return list, n, nil
 }
 
-func renameIfThere(from, to string) error {
-	if err := os.Rename(from, to); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+// takeHidden removes the files of hidden layers.
+func (s *Store) takeHidden(st *stock, list []*hidden, r *Removal, b *bin) error {
+	// A process that mounts looks afterwards if the layers are still there.
+	after := mounts()
+	for _, h := range list {
+		note := s.path("fastpull/pending", h.cacheID)
+		if at := after.of(&s.Reader, h.entry); at != "" {
+			if err := h.aside.back(); err != nil {
+				return err
+			}
+			if err := removeIfThere(note); err != nil {
+				return err
+			}
+			r.Kept = append(r.Kept, Kept{h.chain, "it is mounted at " + at})
+			continue
+		}
+		if h.cacheID != "" {
+			if err := perform([]step{
+				{"remove: files", func() error {
+					err := s.discard(s.path("overlay2", h.cacheID), b)
+					if errors.Is(err, fs.ErrNotExist) {
+						return nil
+					}
+					return err
+				}},
+				{"remove: link", func() error { return s.unlink(h.cacheID, h.short) }},
+				{"remove: done", func() error { return removeIfThere(note) }},
+			}); err != nil {
+				return err
+			}
+		}
+		if err := b.add(h.aside.files); err != nil {
+			return err
+		}
+		h.gone = true
+		delete(st.entries, h.chain)
 	}
 	return nil
 }
@@ -161,15 +202,6 @@ func (s *Store) forgetBlob(diffID string) (found bool, err error) {
 		}
 	}
 	return true, os.Remove(name)
-}
-
-// throwAwayMeasured removes what was taken away, and returns the room that it took
-// on the disk.
-func (s *Store) throwAwayMeasured(names []string) (freed int64, err error) {
-	for _, name := range names {
-		freed += diskUse(name)
-	}
-	return freed, s.throwAway(names)
 }
 
 // diskUse returns the room that a tree takes on the disk, in bytes. What cannot be

@@ -5,11 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/testkit"
 	"github.com/fastpull/fastpull/registry"
 )
 
@@ -39,24 +36,11 @@ type engine struct {
 
 func startEngine(t *testing.T) *engine {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "fp") // the path of a socket must be short
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	l, err := net.Listen("unix", filepath.Join(dir, "s"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	e := &engine{
-		host: "unix://" + filepath.Join(dir, "s"), images: make(map[string]*image.Image),
-		tags: make(map[string]string), chains: make(map[digest.Digest]bool), api: "1.41",
+		images: make(map[string]*image.Image),
+		tags:   make(map[string]string), chains: make(map[digest.Digest]bool), api: "1.41",
 	}
-	srv := httptest.NewUnstartedServer(e)
-	srv.Listener.Close()
-	srv.Listener = l
-	srv.Start()
-	t.Cleanup(srv.Close)
+	e.host = testkit.ServeSocket(t, e)
 	return e
 }
 

@@ -27,6 +27,7 @@ import (
 	"github.com/fastpull/fastpull/bundle"
 	"github.com/fastpull/fastpull/destination/dockerroot"
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/testkit"
 	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/registry"
 	served "github.com/fastpull/fastpull/serve"
@@ -36,17 +37,7 @@ import (
 // codecs are layers in all formats, and such that are none.
 func codecs(t *testing.T) map[string]labelled {
 	t.Helper()
-	pack := func(open func(io.Writer) (io.WriteCloser, error), plain []byte) []byte {
-		var b bytes.Buffer
-		w, err := open(&b)
-		if err == nil {
-			_, err = w.Write(plain)
-		}
-		if err = errors.Join(err, w.Close()); err != nil {
-			t.Fatal(err)
-		}
-		return b.Bytes()
-	}
+	pack := testkit.Compress[io.WriteCloser]
 	gz := func(b []byte) []byte {
 		return pack(func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriter(w), nil }, b)
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/fastpull/fastpull/destination/dockerroot"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/testkit"
 	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/progress"
 )
@@ -41,7 +42,7 @@ func perPlatform(t *testing.T, platforms ...string) v1.ImageIndex {
 	var entries []mutate.IndexAddendum
 	for _, p := range platforms {
 		img := imageFor(t, p, p)
-		entries = append(entries, of(t, p, indexOf(of(t, p, img), attestation(t, img))))
+		entries = append(entries, testkit.Entry(t, p, indexOf(testkit.Entry(t, p, img), attestation(t, img))))
 	}
 	return indexOf(entries...)
 }
@@ -54,7 +55,7 @@ func artifact(t *testing.T, platform string) mutate.IndexAddendum {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := of(t, platform, img)
+	a := testkit.Entry(t, platform, img)
 	a.Descriptor.ArtifactType = "application/vnd.example.soci.v2+json"
 	return a
 }
@@ -68,12 +69,12 @@ func TestShapes(t *testing.T) {
 		platforms string // of a bundle of all of them
 	}{
 		{"an index for each platform", perPlatform(t, theirs(), mine()), "theirs mine"},
-		{"an index in an index in an index", indexOf(of(t, "", indexOf(of(t, "", indexOf(of(t, theirs(), other), of(t, mine(), own)))))), "theirs mine"},
-		{"no platforms", indexOf(of(t, "", other), of(t, "", own)), "theirs mine"},
-		{"one without a platform, and its attestation", indexOf(attestation(t, own), of(t, "", own)), "mine"},
-		{"an artifact for the platform", indexOf(artifact(t, mine()), of(t, mine(), own)), "mine"},
-		{"a config that names nothing", indexOf(of(t, theirs(), imageFor(t, theirs(), "")), of(t, mine(), imageFor(t, mine(), ""))), "theirs mine"},
-		{"a config that names nothing, in an index that does", indexOf(of(t, theirs(), indexOf(of(t, "", imageFor(t, "1", "")))), of(t, mine(), indexOf(of(t, "", imageFor(t, "2", ""))))), "theirs mine"},
+		{"an index in an index in an index", indexOf(testkit.Entry(t, "", indexOf(testkit.Entry(t, "", indexOf(testkit.Entry(t, theirs(), other), testkit.Entry(t, mine(), own)))))), "theirs mine"},
+		{"no platforms", indexOf(testkit.Entry(t, "", other), testkit.Entry(t, "", own)), "theirs mine"},
+		{"one without a platform, and its attestation", indexOf(attestation(t, own), testkit.Entry(t, "", own)), "mine"},
+		{"an artifact for the platform", indexOf(artifact(t, mine()), testkit.Entry(t, mine(), own)), "mine"},
+		{"a config that names nothing", indexOf(testkit.Entry(t, theirs(), imageFor(t, theirs(), "")), testkit.Entry(t, mine(), imageFor(t, mine(), ""))), "theirs mine"},
+		{"a config that names nothing, in an index that does", indexOf(testkit.Entry(t, theirs(), indexOf(testkit.Entry(t, "", imageFor(t, "1", "")))), testkit.Entry(t, mine(), indexOf(testkit.Entry(t, "", imageFor(t, "2", ""))))), "theirs mine"},
 		{"one image that names nothing", imageFor(t, "scratch", ""), "mine"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -197,12 +198,12 @@ func TestNestedPlatforms(t *testing.T) {
 // TestEndlessIndex has indexes that nobody could go through.
 func TestEndlessIndex(t *testing.T) {
 	s := serve(t)
-	deep := indexOf(of(t, "", imageFor(t, "deep", mine())))
+	deep := indexOf(testkit.Entry(t, "", imageFor(t, "deep", mine())))
 	for range 5 {
-		deep = indexOf(of(t, "", deep))
+		deep = indexOf(testkit.Entry(t, "", deep))
 	}
 	var many []mutate.IndexAddendum
-	one := of(t, "", imageFor(t, "one", theirs()))
+	one := testkit.Entry(t, "", imageFor(t, "one", theirs()))
 	for range 300 {
 		many = append(many, one)
 	}

@@ -8,11 +8,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/opencontainers/go-digest"
@@ -22,6 +20,7 @@ import (
 	"github.com/fastpull/fastpull/destination/archive"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/testkit"
 	"github.com/fastpull/fastpull/registry"
 )
 
@@ -33,41 +32,12 @@ func imageFor(t *testing.T, name, platform string) v1.Image {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg, err := img.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg = cfg.DeepCopy()
-	p := &v1.Platform{}
-	if platform != "" {
-		if p, err = v1.ParsePlatform(platform); err != nil {
-			t.Fatal(err)
-		}
-	}
-	cfg.OS, cfg.Architecture, cfg.Variant = p.OS, p.Architecture, p.Variant
-	if img, err = mutate.ConfigFile(img, cfg); err != nil {
-		t.Fatal(err)
-	}
-	return img
+	return testkit.For(t, img, platform)
 }
 
 // indexOf returns an index of images and of other indexes.
 func indexOf(entries ...mutate.IndexAddendum) v1.ImageIndex {
 	return mutate.AppendManifests(mutate.IndexMediaType(empty.Index, types.OCIImageIndex), entries...)
-}
-
-// of is an entry of an index, for a platform if that is not "".
-func of(t *testing.T, platform string, what mutate.Appendable) mutate.IndexAddendum {
-	t.Helper()
-	a := mutate.IndexAddendum{Add: what}
-	if platform != "" {
-		p, err := v1.ParsePlatform(platform)
-		if err != nil {
-			t.Fatal(err)
-		}
-		a.Descriptor.Platform = p
-	}
-	return a
 }
 
 // attestation is an entry that says something of an image, as BuildKit makes it.
@@ -81,20 +51,14 @@ func attestation(t *testing.T, subject v1.Image) mutate.IndexAddendum {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := of(t, "unknown/unknown", img)
+	a := testkit.Entry(t, "unknown/unknown", img)
 	a.Annotations = map[string]string{"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": h.String()}
 	return a
 }
 
 func (s *server) writeIndex(t *testing.T, as string, index v1.ImageIndex) registry.Reference {
 	t.Helper()
-	ref, err := name.ParseReference(s.host+"/"+as, name.Insecure)
-	if err == nil {
-		err = remote.WriteIndex(ref, index)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.Put(t, s.host+"/"+as, index)
 	s.reset()
 	return s.ref(t, as)
 }
@@ -105,7 +69,7 @@ func pushIndex(t *testing.T, s *server, as string, platforms ...string) (registr
 	t.Helper()
 	var entries []mutate.IndexAddendum
 	for _, p := range platforms {
-		entries = append(entries, of(t, p, imageFor(t, p, p)))
+		entries = append(entries, testkit.Entry(t, p, imageFor(t, p, p)))
 	}
 	index := indexOf(entries...)
 	return s.writeIndex(t, as, index), index

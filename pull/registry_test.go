@@ -7,7 +7,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -21,7 +20,6 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
-	ggcr "github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
@@ -31,6 +29,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/fastpull/fastpull/internal/need"
+	"github.com/fastpull/fastpull/internal/testkit"
 	"github.com/fastpull/fastpull/registry"
 )
 
@@ -52,7 +51,7 @@ type server struct {
 
 func serve(t *testing.T) *server {
 	t.Helper()
-	s := &server{handler: ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0))), gets: make(map[string]int)}
+	s := &server{handler: testkit.RegistryHandler(), gets: make(map[string]int)}
 	s.Server = httptest.NewServer(s)
 	t.Cleanup(s.Close)
 	s.host = strings.TrimPrefix(s.URL, "http://")
@@ -142,21 +141,11 @@ type file struct {
 }
 
 func plainTar(files ...file) []byte {
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
+	var list []testkit.File
 	for _, f := range files {
-		h := &tar.Header{Name: f.name, Typeflag: f.typ, Mode: f.mode, Size: int64(len(f.content)), Format: tar.FormatPAX}
-		if h.Typeflag == 0 {
-			h.Typeflag = tar.TypeReg
-		}
-		if h.Mode == 0 {
-			h.Mode = 0o644
-		}
-		w.WriteHeader(h)
-		io.WriteString(w, f.content)
+		list = append(list, testkit.File{Header: tar.Header{Name: f.name, Typeflag: f.typ, Mode: f.mode, Format: tar.FormatPAX}, Content: f.content})
 	}
-	w.Close()
-	return b.Bytes()
+	return testkit.Tar(list...)
 }
 
 // layer makes a gzipped layer of files.
@@ -177,11 +166,8 @@ func headers(n int) v1.Layer {
 
 func layerAt(level int, files ...file) v1.Layer {
 	plain := plainTar(files...)
-	var b bytes.Buffer
-	z, _ := gzip.NewWriterLevel(&b, level)
-	z.Write(plain)
-	z.Close()
-	return &testLayer{static.NewLayer(b.Bytes(), types.DockerLayer), plain}
+	blob := testkit.Compress(func(w io.Writer) (*gzip.Writer, error) { return gzip.NewWriterLevel(w, level) }, plain)
+	return &testLayer{static.NewLayer(blob, types.DockerLayer), plain}
 }
 
 // testLayer knows its diffID, which a static layer does not.
@@ -227,28 +213,14 @@ func (s *server) push(t *testing.T, as string, layers ...v1.Layer) registry.Refe
 
 func (s *server) pushImage(t *testing.T, as string, img v1.Image) registry.Reference {
 	t.Helper()
-	cf, err := img.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cf = cf.DeepCopy()
-	cf.OS, cf.Architecture, cf.Author = "linux", runtime.GOARCH, as
-	if img, err = mutate.ConfigFile(img, cf); err != nil {
-		t.Fatal(err)
-	}
+	img = testkit.Configured(t, img, func(c *v1.ConfigFile) { c.OS, c.Architecture, c.Author = "linux", runtime.GOARCH, as })
 	return s.write(t, as, img)
 }
 
 // write pushes an image as it is.
 func (s *server) write(t *testing.T, as string, img v1.Image) registry.Reference {
 	t.Helper()
-	ref, err := name.ParseReference(s.host + "/" + as)
-	if err == nil {
-		err = remote.Write(ref, img)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.Put(t, s.host+"/"+as, img)
 	s.reset()
 	return s.ref(t, as)
 }

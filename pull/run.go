@@ -16,6 +16,7 @@ import (
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/fetch"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/openfiles"
 	"github.com/fastpull/fastpull/internal/privilege"
 	"github.com/fastpull/fastpull/registry"
 )
@@ -91,6 +92,9 @@ func (r *run) finish(ctx context.Context, results []Result, err error) error {
 
 // start opens the destination of a run.
 func start(ctx context.Context, o Options) (r *run, err error) {
+	if err := openfiles.Check(); err != nil {
+		return nil, err
+	}
 	fetcher := fetch.New(o.Source, o.Layers, o.Gzip, o.Progress)
 	r = &run{
 		Options: o,

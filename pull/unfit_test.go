@@ -1,7 +1,9 @@
 package pull
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -59,12 +61,25 @@ func TestStoreSaves(t *testing.T) {
 				expectImage(t, dir, ref, tc.layer)
 			case fault.KindOf(err) != fault.Failed || !strings.Contains(err.Error(), tc.refuse) || !strings.Contains(fault.HintOf(err), "--rootfs"):
 				t.Errorf("%v (%s)", err, fault.HintOf(err))
+			default:
+				gone(t, dir)
+				dir = ""
 			}
-			verified(t, dir)
+			if dir != "" {
+				verified(t, dir)
+			}
 			if _, err := pull(t, t.Context(), to{Kind: "rootfs", Path: filepath.Join(t.TempDir(), "root"), Options: Options{References: []registry.Reference{ref}}}); err != nil {
 				t.Errorf("--rootfs: %v", err)
 			}
 		})
+	}
+}
+
+// gone checks that a pull that stored nothing has left no store.
+func gone(t *testing.T, dir string) {
+	t.Helper()
+	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("there is %s: %v", dir, err)
 	}
 }
 
@@ -120,7 +135,7 @@ func TestUnfitForAStore(t *testing.T) {
 			if n := s.got(blobOf(layers[0])); n != 0 {
 				t.Errorf("a layer was fetched %d times", n)
 			}
-			verified(t, dir)
+			gone(t, dir)
 			root, archive := filepath.Join(t.TempDir(), "root"), filepath.Join(t.TempDir(), "a.tar")
 			for _, o := range []to{{Kind: "rootfs", Path: root}, {Kind: "output", Path: archive}} {
 				o.References = []registry.Reference{ref}

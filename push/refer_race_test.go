@@ -2,20 +2,18 @@ package push
 
 import (
 	"fmt"
-	"io"
-	"log"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	ggcr "github.com/google/go-containerregistry/pkg/registry"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/testkit"
 	"github.com/fastpull/fastpull/registry"
 )
 
@@ -45,7 +43,7 @@ func (l *lists) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // listed yet.
 func referring(t *testing.T, l *lists, n int) (s *site, ref registry.Reference, subject digest.Digest, artifacts []ocispec.Descriptor) {
 	t.Helper()
-	l.Handler = ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)))
+	l.Handler = testkit.RegistryHandler()
 	s = siteOf(t, l)
 	index := platforms(t, "amd64")
 	top := descriptor(t, index)

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,6 +31,7 @@ import (
 	"github.com/fastpull/fastpull/destination/archive"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/testkit"
 	"github.com/fastpull/fastpull/pull"
 	"github.com/fastpull/fastpull/registry"
 	"github.com/fastpull/fastpull/serve"
@@ -47,19 +46,17 @@ type site struct {
 
 func newSite(t *testing.T, api bool) *site {
 	t.Helper()
-	return siteOf(t, ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)), ggcr.WithReferrersSupport(api)))
+	return siteOf(t, testkit.RegistryHandler(ggcr.WithReferrersSupport(api)))
 }
 
 func siteOf(t *testing.T, h http.Handler) *site {
 	t.Helper()
-	srv := httptest.NewServer(h)
-	t.Cleanup(srv.Close)
 	c, err := registry.New(registry.Options{PlainHTTP: true, Keychain: authn.NewMultiKeychain(), Retries: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(c.Close)
-	return &site{strings.TrimPrefix(srv.URL, "http://"), c}
+	return &site{testkit.Serve(t, h), c}
 }
 
 func (s *site) ref(t *testing.T, as string) registry.Reference {
@@ -73,13 +70,7 @@ func (s *site) ref(t *testing.T, as string) registry.Reference {
 
 func (s *site) write(t *testing.T, as string, what remote.Taggable) {
 	t.Helper()
-	ref, err := name.ParseReference(s.host + "/" + as)
-	if err == nil {
-		err = remote.Push(ref, what)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	testkit.Put(t, s.host+"/"+as, what)
 }
 
 // platforms is an index of images for linux/amd64, linux/arm64 and so on.
@@ -91,16 +82,8 @@ func platforms(t *testing.T, archs ...string) v1.ImageIndex {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cf, err := img.ConfigFile()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cf = cf.DeepCopy()
-		cf.OS, cf.Architecture = "linux", arch
-		if img, err = mutate.ConfigFile(mutate.MediaType(img, types.OCIManifestSchema1), cf); err != nil {
-			t.Fatal(err)
-		}
-		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: &v1.Platform{OS: "linux", Architecture: arch}}})
+		img = testkit.For(t, mutate.MediaType(img, types.OCIManifestSchema1), "linux/"+arch)
+		index = mutate.AppendManifests(index, testkit.Entry(t, "linux/"+arch, img))
 	}
 	return index
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/openfiles"
 )
 
 // Options says how registries are reached. The zero value does what Docker
@@ -54,7 +55,8 @@ type Options struct {
 	// ManifestLimit is the largest manifest taken, in bytes. Default: 8 MiB.
 	ManifestLimit int64
 	// Connections is how many requests may be in flight for a registry at the
-	// same time; those that its redirects lead to count as well. Default: 16.
+	// same time; those that its redirects lead to count as well. Default: 16. They are
+	// fewer if the process may not open as many files.
 	Connections int
 	// ChunkSize is how much of a large blob is asked for at a time, and has several
 	// connections share in each. Default: they share in those that would take a while
@@ -121,7 +123,10 @@ func New(o Options) (*Client, error) {
 	c.opt.ManifestLimit = cmp.Or(max(o.ManifestLimit, 0), 8<<20)
 	c.opt.StallTimeout = cmp.Or(max(o.StallTimeout, 0), 30*time.Second)
 	c.opt.Retries = max(cmp.Or(o.Retries, 7), 0)
-	c.opt.Connections = cmp.Or(max(o.Connections, 0), 16)
+	if err := openfiles.Check(); err != nil {
+		return nil, err
+	}
+	c.opt.Connections = openfiles.Connections(cmp.Or(max(o.Connections, 0), 16))
 
 	if o.ChunkSize != 0 {
 		c.opt.ChunkSize = max(o.ChunkSize, minChunk)

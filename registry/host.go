@@ -108,6 +108,7 @@ func (c *Client) newHost(ctx context.Context, conf hostConf) (*host, error) {
 				return refuseOf(proxy.Host, resp)
 			},
 			IdleConnTimeout:     90 * time.Second,
+			MaxIdleConns:        c.opt.Connections, // also of hosts to which it redirects
 			MaxIdleConnsPerHost: c.opt.Connections,
 			DisableCompression:  true,     // a blob is its bytes
 			ReadBufferSize:      64 << 10, // fewer system calls for each megabyte

@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/need"
 )
 
 // taking is a registry that has nothing, and says yes to whatever is pushed. The contents
@@ -39,6 +40,7 @@ func taking(handle http.HandlerFunc) http.Handler {
 // TestPushEnds: a registry that takes no byte of a blob is given up, and so is one
 // that wants other credentials or none.
 func TestPushEnds(t *testing.T) {
+	need.Time(t, "waits for a registry that says nothing")
 	over := make(chan struct{}) // a server does not learn that who sends has gone
 	defer close(over)
 	blob := make([]byte, 160<<20) // more than the kernel takes without anybody reading

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -13,12 +12,12 @@ import (
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
-	ggcr "github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/testkit"
 )
 
 // referring is a descriptor of something that refers.
@@ -192,7 +191,7 @@ func TestRefer(t *testing.T) {
 }
 
 func TestHas(t *testing.T) {
-	c, ref := asked(t, ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0))))
+	c, ref := asked(t, testkit.RegistryHandler())
 	if err := c.pushing(t.Context(), ref, nil, putIndex(t.Context(), indexOf())); err != nil {
 		t.Fatal(err)
 	}

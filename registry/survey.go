@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"time"
@@ -138,6 +139,28 @@ func (c *Client) AskPart(ctx context.Context, ref Reference, p Part, use func(An
 		return e.explain(err)
 	}
 	return nil
+}
+
+// Piece returns n bytes of a blob, from first on, or those that there are. It stops reading if the
+// host sends the whole blob for its first bytes. Nothing is verified. Errors are those of
+// [Client.Blob].
+func (c *Client) Piece(ctx context.Context, ref Reference, d ocispec.Descriptor, first, n int64) ([]byte, error) {
+	n = min(n, d.Size-first)
+	if n <= 0 {
+		return nil, nil
+	}
+	piece := make([]byte, n)
+	err := c.AskPart(ctx, ref, Part{Blob: d, First: first, N: n}, func(a Answer) error {
+		if a.Wrong != "" {
+			return fmt.Errorf("the answer was %s", a.Wrong)
+		}
+		_, err := io.ReadFull(a.Body, piece)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return piece, nil
 }
 
 // wrong says how an answer is not the part, "" if it is.

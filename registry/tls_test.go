@@ -22,13 +22,13 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
-	ggcr "github.com/google/go-containerregistry/pkg/registry"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/testkit"
 )
 
 // example is a name that httptest's certificate is for and that is not
@@ -223,7 +223,7 @@ func TestHTTP2(t *testing.T) {
 // The real thing: an image pushed by go-containerregistry to its registry.
 func TestRealRegistry(t *testing.T) {
 	cuts := 0
-	inner := ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0)))
+	inner := testkit.RegistryHandler()
 	s := newScript(t, func(w http.ResponseWriter, r *http.Request) {
 		// The first three answers with a layer are cut short.
 		if strings.Contains(r.URL.Path, "/blobs/") && r.Method == http.MethodGet && cuts < 3 {

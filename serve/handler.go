@@ -38,10 +38,7 @@ type repository struct {
 func New(r *bundle.Reader) (*Handler, error) {
 	h := &Handler{from: bundled{r}, repos: make(map[string]*repository)}
 	for _, e := range r.Entries() {
-		name := e.Name
-		if name == "" {
-			name = e.Source
-		}
+		name := e.Reference()
 		if name == "" {
 			continue // no client could ask for it
 		}

@@ -27,6 +27,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/fastpull/fastpull/bundle"
+	"github.com/fastpull/fastpull/internal/need"
 )
 
 // manyFiles is a layer of small files, one of which is empty.
@@ -56,6 +57,7 @@ func manyFiles(t *testing.T) []byte {
 // several ranges, clients that take nothing, and honest ones pull from a server at the
 // same time. Every honest byte is right, and nothing is left of the others.
 func TestHostile(t *testing.T) {
+	need.Time(t, "many clients")
 	layer := manyFiles(t)
 	t.Run("store", func(t *testing.T) {
 		p := newPulled(t)

@@ -4,7 +4,7 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/fastpull/fastpull/internal/openfiles"
 )
 
 const (
@@ -68,13 +68,9 @@ func newLimits(perClient, filesPerBlob, descriptors int) limits {
 
 // descriptors returns how many more files this process can open, some being left.
 func descriptors() int {
-	var most unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &most); err != nil {
-		return 0
-	}
 	open, err := os.ReadDir("/proc/self/fd")
 	if err != nil { // there may be no /proc
 		open = make([]os.DirEntry, spareFiles)
 	}
-	return int(min(most.Cur, 1<<20)) - len(open) - spareFiles
+	return openfiles.Limit() - len(open) - spareFiles
 }

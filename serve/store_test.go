@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log"
 	"math/rand/v2"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -21,14 +19,14 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
-	ggcr "github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/fastpull/fastpull/destination/all"
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/need"
+	"github.com/fastpull/fastpull/internal/testkit"
 	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/pull"
 	"github.com/fastpull/fastpull/registry"
@@ -44,11 +42,10 @@ type pulled struct {
 
 func newPulled(t *testing.T, names ...string) *pulled {
 	t.Helper()
+	need.Root(t, "read files that are closed to their owner")
 	p := &pulled{dir: filepath.Join(t.TempDir(), "store"), images: make(map[string]v1.Image)}
 	for i := range p.hosts {
-		srv := httptest.NewServer(ggcr.New(ggcr.Logger(log.New(io.Discard, "", 0))))
-		t.Cleanup(srv.Close)
-		p.hosts[i] = strings.TrimPrefix(srv.URL, "http://")
+		p.hosts[i] = testkit.Registry(t)
 	}
 	for _, n := range names {
 		p.pull(t, 0, n)
@@ -69,28 +66,15 @@ func (p *pulled) pull(t *testing.T, host int, as string) {
 // add pushes an image to a registry, and pulls it.
 func (p *pulled) add(t *testing.T, host int, as string, img v1.Image) {
 	t.Helper()
-	cf, err := img.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cf = cf.DeepCopy()
-	cf.OS, cf.Architecture = "linux", runtime.GOARCH
-	if img, err = mutate.ConfigFile(img, cf); err != nil {
-		t.Fatal(err)
-	}
-	there, err := name.ParseReference(p.hosts[host] + "/" + as)
-	if err == nil {
-		err = remote.Write(there, img)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	img = testkit.For(t, img, "linux/"+runtime.GOARCH)
+	there := p.hosts[host] + "/" + as
+	testkit.Put(t, there, img)
 	client, err := registry.New(registry.Options{PlainHTTP: true, Keychain: authn.NewMultiKeychain()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	ref, err := registry.ParseReference(there.String())
+	ref, err := registry.ParseReference(there)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,10 +31,7 @@ func Bundle(r *bundle.Reader) (Source, []registry.Reference, error) {
 	var refs []registry.Reference
 	s := carried{r, make(map[registry.Reference]bundle.Entry)}
 	for _, e := range r.Entries() {
-		name := e.Name
-		if name == "" {
-			name = e.Source
-		}
+		name := e.Reference()
 		if name == "" {
 			name = Unnamed + "@" + e.Descriptor.Digest.String()
 		}
@@ -107,6 +104,18 @@ func (s carried) Keep(_ context.Context, _ registry.Reference, d ocispec.Descrip
 func (s carried) Locate(context.Context, registry.Reference, ocispec.Descriptor) (string, error) {
 	return s.from(), nil
 }
+
+func (s carried) Piece(_ context.Context, _ registry.Reference, d ocispec.Descriptor, first, n int64) ([]byte, error) {
+	b, err := s.r.Blob(d.Digest)
+	if err != nil {
+		return nil, err
+	}
+	piece := make([]byte, n)
+	_, err = io.ReadFull(io.NewSectionReader(b, first, n), piece)
+	return piece, err
+}
+
+func (s carried) Near() bool { return true }
 
 // carriedBlob is a blob of a bundle. Nothing removes it.
 type carriedBlob struct {

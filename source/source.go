@@ -22,12 +22,20 @@ type Source interface {
 	Referrers(ctx context.Context, ref registry.Reference, subject digest.Digest) ([]ocispec.Descriptor, error)
 	ReadBlob(ctx context.Context, ref registry.Reference, d ocispec.Descriptor, limit int64) ([]byte, error)
 	Locate(ctx context.Context, ref registry.Reference, d ocispec.Descriptor) (from string, err error)
+	// Piece returns n bytes of a blob, from first on. Nothing is verified.
+	Piece(ctx context.Context, ref registry.Reference, d ocispec.Descriptor, first, n int64) ([]byte, error)
+	// Near reports whether all blobs are on this machine, so that nothing is gained by
+	// fetching them before they are used.
+	Near() bool
 }
 
 // Registries returns the registries that a client reaches.
 func Registries(c *registry.Client) Source { return registries{c} }
 
 type registries struct{ *registry.Client }
+
+// Near implements [Source].
+func (registries) Near() bool { return false }
 
 // Keep implements [fetch.Source].
 func (s registries) Keep(ctx context.Context, ref registry.Reference, d ocispec.Descriptor, in registry.Place, waiting func()) (fetch.Blob, error) {

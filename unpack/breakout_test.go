@@ -72,6 +72,7 @@ func hostileCases() (all []hostile) {
 // extracted inside; some are refused; none touches what is outside.
 func TestUnracedBreakouts(t *testing.T) {
 	need.NoDetector(t)
+	need.Time(t, "hundreds of layers")
 	seen := make(map[string]bool)
 	for _, tc := range hostileCases() {
 		if id := tc.from + " " + tc.name; tc.guards == "" || seen[id] {

@@ -38,6 +38,7 @@ func TestGzips(t *testing.T) { withGzip(t, GzipParallel, onGoroutines) }
 // it in the tests themselves.
 func TestUnracedGzips(t *testing.T) {
 	need.NoDetector(t)
+	need.Time(t, "the tests of a Reader again")
 	for _, g := range gzips {
 		if g != GzipAuto {
 			withGzip(t, g, onGoroutines)
@@ -53,6 +54,7 @@ func TestGzipInParallel(t *testing.T) { gzipInParallel(t, 7<<20, GzipParallel) }
 // others or not.
 func TestUnracedGzipInParallel(t *testing.T) {
 	need.NoDetector(t)
+	need.Time(t, "a large layer")
 	gzipInParallel(t, 16<<20, GzipAuto, GzipParallel)
 }
 

@@ -232,6 +232,7 @@ const worstCase = "UNPACK_TEST_WORST"
 // TestUnracedWorst measures what the worst inputs need, each in a process of its own.
 func TestUnracedWorst(t *testing.T) {
 	need.NoDetector(t)
+	need.Time(t, "the worst inputs")
 	for _, w := range worst {
 		t.Run(w.name, func(t *testing.T) {
 			if name := os.Getenv(worstCase); name != "" {

@@ -212,6 +212,7 @@ func TestXzRefused(t *testing.T) {
 // The dictionary that a stream asks for is bounded, in each of its blocks, before there
 // is one. No more is taken than the block can use.
 func TestXzDictionary(t *testing.T) {
+	need.Time(t, "dictionaries of 512 MiB")
 	text := content(3000)
 	part := func(dictionary byte, sizes bool) xzPart {
 		return xzPart{dictionary: dictionary, chunks: rawChunks(text), plain: text, sizes: sizes}

@@ -63,6 +63,7 @@ func TestUnracedZstdLong(t *testing.T) {
 // refused where it stands.
 func TestUnracedZstdWindows(t *testing.T) {
 	need.NoDetector(t)
+	need.Time(t, "windows of 512 MiB")
 	single := func(size byte) []byte { // 2^(8*7) bytes and more, in one segment
 		return join(magicZstd, []byte{0xe0, 0, 0, 0, 0, 0, 0, 0, size}, rawBlock(nil))
 	}

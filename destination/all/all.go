@@ -3,58 +3,112 @@
 package all
 
 import (
+	"cmp"
 	"context"
-	"errors"
-	"os"
+	"slices"
 
-	"github.com/fastpull/fastpull/daemon"
 	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/destination/archive"
+	"github.com/fastpull/fastpull/destination/containerd"
 	"github.com/fastpull/fastpull/destination/dockerroot"
 	"github.com/fastpull/fastpull/destination/engine"
 	"github.com/fastpull/fastpull/destination/null"
 	"github.com/fastpull/fastpull/destination/rootfs"
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/checkup"
 )
 
 // Table has the destinations in the order of the help.
 var Table = []Entry{
-	{"store", "", "put images into the store at `DIR`, a data-root of Docker with overlay2;\nalso a stopped Docker's own",
-		func(ctx context.Context, env *destination.Env, dir string, _ *Options) (destination.Destination, error) {
+	{
+		Name:  "store",
+		Usage: "put images into the store at `DIR`, a data-root of Docker with overlay2;\nalso a stopped Docker's own",
+		Open: func(ctx context.Context, env *destination.Env, dir string, _ *Options) (destination.Destination, error) {
 			return dockerroot.Open(ctx, env, dir)
-		}},
-	{"load", "", "load images into the Docker Engine (DOCKER_HOST is honoured)",
-		func(ctx context.Context, env *destination.Env, _ string, o *Options) (destination.Destination, error) {
+		},
+		Check: dockerroot.Check,
+	},
+	{
+		Name:  "load",
+		Usage: "load images into the Docker Engine (DOCKER_HOST is honoured)",
+		Open: func(ctx context.Context, env *destination.Env, _ string, o *Options) (destination.Destination, error) {
 			return engine.Open(ctx, env, o.Engine)
-		}},
-	{"output", "o", "write an archive for docker load to `FILE`",
-		func(ctx context.Context, env *destination.Env, file string, o *Options) (destination.Destination, error) {
+		},
+		Check: engine.Check,
+	},
+	{
+		Name: "containerd", Alone: containerd.AnyAddress,
+		Usage: "put images into containerd, that of a Kubernetes node or of nerdctl, at the\nsocket `ADDRESS` (default: $CONTAINERD_ADDRESS, or the first usual one that answers)",
+		Open: func(ctx context.Context, env *destination.Env, address string, o *Options) (destination.Destination, error) {
+			of := o.Containerd
+			of.Address = address
+			return containerd.Open(ctx, env, of)
+		},
+		Check: containerd.Check,
+	},
+	{
+		Name: "output", Short: "o",
+		Usage: "write an archive for docker load to `FILE`",
+		Open: func(ctx context.Context, env *destination.Env, file string, o *Options) (destination.Destination, error) {
 			return archive.Open(ctx, env, file, o.Archive)
-		}},
-	{"rootfs", "", "extract one image, all layers merged, to the new directory `DIR`",
-		func(_ context.Context, env *destination.Env, dir string, _ *Options) (destination.Destination, error) {
+		},
+		Check: archive.Check,
+	},
+	{
+		Name:  "rootfs",
+		Usage: "extract one image, all layers merged, to the new directory `DIR`",
+		Open: func(_ context.Context, env *destination.Env, dir string, _ *Options) (destination.Destination, error) {
 			return rootfs.Open(env, dir)
-		}},
-	{"null", "", "verify images and throw them away: measures the line to a registry,\nand how fast this machine decodes",
-		func(context.Context, *destination.Env, string, *Options) (destination.Destination, error) {
+		},
+		Check: rootfs.Check,
+	},
+	{
+		Name:  "null",
+		Usage: "verify images and throw them away: measures the line to a registry,\nand how fast this machine decodes",
+		Open: func(context.Context, *destination.Env, string, *Options) (destination.Destination, error) {
 			return null.Open(), nil
-		}},
+		},
+	},
 }
 
 // Entry is a destination, and the flag that names it.
 type Entry struct {
 	Name, Short string
+	// Alone is the value of a flag that is given without one. "" requires a value.
+	Alone string
 	// Usage is the help text of the flag. The name of its value is in backquotes; a flag
 	// without one takes no value.
 	Usage string
 	// Open opens the destination. value is that of the flag.
 	Open func(ctx context.Context, env *destination.Env, value string, o *Options) (destination.Destination, error)
+	// Check finds out what would not work on a machine, see [destination.Machine]. value is
+	// that of the flag, "" if the user gave none. Nil finds nothing.
+	Check func(ctx context.Context, m *destination.Machine, value string) []checkup.Finding
+}
+
+// Checks returns the destinations that have a check: first the Engine, which a pull looks
+// for first, and then the others in the order of the help.
+func Checks() (list []Entry) {
+	for _, e := range Table {
+		if e.Check != nil {
+			list = append(list, e)
+		}
+	}
+	rank := func(e Entry) int {
+		if e.Name == "load" {
+			return 0
+		}
+		return 1
+	}
+	slices.SortStableFunc(list, func(a, b Entry) int { return cmp.Compare(rank(a), rank(b)) })
+	return list
 }
 
 // Options are those of all destinations. The zero value works.
 type Options struct {
-	Engine  engine.Options
-	Archive archive.Options
+	Engine     engine.Options
+	Archive    archive.Options
+	Containerd containerd.Options
 }
 
 // Opener opens a destination. note is why it was chosen, "" if it was named.
@@ -71,26 +125,4 @@ func Named(name, value string, o Options) Opener {
 		}
 		return nil, "", fault.New(fault.Usage, "there is no destination %s", name)
 	}
-}
-
-// Auto opens the Engine that answers, and else the store at dir.
-func Auto(dir string, o Options) Opener {
-	return func(ctx context.Context, env *destination.Env) (destination.Destination, string, error) {
-		return auto(ctx, env, dir, o)
-	}
-}
-
-func auto(ctx context.Context, env *destination.Env, dir string, o Options) (d destination.Destination, why string, err error) {
-	d, err = engine.Open(ctx, env, o.Engine)
-	switch {
-	case err == nil:
-		return d, "it answers, and no other place was named", nil
-	case !errors.Is(err, daemon.ErrUnavailable):
-		return nil, "", err
-	case os.Getenv("DOCKER_HOST") != "":
-		return nil, "", fault.WithHint(err, "DOCKER_HOST names this Engine; without one, use --store DIR, -o FILE or --rootfs DIR")
-	}
-	why = err.Error()
-	d, err = dockerroot.Open(ctx, env, dir)
-	return d, why, err
 }

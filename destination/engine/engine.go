@@ -28,18 +28,20 @@ type Options struct {
 
 // engine is an Engine that images are loaded into.
 type engine struct {
-	run     context.Context // of the whole run: shared work ends with it
-	env     *destination.Env
-	api     *daemon.Engine
-	space   *disk.Space
-	spool   destination.Spool[*spooled]
-	window  *semaphore.Weighted // images at work: one loading, one on its way
-	loading *semaphore.Weighted
-	form    form // for most images, see formOf
-	stored  map[digest.Digest]*daemon.Stored
+	run    context.Context // of the whole run: shared work ends with it
+	env    *destination.Env
+	api    *daemon.Engine
+	space  *disk.Space
+	spool  destination.Spool[*spooled]
+	window *semaphore.Weighted // images at work: one loading, one on its way
+	form   form                // for most images, see formOf
+	stored map[digest.Digest]*daemon.Stored
+	owner  *owner // of parts, nil if there will be none
 
-	mu     sync.Mutex
-	chains map[digest.Digest]bool // chainIDs that the Engine has
+	mu       sync.Mutex
+	chains   map[digest.Digest]bool          // chainIDs that the Engine has
+	bringing map[digest.Digest]chan struct{} // closed when the image has ended that brings a chainID
+	last     chan struct{}                   // closed when all images so far have ended
 }
 
 var _ destination.Destination = (*engine)(nil)
@@ -50,6 +52,11 @@ func Open(ctx context.Context, env *destination.Env, o Options) (destination.Des
 	if err != nil {
 		return nil, err
 	}
+	return Use(ctx, env, api, o)
+}
+
+// Use is [Open] for an Engine that has answered. It closes the Engine if it fails.
+func Use(ctx context.Context, env *destination.Env, api *daemon.Engine, o Options) (destination.Destination, error) {
 	e, err := open(ctx, env, api, cmp.Or(o.TempDir, destination.TempDir()))
 	if err != nil {
 		return nil, errors.Join(err, api.Close())
@@ -68,7 +75,7 @@ func open(ctx context.Context, env *destination.Env, api *daemon.Engine, tempDir
 	}
 	e := &engine{
 		run: ctx, env: env, api: api, chains: has.Chains, stored: has.Stored,
-		window: semaphore.NewWeighted(2), loading: semaphore.NewWeighted(1),
+		window: semaphore.NewWeighted(2), bringing: make(map[digest.Digest]chan struct{}),
 		space: disk.NewSpace(disk.Options{
 			Dir: tempDir, Passing: true,
 			Advice: "layers are kept in " + tempDir + " on their way to the Engine: make room there, or choose another directory with --temp-dir",
@@ -84,6 +91,9 @@ func open(ctx context.Context, env *destination.Env, api *daemon.Engine, tempDir
 		e.form = &plainForm{e}
 	default:
 		e.form = &graphForm{e}
+		if !env.DryRun {
+			e.owner = newOwner()
+		}
 	}
 	return e, nil
 }
@@ -194,5 +204,9 @@ func (e *engine) Finish(context.Context) error { return nil }
 // Close implements [destination.Destination].
 func (e *engine) Close() error {
 	e.spool.Close()
-	return e.api.Close()
+	if e.owner == nil {
+		return e.api.Close()
+	}
+	e.sweepParts()
+	return errors.Join(e.owner.Close(), e.api.Close())
 }

@@ -1,10 +1,8 @@
 package engine
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"sync/atomic"
@@ -59,35 +57,25 @@ func (s *sending) load(ctx context.Context) error {
 
 // stream sends an archive to the Engine. Layers go into it as they arrive.
 func (s *sending) stream(ctx context.Context, task *progress.Task) error {
-	env := s.e.env
-	pr, pw := io.Pipe()
-	writing, stop := context.WithCancelCause(ctx)
-	var writeErr error
-	written := make(chan struct{})
-	go func() {
-		defer close(written)
-		writeErr = s.write(writing, pw, task)
-		pw.CloseWithError(writeErr)
-	}()
-	err := s.e.api.Load(ctx, pr, daemon.Watch{
-		Sent: func(n int64) {
-			env.Sent.Add(n)
-			task.Add(n)
-		},
-		Unpacking: loading(task, &s.plain),
-		Stalled: func(d time.Duration) {
-			env.Progress.Warn("the Engine has neither taken a byte nor said anything for %s", progress.Duration(d))
-		},
+	w := s.e.watch(func(n int64) { task.Add(n) })
+	w.Unpacking = loading(task, &s.plain)
+	return s.e.post(ctx, w, 0, func(ctx context.Context, out *outgoing) error {
+		s.archive, s.sizes = out.Writer, make(map[digest.Digest]int64)
+		return s.write(ctx, task)
 	})
-	// The Engine may have ended it early: then nobody takes the rest, and what
-	// the writer runs into is not the reason.
-	stop(destination.ErrUnwanted)
-	pr.CloseWithError(destination.ErrUnwanted)
-	<-written
-	if writeErr != nil && !errors.Is(writeErr, destination.ErrUnwanted) && !errors.Is(writeErr, io.ErrClosedPipe) {
-		return writeErr
+}
+
+// watch returns what is told of every load.
+func (e *engine) watch(sent func(n int64)) daemon.Watch {
+	return daemon.Watch{
+		Sent: func(n int64) {
+			e.env.Sent.Add(n)
+			sent(n)
+		},
+		Stalled: func(d time.Duration) {
+			e.env.Progress.Warn("the Engine has neither taken a byte nor said anything for %s", progress.Duration(d))
+		},
 	}
-	return err
 }
 
 // loading shows the Engine's unpacking, of which it tells layer by layer, as one
@@ -107,9 +95,7 @@ func loading(task *progress.Task, plain *atomic.Int64) func(layer string, done, 
 }
 
 // write makes the archive: layers in the order in which they are ready.
-func (s *sending) write(ctx context.Context, w io.Writer, task *progress.Task) error {
-	out := bufio.NewWriterSize(w, 256<<10)
-	s.archive, s.sizes = bundle.NewWriter(out), make(map[digest.Digest]int64)
+func (s *sending) write(ctx context.Context, task *progress.Task) error {
 	for range s.layers {
 		var a arrival
 		select {
@@ -134,7 +120,7 @@ func (s *sending) write(ctx context.Context, w io.Writer, task *progress.Task) e
 			return err
 		}
 	}
-	return errors.Join(s.form.finish(s), s.archive.Close(), out.Flush())
+	return s.form.finish(s)
 }
 
 // whole reports whether all layers of the image were sent.

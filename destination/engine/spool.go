@@ -20,6 +20,15 @@ type spooled struct {
 	packed *tmpfile.File // nil if it is not sent
 }
 
+// newSpooled makes an empty file in dir.
+func newSpooled(dir string) (*spooled, error) {
+	f, err := tmpfile.Scratch(dir)
+	if err != nil {
+		return nil, err
+	}
+	return &spooled{f: f}, nil
+}
+
 // Close implements [io.Closer].
 func (p *spooled) Close() error {
 	var err error
@@ -35,26 +44,25 @@ func (p *spooled) Close() error {
 func (p *spooled) reader() io.Reader { return io.NewSectionReader(p.f, 0, p.size) }
 
 // get returns the file of a layer.
-func (e *engine) get(ctx context.Context, l image.Layer, c *destination.Content) (*spooled, error) {
+func (e *engine) get(ctx context.Context, l image.Layer, c *destination.Content, how destination.How) (*spooled, error) {
 	return e.spool.Get(ctx, e.run, e.key(l), func(ctx context.Context) (*spooled, error) {
-		p, err := e.fetch(ctx, l, c)
+		p, err := e.fetch(ctx, l, c, how)
 		c.End(err)
 		return p, err
 	})
 }
 
 // fetch fetches a layer into a file, or into two. A blob that is a plain tar takes one.
-func (e *engine) fetch(ctx context.Context, l image.Layer, c *destination.Content) (_ *spooled, err error) {
-	p := &spooled{}
+func (e *engine) fetch(ctx context.Context, l image.Layer, c *destination.Content, how destination.How) (_ *spooled, err error) {
+	p, err := newSpooled(e.space.Dir())
+	if err != nil {
+		return nil, fmt.Errorf("layer %s: %w", l.Blob.Digest, e.space.Hint(err))
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(e.space.Hint(err), p.Close())
 		}
 	}()
-	if p.f, err = tmpfile.Scratch(e.space.Dir()); err != nil {
-		return nil, fmt.Errorf("layer %s: %w", l.Blob.Digest, err)
-	}
-	how := destination.How{Space: e.space}
 	plain := func(tar io.Reader) (err error) {
 		p.size, err = refill(p.f, tar)
 		return err

@@ -64,7 +64,7 @@ func (e *engine) docker(ctx context.Context, args ...string) (string, usage, err
 // id looks for the image, by its ID: the archive that docker load reads is kept
 // from run to run, and the registry's port, which is in the name, is not.
 func (e *engine) id(ctx context.Context, img *testImage) (string, error) {
-	id, _, err := e.docker(ctx, "image", "inspect", "--format", "{{.Id}}", img.ID)
+	id, _, err := e.docker(ctx, "image", "inspect", "--format", "{{.ID}}", img.ID)
 	return id, err
 }
 

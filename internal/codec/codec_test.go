@@ -12,35 +12,22 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
+
+	"github.com/fastpull/fastpull/internal/testkit"
 )
 
 func tarOf(t testing.TB, names ...string) []byte {
 	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
+	var files []testkit.File
 	for _, name := range names {
-		if err := w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: 4, Format: tar.FormatPAX}); err != nil {
-			t.Fatal(err)
-		}
-		io.WriteString(w, "data")
+		files = append(files, testkit.File{Header: tar.Header{Name: name, Format: tar.FormatPAX}, Content: "data"})
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	return testkit.Tar(files...)
 }
 
 func compressed[W io.WriteCloser](t testing.TB, open func(io.Writer) (W, error), plain []byte) []byte {
 	t.Helper()
-	var b bytes.Buffer
-	w, err := open(&b)
-	if err == nil {
-		_, err = w.Write(plain)
-	}
-	if err = errors.Join(err, w.Close()); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	return testkit.Compress(open, plain)
 }
 
 func TestDetect(t *testing.T) {

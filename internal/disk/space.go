@@ -223,6 +223,12 @@ func (s *Space) Hint(err error) error {
 	return err
 }
 
+// Full reports whether an error says that there is no space left for this user: the
+// file system is full or has no inodes left, or a quota is used up.
+func Full(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+}
+
 // MostPlain returns the most bytes that a layer may expand to. It stops decompression
 // bombs: content that a later entry of the layer deletes fills no disk, and would keep
 // the run busy for days.

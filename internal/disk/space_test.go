@@ -13,11 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/need"
 )
 
 // mountTmpfs gives a file system of its own, until the end of the test.
 func mountTmpfs(t *testing.T, options string) (dir string) {
 	t.Helper()
+	need.Root(t, "mount a tmpfs")
 	dir = t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
 		t.Fatal(err)

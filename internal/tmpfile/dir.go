@@ -50,6 +50,42 @@ func NewDir(parent *safepath.Dir, prefix string) (*Dir, error) {
 	}
 }
 
+// Adopt makes the directory at path a temporary directory in parent, on the same file
+// system. Unlike [NewDir] it needs no space: it is for a disk that is full. The error is
+// an [fs.ErrNotExist] if another process has swept the directory at that moment.
+func Adopt(parent *safepath.Dir, path string) (*Dir, error) {
+	d := &Dir{parent: parent, base: rand.Text()}
+	if err := unix.Renameat(unix.AT_FDCWD, path, parent.FD(), d.base); err != nil {
+		return nil, &os.LinkError{Op: "rename", Old: path, New: parent.Join(d.base), Err: err}
+	}
+	var err error
+	if d.lock, err = lockDir(parent, d.base); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = fs.ErrNotExist // in a moment
+		}
+		return nil, err
+	}
+	if err = d.named(); err == nil {
+		err = d.lock.Chmod(0o700)
+	}
+	if err == nil {
+		d.Path, err = parent.PathOf(d.lock, d.base)
+	}
+	if err != nil {
+		d.lock.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// Return undoes [Adopt]: the directory is at path again, and Dir has none.
+func (d *Dir) Return(path string) error {
+	if err := unix.Renameat(d.parent.FD(), d.base, unix.AT_FDCWD, path); err != nil {
+		return &os.LinkError{Op: "rename", Old: d.parent.Join(d.base), New: path, Err: err}
+	}
+	return d.lock.Close()
+}
+
 // named returns an error if the directory does not have its name any more.
 func (d *Dir) named() error {
 	var own unix.Stat_t

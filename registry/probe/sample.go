@@ -3,7 +3,6 @@ package probe
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"time"
 
@@ -72,26 +71,4 @@ func (s *Sample) read(body io.Reader, n int64, begun time.Time) error {
 		s.Took = time.Since(started)
 	}
 	return nil
-}
-
-// Head returns the first n bytes of a blob, or all bytes of a smaller one, from one host.
-// It asks for them as a range, and stops reading if the host sends the whole blob. Nothing
-// is verified. Errors are those of [registry.Client.Blob].
-func Head(ctx context.Context, c *registry.Client, ref registry.Reference, d ocispec.Descriptor, n int64) (head []byte, err error) {
-	n = min(n, d.Size)
-	if n == 0 {
-		return nil, nil
-	}
-	err = c.AskPart(ctx, ref, registry.Part{Blob: d, N: n}, func(a registry.Answer) error {
-		if a.Wrong != "" {
-			return fmt.Errorf("the answer was %s", a.Wrong)
-		}
-		head = make([]byte, n)
-		_, err := io.ReadFull(a.Body, head)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return head, nil
 }

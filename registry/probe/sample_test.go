@@ -83,15 +83,15 @@ func TestHead(t *testing.T) {
 		{"refused", refused(403), d, ""},
 	} {
 		s := serve(t, blobs(tc.handler))
-		got, err := Head(t.Context(), newClient(t, registry.Options{Retries: -1}), refTo(t, s), tc.of, 100)
+		got, err := newClient(t, registry.Options{Retries: -1}).Piece(t.Context(), refTo(t, s), tc.of, 0, 100)
 		if string(got) != tc.want || (err == nil) != (tc.want != "") {
 			t.Errorf("%s: %d bytes, %v", tc.name, len(got), err)
 		}
 	}
-	if got, err := Head(t.Context(), newClient(t, registry.Options{}), refTo(t, serve(t, nothing)), descriptor(""), 100); len(got) > 0 || err != nil {
+	if got, err := newClient(t, registry.Options{}).Piece(t.Context(), refTo(t, serve(t, nothing)), descriptor(""), 0, 100); len(got) > 0 || err != nil {
 		t.Errorf("of nothing: %d bytes, %v", len(got), err)
 	}
-	_, err := Head(t.Context(), newClient(t, registry.Options{}), refTo(t, serve(t, blobs(http.NotFound))), d, 9)
+	_, err := newClient(t, registry.Options{}).Piece(t.Context(), refTo(t, serve(t, blobs(http.NotFound))), d, 0, 9)
 	wantKind(t, err, fault.NotFound)
 }
 

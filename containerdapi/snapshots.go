@@ -1,0 +1,89 @@
+package containerdapi
+
+import (
+	"context"
+	"strings"
+
+	snapshotsapi "github.com/containerd/containerd/api/services/snapshots/v1"
+	"github.com/containerd/containerd/api/types"
+)
+
+// Snapshots are the snapshots of one snapshotter, in the namespace of its client.
+type Snapshots struct {
+	c    *Client
+	name string
+	api  snapshotsapi.SnapshotsClient
+}
+
+// Snapshots returns the snapshots of a snapshotter.
+func (c *Client) Snapshots(snapshotter string) *Snapshots {
+	return &Snapshots{c, snapshotter, snapshotsapi.NewSnapshotsClient(c.conn)}
+}
+
+// Name returns the name of the snapshotter.
+func (s *Snapshots) Name() string { return s.name }
+
+// Mount is a mount that shows a snapshot.
+type Mount = types.Mount
+
+// MountOption returns the value of an option of a mount, such as upperdir.
+func MountOption(m *Mount, name string) (value string, ok bool) {
+	for _, o := range m.Options {
+		if key, value, _ := strings.Cut(o, "="); key == name {
+			return value, true
+		}
+	}
+	return "", false
+}
+
+// Snapshot is what containerd tells of a snapshot.
+type Snapshot struct {
+	Parent    string
+	Committed bool
+}
+
+// Stat returns what a snapshot is. The error for one that is not there is a NotFound.
+func (s *Snapshots) Stat(ctx context.Context, key string) (Snapshot, error) {
+	answer, err := call(ctx, s.c, s.api.Stat, &snapshotsapi.StatSnapshotRequest{Snapshotter: s.name, Key: key})
+	if err != nil {
+		return Snapshot{}, err
+	}
+	return Snapshot{answer.Info.Parent, answer.Info.Kind == snapshotsapi.Kind_COMMITTED}, nil
+}
+
+// Prepare makes an active snapshot on a parent, or on nothing if that is "".
+func (s *Snapshots) Prepare(ctx context.Context, key, parent string, labels map[string]string) ([]*Mount, error) {
+	answer, err := call(ctx, s.c, s.api.Prepare, &snapshotsapi.PrepareSnapshotRequest{Snapshotter: s.name, Key: key, Parent: parent, Labels: labels})
+	if err != nil {
+		return nil, err
+	}
+	return answer.Mounts, nil
+}
+
+// Commit makes an active snapshot a committed one, called name. A parent that is not "" is
+// given to a snapshot that was prepared on nothing. Only a snapshotter with the capability
+// rebase does that: another one ignores it. Containerd counts all files meanwhile.
+func (s *Snapshots) Commit(ctx context.Context, name, key, parent string, labels map[string]string) error {
+	_, err := callFor(ctx, s.c, s.c.stall, s.api.Commit, &snapshotsapi.CommitSnapshotRequest{Snapshotter: s.name, Name: name, Key: key, Parent: parent, Labels: labels})
+	return err
+}
+
+// Remove removes a snapshot and its files.
+func (s *Snapshots) Remove(ctx context.Context, key string) error {
+	_, err := callFor(ctx, s.c, s.c.stall, s.api.Remove, &snapshotsapi.RemoveSnapshotRequest{Snapshotter: s.name, Key: key})
+	return err
+}
+
+// Usage returns how many inodes the files of a snapshot take.
+func (s *Snapshots) Usage(ctx context.Context, key string) (inodes int64, err error) {
+	answer, err := call(ctx, s.c, s.api.Usage, &snapshotsapi.UsageRequest{Snapshotter: s.name, Key: key})
+	if err != nil {
+		return 0, err
+	}
+	return answer.Inodes, nil
+}
+
+// Hold keeps a snapshot, and those below it, from the garbage collection.
+func (s *Snapshots) Hold(ctx context.Context, key string) error {
+	return s.c.hold(ctx, "snapshots/"+s.name, key)
+}

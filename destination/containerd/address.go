@@ -1,0 +1,120 @@
+package containerd
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/fastpull/fastpull/containerdapi"
+	"github.com/fastpull/fastpull/fault"
+)
+
+// Options say which containerd, and where in it. The zero value works.
+type Options struct {
+	// Address is the path of the socket. "" and [AnyAddress] mean $CONTAINERD_ADDRESS, or
+	// else the first of the usual ones that answers.
+	Address string
+	// Namespace is containerd's. "" means $CONTAINERD_NAMESPACE, or else that of the kubelet
+	// if containerd serves one, that of Docker if Docker has started containerd, and
+	// "default" otherwise.
+	Namespace string
+	// Snapshotter has the layers. "" means $CONTAINERD_SNAPSHOTTER, or else the one that is
+	// set for the namespace, or overlayfs.
+	Snapshotter string
+}
+
+// AnyAddress is the address that is found out.
+const AnyAddress = "auto"
+
+// Namespaces with a meaning.
+const (
+	namespaceCRI     = "k8s.io"
+	namespaceDocker  = "moby"
+	namespaceDefault = "default"
+)
+
+// overlayfs is the snapshotter whose layout of directories is known here.
+const overlayfs = "overlayfs"
+
+// sockets are where containerd listens, as a rule: by itself, in k3s and RKE2, in MicroK8s,
+// in k0s, and as a child of dockerd.
+var sockets = []string{
+	"/run/containerd/containerd.sock",
+	"/run/k3s/containerd/containerd.sock",
+	"/var/snap/microk8s/common/run/containerd.sock",
+	"/run/k0s/containerd.sock",
+	"/run/docker/containerd/containerd.sock",
+}
+
+// connect connects to the containerd of the options.
+func connect(ctx context.Context, o Options) (*containerdapi.Client, error) {
+	address := o.Address
+	if address == "" || address == AnyAddress {
+		address = os.Getenv("CONTAINERD_ADDRESS")
+	}
+	if address != "" {
+		return containerdapi.Dial(ctx, containerdapi.Options{Address: address})
+	}
+	return first(ctx, sockets)
+}
+
+// first connects to the first socket that answers.
+func first(ctx context.Context, sockets []string) (*containerdapi.Client, error) {
+	var failure error
+	for _, socket := range sockets {
+		c, err := containerdapi.Dial(ctx, containerdapi.Options{Address: socket})
+		switch {
+		case err == nil:
+			return c, nil
+		case ctx.Err() != nil || !errors.Is(err, containerdapi.ErrUnavailable):
+			return nil, err
+		case failure == nil || !errors.Is(err, fs.ErrNotExist):
+			failure = err
+		}
+	}
+	return nil, failure
+}
+
+// place chooses the namespace and the snapshotter.
+func place(ctx context.Context, c *containerdapi.Client, o Options) (*containerdapi.Client, *containerdapi.Snapshots, containerdapi.Plugins, error) {
+	plugins, err := c.Plugins(ctx)
+	if err != nil {
+		return nil, nil, plugins, err
+	}
+	namespace := cmp.Or(o.Namespace, os.Getenv("CONTAINERD_NAMESPACE"))
+	switch {
+	case namespace != "":
+	case plugins.CRI:
+		namespace = namespaceCRI
+	case dockers(c.Address()):
+		namespace = namespaceDocker
+	default:
+		namespace = namespaceDefault
+	}
+	c = c.In(namespace)
+	name := cmp.Or(o.Snapshotter, os.Getenv("CONTAINERD_SNAPSHOTTER"))
+	if name == "" {
+		labels, err := c.NamespaceLabels(ctx)
+		if err != nil {
+			return nil, nil, plugins, err
+		}
+		name = cmp.Or(labels["containerd.io/defaults/snapshotter"], overlayfs)
+	}
+	if _, ok := plugins.Snapshotters[name]; !ok {
+		have := slices.Sorted(maps.Keys(plugins.Snapshotters))
+		return nil, nil, plugins, fault.WithHint(fault.New(fault.Usage, "containerd at %s has no snapshotter %s", c.Address(), name),
+			"set CONTAINERD_SNAPSHOTTER to one that it has: %s", strings.Join(have, ", "))
+	}
+	return c, c.Snapshots(name), plugins, nil
+}
+
+// dockers reports whether dockerd has started the containerd of a socket.
+func dockers(socket string) bool {
+	return strings.HasSuffix(filepath.Clean(socket), "/docker/containerd/containerd.sock")
+}

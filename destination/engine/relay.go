@@ -1,0 +1,273 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fastpull/fastpull/destination"
+	"github.com/fastpull/fastpull/image"
+)
+
+// relay loads an image into an Engine with a graph driver, in several archives.
+//
+// Such an Engine writes an archive to its disk, and registers the layers only when it has
+// all of it. So each archive has but a few layers. The next archive is on its way while the
+// Engine registers the layers of the one before, except for its last bytes, which tell what
+// the archive is: they are held back until the Engine has those layers. The last archive
+// is the image, without the layers that are there. Each one before is a [part], which is
+// removed when the next one is there.
+type relay struct {
+	e          *engine
+	img        *destination.Image
+	deliveries map[digest.Digest]*delivery // of the layers that the Engine lacked at first, by diffID
+	often      map[digest.Digest]int       // how often the image has a diffID
+	over       chan struct{}               // closed when nothing is going to be sent any more
+}
+
+func newRelay(e *engine, img *destination.Image, missing []image.Layer) *relay {
+	r := &relay{e: e, img: img, deliveries: make(map[digest.Digest]*delivery), often: make(map[digest.Digest]int), over: make(chan struct{})}
+	for _, l := range missing {
+		r.deliveries[l.DiffID] = newDelivery(l)
+	}
+	for _, l := range img.Layers {
+		r.often[l.DiffID]++
+	}
+	return r
+}
+
+// finish lets go of the layers that wait for their turn.
+func (r *relay) finish() {
+	close(r.over)
+	for _, d := range r.deliveries {
+		d.come()
+	}
+}
+
+// Close removes the files of the relay, when no layer is on its way any more.
+func (r *relay) Close() (err error) {
+	for _, d := range r.deliveries {
+		err = errors.Join(err, d.Close())
+	}
+	return err
+}
+
+// layer brings a layer to where load finds it. before is closed when an image that brings
+// the same layer has ended.
+func (r *relay) layer(ctx context.Context, l image.Layer, c *destination.Content, before <-chan struct{}) error {
+	d := r.deliveries[l.DiffID]
+	defer d.settle()
+	d.content = c
+	for _, wait := range []<-chan struct{}{before, r.turnOf(d)} {
+		if wait == nil {
+			continue
+		}
+		select {
+		case <-wait:
+		case <-r.over:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	if closed(r.over) || !r.e.lacks(l) {
+		return nil
+	}
+	size := int64(0)
+	if r.often[l.DiffID] == 1 {
+		size = r.e.plainSize(ctx, r.img.Ref, l)
+	}
+	if size > 0 {
+		err := d.stream(ctx, r.e, r.how(l), size, r.over)
+		switch {
+		case errors.Is(err, errLeft):
+			return nil // load tells why
+		case !errors.Is(err, errAgain):
+			c.End(err)
+			return err
+		}
+		c.Task().Restart()
+	}
+	p, err := r.e.get(ctx, l, c, r.how(l))
+	d.file = p
+	return err
+}
+
+// turnOf returns what a layer waits for before it is fetched: its turn, if that comes from
+// this machine and can be streamed. Nil is for a layer that is fetched ahead.
+func (r *relay) turnOf(d *delivery) <-chan struct{} {
+	if r.e.env.Source.Near() && r.often[d.layer.DiffID] == 1 {
+		return d.turn
+	}
+	return nil
+}
+
+// how says how a layer is fetched: the lowest ones first, since the Engine takes no other
+// order, and those of an earlier image before those of a later one.
+func (r *relay) how(l image.Layer) destination.How {
+	at := r.img.Nth * image.MaxLayers
+	for i := range r.img.Layers {
+		if r.img.Layers[i].DiffID == l.DiffID {
+			at += i
+			break
+		}
+	}
+	return destination.How{Space: r.e.space, Weight: math.MaxInt64 - int64(at)}
+}
+
+// get fetches a layer into a file.
+func (r *relay) get(ctx context.Context, l image.Layer) (*spooled, error) {
+	return r.e.get(ctx, l, r.deliveries[l.DiffID].content, r.how(l))
+}
+
+// leg is one archive of a relay.
+type leg struct {
+	img    *image.Image // a part, or the image in the end
+	tags   []string
+	layers []image.Layer // that go along
+	first  int           // the position of the first of them in the image
+	last   bool          // it is the image
+
+	written chan struct{} // closed when the archive is on its way, to the last byte
+	done    chan struct{} // closed when the Engine has it, or err is set
+	err     error
+}
+
+// legFrom is the size, in bytes of blobs, that a leg reaches before the next one begins. The
+// Engine takes about a tenth of a second for an archive, whatever is in it.
+const legFrom = 4 << 20
+
+// legs divides what the Engine lacks of the image.
+func (r *relay) legs() ([]*leg, error) {
+	layers := r.img.Layers
+	first := 0
+	for first < len(layers) && !r.e.lacks(layers[first]) {
+		first++
+	}
+	var list []*leg
+	size := int64(0)
+	left := int64(0)
+	for _, l := range layers[first:] {
+		left += l.Blob.Size
+	}
+	from := first
+	for i := first; i < len(layers); i++ {
+		size += layers[i].Blob.Size
+		left -= layers[i].Blob.Size
+		if size >= legFrom && left >= legFrom {
+			list = append(list, &leg{layers: layers[from : i+1], first: from})
+			from, size = i+1, 0
+		}
+	}
+	list = append(list, &leg{layers: layers[from:], first: from})
+	made := time.Now()
+	for i, g := range list {
+		g.written, g.done = make(chan struct{}), make(chan struct{})
+		if i == len(list)-1 {
+			g.img, g.tags, g.last = r.img.Image, r.img.Ref.FamiliarTags(), true
+			break
+		}
+		var err error
+		if g.img, err = part(r.e.owner.mark, made, r.e.api.Platform(), diffIDs(r.img.Image)[:g.first+len(g.layers)]); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// load sends the image. The Engine has it then, and none of its parts.
+func (r *relay) load(ctx context.Context) error {
+	defer r.finish()
+	legs, err := r.legs()
+	if err != nil {
+		return err
+	}
+	view := r.newView(legs)
+	g, gctx := errgroup.WithContext(ctx)
+	var before *leg
+	for _, next := range legs {
+		if before != nil {
+			select {
+			case <-before.written:
+			case <-gctx.Done():
+			}
+		}
+		if gctx.Err() != nil {
+			break
+		}
+		previous := before
+		g.Go(func() error {
+			next.err = r.send(gctx, next, previous, view)
+			close(next.done)
+			if next.err == nil {
+				view.registered(next)
+			}
+			if next.err == nil && previous != nil {
+				r.e.removePart(ctx, previous.img.ID)
+			}
+			return next.err
+		})
+		before = next
+	}
+	err = g.Wait()
+	if err == nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if err == nil {
+		err = (&graphForm{r.e}).prove(ctx, &sending{e: r.e, img: r.img})
+	}
+	if err != nil {
+		for _, l := range legs[:len(legs)-1] {
+			r.e.removePart(ctx, l.img.ID)
+		}
+		err = fmt.Errorf("load into the Engine: %w", err)
+	}
+	view.end(err)
+	return err
+}
+
+// send sends one archive, and once more if a layer in it was not what it seemed. The end of
+// the archive waits for the leg before.
+func (r *relay) send(ctx context.Context, g, before *leg, v *view) error {
+	write := func(ctx context.Context, out *outgoing) error {
+		for _, l := range g.layers {
+			if out.Has(l.DiffID) {
+				continue
+			}
+			if err := r.deliveries[l.DiffID].write(ctx, out, func(ctx context.Context) (*spooled, error) { return r.get(ctx, l) }); err != nil {
+				return err
+			}
+		}
+		s := &sending{archive: out.Writer}
+		if err := errors.Join(s.document(g.img.Config), out.flush()); err != nil {
+			return err
+		}
+		if before != nil {
+			select {
+			case <-before.done:
+			case <-ctx.Done():
+				return context.Cause(ctx)
+			}
+			if before.err != nil {
+				return before.err
+			}
+		}
+		out.Docker(g.img, g.tags, diffIDs(g.img))
+		close(g.written)
+		return nil
+	}
+	grace := time.Duration(0)
+	if !g.last {
+		grace = registerGrace
+	}
+	err := r.e.post(ctx, v.watch(g), grace, write)
+	if errors.Is(err, errAgain) && ctx.Err() == nil {
+		r.e.env.Progress.Note("%v, sending it again", err)
+		err = r.e.post(ctx, v.watch(g), grace, write)
+	}
+	return err
+}

@@ -1,0 +1,211 @@
+//go:build e2e
+
+package containerd
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/fastpull/fastpull/e2e/kit"
+)
+
+// eachContainerd runs a test with containerd 1.6, and with 2.4, whose snapshotter gives a
+// committed snapshot another parent.
+func eachContainerd(t *testing.T, test func(*testing.T, kit.Release)) {
+	for name, r := range map[string]kit.Release{"1.6": kit.Debian, "2.4": kit.Today} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, r)
+		})
+	}
+}
+
+// TestContainerd has a containerd whose decompressors hang. It gets what a pull of its own
+// would have left: another one pulls the same images, with decompressors that work.
+func TestContainerd(t *testing.T) {
+	t.Parallel()
+	reg := kit.StartRegistry(t, kit.RegistryOptions{})
+	tricky := kit.TrickyImage(t, "")
+	// An entry needs a directory that the layer does not name, and that is not as usual below.
+	implied := kit.MakeImage(t, kit.ImageSpec{Layers: []kit.Layer{
+		kit.BaseLayer(t, 0),
+		kit.MakeLayer(t, kit.Gzipped, kit.Dir("secret", 0o700).Owned(5, 6).At(kit.OldTime), kit.Dir("secret/deep", 0o2750).Xattr("user.note", "kept"), kit.Symlink("alias", "secret")),
+		kit.MakeLayer(t, kit.Zstded, kit.File("secret/deep/new/file", 0o644, "new"), kit.File("tmp/file", 0o644, "in /tmp")),
+		kit.SmallLayer(t, "word", "implied\n"),
+	}, Cmd: []string{"/bin/cat", "/word"}, OCI: true})
+	foreign := kit.MakeImage(t, kit.ImageSpec{Layers: []kit.Layer{kit.NoiseLayer(t, 1<<20, 7)}, Platform: "linux/s390x"})
+	refs := []string{reg.Push(t, "tricky:1", tricky), reg.Push(t, "implied:1", implied)}
+	index, _ := reg.PushIndex(t, "multi:1", foreign, tricky)
+	refs = append(refs, index)
+	images := []kit.Image{tricky, implied, tricky}
+	eachContainerd(t, func(t *testing.T, r kit.Release) {
+		broken := kit.PlantUnpigz(t, "unpigz", "igzip")
+		c, want := kit.StartContainerd(t, kit.ContainerdOptions{Release: r, PathFirst: broken.Dir}), kit.StartContainerd(t, kit.ContainerdOptions{Release: r})
+		u := c.User(t)
+		begun := time.Now()
+		u.Fastpull(t, append([]string{"--containerd", "--json"}, refs...)...).Expect(t, 0)
+		for _, ref := range refs {
+			want.Pull(t, ref)
+		}
+		kit.ExpectSame(t, "content", differing(c.Content(t), want.Content(t)))
+		kit.ExpectSame(t, "snapshots", differing(c.Snapshots(t), want.Snapshots(t)))
+		kit.ExpectSame(t, "images", differing(c.Lines(t, "images", "ls"), want.Lines(t, "images", "ls")))
+		kit.ExpectSame(t, "check", differing(c.Lines(t, "images", "check"), want.Lines(t, "images", "check")))
+		for i, im := range images {
+			got, right := c.Layers(t, im.ChainID()), want.Layers(t, im.ChainID())
+			if len(got) != len(right) {
+				t.Fatalf("%s has %d layers, want %d", refs[i], len(got), len(right))
+			}
+			for n := range got {
+				kit.ExpectSame(t, fmt.Sprintf("layer %d of %s", n, refs[i]), kit.CompareTrees(t, got[n], right[n], kit.TreeOptions{MadeUp: begun}))
+			}
+		}
+		expectKept(t, c)
+
+		for _, im := range u.Fastpull(t, append([]string{"--containerd", "--json"}, refs...)...).Expect(t, 0).Summary(t).Images {
+			if im.Status != "exists" || im.BytesFetched > 0 {
+				t.Errorf("%+v", im)
+			}
+		}
+		if got := c.Ctr(t, "run", "--rm", refs[1], "one"); got != "implied" {
+			t.Errorf("ctr run prints %q", got)
+		}
+		c.Ctr(t, "images", "rm", "--sync", refs[0], refs[1], refs[2])
+		expectEmpty(t, "without the images", c)
+		if pids := broken.Starts(t); len(pids) > 0 {
+			t.Errorf("containerd has run a decompressor: %v", pids)
+		}
+	})
+}
+
+// differing returns the lines that only one of two lists has.
+func differing(got, want []string) (diffs []string) {
+	for _, line := range got {
+		if !slices.Contains(want, line) {
+			diffs = append(diffs, "should not be there: "+line)
+		}
+	}
+	for _, line := range want {
+		if !slices.Contains(got, line) {
+			diffs = append(diffs, "is missing: "+line)
+		}
+	}
+	return diffs
+}
+
+// expectKept checks that a garbage collection leaves the images, and what they have.
+func expectKept(t *testing.T, c *kit.Containerd) {
+	t.Helper()
+	before := slices.Concat(c.Content(t), c.Snapshots(t))
+	c.Ctr(t, "leases", "create", "--id", "gc")
+	c.Ctr(t, "leases", "delete", "--sync", "gc")
+	kit.ExpectSame(t, "the garbage collection", differing(slices.Concat(c.Content(t), c.Snapshots(t)), before))
+	for _, line := range c.Lines(t, "images", "check") {
+		if !strings.Contains(line, "complete") || strings.Contains(line, "incomplete") {
+			t.Errorf("images check: %s", line)
+		}
+	}
+	if leases := c.Lines(t, "leases", "ls"); len(leases) > 0 {
+		t.Errorf("leases are left: %q", leases)
+	}
+}
+
+// TestContainerdSequential has containerd unpack the layers: its snapshotter is not one
+// whose directories are known.
+func TestContainerdSequential(t *testing.T) {
+	t.Parallel()
+	reg := kit.StartRegistry(t, kit.RegistryOptions{})
+	tricky := kit.TrickyImage(t, "")
+	ref := reg.Push(t, "tricky:1", tricky)
+	broken := kit.PlantUnpigz(t, "unpigz", "igzip")
+	for name, r := range map[string]kit.Release{"1.6": kit.Debian, "2.4": kit.Today} {
+		c, want := kit.StartContainerd(t, kit.ContainerdOptions{Release: r, PathFirst: broken.Dir}), kit.StartContainerd(t, kit.ContainerdOptions{Release: r})
+		u := c.User(t)
+		u.Env = append(u.Env, "CONTAINERD_SNAPSHOTTER=native")
+		begun := time.Now()
+		u.Fastpull(t, "--containerd", ref).Expect(t, 0, "containerd unpacks the layers itself", "native")
+		want.Pull(t, ref, "--snapshotter", "native")
+		kit.ExpectSame(t, name+": content", differing(c.Content(t), want.Content(t)))
+		got, right := c.Layers(t, tricky.ChainID(), "--snapshotter", "native"), want.Layers(t, tricky.ChainID(), "--snapshotter", "native")
+		kit.ExpectSame(t, name+": tree", kit.CompareTrees(t, got[0], right[0], kit.TreeOptions{MadeUp: begun}))
+		if sum := u.Fastpull(t, "--containerd", "--json", ref).Expect(t, 0).Summary(t); sum.Images[0].Status != "exists" {
+			t.Errorf("%s: %+v", name, sum.Images[0])
+		}
+		c.Ctr(t, "images", "rm", "--sync", ref)
+		expectEmpty(t, name, c)
+	}
+	if pids := broken.Starts(t); len(pids) > 0 {
+		t.Errorf("containerd has run a decompressor: %v", pids)
+	}
+}
+
+// expectEmpty checks that containerd has nothing.
+func expectEmpty(t *testing.T, when string, c *kit.Containerd) {
+	t.Helper()
+	left := slices.Concat(c.Content(t), c.Snapshots(t), c.Lines(t, "snapshots", "--snapshotter", "native", "ls"),
+		c.Lines(t, "leases", "ls"), c.Lines(t, "content", "active"), c.Lines(t, "images", "ls"))
+	if len(left) > 0 {
+		t.Errorf("%s: is left:\n%s", when, strings.Join(left, "\n"))
+	}
+	if dirs := kit.Names(t, filepath.Join(c.Root, "io.containerd.snapshotter.v1.overlayfs/snapshots")); len(dirs) > 0 {
+		t.Errorf("%s: directories of snapshots are left: %q", when, dirs)
+	}
+}
+
+// TestContainerdInterrupt: a run that is interrupted leaves nothing. One that is killed
+// leaves what its lease has: that is used by the next run, and goes with the lease.
+func TestContainerdInterrupt(t *testing.T) {
+	t.Parallel()
+	reg := kit.StartRegistry(t, kit.RegistryOptions{})
+	im := kit.KillImage(t)
+	reg.Push(t, "img:tag", im)
+	g := kit.StartGate(t, reg)
+	ref := g.Addr + "/img:tag"
+	eachContainerd(t, func(t *testing.T, r kit.Release) {
+		c := kit.StartContainerd(t, kit.ContainerdOptions{Release: r})
+		if r == kit.Debian { // the gate is for one at a time
+			for _, limit := range []int64{100 << 10, 5 << 20} {
+				g.Arm(limit)
+				p := c.User(t).Start(t, "--no-resume", "--containerd", ref)
+				g.Hold(t, &p.Err)
+				p.Signal(t, syscall.SIGINT)
+				p.Wait(t).Expect(t, 130)
+				g.Open()
+				expectEmpty(t, fmt.Sprintf("interrupted after %d bytes", limit), c)
+			}
+		}
+		direct := reg.Addr + "/img:tag"
+		undisturbed := c.User(t).Fastpull(t, "--containerd", direct).Expect(t, 0).Took
+		c.Ctr(t, "images", "rm", "--sync", direct)
+		const kills = 8
+		for i := range kills {
+			p := c.User(t).Start(t, "--containerd", direct)
+			time.Sleep(undisturbed * time.Duration(i+1) / kills)
+			p.Cmd.Process.Kill() // or it has ended by itself: as good
+			p.Wait(t)
+			for _, line := range c.Lines(t, "images", "check") {
+				if !strings.Contains(line, "complete") || strings.Contains(line, "incomplete") {
+					t.Errorf("after kill %d: %s", i, line)
+				}
+			}
+		}
+		c.User(t).Fastpull(t, "--containerd", direct).Expect(t, 0)
+		for _, line := range c.Lines(t, "leases", "ls") { // as when they expire
+			c.Ctr(t, "leases", "delete", "--sync", strings.Fields(line)[0])
+		}
+		expectKept(t, c)
+		if n := len(c.Lines(t, "snapshots", "ls")); n != len(im.Layers) {
+			t.Errorf("there are %d snapshots of %d layers", n, len(im.Layers))
+		}
+		if got, want := len(c.Content(t)), len(im.Layers)+2; got != want {
+			t.Errorf("there are %d blobs, want %d", got, want)
+		}
+		c.Ctr(t, "images", "rm", "--sync", direct)
+		expectEmpty(t, "at the end", c)
+	})
+}

@@ -1,0 +1,186 @@
+//go:build e2e
+
+package kit
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fastpull/fastpull/e2e/engines"
+)
+
+// todaysContainerd returns the folder with the programs of containerd 2. They are built
+// once.
+var todaysContainerd = sync.OnceValues(func() (string, error) {
+	return engines.Containerd(context.Background(), filepath.Dir(Programs.tool))
+})
+
+type ContainerdOptions struct {
+	Release   Release // Debian is 1.6, Today 2.4
+	PathFirst string  // a folder to put first into its PATH
+	cri       bool    // serve a kubelet
+}
+
+// Containerd is a running containerd with a root of its own.
+type Containerd struct {
+	Root, Sock string
+	folder     string // its programs, "" for those of Debian
+	out        *LogBuffer
+}
+
+// StartContainerd starts one, waits until it answers, and stops it at the end of the test.
+func StartContainerd(t *testing.T, o ContainerdOptions) *Containerd {
+	t.Helper()
+	dir := ShortTempDir(t)
+	c := &Containerd{Root: filepath.Join(dir, "root"), Sock: filepath.Join(dir, "s"), out: &LogBuffer{}}
+	if o.Release != Debian {
+		var err error
+		if c.folder, err = todaysContainerd(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	config := filepath.Join(dir, "config.toml")
+	disabled := []string{"io.containerd.nri.v1.nri", "io.containerd.internal.v1.opt"}
+	if !o.cri {
+		disabled = append(disabled, "io.containerd.grpc.v1.cri")
+	}
+	text := fmt.Sprintf(`version = 2
+root = %q
+state = %q
+disabled_plugins = ["%s"]
+[grpc]
+address = %q
+[plugins."io.containerd.grpc.v1.cri".cni]
+conf_dir = %[5]q
+bin_dir = %[5]q
+`, c.Root, filepath.Join(dir, "state"), strings.Join(disabled, `", "`), c.Sock, filepath.Join(dir, "cni"))
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(c.program("containerd"), "-c", config)
+	cmd.Env = append(os.Environ(), "TMPDIR="+dir, "PATH="+strings.Join(slices.DeleteFunc([]string{o.PathFirst, c.folder, os.Getenv("PATH")},
+		func(s string) bool { return s == "" }), ":"))
+	cmd.Stdout, cmd.Stderr = c.out, c.out
+	t.Cleanup(func() {
+		UnmountBelow(t, dir)
+		if t.Failed() {
+			t.Logf("containerd:\n%s", c.out.Tail())
+		}
+	})
+	StartServer(t, cmd, 15*time.Second)
+	if !Eventually(time.Minute, func() bool { return c.Command("version").Run() == nil }) {
+		t.Fatalf("containerd does not answer\n%s", c.out.Tail())
+	}
+	return c
+}
+
+// program returns the path of one of its programs.
+func (c *Containerd) program(name string) string {
+	if c.folder == "" {
+		return name
+	}
+	return filepath.Join(c.folder, name)
+}
+
+func (c *Containerd) Command(args ...string) *exec.Cmd {
+	return exec.Command(c.program("ctr"), append([]string{"-a", c.Sock, "-n", "e2e"}, args...)...)
+}
+
+// Ctr runs ctr, which has to succeed, and returns its stdout.
+func (c *Containerd) Ctr(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := c.Command(args...)
+	return Run(t, cmd.Path, cmd.Args[1:]...)
+}
+
+// Pull has containerd pull an image by itself, in the way of its client library: the
+// transfer service of 2.4 fetches documents of other platforms.
+func (c *Containerd) Pull(t *testing.T, ref string, more ...string) {
+	t.Helper()
+	args := []string{"images", "pull", "--plain-http"}
+	if c.folder != "" {
+		args = append(args, "--local", "--skip-metadata")
+	}
+	c.Ctr(t, append(append(args, more...), ref)...)
+}
+
+// User is a user of this containerd.
+func (c *Containerd) User(t *testing.T) *User {
+	t.Helper()
+	return NewUser(t, "CONTAINERD_ADDRESS="+c.Sock, "CONTAINERD_NAMESPACE=e2e")
+}
+
+// Layers returns the directories of an image's layers, the base first. top is the chainID
+// of the image, flags are those of ctr snapshots.
+func (c *Containerd) Layers(t *testing.T, top string, flags ...string) []string {
+	t.Helper()
+	key := fmt.Sprintf("look-%d", time.Now().UnixNano())
+	var mounts []struct {
+		Type, Source string
+		Options      []string
+	}
+	snapshots := append([]string{"snapshots"}, flags...)
+	out := c.Ctr(t, append(snapshots, "view", "--mounts", key, top)...)
+	defer c.Command(append(snapshots, "rm", key)...).Run() // or the garbage collection was there first
+	if err := json.Unmarshal([]byte(out), &mounts); err != nil || len(mounts) != 1 {
+		t.Fatalf("mounts of %s: %v\n%s", top, err, out)
+	}
+	if mounts[0].Type == "bind" {
+		return []string{mounts[0].Source}
+	}
+	for _, option := range mounts[0].Options {
+		if lowers, ok := strings.CutPrefix(option, "lowerdir="); ok {
+			dirs := strings.Split(lowers, ":")
+			slices.Reverse(dirs)
+			return dirs
+		}
+	}
+	t.Fatalf("%s has no layers: %s", top, out)
+	return nil
+}
+
+// Lines returns what ctr lists, sorted, without its head.
+func (c *Containerd) Lines(t *testing.T, args ...string) []string {
+	t.Helper()
+	lines := strings.Split(c.Ctr(t, args...), "\n")[1:]
+	slices.Sort(lines)
+	return lines
+}
+
+// Content returns the blobs of the content store with their labels, sorted.
+func (c *Containerd) Content(t *testing.T) []string {
+	t.Helper()
+	lines := c.Lines(t, "content", "ls")
+	for i, line := range lines {
+		fields := strings.Fields(line)
+		labels := strings.Split(fields[len(fields)-1], ",")
+		slices.Sort(labels)
+		lines[i] = fields[0] + " " + strings.Join(labels, " ")
+	}
+	return lines
+}
+
+// Snapshots returns the snapshots with their parents, sorted, and as containerd counts
+// their files.
+func (c *Containerd) Snapshots(t *testing.T) []string {
+	t.Helper()
+	return slices.Concat(c.Lines(t, "snapshots", "ls"), c.Lines(t, "snapshots", "usage"))
+}
+
+// ChainID returns the name of the snapshot of an image's topmost layer.
+func (im Image) ChainID() string {
+	id := im.Layers[0].DiffID
+	for _, l := range im.Layers[1:] {
+		id = HashOf([]byte(id.String() + " " + l.DiffID.String()))
+	}
+	return id.String()
+}

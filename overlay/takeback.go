@@ -1,0 +1,99 @@
+package overlay
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// A process has a shared lock on fastpull/run while it has the store open. The process
+// that made a store takes the lock alone to remove the store again, if nothing was stored
+// in it. The folder run goes last: a process that waits for its lock meanwhile finds
+// that the folder has no name any more, and makes the store anew.
+
+// errTakenBack is the error of a store that another process has removed meanwhile.
+var errTakenBack = errors.New("another process has removed the store, which was empty")
+
+// enter takes the shared lock.
+func (s *Store) enter() (err error) {
+	if s.inside, err = s.runs.OpenFile(".", os.O_RDONLY|unix.O_DIRECTORY, 0); err != nil {
+		return err
+	}
+	for err = unix.EINTR; err == unix.EINTR; {
+		err = unix.Flock(int(s.inside.Fd()), unix.LOCK_SH)
+	}
+	if err != nil {
+		return &os.PathError{Op: "lock", Path: s.inside.Name(), Err: err}
+	}
+	var own, named unix.Stat_t
+	if err := unix.Fstat(s.runs.FD(), &own); err != nil {
+		return err
+	}
+	if err := unix.Lstat(s.path("fastpull/run"), &named); err != nil || named.Ino != own.Ino || named.Dev != own.Dev {
+		return errTakenBack
+	}
+	return nil
+}
+
+// takeBack removes the directories that this process made, if nothing was stored in them,
+// and with them a store that it made. It does so only if no other process has the store
+// open.
+func (s *Store) takeBack() {
+	if s.inside != nil {
+		defer s.inside.Close()
+		if unix.Flock(int(s.inside.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+			return
+		}
+	}
+	own, unused := s.unused()
+	if !unused {
+		return
+	}
+	for _, name := range own {
+		_ = os.Remove(name)
+	}
+	last := []string{s.path("fastpull"), s.path("fastpull/run")}
+	for _, name := range slices.Backward(s.made) {
+		if !slices.Contains(last, name) {
+			_ = os.Remove(name)
+		}
+	}
+	for _, name := range slices.Backward(last) {
+		if slices.Contains(s.made, name) {
+			_ = os.Remove(name)
+		}
+	}
+	for _, name := range slices.Backward(s.above) {
+		_ = os.Remove(name) // if another program has put something there, it stays
+	}
+}
+
+// unused reports whether the directories that this process made have nothing in them but
+// each other, and what every store has: own is that.
+func (s *Store) unused() (own []string, unused bool) {
+	for _, dir := range s.made {
+		list, err := os.ReadDir(dir)
+		if err != nil {
+			return nil, false
+		}
+		for _, e := range list {
+			name := filepath.Join(dir, e.Name())
+			switch {
+			case slices.Contains(s.made, name):
+			case name == s.path("fastpull/lock"), name == s.path(opaqueFile):
+				own = append(own, name)
+			case name == s.path("fastpull/partial"):
+				if blobs, err := os.ReadDir(name); err != nil || len(blobs) > 0 {
+					return nil, false
+				}
+				own = append(own, name)
+			default:
+				return nil, false
+			}
+		}
+	}
+	return own, true
+}
