@@ -30,6 +30,7 @@ flag for it, since other users of the machine could see that.`,
 			if err != nil {
 				return err
 			}
+			account.File = connect.authFile
 			tty := terminal(s.In)
 			switch {
 			case fromStdin && user == "":
@@ -55,7 +56,9 @@ flag for it, since other users of the machine could see that.`,
 			if err != nil {
 				return err
 			}
-			client, err := registry.New(connect.options())
+			o := connect.options()
+			o.AuthFile = "" // the password is the user's, and the file need not be there yet
+			client, err := registry.New(o)
 			if err != nil {
 				return err
 			}
@@ -80,8 +83,9 @@ flag for it, since other users of the machine could see that.`,
 }
 
 func newLogout(s Streams) *cobra.Command {
-	return &cobra.Command{
-		Use:   "logout [HOST]",
+	var file string
+	cmd := &cobra.Command{
+		Use:   "logout [flags] [HOST]",
 		Short: "Remove what login has kept for a registry",
 		Args:  args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
@@ -89,6 +93,7 @@ func newLogout(s Streams) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			account.File = file
 			found, err := account.Forget(cmd.Context())
 			if err != nil {
 				return err
@@ -101,6 +106,8 @@ func newLogout(s Streams) *cobra.Command {
 			return err
 		},
 	}
+	cmd.Flags().StringVar(&file, "authfile", "", "remove it from `FILE` (default: Docker's config.json)")
+	return cmd
 }
 
 // first returns the first argument, or "".

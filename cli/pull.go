@@ -30,6 +30,8 @@ import (
 type pullFlags struct {
 	to       destinationFlags
 	list     string
+	allTags  bool
+	filter   string // of tags
 	platform string
 	work     workFlags
 	output   outputFlags
@@ -53,6 +55,8 @@ func newPull(s Streams) *cobra.Command {
 	f.to.add(fl, "store", "load", "containerd", "output", "rootfs", "null")
 	f.to.namespace(fl)
 	fl.StringVarP(&f.list, "file", "f", "", namesFromFile)
+	fl.BoolVar(&f.allTags, "all-tags", false, "pull all tags of the repositories that are named")
+	fl.StringVar(&f.filter, "filter", "", "... that `PATTERN` fits, with * and ? as in a shell")
 	fl.StringVar(&f.platform, "platform", "", onePlatform)
 	f.work.add(fl, "pull")
 	fl.StringVar(&f.to.options.Engine.TempDir, "temp-dir", "", "keep layers on their way to the Engine in `DIR` (default: $TMPDIR or /var/tmp)")
@@ -104,22 +108,35 @@ func (f *pullFlags) run(cmd *cobra.Command, s Streams, names []string) error {
 	if err != nil {
 		return err
 	}
-	if o.References, err = f.references(cmd.Context(), s.In, names); err != nil {
-		return err
+	switch {
+	case f.filter != "" && !f.allTags:
+		return fault.New(fault.Usage, "--filter is for --all-tags")
+	case f.allTags && f.list != "":
+		return fault.New(fault.Usage, "--all-tags and --file exclude each other")
+	case !f.allTags:
+		if o.References, err = f.references(cmd.Context(), s.In, names); err != nil {
+			return err
+		}
 	}
 	hosts := f.connect.options()
 	if err := f.limits.set(&hosts); err != nil {
 		return err
 	}
 	o.NoResume, o.CacheDir = f.limits.noResume, defaultCache()
+	display := progress.New(progress.Options{Mode: mode, Out: s.Err})
+	defer display.Close()
+	hosts.Note = func(words string) { display.Note("%s", words) }
 	client, err := registry.New(hosts)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
+	if f.allTags {
+		if o.References, err = allTags(cmd.Context(), client, names, f.filter); err != nil {
+			return err
+		}
+	}
 	o.Source = source.Registries(client)
-	display := progress.New(progress.Options{Mode: mode, Out: s.Err})
-	defer display.Close()
 	return f.pull(cmd, s, display, o)
 }
 

@@ -33,6 +33,8 @@ bundle is verified before anything is sent.`,
 			if err := limits.set(&hosts); err != nil {
 				return err
 			}
+			o := push.Options{To: to}
+			hosts.Note = func(words string) { o.Progress.Note("%s", words) }
 			client, err := registry.New(hosts)
 			if err != nil {
 				return err
@@ -43,7 +45,7 @@ bundle is verified before anything is sent.`,
 				return err
 			}
 			defer r.Close()
-			o := push.Options{From: r, Registry: client, To: to}
+			o.From, o.Registry = r, client
 			if len(a) > 1 {
 				_, have, err := source.Bundle(r)
 				if err != nil {

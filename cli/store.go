@@ -64,9 +64,10 @@ func newImages(s Streams) *cobra.Command {
 	var dir string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "images",
-		Short: "List the images of a store",
-		Args:  args(cobra.NoArgs),
+		Use:     "images",
+		Aliases: []string{"ls"},
+		Short:   "List the images of a store",
+		Args:    args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			store, err := overlay.OpenReader(dir)
 			if err != nil {

@@ -146,6 +146,7 @@ func (f *storeVerify) mend(ctx context.Context, display *progress.Display, store
 	if err := f.limits.set(&hosts); err != nil {
 		return nil, err
 	}
+	hosts.Note = func(words string) { display.Note("%s", words) }
 	client, err := registry.New(hosts)
 	if err != nil {
 		return nil, err

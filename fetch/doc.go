@@ -19,7 +19,8 @@
 //
 // The slots of a run bound how many layers are worked on at a time. A slot is held
 // during the download and the decoding. It is released while a blob that is complete in
-// its file waits for its turn.
+// its file waits for its turn. Small blobs are downloaded into memory before their slot,
+// so that the round trips to the registry are those of one layer.
 //
 // The package knows registries and decoders. It knows no destination and no engine.
 package fetch

@@ -49,6 +49,7 @@ type Fetcher struct {
 	Notes  *progress.Display // nil shows nothing
 
 	fetched atomic.Int64
+	ahead   ahead
 }
 
 // New returns a fetcher that works on a number of layers at a time, with as many cores. 0
@@ -222,6 +223,10 @@ func (f *Fetcher) twice(ctx context.Context, q Request, once func(Request) (int6
 // once takes a layer from its slot to its end: use reads the blob, and its error decides
 // whether the blob is kept. most is how many plain bytes the layer may have.
 func (f *Fetcher) once(ctx context.Context, q Request, use func(b Blob, c *counter, most int64) error) (int64, error) {
+	soon := f.start(ctx, q)
+	if soon != nil {
+		defer soon.end()
+	}
 	if err := f.Slots.Acquire(ctx, cmp.Or(q.Weight, q.Layer.Blob.Size)); err != nil {
 		return 0, err
 	}
@@ -232,7 +237,7 @@ func (f *Fetcher) once(ctx context.Context, q Request, use func(b Blob, c *count
 	if err != nil {
 		return 0, err
 	}
-	b, err := f.open(ctx, q)
+	b, err := f.blob(ctx, q, soon)
 	if err != nil {
 		return 0, err
 	}
@@ -248,6 +253,14 @@ func (f *Fetcher) once(ctx context.Context, q Request, use func(b Blob, c *count
 	f.fetched.Add(b.Fetched())
 	f.judge(q, b, err)
 	return b.Fetched(), err
+}
+
+// blob returns the blob of a layer, from soon if that is not nil.
+func (f *Fetcher) blob(ctx context.Context, q Request, soon *early) (Blob, error) {
+	if soon != nil {
+		return soon.wait(ctx)
+	}
+	return f.open(ctx, q)
 }
 
 // open opens the blob of a layer.

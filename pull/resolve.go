@@ -59,6 +59,9 @@ func (r *run) resolve(ctx context.Context, nth int, ref registry.Reference) (*re
 		return im, err
 	}
 	im.blobs = im.Leaf.Layers
+	if warm, ok := r.Source.(warmer); ok && !r.DryRun {
+		warm.Warm(ctx, ref, len(im.blobs)+1) // while the config is fetched
+	}
 	for _, d := range im.Leaf.Entry.In {
 		im.Nested = append(im.Nested, tree.Opened(ocispec.Descriptor{Digest: d}))
 	}
@@ -77,6 +80,11 @@ func (r *run) resolve(ctx context.Context, nth int, ref registry.Reference) (*re
 		im.Tree = tree
 	}
 	return im, r.look(ctx, im, want)
+}
+
+// warmer is a source that can open connections before there are requests for them.
+type warmer interface {
+	Warm(ctx context.Context, ref registry.Reference, n int)
 }
 
 // look asks the destination for an image. One that it has gets the reference's names.

@@ -38,8 +38,10 @@ type Options struct {
 	// "registry-mirrors" are used. Default: /etc/docker/daemon.json, if it is
 	// there.
 	DaemonJSON string
-	// Keychain finds credentials. Default: those of Docker's and Podman's
-	// configuration, see [NewKeychain].
+	// AuthFile is the only file in which credentials are looked for, in the format of
+	// Docker's config.json, which Podman's auth.json has too. Default: see [NewKeychain].
+	AuthFile string
+	// Keychain finds credentials. Default: [NewKeychain] with AuthFile.
 	Keychain authn.Keychain
 	// UserAgent is sent with every request. Default: "fastpull".
 	UserAgent string
@@ -115,7 +117,7 @@ func New(o Options) (*Client, error) {
 		c.dial = newDialer().DialContext
 	}
 	if c.opt.Keychain == nil {
-		c.opt.Keychain = NewKeychain()
+		c.opt.Keychain = NewKeychain(o.AuthFile)
 	}
 	c.opt.UserAgent = cmp.Or(o.UserAgent, "fastpull")
 	c.opt.ManifestLimit = cmp.Or(max(o.ManifestLimit, 0), 8<<20)
@@ -137,6 +139,11 @@ func New(o Options) (*Client, error) {
 	// The rest is for what has not begun, which must not wait for large blobs.
 	c.extra = make(chan struct{}, c.opt.Connections*3/4)
 
+	if o.AuthFile != "" {
+		if _, err := (source{o.AuthFile, true}).load(); err != nil {
+			return nil, fileError("credentials", err)
+		}
+	}
 	for _, dir := range o.HostsDirs {
 		if _, err := os.ReadDir(dir); err != nil {
 			return nil, fileError("folder of mirrors and certificates", err)
@@ -161,6 +168,7 @@ func (c *Client) Close() {
 	for _, s := range c.servers.values() {
 		for _, h := range s.hosts {
 			h.transport.CloseIdleConnections()
+			h.spares.close()
 		}
 	}
 }

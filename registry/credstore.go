@@ -34,7 +34,7 @@ const helperTimeout = 2 * time.Minute
 // that Docker's config.json names for the registry, or in that file. It returns
 // where that is.
 func (a Account) Save(ctx context.Context, password string) (where string, err error) {
-	f, err := openDockerConfig()
+	f, err := openDockerConfig(a.File)
 	if err != nil {
 		return "", err
 	}
@@ -61,7 +61,7 @@ func (a Account) Save(ctx context.Context, password string) (where string, err e
 // Forget removes what [Account.Save] or docker login has kept for the registry,
 // for whatever user, and reports whether there was anything.
 func (a Account) Forget(ctx context.Context) (found bool, err error) {
-	f, err := openDockerConfig()
+	f, err := openDockerConfig(a.File)
 	if err != nil {
 		return false, err
 	}
@@ -111,8 +111,9 @@ type dockerConfig struct {
 	auths map[string]json.RawMessage // its "auths"
 }
 
-func openDockerConfig() (*dockerConfig, error) {
-	f := &dockerConfig{path: dockerConfigFile(), keys: map[string]json.RawMessage{}, auths: map[string]json.RawMessage{}}
+// openDockerConfig reads a file in the format of Docker's config.json, by default that one.
+func openDockerConfig(path string) (*dockerConfig, error) {
+	f := &dockerConfig{path: cmp.Or(path, dockerConfigFile()), keys: map[string]json.RawMessage{}, auths: map[string]json.RawMessage{}}
 	file, err := openRegular(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return f, nil

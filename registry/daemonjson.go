@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"strings"
 )
@@ -80,8 +82,8 @@ func (in dockerConf) lists(ip netip.Addr) bool {
 }
 
 // match reports whether a host is loopback or listed, by name or by an
-// address. A name is resolved only if there are networks to compare with, and
-// one that does not resolve (behind a proxy it need not) is not listed.
+// address. As in Docker a name is looked up for that; one that has no address is
+// not listed. Behind a proxy names need not have any, and looking may take long.
 func (in dockerConf) match(ctx context.Context, hostport string) bool {
 	if in.names[strings.ToLower(hostport)] {
 		return true
@@ -94,12 +96,12 @@ func (in dockerConf) match(ctx context.Context, hostport string) bool {
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return listed(ip)
 	}
-	if len(in.nets) == 0 {
+	if len(in.nets) == 0 && proxied(hostport) {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	ips, err := lookUpIP(ctx, "ip", host)
 	if err != nil {
 		return false
 	}
@@ -109,6 +111,15 @@ func (in dockerConf) match(ctx context.Context, hostport string) bool {
 		}
 	}
 	return false
+}
+
+// lookUpIP finds the addresses of a name. It is a variable for tests.
+var lookUpIP = net.DefaultResolver.LookupNetIP
+
+// proxied reports whether the environment has a proxy for a host.
+func proxied(hostport string) bool {
+	proxy, err := http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: "https", Host: hostport}})
+	return err == nil && proxy != nil
 }
 
 // hostOnly returns a host without its port.

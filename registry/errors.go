@@ -8,6 +8,8 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -85,6 +87,9 @@ func newStatusError(resp *http.Response, s *session) *statusError {
 	// A body that does not come leaves the status, which is what counts.
 	data, _ := io.ReadAll(io.LimitReader(resp.Body, errorBodyLimit))
 	e.words, e.formal = wordsOf(resp.Header, data)
+	if strings.TrimSpace(strings.TrimPrefix(e.words, strconv.Itoa(e.code))) == http.StatusText(e.code) {
+		e.words = "" // which says nothing
+	}
 	g := s.host.greeted.Load()
 	e.stranger = e.code == http.StatusNotFound && !e.formal && resp.Request.Method == http.MethodGet &&
 		e.host == "" && g != nil && g.status == http.StatusNotFound
@@ -163,6 +168,9 @@ func (e errand) denied(status *statusError, err error) error {
 	}
 	if errors.Is(status.creds.err, errHelper) {
 		return fault.WithHint(denied, "repair the credential helper, or take it out of Docker's config.json (credsStore, credHelpers)")
+	}
+	if file := othersLogin(); file != "" && !status.creds.found {
+		return fault.WithHint(denied, "run by sudo, the program does not look for the login of %s: add --authfile %s, or run: %s", os.Getenv("SUDO_USER"), file, e.login())
 	}
 	return fault.WithHint(denied, "check the name, or run: %s (%s answers like this both for images that are private and for those that do not exist)", e.login(), of)
 }

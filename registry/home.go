@@ -65,7 +65,7 @@ func sameAuthority(u *url.URL, hostport string) bool {
 
 // follow remembers where a host that is asked by http sends all requests: to the same
 // name by https, at another port maybe.
-func (h *host) follow(resp *http.Response, path string) {
+func (h *host) follow(resp *http.Response) {
 	first := resp.Request
 	for first.Response != nil && first.Response.Request != nil && first.Response.Request.Response != nil {
 		first = first.Response.Request

@@ -54,6 +54,9 @@ type host struct {
 	// ranges is set while the host answers requests for ranges with ranges: only
 	// then a blob is asked for by several at a time.
 	ranges atomic.Bool
+	// multiplexed is set once the host has answered by HTTP/2.
+	multiplexed atomic.Bool
+	spares      *spares
 	// answered is set once the host has answered anything.
 	answered atomic.Bool
 	damaged  sync.Map // digests of the blobs that came damaged from here
@@ -80,8 +83,10 @@ func (c *Client) newHost(ctx context.Context, conf hostConf) (*host, error) {
 		}
 		return c.dial(c.confine(ctx, conf.name, addr), network, addr)
 	}
+	ready := new(spares)
 	h := &host{
 		hostConf:  conf,
+		spares:    ready,
 		schemes:   []string{"https"},
 		slots:     make(chan struct{}, c.opt.Connections),
 		probing:   make(chan struct{}, 1),
@@ -90,8 +95,13 @@ func (c *Client) newHost(ctx context.Context, conf hostConf) (*host, error) {
 		pace:      c.pace,
 		limiter:   c.limiter,
 		transport: &http.Transport{
-			Proxy:               http.ProxyFromEnvironment,
-			DialContext:         dial,
+			Proxy: http.ProxyFromEnvironment,
+			DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+				if conn := ready.take(addr); conn != nil {
+					return conn, nil
+				}
+				return dial(ctx, network, addr)
+			},
 			TLSClientConfig:     tlsConf,
 			TLSHandshakeTimeout: tlsTimeout,
 			OnProxyConnectResponse: func(_ context.Context, proxy *url.URL, _ *http.Request, resp *http.Response) error {
@@ -171,7 +181,9 @@ func (h *host) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	h.answered.Store(true)
+	if h.answered.Store(true); resp.ProtoMajor > 1 {
+		h.multiplexed.Store(true)
+	}
 	resp.Request = req
 	resp.Body = h.limiter.limit(ctx, watch(ctx, cancel, resp.Body, h.pace, release))
 	return resp, nil

@@ -194,7 +194,7 @@ func parseServer(server string, override bool) (hostConf, error) {
 	if err != nil {
 		return hostConf{}, errors.New("this is not an address")
 	}
-	if u.Scheme != "http" && u.Scheme != "https" || !hostPattern.MatchString(u.Host) || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+	if u.Scheme != "http" && u.Scheme != "https" || !hostPattern.MatchString(u.Host) || !portFits(u.Host) || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return hostConf{}, errors.New("an address is http:// or https://, a host, and maybe a path")
 	}
 	reg, err := name.NewRegistry(u.Host)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	osuser "os/user"
 	"path/filepath"
 	"strings"
 
@@ -28,11 +29,14 @@ type source struct {
 
 var _ authn.Keychain = files(nil)
 
-// NewKeychain returns a keychain that looks where Docker and Podman leave
-// credentials: in $REGISTRY_AUTH_FILE, in Docker's config.json with the helpers
-// that it names, and in Podman's auth.json. The first that has some for a
+// NewKeychain returns a keychain that looks into a file, or, if that is "", where Docker
+// and Podman leave credentials: in $REGISTRY_AUTH_FILE, in Docker's config.json with the
+// helpers that it names, and in Podman's auth.json. The first that has some for a
 // registry counts.
-func NewKeychain() authn.Keychain {
+func NewKeychain(file string) authn.Keychain {
+	if file != "" {
+		return files{{file, true}}
+	}
 	var list files
 	if path := os.Getenv("REGISTRY_AUTH_FILE"); path != "" {
 		list = append(list, source{path, true})
@@ -45,6 +49,32 @@ func NewKeychain() authn.Keychain {
 		list = append(list, source{path: filepath.Join(dir, "containers/auth.json")})
 	}
 	return list
+}
+
+// homeOf returns the home directory of a user. It is a variable for tests.
+var homeOf = func(name string) (string, error) {
+	who, err := osuser.Lookup(name)
+	if err != nil {
+		return "", err
+	}
+	return who.HomeDir, nil
+}
+
+// othersLogin returns the file with the login of the user who has run the program by sudo,
+// "" if there is none, or if that is where credentials are looked for.
+func othersLogin() string {
+	if os.Geteuid() != 0 || os.Getenv("SUDO_USER") == "" {
+		return ""
+	}
+	dir, err := homeOf(os.Getenv("SUDO_USER"))
+	if err != nil {
+		return ""
+	}
+	file := filepath.Join(dir, ".docker", config.ConfigFileName)
+	if st, err := os.Stat(file); err != nil || !st.Mode().IsRegular() || file == dockerConfigFile() {
+		return ""
+	}
+	return file
 }
 
 // dockerConfigFile is where docker login leaves credentials.

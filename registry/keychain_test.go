@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+
+	"github.com/fastpull/fastpull/fault"
 )
 
 // auths is a file that has a user for each registry.
@@ -41,7 +43,7 @@ func home(t *testing.T, files map[string]string) string {
 // userFor is whom the keychain finds for an image, "" for nobody.
 func userFor(t *testing.T, image string) (string, error) {
 	t.Helper()
-	auth, err := NewKeychain().Resolve(parse(t, image).repo)
+	auth, err := NewKeychain("").Resolve(parse(t, image).repo)
 	if err != nil {
 		return "", err
 	}
@@ -147,5 +149,59 @@ func TestKeychainHelpers(t *testing.T) {
 	home(t, map[string]string{".docker/config.json": `{"credsStore": "none-such"}`})
 	if _, err := userFor(t, "reg.io/app"); err == nil || !strings.Contains(err.Error(), "docker-credential-none-such") {
 		t.Errorf("a helper that is not there: %v", err)
+	}
+}
+
+// A password that an older login has left is used where the helper is gone, and the file
+// that is named is the only one.
+func TestKeychainWithoutHelper(t *testing.T) {
+	const auths = `"auths": {"reg.io": {"auth": "dTpw"}}`
+	dir := home(t, map[string]string{
+		".docker/config.json": `{"credsStore": "none-such", ` + auths + `}`,
+		"other.json":          `{"auths": {"other.io": {"auth": "bzpw"}}}`,
+	})
+	var notes []string
+	c := newClient(t, Options{Keychain: NewKeychain(""), Note: func(s string) { notes = append(notes, s) }})
+	creds := c.credentials(t.Context(), parse(t, "reg.io/app").repo)
+	if !creds.found || creds.Username != "u" || creds.Password != "p" || len(notes) != 1 || !strings.Contains(notes[0], "docker-credential-none-such") {
+		t.Errorf("%+v, notes %q", creds, notes)
+	}
+	c = newClient(t, Options{AuthFile: filepath.Join(dir, "other.json"), Keychain: NewKeychain(filepath.Join(dir, "other.json"))})
+	if creds := c.credentials(t.Context(), parse(t, "reg.io/app").repo); creds.found || creds.err != nil {
+		t.Errorf("from another file: %+v", creds)
+	}
+	if creds := c.credentials(t.Context(), parse(t, "other.io/app").repo); creds.Username != "o" {
+		t.Errorf("from the file: %+v", creds)
+	}
+	_, err := New(Options{AuthFile: filepath.Join(dir, "none.json")})
+	wantKind(t, err, fault.NotFound, "none.json")
+}
+
+func TestOthersLogin(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("not root")
+	}
+	dir := t.TempDir()
+	home(t, map[string]string{})
+	real := homeOf
+	homeOf = func(name string) (string, error) { return filepath.Join(dir, name), nil }
+	t.Cleanup(func() { homeOf = real })
+	file := filepath.Join(dir, "ali", ".docker", "config.json")
+	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for user, want := range map[string]string{"ali": file, "bob": "", "": ""} {
+		t.Setenv("SUDO_USER", user)
+		if got := othersLogin(); got != want {
+			t.Errorf("%s: %q", user, got)
+		}
+	}
+	t.Setenv("SUDO_USER", "ali")
+	k := newTokens(t, 100, status(403))
+	_, err := newClient(t, Options{}).Manifest(t.Context(), k.ref(t, ""))
+	wantKind(t, err, fault.Denied, "--authfile "+file)
+	t.Setenv("DOCKER_CONFIG", filepath.Dir(file))
+	if got := othersLogin(); got != "" {
+		t.Errorf("it is looked for: %q", got)
 	}
 }

@@ -21,6 +21,7 @@ const hub = "Docker Hub"
 type Account struct {
 	host string
 	User string
+	File string // that keeps the login; "" is Docker's config.json
 }
 
 // ParseAccount reads a registry as it is written for docker login: host or
@@ -34,7 +35,7 @@ func ParseAccount(registry, user string) (Account, error) {
 	s = strings.TrimSuffix(s, "/")
 	switch s {
 	case "", "docker.io", "registry-1.docker.io", name.DefaultRegistry, name.DefaultRegistry + "/v1":
-		return Account{name.DefaultRegistry, user}, nil
+		return Account{host: name.DefaultRegistry, User: user}, nil
 	}
 	if strings.Contains(s, "/") {
 		return Account{}, fault.New(fault.Usage, "registry %q: only its host and port are named, not a repository", registry)
@@ -42,7 +43,10 @@ func ParseAccount(registry, user string) (Account, error) {
 	if !hostPattern.MatchString(s) {
 		return Account{}, fault.New(fault.Usage, "registry %q: this is not a host", registry)
 	}
-	return Account{s, user}, nil
+	if !portFits(s) {
+		return Account{}, fault.New(fault.Usage, "registry %q: a port is a number from 1 to 65535", registry)
+	}
+	return Account{host: s, User: user}, nil
 }
 
 // String returns the registry as people call it.

@@ -116,7 +116,7 @@ func sameServer(ctx context.Context, a, b string) bool {
 		if ip, err := netip.ParseAddr(host); err == nil {
 			return []netip.Addr{ip.Unmap()}
 		}
-		ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+		ips, err := lookUpIP(ctx, "ip", host)
 		if err != nil {
 			return nil
 		}

@@ -5,6 +5,7 @@ import (
 	_ "crypto/sha512"
 	"errors"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -78,6 +79,8 @@ func ParseReference(s string) (Reference, error) {
 		return bad("this is the ID of an image, not a name")
 	case !hostPattern.MatchString(host):
 		return bad("the registry's host is not one")
+	case !portFits(host):
+		return bad("a port is a number from 1 to 65535")
 	case path != strings.ToLower(path):
 		return bad("the repository has to be in lower case")
 	case errors.Is(err, reference.ErrReferenceInvalidFormat):
@@ -93,6 +96,13 @@ func ParseReference(s string) (Reference, error) {
 		path = "library/" + path
 	}
 	return Reference{repo: reg.Repo(path), tag: tag, digest: digest.Digest(dig)}, nil
+}
+
+// portFits reports whether the port of a host is one, if it has any.
+func portFits(hostport string) bool {
+	_, port, ok := cutPort(hostport)
+	n, err := strconv.ParseUint(port, 10, 16)
+	return !ok || err == nil && n > 0
 }
 
 // splitHost tells a host from the first folder of a repository as Docker does:

@@ -54,7 +54,7 @@ func TestParseReferenceBad(t *testing.T) {
 		"a b", "a\x00b", "a%2fb", "name:-tag", "name:a/b:c!", "name:" + strings.Repeat("a", 129),
 		"name@sha256:abc", "name@sha256:" + strings.Repeat("A", 64), "name@md5:" + strings.Repeat("a", 32),
 		"name@sha256:" + strings.Repeat("a", 64) + "/../x",
-		strings.Repeat("a", 64), strings.Repeat("a/", 130) + "a", "host_name.io/x", "host:port/x", "user@host/x",
+		strings.Repeat("a", 64), strings.Repeat("a/", 130) + "a", "host_name.io/x", "host:port/x", "host:99999/x", "host:0/x", "host:65536/x", "user@host/x",
 		"https://host/x", "docker://x",
 	} {
 		r, err := ParseReference(in)

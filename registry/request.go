@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
+	"sync/atomic"
 
 	"github.com/fastpull/fastpull/registry/auth"
 )
@@ -130,14 +132,25 @@ func (c *Client) send(ctx context.Context, method string, s *session, path strin
 	defer done()
 	var failures []error
 	for _, scheme := range schemes {
-		resp, err := c.sendBy(ctx, method, s, scheme, path, header)
+		var reached atomic.Bool // by this scheme, with TLS if that is part of it
+		traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { reached.Store(true) }})
+		resp, err := c.sendBy(traced, method, s, scheme, path, header)
+		if err == nil && len(failures) > 0 && resp.StatusCode == http.StatusBadRequest && !errors.Is(failures[0], http.ErrSchemeMismatch) {
+			// A server of TLS says so of plain HTTP. It was slow before, or busy.
+			resp.Body.Close()
+			return nil, failures[0]
+		}
 		if err == nil {
 			s.host.settle(scheme)
-			s.host.follow(resp, path)
+			s.host.follow(resp)
 			return resp, nil
 		}
 		// The next scheme is for a host that is not there by this one.
 		if ctx.Err() != nil || isPermanent(err) || speaksTLS(err) {
+			return nil, err
+		}
+		if reached.Load() && scheme == "https" {
+			s.host.settle(scheme)
 			return nil, err
 		}
 		failures = append(failures, err)

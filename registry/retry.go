@@ -35,6 +35,7 @@ type patience struct {
 	retries int
 	backoff time.Duration
 	stall   time.Duration
+	note    func(format string, args ...any) // tells the user; may be nil
 	fails   int
 	reached bool // the host has answered once
 	silent  int  // requests in a row that were not answered
@@ -46,7 +47,7 @@ type patience struct {
 }
 
 func (c *Client) patience() *patience {
-	return &patience{retries: c.opt.Retries, backoff: c.backoff, stall: c.opt.StallTimeout}
+	return &patience{retries: c.opt.Retries, backoff: c.backoff, stall: c.opt.StallTimeout, note: c.note}
 }
 
 // progress forgives the failures so far.
@@ -93,6 +94,9 @@ func (p *patience) again(ctx context.Context, err error) error {
 	if isA[*silentError](err) {
 		if p.silent++; p.silent > min(p.retries, silentRetries) {
 			return fmt.Errorf("%w (tried %d times)", err, p.silent)
+		}
+		if p.note != nil {
+			p.note("%v: asking again, and waiting longer (--stall-timeout says how long at first)", err)
 		}
 	}
 	if p.fails >= limit {

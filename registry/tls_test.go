@@ -301,7 +301,7 @@ func TestInsecureMatch(t *testing.T) {
 		"10.1.1.1": true, "10.1.1.1:80": true, "11.1.1.1": false,
 		"[fd00::1]:5000": true, "[fe80::1]": false, "[::1]:5000": true,
 		"localhost": true, "localhost:1": true, "127.9.9.9:1": true,
-		"no-such-host.invalid": false,
+		"no-such-host.invalid": false, "local.test:5000": false,
 	} {
 		if got := in.match(t.Context(), host); got != want {
 			t.Errorf("%s: %v", host, got)

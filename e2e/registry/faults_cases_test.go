@@ -102,7 +102,7 @@ func faultCases() []faultCase {
 		{name: "429 always", rules: rules(blob(1, always, faulty.Status(429))), code: 1, says: []string{"429", "limits how much"}},
 		{name: "503 three times", rules: rules(blob(1, 3, faulty.Status(503))), thrown: nothing},
 		{name: "503 three times, for the manifest", rules: rules(faulty.Rule{On: faulty.Manifest, Times: 3, Do: faulty.Status(503)}), thrown: nothing},
-		{name: "503 three times, for the ping", rules: rules(faulty.Rule{On: faulty.Ping, Times: 3, Do: faulty.Status(503)}), thrown: nothing},
+		{name: "503 three times, for the token", token: true, rules: rules(faulty.Rule{On: faulty.Token, Times: 3, Do: faulty.Status(503)}), thrown: nothing},
 		{name: "503 always", rules: rules(blob(1, always, faulty.Status(503))), code: 1, says: []string{"503", "tried"}},
 		{name: "404 for a layer", rules: rules(blob(1, always, faulty.Status(404))), code: 3, says: []string{"no such blob"}},
 
