@@ -199,9 +199,6 @@ func isProxyDown(err error) bool {
 	return errors.As(err, &op) && op.Op == "proxyconnect"
 }
 
-// unreachable reports whether nothing is listening, or no such host is known.
-func unreachable(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) || isNoSuchHost(err) }
-
 // proxyError is the answer of a proxy that does not connect to a registry.
 type proxyError struct {
 	proxy string

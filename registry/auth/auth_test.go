@@ -229,7 +229,9 @@ func TestTokenRedirects(t *testing.T) {
 		}
 	}
 	loop := &network{t: t, hosts: map[string]http.HandlerFunc{}}
-	loop.hosts["https://auth.io"] = func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "https://auth.io/token", 302) }
+	loop.hosts["https://auth.io"] = func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "https://auth.io/token", http.StatusFound)
+	}
 	if _, err := (&Client{Transport: loop}).Authorize(t.Context(), Request{Registry: mustParse(t, "https://reg.io/"), Challenges: bearerTo("https://auth.io/token")}); err == nil || !Permanent(err) {
 		t.Errorf("a loop: %v", err)
 	}
@@ -339,7 +341,7 @@ func TestAnswers(t *testing.T) {
 			w.WriteHeader(502)
 			io.WriteString(w, "<html>")
 		}, 0, "502 Bad Gateway: a page (text/html)"},
-		{"refused by a text", func(w http.ResponseWriter, r *http.Request) { http.Error(w, "ask Jane", 403) }, 0, "403 Forbidden: ask Jane"},
+		{"refused by a text", func(w http.ResponseWriter, r *http.Request) { http.Error(w, "ask Jane", http.StatusForbidden) }, 0, "403 Forbidden: ask Jane"},
 	} {
 		n := &network{t: t, hosts: map[string]http.HandlerFunc{"https://auth.io": tc.server}}
 		before := time.Now()
