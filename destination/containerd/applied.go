@@ -23,6 +23,7 @@ type applied struct {
 
 // fill implements [staged].
 func (a *applied) fill(ctx context.Context, tar io.Reader) error {
+	a.s.litter.Store(true) // the plain tar
 	w, err := a.s.c.WriteBlob(ctx, "fastpull-"+a.s.key(a.l.ChainID), a.l.DiffID, 0)
 	if errdefs.IsAlreadyExists(err) {
 		a.size, err = io.Copy(io.Discard, tar)

@@ -41,7 +41,7 @@ type store struct {
 	space   *disk.Space // of the snapshots, nil if they are out of reach
 	disk    *disk.Flusher
 
-	changed atomic.Bool // something was made that no image has so far
+	litter atomic.Bool // the lease has what no image will have
 
 	publishing, labeling sync.Mutex // images may share documents and layers
 
@@ -129,8 +129,9 @@ func (s *store) Close() error {
 	if s.lease != "" {
 		ctx, cancel := s.after()
 		defer cancel()
-		// What an image has not got is to be gone when the process ends.
-		if err = s.c.DeleteLease(ctx, s.lease, s.changed.Load()); err != nil {
+		// What no image has is to be gone when the process ends. Otherwise containerd need
+		// not be waited for.
+		if err = s.c.DeleteLease(ctx, s.lease, s.litter.Load()); err != nil {
 			err = fmt.Errorf("delete lease %s in containerd, which expires within %v: %w", s.lease, leaseExpires, err)
 		}
 	}

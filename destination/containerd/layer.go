@@ -84,6 +84,9 @@ func (s *store) need(ctx context.Context, l wanted) (*made, error) {
 	m, _, err := s.layers.Do(ctx, s.run, l.key(), func(ctx context.Context) (*made, error) {
 		m, existed, err := s.make(ctx, l)
 		s.space.SetLeft(l.Blob.Digest, 0) // however the layer came
+		if err != nil {
+			s.litter.Store(true)
+		}
 		if existed {
 			l.content.Task().Phase(progress.Exists)
 		} else {
@@ -114,7 +117,6 @@ func (s *store) make(ctx context.Context, l wanted) (m *made, existed bool, err 
 	if unpacked && b.there {
 		return m, true, nil
 	}
-	s.changed.Store(true)
 	if !unpacked {
 		m.st = s.stage(l.Layer)
 	}

@@ -95,7 +95,7 @@ func (t *tx) Commit(ctx context.Context) error {
 // Abort implements [destination.Tx]. Staged layers stay for other images of the run, until
 // the store is closed.
 func (t *tx) Abort() error {
-	t.s.changed.Store(true)
+	t.s.litter.Store(true)
 	return nil
 }
 
