@@ -53,6 +53,7 @@ const mostLines = 2500
 
 // large are the packages that have more, each with the reason.
 var large = map[string]string{
+	"cli":      "a file for each command and its flags; what commands do is in packages below",
 	"bundle":   "reading and writing share one format, byte by byte",
 	"doctor":   "each check is small, and all share the look at the machine's processes",
 	"inflate":  "one decoder, whose parts share their tables and the state of a block",

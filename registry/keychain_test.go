@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/need"
 )
 
 // auths is a file that has a user for each registry.
@@ -178,9 +179,7 @@ func TestKeychainWithoutHelper(t *testing.T) {
 }
 
 func TestOthersLogin(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("not root")
-	}
+	need.Root(t, "be another user's sudo")
 	dir := t.TempDir()
 	home(t, map[string]string{})
 	real := homeOf
