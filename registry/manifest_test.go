@@ -45,7 +45,7 @@ func TestManifest(t *testing.T) {
 		{"a page", ":v1", content("text/html", "<html>"), "", fault.Corrupt, "text/html"},
 		{"too large", ":v1", content("text/plain", strings.Repeat(" ", 1000)+typed), "", fault.Corrupt, "limit of 1000 bytes"},
 		{"not found", ":v1", status(404), "", fault.NotFound, "no such image or tag"},
-		{"bad request", ":v1", status(400), "", fault.Failed, "the registry's[31m own words"},
+		{"bad request", ":v1", status(400), "", fault.Failed, "the registry's\\x1b[31m own words"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := newScript(t, tc.step)

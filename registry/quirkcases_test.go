@@ -80,7 +80,7 @@ func quirks() []quirk {
 		quirk{name: "ranges are answered with 200", front: where(isRange, ignoreRange)},
 
 		// Refusals.
-		quirk{name: "403 with a text", front: where(isAny, answer(403, "text/plain", "Your subscription \x1b[31mhas ended")), fails: fault.Denied, says: []string{"Your subscription [31mhas ended", "says why"}},
+		quirk{name: "403 with a text", front: where(isAny, answer(403, "text/plain", "Your subscription \x1b[31mhas ended")), fails: fault.Denied, says: []string{"Your subscription \\x1b[31mhas ended", "says why"}},
 		quirk{name: "403 with `{\"message\"}`", front: where(isAny, answer(403, "application/json", `{"message":"Your subscription has ended"}`)), fails: fault.Denied, says: []string{"Your subscription has ended"}},
 		quirk{name: "403 with a page", front: where(isAny, answer(403, "text/html", "<html>secret")), fails: fault.Denied, says: []string{"403 Forbidden; no credentials"}},
 		quirk{name: "a login page by a redirect", front: elsewhere(isManifest, where(isAny, answer(200, "text/html", "<html>"))), fails: fault.Corrupt, says: []string{"redirects to 127.0.0.1", "text/html"}},

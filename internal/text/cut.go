@@ -5,24 +5,24 @@ import (
 	"unicode"
 )
 
-// Cut returns at most limit characters of s, and an ellipsis where it left some out.
-// White space becomes blanks, and what does not print is dropped.
+// Cut returns at most limit characters of s as [Printable] writes them, and an ellipsis
+// where it left some out. White space becomes blanks.
 func Cut(s string, limit int) string {
-	var b strings.Builder
-	n := 0
-	for _, r := range s {
+	n, more := 0, ""
+	for i := range s {
 		if n == limit {
-			b.WriteString("…")
+			s = s[:i]
+			more = "…"
 			break
 		}
-		if unicode.IsSpace(r) {
-			r = ' '
-		}
-		if !unicode.IsPrint(r) {
-			continue
-		}
-		b.WriteRune(r)
 		n++
 	}
-	return b.String()
+	return Printable(strings.Map(blank, s)) + more
+}
+
+func blank(r rune) rune {
+	if unicode.IsSpace(r) {
+		return ' '
+	}
+	return r
 }

@@ -13,8 +13,8 @@ func TestCut(t *testing.T) {
 		{"abcd", 3, "abc…"},
 		{"äöüß", 3, "äöü…"},
 		{"a\n\tb", 9, "a  b"},
-		{"a\x1b[31mb\x00c", 9, "a[31mbc"},
-		{"a\u202eb", 9, "ab"},
+		{"a\x1b[31mb\x00c", 7, "a\\x1b[31mb…"},
+		{"a\u202eb", 9, "a\\u202eb"},
 		{"a\x01\x02\x03", 1, "a…"},
 	} {
 		if got := Cut(tc.in, tc.limit); got != tc.want {

@@ -335,7 +335,7 @@ func TestAnswers(t *testing.T) {
 		{"refused by OAuth", func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(400)
 			io.WriteString(w, `{"error":"invalid_scope","error_description":"none \u001b[31msuch"}`)
-		}, 0, "400 Bad Request: invalid_scope; none [31msuch"},
+		}, 0, "400 Bad Request: invalid_scope; none \\x1b[31msuch"},
 		{"refused by a page", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/html")
 			w.WriteHeader(502)
