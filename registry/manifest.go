@@ -80,6 +80,7 @@ func (c *Client) ManifestOf(ctx context.Context, ref Reference, d ocispec.Descri
 // are not known.
 func (c *Client) manifest(ctx context.Context, ref Reference, id string, want ocispec.Descriptor, e errand) (Manifest, error) {
 	p := c.patience()
+	var first *otherDigest
 	for again := false; ; {
 		var m Manifest
 		err := c.each(ctx, ref, want.Digest == "", func(h *host) (err error) {
@@ -91,7 +92,13 @@ func (c *Client) manifest(ctx context.Context, ref Reference, id string, want oc
 		}
 		if errors.Is(err, errDamaged) && !again {
 			again = true
+			errors.As(err, &first)
 			continue
+		}
+		var second *otherDigest
+		if first != nil && errors.As(err, &second) && second.Digest == first.Digest {
+			c.note("the manifest of %s has the digest %.19s, and %s says %.19s: its own counts", ref, second.Digest, second.From, second.told)
+			return second.Manifest, nil
 		}
 		if err = p.again(ctx, err); err != nil {
 			return Manifest{}, e.explain(err)
@@ -144,15 +151,29 @@ func (c *Client) manifestAt(ctx context.Context, h *host, ref Reference, id stri
 	if want.Size > 0 && int64(len(body)) != want.Size {
 		c.note("manifest %.19s of %s has %d bytes, its index says %d", m.Digest, ref.Familiar(), len(body), want.Size)
 	}
-	told := digest.Digest(resp.Header.Get("Docker-Content-Digest"))
-	if want.Digest == "" && checkDigest(told) == nil && told.Algorithm() == algorithm && told != m.Digest {
-		c.note("the manifest of %s has the digest %.19s, and %s says %.19s: its own counts", ref, m.Digest, h.name, told)
-	}
 	if notJSON != nil {
 		return Manifest{}, notManifest(h, resp, contentType, notJSON)
 	}
+	told := digest.Digest(resp.Header.Get("Docker-Content-Digest"))
+	if want.Digest == "" && checkDigest(told) == nil && told.Algorithm() == algorithm && told != m.Digest {
+		return Manifest{}, fault.Wrap(fault.Corrupt, &otherDigest{m, told})
+	}
 	return m, nil
 }
+
+// otherDigest is the error for a manifest of a tag whose digest is not what the host's
+// header says. A manifest that comes in the same form twice is not damaged on its way: the
+// header is wrong, and the digest of the bytes counts.
+type otherDigest struct {
+	Manifest
+	told digest.Digest
+}
+
+func (e *otherDigest) Error() string {
+	return fmt.Sprintf("%v: it has the digest %s, and the header Docker-Content-Digest says %s", errDamaged, e.Digest, e.told)
+}
+
+func (e *otherDigest) Unwrap() error { return errDamaged }
 
 // notManifest is the error for an answer that is something else.
 func notManifest(h *host, resp *http.Response, contentType string, err error) error {

@@ -67,7 +67,7 @@ func TestContainerdTogether(t *testing.T) {
 			t.Errorf("ctr images pull: %v", err)
 		}
 		expectKept(t, c)
-		if got := c.Ctr(t, "run", "--rm", s.Refs[1], "two"); got != kit.Words[1] {
+		if got := c.Ctr(t, "run", "--rm", s.Refs[1], fmt.Sprintf("together-%d", r)); got != kit.Words[1] {
 			t.Errorf("ctr run prints %q", got)
 		}
 		c.Ctr(t, append([]string{"images", "rm", "--sync"}, s.Refs...)...)
