@@ -51,8 +51,14 @@ func (s *Snapshots) Stat(ctx context.Context, key string) (Snapshot, error) {
 	return Snapshot{answer.Info.Parent, answer.Info.Kind == snapshotsapi.Kind_COMMITTED}, nil
 }
 
-// Prepare makes an active snapshot on a parent, or on nothing if that is "".
+// Prepare makes an active snapshot on a parent, or on nothing if that is "". Once begun, it
+// is not cancelled with ctx: containerd 1.6 would leave the snapshot's directory without a
+// name in its database, where no lease removes it.
 func (s *Snapshots) Prepare(ctx context.Context, key, parent string, labels map[string]string) ([]*Mount, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	ctx = context.WithoutCancel(ctx)
 	answer, err := call(ctx, s.c, s.api.Prepare, &snapshotsapi.PrepareSnapshotRequest{Snapshotter: s.name, Key: key, Parent: parent, Labels: labels})
 	if err != nil {
 		return nil, err
@@ -62,8 +68,13 @@ func (s *Snapshots) Prepare(ctx context.Context, key, parent string, labels map[
 
 // Commit makes an active snapshot a committed one, called name. A parent that is not "" is
 // given to a snapshot that was prepared on nothing. Only a snapshotter with the capability
-// rebase does that: another one ignores it. Containerd counts all files meanwhile.
+// rebase does that: another one ignores it. Containerd counts all files meanwhile. As with
+// Prepare, the call is not cancelled once it has begun.
 func (s *Snapshots) Commit(ctx context.Context, name, key, parent string, labels map[string]string) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	ctx = context.WithoutCancel(ctx)
 	_, err := callFor(ctx, s.c, s.c.stall, s.api.Commit, &snapshotsapi.CommitSnapshotRequest{Snapshotter: s.name, Name: name, Key: key, Parent: parent, Labels: labels})
 	return err
 }
