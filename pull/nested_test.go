@@ -20,6 +20,7 @@ import (
 	"github.com/fastpull/fastpull/destination/dockerroot"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/need"
 	"github.com/fastpull/fastpull/internal/testkit"
 	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/progress"
@@ -195,8 +196,9 @@ func TestNestedPlatforms(t *testing.T) {
 	}
 }
 
-// TestEndlessIndex has indexes that nobody could go through.
-func TestEndlessIndex(t *testing.T) {
+// TestUnracedEndlessIndex has indexes that nobody could go through.
+func TestUnracedEndlessIndex(t *testing.T) {
+	need.NoDetector(t)
 	s := serve(t)
 	deep := indexOf(testkit.Entry(t, "", imageFor(t, "deep", mine())))
 	for range 5 {

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 
+	"github.com/fastpull/fastpull/internal/need"
 	"github.com/fastpull/fastpull/registry"
 )
 
@@ -98,8 +99,9 @@ func TestRelay(t *testing.T) {
 	e.expectOnly(t, ref)
 }
 
-// TestRelayHints: a layer is what it is, whatever was said of its size.
-func TestRelayHints(t *testing.T) {
+// TestUnracedRelayHints: a layer is what it is, whatever was said of its size.
+func TestUnracedRelayHints(t *testing.T) {
+	need.NoDetector(t)
 	for name, says := range map[string]int64{"too small": 1 << 20, "too large": 9 << 20, "by a byte": 4<<20 + 1000 + 1536 + 1} {
 		for _, resume := range []bool{true, false} {
 			t.Run(fmt.Sprint(name, resume), func(t *testing.T) {
@@ -138,8 +140,9 @@ func TestRelayDamaged(t *testing.T) {
 	}
 }
 
-// TestRelayFallsBack: an Engine that does not take parts, or loses them, gets one archive.
-func TestRelayFallsBack(t *testing.T) {
+// TestUnracedRelayFallsBack: an Engine that does not take parts, or loses them, gets one archive.
+func TestUnracedRelayFallsBack(t *testing.T) {
+	need.NoDetector(t)
 	layers := legLayers(t)
 	for load := 1; load <= 3; load++ {
 		for name, set := range map[string]func(*engine){

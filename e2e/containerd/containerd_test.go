@@ -187,7 +187,7 @@ func TestContainerdInterrupt(t *testing.T) {
 		direct := reg.Addr + "/img:tag"
 		undisturbed := c.User(t).Fastpull(t, "--containerd", direct).Expect(t, 0).Took
 		c.Ctr(t, "images", "rm", "--sync", direct)
-		const kills = 8
+		const kills = 4
 		for i := range kills {
 			p := c.User(t).Start(t, "--containerd", direct)
 			time.Sleep(undisturbed * time.Duration(i+1) / kills)

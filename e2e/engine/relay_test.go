@@ -225,7 +225,7 @@ func (s *relayed) testLeftover(t *testing.T) {
 func (s *relayed) testKill(t *testing.T) {
 	kills, _ := strconv.Atoi(os.Getenv("FASTPULL_KILLS"))
 	if kills == 0 {
-		kills = 6
+		kills = 2
 	}
 	whole := s.User(t).Fastpull(t, "--load", s.ref).Expect(t, 0).Took
 	s.remove(t)
