@@ -111,6 +111,14 @@ func (t *tx) Space() *disk.Space { return t.e.space }
 // Layer implements [destination.Tx]. Fetching begins at once, except for what an earlier
 // image is bringing.
 func (t *tx) Layer(ctx context.Context, l image.Layer, c *destination.Content) error {
+	err := t.bring(ctx, l, c)
+	if errors.Is(err, context.Canceled) && t.ctx.Err() != nil {
+		return context.Cause(t.ctx) // why the load ended, and the download with it
+	}
+	return err
+}
+
+func (t *tx) bring(ctx context.Context, l image.Layer, c *destination.Content) error {
 	ctx, end := destination.Join(ctx, t.ctx)
 	defer end()
 	if t.relay != nil {
