@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/copying"
 	"github.com/fastpull/fastpull/internal/partial"
 )
 
@@ -144,8 +145,7 @@ func (w *Writer) closeGaps() error {
 		if i+1 < len(gaps) {
 			end = gaps[i+1].start()
 		}
-		n, err := io.CopyBuffer(struct{ io.Writer }{io.NewOffsetWriter(w.single, to)},
-			struct{ io.Reader }{io.NewSectionReader(w.single, p.end(), end-p.end())}, w.buf)
+		n, err := copying.Copy(io.NewOffsetWriter(w.single, to), io.NewSectionReader(w.single, p.end(), end-p.end()))
 		if err != nil {
 			return fmt.Errorf("close a gap: %w", err)
 		}

@@ -9,6 +9,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/copying"
 )
 
 // Writer writes a bundle, or what an Engine takes of one: without entries there
@@ -24,7 +25,6 @@ type Writer struct {
 	images  []dockerImage
 	since   digest.Digest
 	index   digest.Digest // of index.json, once it is written
-	buf     []byte
 	zeroes  []byte
 	broken  error // what was written halfway
 }
@@ -41,7 +41,7 @@ type output interface {
 func NewWriter(w io.Writer) *Writer {
 	b := &Writer{
 		out: w, blobs: make(map[digest.Digest]bool), places: make(map[digest.Digest]*Place),
-		buf: make([]byte, 256<<10), zeroes: make([]byte, 2*blockSize),
+		zeroes: make([]byte, 2*blockSize),
 	}
 	b.file, _ = w.(output)
 	if f, ok := w.(*File); ok {
@@ -148,7 +148,7 @@ func (w *Writer) copy(r io.Reader) (int64, error) {
 	if to, ok := w.out.(io.ReaderFrom); ok {
 		return to.ReadFrom(r)
 	}
-	return io.CopyBuffer(struct{ io.Writer }{w.out}, struct{ io.Reader }{r}, w.buf)
+	return copying.Copy(w.out, r)
 }
 
 func (w *Writer) write(p []byte) error {

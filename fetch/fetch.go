@@ -16,6 +16,7 @@ import (
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/internal/disk"
 	"github.com/fastpull/fastpull/internal/openfiles"
+	"github.com/fastpull/fastpull/internal/text"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
 	"github.com/fastpull/fastpull/unpack"
@@ -60,20 +61,13 @@ func New(s Source, layers int, gzip unpack.Gzip, notes *progress.Display) *Fetch
 		layers = max(4, runtime.NumCPU()+1)
 	}
 	if fit := openfiles.Layers(layers); fit < layers {
-		notes.Note("the process may open %d files: %s at a time, not %d", openfiles.Limit(), count(fit), layers)
+		notes.Note("the process may open %d files: %s at a time, not %d", openfiles.Limit(), text.Count(fit, "layer"), layers)
 		layers = fit
 	}
 	return &Fetcher{
 		Source: s, Slots: NewSlots(layers), Cores: unpack.NewCores(min(runtime.GOMAXPROCS(0), layers)), Memory: unpack.NewMemory(0),
 		Gzip: gzip, Notes: notes,
 	}
-}
-
-func count(layers int) string {
-	if layers == 1 {
-		return "1 layer"
-	}
-	return fmt.Sprintf("%d layers", layers)
 }
 
 // Request names a layer, and how it is fetched.

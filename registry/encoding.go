@@ -45,6 +45,22 @@ func decode(resp *http.Response, d ocispec.Descriptor) (bool, error) {
 	return true, nil
 }
 
+// readDocument reads a document that is the body of an answer. A document of more than
+// limit bytes is an error, which calls the document what.
+func readDocument(resp *http.Response, what string, limit int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err == nil {
+		data, err = unpacked(resp, data, limit+1)
+	}
+	switch {
+	case int64(len(data)) > limit:
+		return nil, corrupt("%s is larger than the limit of %d bytes", what, limit)
+	case err != nil:
+		return nil, fmt.Errorf("read body: %w", err)
+	}
+	return data, nil
+}
+
 // unpacked returns the bytes of a document, which cannot begin as gzip does, and no more
 // than limit of them.
 func unpacked(resp *http.Response, data []byte, limit int64) ([]byte, error) {

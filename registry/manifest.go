@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"strings"
@@ -112,15 +111,9 @@ func (c *Client) manifestAt(ctx context.Context, h *host, ref Reference, id stri
 		return Manifest{}, err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, c.opt.ManifestLimit+1))
-	if err == nil {
-		body, err = unpacked(resp, body, c.opt.ManifestLimit+1)
-	}
-	switch {
-	case int64(len(body)) > c.opt.ManifestLimit:
-		return Manifest{}, corrupt("the manifest is larger than the limit of %d bytes", c.opt.ManifestLimit)
-	case err != nil:
-		return Manifest{}, fmt.Errorf("read body: %w", err)
+	body, err := readDocument(resp, "the manifest", c.opt.ManifestLimit)
+	if err != nil {
+		return Manifest{}, err
 	}
 
 	algorithm := digest.SHA256

@@ -2,8 +2,6 @@ package registry
 
 import (
 	"context"
-	"fmt"
-	"io"
 	"net/http"
 	"slices"
 
@@ -68,15 +66,9 @@ func (c *Client) tagsPage(ctx context.Context, h *host, ref Reference, query str
 		return nil, "", err
 	}
 	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, c.opt.ManifestLimit+1))
-	if err == nil {
-		data, err = unpacked(resp, data, c.opt.ManifestLimit+1)
-	}
-	switch {
-	case err != nil:
-		return nil, "", fmt.Errorf("read body: %w", err)
-	case int64(len(data)) > c.opt.ManifestLimit:
-		return nil, "", corrupt("a page of the list is larger than the limit of %d bytes", c.opt.ManifestLimit)
+	data, err := readDocument(resp, "a page of the list", c.opt.ManifestLimit)
+	if err != nil {
+		return nil, "", err
 	}
 	var list struct{ Tags []string }
 	if err := jsonlimit.Unmarshal(data, &list); err != nil {

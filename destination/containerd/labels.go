@@ -92,10 +92,7 @@ func childLabels(m *image.Manifest) map[string]string {
 	return labels
 }
 
-// typeDockerManifest is what Docker calls a manifest.
-const typeDockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
-
 // isManifest reports whether a descriptor says that it is of an image's manifest.
 func isManifest(d ocispec.Descriptor) bool {
-	return d.MediaType == ocispec.MediaTypeImageManifest || d.MediaType == typeDockerManifest
+	return d.MediaType == ocispec.MediaTypeImageManifest || d.MediaType == image.DockerManifest
 }
