@@ -83,8 +83,8 @@ func (r *Reader) LayerType(l Layer) string {
 	return format.MediaType()
 }
 
-// HasChain tells if who has loaded the bundle, and those that it builds on, has the
-// layer of this chainID.
+// HasChain reports whether a host has the layer of this chainID after it has loaded the
+// bundle and the bundles that it builds on.
 func (r *Reader) HasChain(id digest.Digest) bool { return r.chains[id] }
 
 // Size is how many bytes the archive has, decompressed.

@@ -60,8 +60,8 @@ var homeOf = func(name string) (string, error) {
 	return who.HomeDir, nil
 }
 
-// othersLogin returns the file with the login of the user who has run the program by sudo,
-// "" if there is none, or if that is where credentials are looked for.
+// othersLogin returns the file with the login of the user that SUDO_USER names. It returns
+// "" if there is no such file, or if the client reads that file anyway.
 func othersLogin() string {
 	if os.Geteuid() != 0 || os.Getenv("SUDO_USER") == "" {
 		return ""

@@ -335,7 +335,7 @@ func (a *archive) Close() error {
 	a.spool.Close()
 	err := a.file.Close()
 	if left := a.file.Left(); left != "" {
-		a.env.Progress.Note("what has come stays in %s, and the same bundle goes on from there", left)
+		a.env.Progress.Note("the downloaded blobs stay in %s, and the next run of the same bundle continues from there", left)
 	}
 	return err
 }

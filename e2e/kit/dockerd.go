@@ -173,7 +173,7 @@ func (d *Dockerd) Must(t *testing.T, args ...string) string {
 	return strings.TrimSuffix(r.Stdout, "\n")
 }
 
-// User is somebody who has this Engine as DOCKER_HOST.
+// User returns a user whose DOCKER_HOST is this Engine.
 func (d *Dockerd) User(t *testing.T) *User {
 	t.Helper()
 	return NewUser(t, "DOCKER_HOST=unix://"+d.Sock)

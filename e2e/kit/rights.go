@@ -19,15 +19,15 @@ import (
 
 const Nobody = 65534
 
-// Rights is somebody who is less than the machine's root.
+// Rights are the rights of a process that has fewer than the machine's root.
 type Rights struct {
 	Name   string
-	Host   int      // who he is outside of his user namespace
-	Ids    int      // the IDs from 0 that he can give files to; 0: none
-	Space  bool     // he is root of a user namespace, with a mount namespace of its own
+	Host   int      // the user ID outside of the user namespace
+	Ids    int      // how many IDs from 0 on the process can give files to; 0 for none
+	Space  bool     // the process is root of a user namespace, with a mount namespace of its own
 	Caps   bool     // security.capability is allowed
-	By     []string // the program, with arguments, that makes him so
-	owners string   // how he is told of owners left out
+	By     []string // the program, with arguments, that gives these rights
+	owners string   // the words for owners that were left out
 	device string   // and of devices
 }
 

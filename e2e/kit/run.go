@@ -70,7 +70,7 @@ type Result struct {
 	Took           time.Duration
 }
 
-// Fastpull runs the program for a new user who has nothing.
+// Fastpull runs the program for a new user with an empty home directory.
 func Fastpull(t *testing.T, args ...string) Result {
 	t.Helper()
 	return NewUser(t).Fastpull(t, args...)
