@@ -61,6 +61,16 @@ func (r *Reader) names() (names, error) {
 	return n, nil
 }
 
+// id returns the image that has the name, or "".
+func (n names) id(name string) digest.Digest {
+	for _, tags := range n.Repositories {
+		if id, ok := tags[name]; ok {
+			return id
+		}
+	}
+	return ""
+}
+
 // ID returns the image that has the name, a tag or a digest in Docker's familiar
 // form, or "".
 func (r *Reader) ID(name string) (digest.Digest, error) {
@@ -68,12 +78,11 @@ func (r *Reader) ID(name string) (digest.Digest, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, tags := range n.Repositories {
-		if id, ok := tags[name]; ok {
-			return id, nil
-		}
+	id := n.id(name)
+	if id == "" && r.base != nil {
+		return r.base.ID(name)
 	}
-	return "", nil
+	return id, nil
 }
 
 // Image returns the image of that ID, or an error that is fs.ErrNotExist. Names
@@ -84,6 +93,9 @@ func (r *Reader) Image(id digest.Digest) (*Image, error) {
 	}
 	name := r.path("image/overlay2/imagedb/content", id.Algorithm().String(), id.Encoded())
 	config, err := os.ReadFile(name)
+	if r.base != nil && errors.Is(err, fs.ErrNotExist) {
+		return r.base.Image(id)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -206,6 +218,9 @@ func (s *Store) PutImage(ctx context.Context, img *image.Image, repository strin
 	if err != nil {
 		return err
 	}
+	if there, err := s.below(img, n, refs); there || err != nil {
+		return err
+	}
 	s.durable.name()
 	content := s.config(img.ID)
 	if have, err := os.ReadFile(content); err != nil || !bytes.Equal(have, img.Config) {
@@ -270,6 +285,11 @@ func (r *Reader) blobInfos(diffID digest.Digest) string {
 	return r.path("image/overlay2/distribution/v2metadata-by-diffid", diffID.Algorithm().String(), diffID.Encoded())
 }
 
+// byDigest returns the path of the note that has a blob's diffID.
+func (r *Reader) byDigest(blob digest.Digest) string {
+	return r.path("image/overlay2/distribution/diffid-by-digest", blob.Algorithm().String(), blob.Encoded())
+}
+
 // maxBlobInfos is how many places Docker remembers for a layer.
 const maxBlobInfos = 50
 
@@ -282,7 +302,11 @@ func (s *Store) PutBlob(ctx context.Context, blob, diffID digest.Digest, reposit
 		return err
 	}
 	defer unlock()
-	dir := s.path("image/overlay2/distribution")
+	return s.putBlob(blob, diffID, repository)
+}
+
+// putBlob is PutBlob for a caller that has the lists.
+func (s *Store) putBlob(blob, diffID digest.Digest, repository string) error {
 	infos := s.blobInfos(diffID)
 	var list []blobInfo
 	before, err := os.ReadFile(infos)
@@ -300,7 +324,7 @@ func (s *Store) PutBlob(ctx context.Context, blob, diffID digest.Digest, reposit
 	if bytes.Equal(data, before) {
 		return nil // and the other file was written with this one
 	}
-	byDigest := dir + "/diffid-by-digest/" + blob.Algorithm().String() + "/" + blob.Encoded()
+	byDigest := s.byDigest(blob)
 	for _, d := range []string{infos, byDigest} {
 		if err := mkdir(d[:strings.LastIndexByte(d, '/')], 0o755); err != nil { // another algorithm than sha256
 			return err

@@ -87,6 +87,12 @@ func (r *Reader) stock() (*stock, error) {
 	for _, parent := range parents {
 		st.hold(digest.Digest(strings.TrimSpace(parent)), "a container of Docker's is made of it")
 	}
+	waiting, _ := r.staging().Waiting() // what cannot be read cannot be published
+	for _, img := range waiting {
+		for _, l := range img.Layers {
+			st.hold(l.ChainID, "a staged image has it")
+		}
+	}
 	for _, chains := range st.images {
 		for _, c := range chains {
 			st.hold(c, heldByImage)
