@@ -169,9 +169,19 @@ func (r *Reader) Find(name string) (*Image, error) {
 		if damaged != nil {
 			return nil, fmt.Errorf("find image %s: %w", name, damaged)
 		}
-		return nil, fault.WithHint(fault.New(fault.NotFound, "there is no image %s in the store %s", name, r.dir), "`fastpull images --store %s` lists those there are", r.dir)
+		return nil, r.noImage(name)
 	}
 	return nil, fault.New(fault.Usage, "%s fits %d images", name, len(found))
+}
+
+// noImage is the error of a name that leads to no image.
+func (r *Reader) noImage(name string) error {
+	err := fault.New(fault.NotFound, "there is no image %s in the store %s", name, r.dir)
+	staged := r.Staging()
+	if n, nerr := staged.names(); nerr == nil && n.id(name) != "" {
+		return fault.WithHint(err, "it is staged, and not published: --store %s looks at it there", staged.dir)
+	}
+	return fault.WithHint(err, "`fastpull images --store %s` lists those there are", r.dir)
 }
 
 // Resolve returns the ID of the image that a user means, as Find does, whether the
@@ -181,7 +191,7 @@ func (r *Reader) Resolve(name string) (digest.Digest, error) {
 	if err != nil {
 		return "", err
 	}
-	id, _, err := st.find(name, r.dir)
+	id, _, err := st.find(name, r)
 	return id, err
 }
 

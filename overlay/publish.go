@@ -26,33 +26,32 @@ type Published struct {
 }
 
 // Prepare makes what is staged ready, so that [Staging.Publish] has nothing to do but
-// renames. A dockerd may run meanwhile. The list has the images that can be published, also
-// where the error tells of others. No other process has the staging store open from then
-// on, until it is closed; waiting is called once if one has.
-func (s *Staging) Prepare(ctx context.Context, waiting func()) (ready []*Image, err error) {
+// renames. A dockerd may run meanwhile. No other process has the staging store open from
+// then on, until it is closed; waiting is called once if one has.
+func (s *Staging) Prepare(ctx context.Context, waiting func()) (ready []*Image, unready []Unready, err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("prepare what is staged for %s: %w", s.base.dir, err)
 		}
 	}()
 	if err := s.seize(ctx, waiting); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	list, err := s.Waiting()
-	failures := []error{err}
+	list, unready, err := s.Waiting()
+	if err != nil {
+		return nil, nil, err
+	}
 	for _, img := range list {
 		if err := s.prepare(img); err != nil {
-			failures = append(failures, fmt.Errorf("image %s: %w", nameOf(img), err))
+			unready = append(unready, Unready{img.ID, fmt.Errorf("publish the staged image %s: %w", nameOf(img), err)})
 			continue
 		}
 		ready = append(ready, img)
 	}
 	if len(ready) > 0 {
-		if err := s.durable.disk.Flush(ctx); err != nil {
-			return nil, err
-		}
+		err = s.durable.disk.Flush(ctx)
 	}
-	return ready, errors.Join(failures...)
+	return ready, unready, err
 }
 
 // nameOf returns what an image is called in messages.
@@ -235,15 +234,15 @@ func (s *Staging) move(base *Store, l Layer) error {
 // stages reports whether the staging store has the entry of the layer whose folder in
 // overlay2/ has that name, here or there.
 func (r *Reader) stages(cacheID string) (bool, error) {
-	named, err := r.staging().namesCacheID(cacheID)
+	named, err := r.Staging().namesCacheID(cacheID)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	return named, err
 }
 
-// staging returns the staging store of a data-root, which need not be there.
-func (r *Reader) staging() *Reader {
+// Staging returns the staging store of a data-root, to be looked at. It need not be there.
+func (r *Reader) Staging() *Reader {
 	return &Reader{dir: StagedIn(r.dir), at: r.path(stagedDir), base: r}
 }
 
@@ -255,7 +254,7 @@ func (s *Store) stageAgain(cacheID string) error {
 		return err
 	}
 	id := filepath.Base(cacheID)
-	if err := os.Rename(s.path("overlay2", id), s.staging().path("overlay2", id)); !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Rename(s.path("overlay2", id), s.Staging().path("overlay2", id)); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil // they are there
@@ -386,8 +385,8 @@ func (s *Staging) Tidy() error {
 			return err
 		}
 	}
-	images, err := s.Waiting()
-	if err != nil || left+len(images) > 0 {
+	images, damaged, err := s.Waiting()
+	if err != nil || left+len(images)+len(damaged) > 0 {
 		return err
 	}
 	if blobs, err := os.ReadDir(s.path("fastpull/partial")); err == nil && len(blobs) > 0 {

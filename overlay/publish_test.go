@@ -64,7 +64,7 @@ func openStaging(t *testing.T, dir string) *Staging {
 func publishAll(t *testing.T, dir string) []Published {
 	t.Helper()
 	g := openStaging(t, dir)
-	ready, err := g.Prepare(t.Context(), nil)
+	ready, _, err := g.Prepare(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func TestPublish(t *testing.T) {
 		t.Errorf("a layer that Docker has: %v", err)
 	}
 	record(t, again.Store, w.a, "a:1") // it has the name in the data-root
-	list, err := again.Waiting()
+	list, _, err := again.Waiting()
 	if err != nil || len(list) != 2 {
 		t.Errorf("%d images wait (%v)", len(list), err)
 	}
@@ -140,7 +140,7 @@ func TestPublish(t *testing.T) {
 	if v, err := again.Verify(t.Context(), VerifyOptions{}); err != nil || len(v.Damages) > 0 || v.Layers != 3 {
 		t.Errorf("verify of what is staged: %+v %v", v, err)
 	}
-	ready, err := again.Prepare(t.Context(), nil)
+	ready, _, err := again.Prepare(t.Context(), nil)
 	if err != nil || len(ready) != 2 {
 		t.Fatalf("%d are ready (%v)", len(ready), err)
 	}
@@ -158,7 +158,7 @@ func TestPublish(t *testing.T) {
 	}
 	w.all(t)
 	if got := openStaging(t, w.dir); got != nil {
-		if ready, err := got.Prepare(t.Context(), nil); err != nil || len(ready) != 0 {
+		if ready, _, err := got.Prepare(t.Context(), nil); err != nil || len(ready) != 0 {
 			t.Errorf("%d images are ready again (%v)", len(ready), err)
 		}
 	}
@@ -175,7 +175,7 @@ func childPublish(args []string) error {
 	if err != nil {
 		return err
 	}
-	ready, err := g.Prepare(background, nil)
+	ready, _, err := g.Prepare(background, nil)
 	if err == nil {
 		_, err = g.Publish(background, ready)
 	}
@@ -244,9 +244,9 @@ func TestPublishGone(t *testing.T) {
 	w.removeA(t, base)
 	base.Close()
 	g := openStaging(t, w.dir)
-	ready, err := g.Prepare(t.Context(), nil)
-	if !errors.Is(err, ErrGone) || fault.HintOf(err) == "" || len(ready) != 1 || ready[0].ID != w.fresh.ID {
-		t.Fatalf("%d are ready, %v", len(ready), err)
+	ready, unready, err := g.Prepare(t.Context(), nil)
+	if err != nil || len(unready) != 1 || !errors.Is(unready[0].Err, ErrGone) || fault.HintOf(unready[0].Err) == "" || len(ready) != 1 || ready[0].ID != w.fresh.ID {
+		t.Fatalf("%d are ready, %v not (%v)", len(ready), unready, err)
 	}
 	if done, err := g.Publish(t.Context(), ready); err != nil || len(done) != 1 {
 		t.Fatalf("%v %v", done, err)
@@ -293,7 +293,7 @@ func TestPublishRefused(t *testing.T) {
 	c := start(t, "flock", w.dir+"/volumes/metadata.db")
 	c.line(t)
 	g := openStaging(t, w.dir)
-	ready, err := g.Prepare(t.Context(), nil)
+	ready, _, err := g.Prepare(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -336,7 +336,7 @@ func TestSeize(t *testing.T) {
 	met := make(chan struct{})
 	result := make(chan error, 1)
 	go func() {
-		_, err := one.Prepare(t.Context(), func() { close(met) })
+		_, _, err := one.Prepare(t.Context(), func() { close(met) })
 		result <- err
 	}()
 	<-met

@@ -127,6 +127,22 @@ func (r *Reader) oneMount() error {
 	return nil
 }
 
+// StagingReader returns the staging store for the data-root at dir, to be looked at. The
+// store itself need not be there.
+func StagingReader(dir string) (*Reader, error) {
+	if err := Stageable(dir); err != nil {
+		return nil, err
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	return (&Reader{dir: dir}).Staging(), nil
+}
+
+// Base returns the data-root that a staging store is for.
+func (r *Reader) Base() string { return r.base.dir }
+
 // sweepRuns removes what processes that are gone have left in fastpull's own folder of the
 // data-root at dir.
 func sweepRuns(dir string) error {
@@ -169,11 +185,17 @@ func (s *Store) below(img *image.Image, n names, refs []string) (bool, error) {
 	return true, nil
 }
 
-// Waiting lists the images that are staged.
-func (r *Reader) Waiting() ([]*Image, error) {
+// Unready is a staged image that cannot be published.
+type Unready struct {
+	ID  digest.Digest
+	Err error // which names the image
+}
+
+// Waiting lists the images that are staged, and those whose configs cannot be read.
+func (r *Reader) Waiting() (list []*Image, damaged []Unready, err error) {
 	n, err := r.names()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	ids := make(map[digest.Digest]bool)
 	for _, tags := range n.Repositories {
@@ -182,26 +204,24 @@ func (r *Reader) Waiting() ([]*Image, error) {
 		}
 	}
 	entries, err := os.ReadDir(r.path("image/overlay2/imagedb/content/sha256"))
-	if err != nil {
-		return nil, denied(err)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, denied(err)
 	}
 	for _, e := range entries {
 		if id := digest.NewDigestFromEncoded(digest.SHA256, e.Name()); id.Validate() == nil {
 			ids[id] = true
 		}
 	}
-	var list []*Image
-	var damaged []error
 	for _, id := range slices.Sorted(maps.Keys(ids)) {
 		img, err := r.Image(id)
 		if err != nil {
-			damaged = append(damaged, fmt.Errorf("read the staged image %.12s: %w", id.Encoded(), denied(err)))
+			damaged = append(damaged, Unready{id, fault.WithHint(fmt.Errorf("read the staged image %.12s: %w", id.Encoded(), denied(err)), "stage it again, or remove what is staged: fastpull prune --staged")})
 			continue
 		}
 		img.Names = (&stock{names: n}).refs(id)
 		list = append(list, img)
 	}
-	return list, errors.Join(damaged...)
+	return list, damaged, nil
 }
 
 // seize waits until no other process has the staging store open. Others wait until it is
@@ -253,8 +273,8 @@ func DropStaged(ctx context.Context, dir string, dry bool, waiting func()) (imag
 	if err != nil {
 		return 0, 0, err
 	}
-	list, _ := r.Waiting() // what cannot be read goes, too
-	images, freed = len(list), diskUse(r.dir)
+	list, damaged, _ := r.Waiting() // what cannot be read goes, too
+	images, freed = len(list)+len(damaged), diskUse(r.dir)
 	if dry {
 		return images, freed, nil
 	}
