@@ -28,6 +28,7 @@ type DockerdOptions struct {
 	Root      string   // the data-root; a temporary one when empty
 	PathFirst string   // a folder to put first into its PATH
 	Env       []string // added to its environment
+	Flags     []string // added to its command line
 }
 
 // Release says which Docker it is, and how it keeps images.
@@ -71,6 +72,8 @@ type Dockerd struct {
 	Sock string
 	out  *LogBuffer
 	Stop func() // ends it before the test does; a second call does nothing
+
+	command func() *exec.Cmd
 }
 
 // StartDockerd starts one, waits until it answers, and stops it at the end of
@@ -90,13 +93,17 @@ func StartDockerd(t *testing.T, o DockerdOptions) *Dockerd {
 	if o.PathFirst != "" {
 		path = append(path, o.PathFirst)
 	}
-	cmd := o.Release.Command(t, path, "--config-file", config, "--data-root", d.Root,
+	template := o.Release.Command(t, path, append([]string{"--config-file", config, "--data-root", d.Root,
 		"--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"),
-		"-H", "unix://"+d.Sock, "--iptables=false", "--bridge=none")
-	// Its containerd leaves a record of its goroutines behind when it is slow to start.
-	cmd.Env = append(cmd.Env, "TMPDIR="+dir)
-	cmd.Env = append(cmd.Env, o.Env...)
-	cmd.Stdout, cmd.Stderr = d.out, d.out
+		"-H", "unix://" + d.Sock, "--iptables=false", "--bridge=none"}, o.Flags...)...)
+	d.command = func() *exec.Cmd {
+		cmd := exec.Command(template.Path, template.Args[1:]...)
+		// Its containerd leaves a record of its goroutines behind when it is slow to start.
+		cmd.Env = append(slices.Clone(template.Env), "TMPDIR="+dir)
+		cmd.Env = append(cmd.Env, o.Env...)
+		cmd.Stdout, cmd.Stderr = d.out, d.out
+		return cmd
+	}
 	t.Cleanup(func() {
 		UnmountBelow(t, dir)
 		UnmountBelow(t, d.Root)
@@ -104,11 +111,17 @@ func StartDockerd(t *testing.T, o DockerdOptions) *Dockerd {
 			t.Logf("dockerd on %s:\n%s", d.Root, d.out.Tail())
 		}
 	})
-	d.Stop = StartServer(t, cmd, 15*time.Second)
+	d.Start(t)
+	return d
+}
+
+// Start starts the Engine, again if it was stopped, and waits until it answers.
+func (d *Dockerd) Start(t *testing.T) {
+	t.Helper()
+	d.Stop = StartServer(t, d.command(), 15*time.Second)
 	if !Eventually(2*time.Minute, d.answers) {
 		t.Fatalf("dockerd does not answer\n%s", d.out.Tail())
 	}
-	return d
 }
 
 // answers tells whether the Engine is ready. The client, which says it too, takes
