@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -312,33 +313,45 @@ func (s *Store) PutBlob(ctx context.Context, blob, diffID digest.Digest, reposit
 		return err
 	}
 	defer unlock()
-	return s.putBlob(blob, diffID, repository)
+	return s.putBlobs(diffID, blobInfo{Digest: blob, SourceRepository: repository})
 }
 
-// putBlob is PutBlob for a caller that has the lists.
-func (s *Store) putBlob(blob, diffID digest.Digest, repository string) error {
+// putBlobs is PutBlob for several blobs, and for a caller that has the lists.
+func (s *Store) putBlobs(diffID digest.Digest, blobs ...blobInfo) error {
 	infos := s.blobInfos(diffID)
 	var list []blobInfo
 	before, err := os.ReadFile(infos)
 	if err == nil {
 		_ = json.Unmarshal(before, &list) // a cache: what cannot be read is written anew
 	}
-	info := blobInfo{Digest: blob, SourceRepository: repository}
-	list = slices.DeleteFunc(list, func(b blobInfo) bool { return b.Digest == blob && b.SourceRepository == repository })
-	list = append(list, info)
+	for _, info := range blobs {
+		list = slices.DeleteFunc(list, func(b blobInfo) bool {
+			return b.Digest == info.Digest && b.SourceRepository == info.SourceRepository
+		})
+		list = append(list, info)
+	}
 	list = list[max(0, len(list)-maxBlobInfos):]
 	data, err := json.Marshal(list)
 	if err != nil {
 		return err
 	}
 	if bytes.Equal(data, before) {
-		return nil // and the other file was written with this one
+		return nil // and the other files were written with this one
 	}
-	byDigest := s.byDigest(blob)
-	for _, d := range []string{infos, byDigest} {
-		if err := mkdir(d[:strings.LastIndexByte(d, '/')], 0o755); err != nil { // another algorithm than sha256
+	for _, info := range blobs {
+		name := s.byDigest(info.Digest)
+		if have, err := os.ReadFile(name); err == nil && string(have) == diffID.String() {
+			continue
+		}
+		if err := mkdir(filepath.Dir(name), 0o755); err != nil { // another algorithm than sha256
+			return err
+		}
+		if err := s.writeFile(name, 0o644, []byte(diffID)); err != nil {
 			return err
 		}
 	}
-	return errors.Join(s.writeFile(byDigest, 0o644, []byte(diffID)), s.writeFile(infos, 0o644, data))
+	if err := mkdir(filepath.Dir(infos), 0o755); err != nil {
+		return err
+	}
+	return s.writeFile(infos, 0o644, data)
 }

@@ -281,37 +281,31 @@ func (s *Staging) publishBlobs(base *Store) error {
 	return nil
 }
 
-// publishBlob moves the notes on the blobs of a layer. Notes that the data-root has are
-// added to; that costs a flush for each, and a rename none.
+// publishBlob moves the notes on the blobs of a layer: by renames, which need no flush,
+// unless the data-root has notes of its own on the layer.
 func (s *Staging) publishBlob(base *Store, diffID digest.Digest, list []blobInfo) error {
 	infos := base.blobInfos(diffID)
 	if _, err := os.Lstat(infos); err == nil {
+		err := base.putBlobs(diffID, list...)
 		for _, b := range list {
-			if err := base.putBlob(b.Digest, diffID, b.SourceRepository); err != nil {
-				return err
-			}
+			err = errors.Join(err, removeIfThere(s.byDigest(b.Digest)))
 		}
-	} else {
-		for _, b := range list {
-			from, to := s.byDigest(b.Digest), base.byDigest(b.Digest)
-			if err := mkdir(filepath.Dir(to), 0o755); err != nil {
-				return err
-			}
-			if err := os.Rename(from, to); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-		}
-		if err := mkdir(filepath.Dir(infos), 0o755); err != nil {
-			return err
-		}
-		return os.Rename(s.blobInfos(diffID), infos)
+		return errors.Join(err, removeIfThere(s.blobInfos(diffID)))
 	}
 	for _, b := range list {
-		if err := removeIfThere(s.byDigest(b.Digest)); err != nil {
+		if err := moveFile(s.byDigest(b.Digest), base.byDigest(b.Digest)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	return removeIfThere(s.blobInfos(diffID))
+	return moveFile(s.blobInfos(diffID), infos)
+}
+
+// moveFile renames a file. Its new directory is made if it is not there.
+func moveFile(from, to string) error {
+	if err := mkdir(filepath.Dir(to), 0o755); err != nil {
+		return err
+	}
+	return os.Rename(from, to)
 }
 
 // publishNames gives the images their names in the data-root, and takes them from the
