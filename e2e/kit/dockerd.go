@@ -28,7 +28,6 @@ type DockerdOptions struct {
 	Root      string   // the data-root; a temporary one when empty
 	PathFirst string   // a folder to put first into its PATH
 	Env       []string // added to its environment
-	Flags     []string // added to its command line
 }
 
 // Release says which Docker it is, and how it keeps images.
@@ -93,9 +92,9 @@ func StartDockerd(t *testing.T, o DockerdOptions) *Dockerd {
 	if o.PathFirst != "" {
 		path = append(path, o.PathFirst)
 	}
-	template := o.Release.Command(t, path, append([]string{"--config-file", config, "--data-root", d.Root,
+	template := o.Release.Command(t, path, "--config-file", config, "--data-root", d.Root,
 		"--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"),
-		"-H", "unix://" + d.Sock, "--iptables=false", "--bridge=none"}, o.Flags...)...)
+		"-H", "unix://"+d.Sock, "--iptables=false", "--bridge=none")
 	d.command = func() *exec.Cmd {
 		cmd := exec.Command(template.Path, template.Args[1:]...)
 		// Its containerd leaves a record of its goroutines behind when it is slow to start.
@@ -121,6 +120,22 @@ func (d *Dockerd) Start(t *testing.T) {
 	d.Stop = StartServer(t, d.command(), 15*time.Second)
 	if !Eventually(2*time.Minute, d.answers) {
 		t.Fatalf("dockerd does not answer\n%s", d.out.Tail())
+	}
+}
+
+// Configure writes the Engine's daemon.json, and has the Engine read it.
+func (d *Dockerd) Configure(t *testing.T, json string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(filepath.Dir(d.Sock), "daemon.json"), []byte(json), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pid, _ := d.Pids(t)
+	read := strings.Count(d.out.String(), "Reloaded configuration")
+	if err := unix.Kill(pid, unix.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if !Eventually(time.Minute, func() bool { return strings.Count(d.out.String(), "Reloaded configuration") > read }) {
+		t.Fatalf("dockerd does not read its configuration\n%s", d.out.Tail())
 	}
 }
 
