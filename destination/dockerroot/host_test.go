@@ -19,9 +19,12 @@ import (
 	"github.com/moby/moby/api/types/system"
 
 	"github.com/fastpull/fastpull/daemon"
+	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/checkup"
 	"github.com/fastpull/fastpull/internal/need"
 	"github.com/fastpull/fastpull/internal/privilege"
+	"github.com/fastpull/fastpull/internal/service"
 	"github.com/fastpull/fastpull/internal/testkit"
 	"github.com/fastpull/fastpull/overlay"
 )
@@ -61,20 +64,29 @@ func dataRoot(t *testing.T) (dir string, pid int) {
 	return dir, startFakeDockerd(t, db)
 }
 
-// startFakeDockerd starts a process that is called dockerd, and has a file open.
-func startFakeDockerd(t *testing.T, file string) (pid int) {
+// sleeper returns a program that sleeps, and is called dockerd.
+func sleeper(t *testing.T) (program string) {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "dockerd")
+	program = filepath.Join(t.TempDir(), "dockerd")
 	data, err := os.ReadFile(need.Program(t, "sleep"))
 	if err == nil {
 		err = os.WriteFile(program, data, 0o755)
 	}
-	f, ferr := os.Open(file)
-	if err := errors.Join(err, ferr); err != nil {
+	if err != nil {
+		t.Fatal(err)
+	}
+	return program
+}
+
+// startFakeDockerd starts a process that is called dockerd, and has a file open.
+func startFakeDockerd(t *testing.T, file string) (pid int) {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	cmd := exec.Command(program, "600")
+	cmd := exec.Command(sleeper(t), "600")
 	cmd.ExtraFiles = []*os.File{f}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -175,28 +187,14 @@ func TestOtherNamespace(t *testing.T) {
 	other := t.TempDir()
 	db := filepath.Join(root, "volumes/metadata.db")
 	// The only process that has this file open sees another directory in the root's place.
-	if err := os.Rename(db, db+".old"); err != nil {
+	err := errors.Join(os.Rename(db, db+".old"), os.WriteFile(db, nil, 0o600))
+	cmd := exec.Command(need.Program(t, "unshare"), "--mount", "sh", "-c", "mount --bind "+other+" "+root+" && exec "+sleeper(t)+" 600 3<&0")
+	f, ferr := os.Open(db)
+	cmd.Stdin = f
+	if err := errors.Join(err, ferr, cmd.Start()); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(db, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	program := filepath.Join(dir, "dockerd")
-	data, err := os.ReadFile(need.Program(t, "sleep"))
-	if err == nil {
-		err = os.WriteFile(program, data, 0o755)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(need.Program(t, "unshare"), "--mount", "sh", "-c", "mount --bind "+other+" "+root+" && exec "+program+" 600 3<&0")
-	if cmd.Stdin, err = os.Open(db); err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	defer f.Close()
 	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
 	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		if _, err = findEngine(root); err == nil || !strings.Contains(err.Error(), "no process") || time.Now().After(end) {
@@ -208,13 +206,13 @@ func TestOtherNamespace(t *testing.T) {
 	}
 }
 
-// dependent is a service with which others stop.
-type dependent struct{}
+// stub is a service, with others that stop with it.
+type stub []string
 
-func (dependent) String() string              { return "docker.service" }
-func (dependent) Stop(context.Context) error  { return nil }
-func (dependent) Start(context.Context) error { return nil }
-func (dependent) Dependents() []string        { return []string{"web.service", "db.service"} }
+func (stub) String() string              { return "docker.service" }
+func (stub) Stop(context.Context) error  { return nil }
+func (stub) Start(context.Context) error { return nil }
+func (s stub) Dependents() []string      { return s }
 
 // TestHarmless refuses to stop other services, unless the user has agreed to that.
 func TestHarmless(t *testing.T) {
@@ -223,7 +221,7 @@ func TestHarmless(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer api.Close()
-	h := &host{api: api, service: dependent{}}
+	h := &host{api: api, service: stub{"web.service", "db.service"}}
 	if err := h.harmless(t.Context(), daemon.Facts{}, false); err == nil || !strings.Contains(err.Error(), "web.service, db.service") {
 		t.Errorf("error: %v", err)
 	}
@@ -262,5 +260,42 @@ func TestGone(t *testing.T) {
 	p.pid = os.Getpid() // which another one has got
 	if err := p.gone(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestCheckRestart says whether a restart is a way into the Engine, and what it costs.
+func TestCheckRestart(t *testing.T) {
+	need.Root(t, "look into another process")
+	root, _ := dataRoot(t)
+	defer func() { serviceOf = service.OfProcess }()
+	for _, c := range []struct {
+		running int
+		survive bool
+		service error
+		want    []string
+	}{
+		{want: []string{"the fastest way into it", root, "docker.service is stopped", "no container runs"}},
+		{running: 1, survive: true, want: []string{"1 container would run on"}},
+		{running: 2, want: []string{"no way into it", "2 containers would stop", "--restart-engine=force"}},
+		{service: service.ErrNone, want: []string{"no way into it", "--restart-command"}},
+	} {
+		serviceOf = func(context.Context, int) (service.Service, error) { return stub(nil), c.service }
+		f := &fakeEngine{info: system.Info{ServerVersion: "20.10.24", Driver: "overlay2", DockerRootDir: root, LiveRestoreEnabled: c.survive}, running: c.running}
+		m := &destination.Machine{Rights: privilege.Process{Level: privilege.Full}, Engine: func(ctx context.Context) (*daemon.Engine, error) {
+			return daemon.Connect(ctx, daemon.Options{Host: testkit.ServeSocket(t, f)})
+		}}
+		got := CheckRestart(t.Context(), m, "")
+		if len(got) != 1 || got[0].Level != checkup.OK {
+			t.Fatalf("%+v", got)
+		}
+		for _, words := range c.want {
+			if !strings.Contains(got[0].Text, words) {
+				t.Errorf("does not say %q: %s", words, got[0].Text)
+			}
+		}
+	}
+	none := &destination.Machine{Engine: func(context.Context) (*daemon.Engine, error) { return nil, daemon.ErrUnavailable }}
+	if got := CheckRestart(t.Context(), none, ""); len(got) > 0 {
+		t.Errorf("without an Engine: %+v", got)
 	}
 }
