@@ -69,7 +69,7 @@ var others = []string{docker, ctr, tarProgram, goArchive, umoci, skopeo, crane, 
 
 // contestNames are all there are, in the order in which they are held.
 var contestNames = []string{
-	"store/multi", "store/one", "load/multi", "again/multi", "memory",
+	"store/multi", "store/one", "load/multi", "restart/multi", "again/multi", "memory",
 	"bundle/plain", "bundle/keep",
 	"files/share", "files/go", "files/libs", "files/python", "files/empty",
 	"gzip/share", "gzip/go", "gzip/libs", "gzip/python",
@@ -103,7 +103,9 @@ func (b *bench) contests(ctx context.Context, names []string) ([]*contest, error
 		case "store":
 			err = b.storeContest(ctx, c, kind)
 		case "load":
-			err = b.loadContest(ctx, c, kind)
+			err = b.loadContest(ctx, c, b.toEngine, kind)
+		case "restart":
+			err = b.loadContest(ctx, c, b.restarting, kind)
 		case "again":
 			err = b.forBuilds(ctx, c, b.again, kind)
 		case "bundle":
@@ -141,8 +143,9 @@ func (b *bench) storeContest(ctx context.Context, c *contest, kind string) error
 	return nil
 }
 
-func (b *bench) loadContest(ctx context.Context, c *contest, kind string) error {
-	if err := b.forBuilds(ctx, c, b.toEngine, kind); err != nil {
+// loadContest is about ways into an Engine: fastpull's, and Docker's.
+func (b *bench) loadContest(ctx context.Context, c *contest, way func(fastpull, *testImage) entrant, kind string) error {
+	if err := b.forBuilds(ctx, c, way, kind); err != nil {
 		return err
 	}
 	if !slices.Contains(b.against, docker) {
