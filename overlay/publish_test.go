@@ -329,6 +329,33 @@ func bind(t *testing.T, dir string) {
 	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
 }
 
+// TestForget: a name for an image that the data-root has is staged, and given up.
+func TestForget(t *testing.T) {
+	w := stage(t)
+	g := openStaging(t, w.dir)
+	record(t, g.Store, w.a, "b:1")
+	if ready, _, err := g.Prepare(t.Context(), nil); err != nil || len(ready) != 3 {
+		t.Fatalf("%d are ready (%v)", len(ready), err)
+	}
+	list, _, err := g.Waiting()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, img := range list {
+		if only := g.NamesOnly(img); only != (img.ID == w.a.ID) {
+			t.Errorf("%v: %v", img.Names, only)
+		}
+		if err := g.Forget(img); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if list, damaged, err := g.Waiting(); err != nil || len(list)+len(damaged) > 0 {
+		t.Errorf("%v, %v wait (%v)", list, damaged, err)
+	}
+	g.Close()
+	w.whole(t, 2)
+}
+
 // TestSeize: a publication has what is staged for itself, and waits for others.
 func TestSeize(t *testing.T) {
 	w := stage(t)

@@ -132,6 +132,16 @@ func (s *restarted) testMany(t *testing.T) {
 		t.Errorf("the second time: %+v", sum)
 	}
 	s.expect(t, 0)
+	// Another name for what is there needs no restart.
+	s.made++
+	same := kit.WordImage(t, "the same", s.base, shared)
+	first := s.reg.Push(t, "first:1", same)
+	s.pull(t, first).Expect(t, 0)
+	s.expect(t, 1)
+	second := s.reg.Push(t, "second:1", same)
+	s.pull(t, second).Expect(t, 0)
+	s.expect(t, 0)
+	s.runs(t, second, "the same")
 	s.pull(t, "--dry-run", refs[0]).Expect(t, 0)
 	ref, _ := s.image(t)
 	s.pull(t, "--dry-run", ref).Expect(t, 0, "restarted")
