@@ -133,14 +133,20 @@ func (v *victim) killCommitting(t *testing.T, store string) (kills int) {
 	return kills
 }
 
-// end lets the pull end, and checks what the registry has sent for it.
+// lostPerKill bounds the bytes that a kill may cost: what the kernel holds for the
+// connections of the killed process. The line carries as much in a tenth of a
+// second, for which a process may wait for its turn on a busy machine.
+const lostPerKill = thinLine / 10
+
+// end lets the pull end, and checks the number of bytes that the registry sent.
+// Without resuming, each kill would cost half of the image on average.
 func (v *victim) end(t *testing.T) {
 	t.Helper()
 	v.withheld.Store(false)
 	v.user.Fastpull(t, v.args...).Expect(t, 0, v.im.Digest.String())
 	sent, size := v.proxy.SentInAll(), v.im.Bytes()
 	t.Logf("%d kills, the registry sent %.3f times the image", v.kills, float64(sent)/float64(size))
-	if sent > size+size/5 {
+	if sent > size+size/10+int64(v.kills)*lostPerKill {
 		t.Errorf("the registry sent %d bytes of an image of %d, after %d kills", sent, size, v.kills)
 	}
 }
