@@ -26,8 +26,8 @@ type Env struct {
 	References int
 	// Rights are those of the process.
 	Rights privilege.Process
-	// Memory is what all layers of the run may take.
-	Memory *unpack.Memory
+	// Names bounds the memory for the names of entries, of all layers of the run.
+	Names *unpack.Names
 	// LeftOut counts what could not be kept of files.
 	LeftOut *LeftOut
 	// Sent counts the bytes that are sent to an engine.

@@ -29,9 +29,9 @@ type ExtractOptions struct {
 	// WriteBack has the kernel begin to write large files to the disk at once, for
 	// a caller who will wait for all of them in the end.
 	WriteBack bool
-	// Memory bounds the names that are kept for TarSplit; it is shared with other
-	// layers.
-	Memory *Memory
+	// Names bounds the names that are kept for TarSplit. It is shared with other layers.
+	// Nil bounds those of this layer only.
+	Names *Names
 }
 
 // Stats is what [Extract] did.
@@ -69,7 +69,7 @@ func Extract(ctx context.Context, r io.Reader, root string, o ExtractOptions) (S
 		tree: t, opt: o,
 		in:    in,
 		tr:    tar.NewReader(in),
-		split: newSplitWriter(o.TarSplit, o.Memory),
+		split: newSplitWriter(o.TarSplit, o.Names),
 		fresh: probe(t.root.fd),
 		room:  space{fd: t.root.fd},
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/vbatts/tar-split/archive/tar"
 
+	"github.com/fastpull/fastpull/decode"
 	"github.com/fastpull/fastpull/fault"
 )
 
@@ -104,7 +105,7 @@ func (x *extractor) blame(err error) error {
 	if !errors.Is(err, errNoTar) || x.in.err != nil {
 		return err
 	}
-	if _, rerr := io.CopyBuffer(onlyWriter{io.Discard}, x.in, x.in.scratch()); rerr != nil && (errors.Is(rerr, ErrDigest) || x.in.ctx.Err() != nil) {
+	if _, rerr := io.CopyBuffer(onlyWriter{io.Discard}, x.in, x.in.scratch()); rerr != nil && (errors.Is(rerr, decode.ErrDigest) || x.in.ctx.Err() != nil) {
 		return fmt.Errorf("%w (%w)", rerr, err)
 	}
 	return err

@@ -2,9 +2,37 @@ package unpack
 
 import (
 	"math/bits"
+	"sync"
 
 	"github.com/fastpull/fastpull/fault"
 )
+
+// maxNames is how many names the layers of a run may have in nameSets at a time. Two
+// layers with [maxEntries] fit.
+const maxNames = 2 * 2048 * tableMost
+
+// Names bounds the memory for the names of entries. The layers of a run share one. Its zero
+// value is ready to use, and it is safe for concurrent use. A layer never waits for it: when
+// there are too many names, the layer is refused.
+type Names struct {
+	mu sync.Mutex
+	n  int64
+}
+
+// add counts n more names, or fewer if n is negative. It reports false, and counts none,
+// when they are too many. On a nil Names it reports true.
+func (c *Names) add(n int64) bool {
+	if c == nil {
+		return true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.n+n > maxNames {
+		return false
+	}
+	c.n += n
+	return true
+}
 
 // A table of names has slots for more hashes than it takes before it is split, so that
 // a search ends soon. With these numbers a set of [maxEntries] hashes has 2,048 tables
@@ -18,7 +46,7 @@ const (
 // grows by tables of one size, which stay where they are: nothing is copied to a larger
 // place, and nothing is left for the collector.
 type nameSet struct {
-	mem    *Memory      // nil sets no bound
+	names  *Names       // nil sets no bound
 	tables []*nameTable // 1<<depth of them, by the first bits of the hash
 	depth  int
 	split  []uint64 // the hashes of a table that is being split
@@ -55,7 +83,7 @@ func (s *nameSet) table(hash uint64) *nameTable { return s.tables[hash>>(64-s.de
 // grow splits each table in two.
 func (s *nameSet) grow() error {
 	n := max(1, len(s.tables))
-	if !s.mem.addNames(int64(n) * tableMost) {
+	if !s.names.add(int64(n) * tableMost) {
 		return fault.WithHint(fault.New(fault.Failed, "the layers that are unpacked at the same time have more than %d entries", maxNames),
 			"fewer layers at a time (--jobs 1) need less memory")
 	}
@@ -84,7 +112,7 @@ func (s *nameSet) grow() error {
 
 // drop empties the set.
 func (s *nameSet) drop() {
-	s.mem.addNames(-int64(len(s.tables)) * tableMost)
+	s.names.add(-int64(len(s.tables)) * tableMost)
 	s.tables, s.depth, s.split = nil, 0, nil
 }
 

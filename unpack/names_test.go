@@ -11,8 +11,8 @@ import (
 
 // A set of names has what was put, and nothing else, however it has grown.
 func TestNameSet(t *testing.T) {
-	mem := NewMemory(0)
-	s := nameSet{mem: mem}
+	names := new(Names)
+	s := nameSet{names: names}
 	if s.has(7) {
 		t.Error("an empty set has something")
 	}
@@ -39,8 +39,8 @@ func TestNameSet(t *testing.T) {
 			t.Fatalf("%#x is there, and was not put", h)
 		}
 	}
-	if s.drop(); mem.names != 0 || s.has(1) {
-		t.Errorf("%d names are left", mem.names)
+	if s.drop(); names.n != 0 || s.has(1) {
+		t.Errorf("%d names are left", names.n)
 	}
 	for _, again := range []bool{false, true} {
 		if was, _ := s.put(0); was != again {
@@ -52,15 +52,15 @@ func TestNameSet(t *testing.T) {
 // The names of all layers of a run together have a limit, and a layer that was refused
 // or is done leaves nothing behind.
 func TestNamesAreBounded(t *testing.T) {
-	mem := NewMemory(0)
+	names := new(Names)
 	raw := makeTar(t, file("a", ""), file("b", ""))
 	var split bytes.Buffer
-	o := ExtractOptions{Whiteouts: Overlay{}, TarSplit: &split, Memory: mem}
+	o := ExtractOptions{Whiteouts: Overlay{}, TarSplit: &split, Names: names}
 	for _, more := range []int64{maxNames - tableMost, 1} {
-		if !mem.addNames(more) {
-			t.Fatal("there is no room in a Memory that is not full")
+		if !names.add(more) {
+			t.Fatal("there is no room in Names that are not full")
 		}
-		before := mem.names
+		before := names.n
 		_, err := extractRaw(t, raw, t.TempDir(), o)
 		if more > 1 && err != nil {
 			t.Errorf("it fits: %v", err)
@@ -68,13 +68,12 @@ func TestNamesAreBounded(t *testing.T) {
 		if more == 1 && (fault.KindOf(err) != fault.Failed || !strings.Contains(fault.HintOf(err), "--jobs 1")) {
 			t.Errorf("it does not fit: %v", err)
 		}
-		if mem.names != before {
-			t.Errorf("%d names are left", mem.names-before)
+		if names.n != before {
+			t.Errorf("%d names are left", names.n-before)
 		}
 	}
 	// A set that has been split before is refused, too, and stays as it was.
-	s := nameSet{mem: NewMemory(0)}
-	s.mem.names = maxNames - 2*tableMost
+	s := nameSet{names: &Names{n: maxNames - 2*tableMost}}
 	r, n := rand.New(rand.NewPCG(1, 1)), 0
 	for ; n < 3*tableMost; n++ {
 		if _, err := s.put(r.Uint64()); err != nil {

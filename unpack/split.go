@@ -57,13 +57,16 @@ type splitWriter struct {
 	crc    uint64      // of what the file has
 }
 
-func newSplitWriter(w io.Writer, mem *Memory) *splitWriter {
+func newSplitWriter(w io.Writer, names *Names) *splitWriter {
 	if w == nil {
 		return nil
 	}
+	if names == nil {
+		names = new(Names)
+	}
 	return &splitWriter{
 		out:  newBehind(w),
-		seen: nameSet{mem: mem.orOwn()},
+		seen: nameSet{names: names},
 		seed: maphash.MakeSeed(),
 	}
 }

@@ -1,4 +1,4 @@
-package unpack
+package decode
 
 import (
 	"context"
@@ -13,25 +13,17 @@ import (
 	"github.com/fastpull/fastpull/fault"
 )
 
-const (
-	// MaxWindow is how many bytes of history one layer may ask for: the window of a
-	// zstd frame, the dictionary of an xz block. It is all that the layers of a run
-	// have together.
-	MaxWindow = 512 << 20
-	// maxNames is how many names the layers of a run may have in nameSets at a time:
-	// two layers with [maxEntries] fit.
-	maxNames = 2 * 2048 * tableMost
-)
+// MaxWindow is how many bytes of history one layer may ask for: the window of a zstd
+// frame, the dictionary of an xz block. The layers of a run have that much in all.
+const MaxWindow = 512 << 20
 
-// Memory bounds what the layers of a run need beyond the fixed buffers of each: the
-// history that decoders of zstd and xz look back into, and the names of entries. It is
-// shared, like [Cores], by any number of goroutines. Nil is a Memory of its own for
+// Memory bounds the history that the decoders of zstd and xz keep. The layers of a run
+// share one, like [Cores]. It is safe for concurrent use. Nil is a Memory of its own for
 // each layer.
 //
 // A decoder takes the memory for its history before it starts, and waits while other
-// layers have too much. While it waits it holds nothing, so that layers cannot wait for
-// each other: a stream that needs more in its midst gives back what it has first. Names
-// are never waited for. When they are too many, the layer is refused.
+// layers have too much. A decoder that waits holds no memory, so that layers cannot block
+// each other: a stream that needs more in its middle first gives back what it has.
 type Memory struct {
 	limit   int64
 	history *semaphore.Weighted
@@ -40,7 +32,6 @@ type Memory struct {
 	used    int64 // of history
 	freed   int64 // given back, and not known to be collected
 	watched bool  // collect runs
-	names   int64
 }
 
 // NewMemory returns a Memory with the given bytes of history, [MaxWindow] if that is 0.
@@ -132,19 +123,4 @@ func (m *Memory) collect() {
 			runtime.GC()
 		}
 	}
-}
-
-// addNames counts n more names, or fewer if n is negative. It reports false, and counts
-// none, when they are too many.
-func (m *Memory) addNames(n int64) bool {
-	if m == nil {
-		return true
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.names+n > maxNames {
-		return false
-	}
-	m.names += n
-	return true
 }

@@ -1,4 +1,4 @@
-package unpack
+package decode
 
 import (
 	"bufio"
@@ -16,6 +16,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/fastpull/fastpull/internal/need"
+	"github.com/fastpull/fastpull/internal/testkit"
 )
 
 var zstdEncoder = sync.OnceValue(func() *zstd.Encoder {
@@ -127,7 +128,7 @@ func TestFramesBounds(t *testing.T) {
 		"small":             framed(t, content(1000), 1000),
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			in := iotest.HalfReader(&endless{b: frame})
+			in := iotest.HalfReader(testkit.Repeat(frame, 1<<30))
 			f := newFrames(t.Context(), bufio.NewReaderSize(in, 64<<10), NewCores(8), NewMemory(0))
 			for range 5 {
 				jobs, done := begunAhead(f)
@@ -154,20 +155,6 @@ func randomBytes(n int) []byte {
 	b := make([]byte, n)
 	rand.NewChaCha8([32]byte{1}).Read(b)
 	return b
-}
-
-// endless gives b over and over again.
-type endless struct {
-	b   []byte
-	off int
-}
-
-func (e *endless) Read(p []byte) (n int, err error) {
-	for n < len(p) {
-		m := copy(p[n:], e.b[e.off:])
-		n, e.off = n+m, (e.off+m)%len(e.b)
-	}
-	return n, nil
 }
 
 // What came as a whole can be read while the input makes a pause.

@@ -1,4 +1,4 @@
-package unpack
+package decode
 
 import (
 	"archive/tar"
@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"io"
-	"math/rand/v2"
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
@@ -18,16 +17,12 @@ import (
 	"github.com/ulikunitz/xz"
 
 	"github.com/fastpull/fastpull/internal/codec"
+	"github.com/fastpull/fastpull/internal/testkit"
 )
 
-// content makes n bytes that compress to about half, and begin as a tar if they are
-// enough.
+// content returns n bytes of [testkit.Content]. They begin as a tar if they are enough.
 func content(n int) []byte {
-	b := make([]byte, n)
-	r := rand.New(rand.NewPCG(1, uint64(n)))
-	for i := range b {
-		b[i] = "fastpull\x00\xff12345678"[r.IntN(18)]
-	}
+	b := testkit.Content(n)
 	var head bytes.Buffer
 	w := tar.NewWriter(&head)
 	if err := w.WriteHeader(&tar.Header{Name: "content", Size: int64(max(0, n-codec.HeadSize))}); err != nil {

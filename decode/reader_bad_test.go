@@ -1,4 +1,4 @@
-package unpack
+package decode
 
 import (
 	"bytes"
@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/opencontainers/go-digest"
 
@@ -144,7 +145,7 @@ func TestSourceError(t *testing.T) {
 	for name, blob := range map[string][]byte{"gzip": gz(t, plain), "zstd": zst(t, plain), "frames": framed(t, plain, 30<<10), "xz": xzed(t, plain), "plain": plain} {
 		for _, at := range []int{0, 3, len(blob) / 2, len(blob)} {
 			for _, source := range []error{broken, io.ErrUnexpectedEOF} {
-				in := &blobOf{Reader: io.MultiReader(bytes.NewReader(blob[:at]), failing{source})}
+				in := &blobOf{Reader: io.MultiReader(bytes.NewReader(blob[:at]), iotest.ErrReader(source))}
 				_, err := readAll(t, in, expect(blob, plain), ReaderOptions{})
 				if !errors.Is(err, source) || errors.Is(err, ErrDigest) || fault.KindOf(err) != fault.Failed {
 					t.Errorf("%s at %d: %v", name, at, err)
@@ -153,12 +154,8 @@ func TestSourceError(t *testing.T) {
 		}
 	}
 	denied := fault.New(fault.Denied, "log in first")
-	_, err := readAll(t, &blobOf{Reader: failing{denied}}, expect(plain, plain), ReaderOptions{})
+	_, err := readAll(t, &blobOf{Reader: iotest.ErrReader(denied)}, expect(plain, plain), ReaderOptions{})
 	if fault.KindOf(err) != fault.Denied || !strings.Contains(err.Error(), "log in") {
 		t.Errorf("the kind of the source's error is lost: %v", err)
 	}
 }
-
-type failing struct{ err error }
-
-func (f failing) Read([]byte) (int, error) { return 0, f.err }
