@@ -20,6 +20,7 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/crc64iso"
+	"github.com/fastpull/fastpull/internal/nameset"
 )
 
 // CheckOptions are the options of [Check].
@@ -86,7 +87,7 @@ type checker struct {
 
 	// names has the hashes of the paths that the tar has, with the directories that
 	// they are in. Two with the same could hide a file that nobody expects.
-	names nameSet
+	names nameset.Set
 	seed  maphash.Seed
 	// linked has what is wrong with files that have several names: another entry of
 	// the tar may explain it.
@@ -264,12 +265,12 @@ func (c *checker) closed(err error) bool {
 // remember notes a path, and the directories that it is in.
 func (c *checker) remember(name string) {
 	for ; name != "." && name != ""; name = path.Dir(name) {
-		if was, _ := c.names.put(maphash.String(c.seed, name)); was { // without a Memory it can always grow
+		if was, _ := c.names.Put(maphash.String(c.seed, name)); was { // without a Budget it can always grow
 			return
 		}
 	}
 }
 
 func (c *checker) knows(name string) bool {
-	return c.names.has(maphash.String(c.seed, name))
+	return c.names.Has(maphash.String(c.seed, name))
 }

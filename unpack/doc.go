@@ -5,7 +5,7 @@
 // That includes names, links, and symlinks that the layer itself brought. It runs no
 // program, and ends soon after its context, with all its goroutines. Its memory is bounded,
 // whatever the layer is: fixed buffers for each layer, and the names of entries, which a
-// [Names] bounds for all layers of a run.
+// [nameset.Budget] bounds for all layers of a run.
 //
 // # How a layer is extracted
 //

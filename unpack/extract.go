@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/nameset"
 	"github.com/fastpull/fastpull/internal/privilege"
 )
 
@@ -31,7 +32,7 @@ type ExtractOptions struct {
 	WriteBack bool
 	// Names bounds the names that are kept for TarSplit. It is shared with other layers.
 	// Nil bounds those of this layer only.
-	Names *Names
+	Names *nameset.Budget
 }
 
 // Stats is what [Extract] did.

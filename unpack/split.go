@@ -15,6 +15,7 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/crc64iso"
+	"github.com/fastpull/fastpull/internal/nameset"
 )
 
 // splitWriter records what of a tar is not in the files that are made of it: the
@@ -48,7 +49,7 @@ type splitWriter struct {
 	// Docker could not read such a record. A layer that is refused for two names
 	// with one hash will be taken when it is tried again, with another seed; of
 	// layers with a million entries that is one in 30 million.
-	seen nameSet
+	seen nameset.Set
 	seed maphash.Seed
 
 	header *tar.Header // of the entry at hand
@@ -57,16 +58,16 @@ type splitWriter struct {
 	crc    uint64      // of what the file has
 }
 
-func newSplitWriter(w io.Writer, names *Names) *splitWriter {
+func newSplitWriter(w io.Writer, names *nameset.Budget) *splitWriter {
 	if w == nil {
 		return nil
 	}
 	if names == nil {
-		names = new(Names)
+		names = new(nameset.Budget)
 	}
 	return &splitWriter{
 		out:  newBehind(w),
-		seen: nameSet{names: names},
+		seen: nameset.Set{Budget: names},
 		seed: maphash.MakeSeed(),
 	}
 }
@@ -144,7 +145,7 @@ func (w *splitWriter) close() error {
 		return nil
 	}
 	name := w.header.Name
-	twice, err := w.seen.put(maphash.String(w.seed, path.Clean(name)))
+	twice, err := w.seen.Put(maphash.String(w.seed, path.Clean(name)))
 	if err != nil {
 		return err
 	}
@@ -257,7 +258,7 @@ func (w *splitWriter) finish() error {
 	if w == nil {
 		return nil
 	}
-	w.seen.drop()
+	w.seen.Drop()
 	return w.out.close()
 }
 

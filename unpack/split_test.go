@@ -17,6 +17,7 @@ import (
 
 	"github.com/fastpull/fastpull/decode"
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/nameset"
 	"github.com/fastpull/fastpull/internal/testkit"
 )
 
@@ -289,3 +290,27 @@ func TestTarSplitWriteError(t *testing.T) {
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+// The names of all layers of a run together have a limit, and a layer that was refused or
+// is done leaves nothing behind.
+func TestNamesAreBounded(t *testing.T) {
+	names := &nameset.Budget{Most: 10_000}
+	raw := makeTar(t, file("a", ""), file("b", ""))
+	extract := func() error {
+		_, err := extractRaw(t, raw, t.TempDir(), ExtractOptions{Whiteouts: Overlay{}, TarSplit: io.Discard, Names: names})
+		return err
+	}
+	other := nameset.Set{Budget: names}
+	for range 2 {
+		if err := extract(); err != nil {
+			t.Errorf("it fits: %v", err)
+		}
+		if _, err := other.Put(1); err != nil {
+			t.Fatal(err)
+		}
+		if err := extract(); fault.KindOf(err) != fault.Failed || !strings.Contains(fault.HintOf(err), "--jobs 1") {
+			t.Errorf("it does not fit: %v", err)
+		}
+		other.Drop()
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fastpull/fastpull/internal/nameset"
 	"github.com/fastpull/fastpull/internal/need"
 	"github.com/fastpull/fastpull/internal/testkit"
 )
@@ -48,10 +49,10 @@ var worst = []struct {
 		return extractOf(testkit.Repeat(slices.Concat(header, block('0', "f", int64(len(text)), ""), text), 20), false)
 	}},
 	{"tar: 4,194,304 names", 80, func(testing.TB) error {
-		s := nameSet{names: new(Names)}
+		s := nameset.Set{Budget: new(nameset.Budget)}
 		r := rand.New(rand.NewPCG(1, 1))
 		for range maxEntries / 4 {
-			if _, err := s.put(r.Uint64()); err != nil {
+			if _, err := s.Put(r.Uint64()); err != nil {
 				return err
 			}
 		}

@@ -19,12 +19,12 @@ import (
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/fetch"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/nameset"
 	"github.com/fastpull/fastpull/internal/privilege"
 	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
 	"github.com/fastpull/fastpull/source"
-	"github.com/fastpull/fastpull/unpack"
 )
 
 // Mended is what [Repair] has put right.
@@ -54,7 +54,7 @@ func Repair(ctx context.Context, o RepairOptions, damages []overlay.Damage) (m M
 	m = Mended{Configs: []digest.Digest{}, Layers: []digest.Digest{}}
 	src := source.Registries(o.Registry)
 	env := &destination.Env{
-		Source: src, Progress: o.Progress, Rights: privilege.Current(), Names: new(unpack.Names), LeftOut: new(destination.LeftOut),
+		Source: src, Progress: o.Progress, Rights: privilege.Current(), Names: new(nameset.Budget), LeftOut: new(destination.LeftOut),
 	}
 	fetcher := fetch.New(src, o.Layers, o.Gzip, o.Progress)
 	s, err := open(ctx, env, o.Path)
