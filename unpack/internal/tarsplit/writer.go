@@ -1,4 +1,4 @@
-package unpack
+package tarsplit
 
 import (
 	"encoding/base64"
@@ -18,37 +18,35 @@ import (
 	"github.com/fastpull/fastpull/internal/nameset"
 )
 
-// splitWriter records what of a tar is not in the files that are made of it: the
-// raw bytes of headers and padding, and a checksum of each file. Docker makes the
-// very tar of a layer again from that record and the files.
+// Writer writes the record of a tar while the tar is unpacked. Of each entry it is told
+// by Begin, by Keep or Drop, and by End, in this order. It is for one goroutine.
 //
-// The record is what tar-split's asm.NewInputTarStream and storage.NewJSONPacker
-// make of the same tar, with some exceptions. They take for granted that each entry
-// with a size has that many bytes in the tar, and that Docker finds a file with the
-// same bytes under its name. Docker fails to save a layer where that is not so:
+// The record is what tar-split's asm.NewInputTarStream and storage.NewJSONPacker make of
+// the same tar, with some exceptions. Those take for granted that each entry with a size
+// has that many bytes in the tar, and that Docker finds a file with the same bytes under
+// its name. Docker cannot save a layer where that is not so:
 //
-//   - nothing becomes of the entry: AUFS' hidden files, a whiteout with content;
+//   - the entry becomes no file: AUFS' hidden files, a whiteout with content;
 //   - the entry has no content: a hardlink or directory whose header has a size;
 //   - the file has other bytes than the tar: a sparse one;
 //   - the name leads through a symlink that Docker follows to somewhere on the host.
 //
-// There the record has the content, as it is in the tar, behind the header, and the
-// entry has the size 0. If there is a file, the entry has its checksum all the same.
+// For these, the record has the content, as it is in the tar, after the header, and the
+// size of the entry is 0. If there is a file, the entry has its checksum all the same.
 //
-// tar-split reads the tar a second time, in a goroutine behind a pipe, and keeps the
-// names of all entries; this does neither.
+// tar-split reads the tar a second time, in a goroutine behind a pipe, and keeps the names
+// of all entries. A Writer does neither.
 //
-// A nil splitWriter does nothing but give the content.
-type splitWriter struct {
+// On a nil Writer, Keep and Drop return the content, and other methods do nothing.
+type Writer struct {
 	out  *behind
 	line []byte // reused
 	raw  []byte // of the tar, before the entry at hand
 	pos  int
 
-	// seen has the hashes of the names so far, to refuse a name that comes again:
-	// Docker could not read such a record. A layer that is refused for two names
-	// with one hash will be taken when it is tried again, with another seed; of
-	// layers with a million entries that is one in 30 million.
+	// seen has the hashes of the names so far, to refuse a name that comes again: Docker
+	// could not read such a record. Of layers with a million entries, one in 30 million is
+	// refused because two names have one hash. The next try has another seed.
 	seen nameset.Set
 	seed maphash.Seed
 
@@ -58,14 +56,16 @@ type splitWriter struct {
 	crc    uint64      // of what the file has
 }
 
-func newSplitWriter(w io.Writer, names *nameset.Budget) *splitWriter {
+// NewWriter returns a Writer of the record to w, nil if w is nil. names bounds the names
+// that it keeps; nil bounds those of this layer only. The caller must call Close.
+func NewWriter(w io.Writer, names *nameset.Budget) *Writer {
 	if w == nil {
 		return nil
 	}
 	if names == nil {
 		names = new(nameset.Budget)
 	}
-	return &splitWriter{
+	return &Writer{
 		out:  newBehind(w),
 		seen: nameset.Set{Budget: names},
 		seed: maphash.MakeSeed(),
@@ -75,14 +75,14 @@ func newSplitWriter(w io.Writer, names *nameset.Budget) *splitWriter {
 // maxRaw bounds what is kept of large headers when they are recorded.
 const maxRaw = 64 << 10
 
-// collect keeps bytes of the tar that come before an entry.
-func (w *splitWriter) collect(p []byte) { w.raw = append(w.raw, p...) }
+// Collect keeps bytes of the tar that come before an entry.
+func (w *Writer) Collect(p []byte) { w.raw = append(w.raw, p...) }
 
-// record records bytes of the tar at once. Its error is failure's, too.
-func (w *splitWriter) record(p []byte) { _ = w.segment(p) }
+// Record records bytes of the tar at once. Err returns its error.
+func (w *Writer) Record(p []byte) { _ = w.segment(p) }
 
-// entry begins an entry, and records what came before it.
-func (w *splitWriter) entry(h *tar.Header) error {
+// Begin begins an entry, and records the bytes before it, which Collect kept.
+func (w *Writer) Begin(h *tar.Header) error {
 	if w == nil {
 		return nil
 	}
@@ -94,21 +94,22 @@ func (w *splitWriter) entry(h *tar.Header) error {
 	return err
 }
 
-// keep returns the reader of content that becomes a file, by whose name Docker finds it
-// or not.
-func (w *splitWriter) keep(content io.Reader, found bool) io.Reader {
+// Keep returns a reader of the content of an entry that becomes a file. found tells whether
+// Docker finds the file by the name of the entry. The content must be read to its end.
+func (w *Writer) Keep(content io.Reader, found bool) io.Reader {
 	if w == nil {
 		return content
 	}
 	if w.kept = true; !found {
-		content = w.drop(content)
+		content = w.Drop(content)
 	}
 	return summed{w, content}
 }
 
-// drop returns the reader of content that becomes no file. It must be read to its end.
-func (w *splitWriter) drop(content io.Reader) io.Reader {
-	if w == nil || sparse(w.header) { // of which the feed records what is in the tar
+// Drop returns a reader of the content of an entry that becomes no file. It must be read to
+// its end.
+func (w *Writer) Drop(content io.Reader) io.Reader {
+	if w == nil || Sparse(w.header) { // the caller records what is in the tar
 		return content
 	}
 	w.inline = true
@@ -117,7 +118,7 @@ func (w *splitWriter) drop(content io.Reader) io.Reader {
 
 // summed sums up what is read.
 type summed struct {
-	w *splitWriter
+	w *Writer
 	r io.Reader
 }
 
@@ -129,18 +130,18 @@ func (s summed) Read(p []byte) (int, error) {
 
 // recorded records what is read.
 type recorded struct {
-	w *splitWriter
+	w *Writer
 	r io.Reader
 }
 
 func (l recorded) Read(p []byte) (int, error) {
 	n, err := l.r.Read(p)
-	l.w.record(p[:n])
+	l.w.Record(p[:n])
 	return n, err
 }
 
-// close ends the entry, whose content was read to its end, by keep or by drop.
-func (w *splitWriter) close() error {
+// End ends the entry. Its content was read to its end, from Keep or from Drop.
+func (w *Writer) End() error {
 	if w == nil {
 		return nil
 	}
@@ -163,34 +164,25 @@ func (w *splitWriter) close() error {
 	case name != "":
 		w.line = appendJSON(append(w.line, `,"name":`...), name)
 	}
-	if !w.kept || contentSize(w.header) == 0 {
+	if !w.kept || ContentSize(w.header) == 0 {
 		return w.write(nil)
 	}
-	if !w.inline && !sparse(w.header) {
+	if !w.inline && !Sparse(w.header) {
 		w.line = strconv.AppendInt(append(w.line, `,"size":`...), w.header.Size, 10)
 	}
 	return w.write(binary.BigEndian.AppendUint64(nil, w.crc))
 }
 
-// failure returns the first error of what the record is written to.
-func (w *splitWriter) failure() error {
+// Err returns the first error of writing the record.
+func (w *Writer) Err() error {
 	if w == nil {
 		return nil
 	}
 	return w.out.failure()
 }
 
-// contentSize returns how many bytes of content follow a header. Some types of entry
-// have none, whatever size their header gives.
-func contentSize(h *tar.Header) int64 {
-	if kinds[h.Typeflag] != 0 || h.Typeflag == tar.TypeLink {
-		return 0
-	}
-	return h.Size
-}
-
 // segment records bytes of the tar that are in no file.
-func (w *splitWriter) segment(b []byte) error {
+func (w *Writer) segment(b []byte) error {
 	if len(b) == 0 {
 		return nil
 	}
@@ -199,11 +191,11 @@ func (w *splitWriter) segment(b []byte) error {
 }
 
 // A line is a storage.Entry in JSON, as encoding/json writes it.
-func (w *splitWriter) begin(t storage.Type) {
+func (w *Writer) begin(t storage.Type) {
 	w.line = strconv.AppendInt(append(w.line[:0], `{"type":`...), int64(t), 10)
 }
 
-func (w *splitWriter) write(payload []byte) error {
+func (w *Writer) write(payload []byte) error {
 	w.line = append(w.line, `,"payload":`...)
 	if payload == nil {
 		w.line = append(w.line, "null"...)
@@ -228,8 +220,8 @@ func appendJSON(b []byte, s string) []byte {
 	return append(append(append(b, '"'), s...), '"')
 }
 
-// tail records what comes behind the last entry, and reads r to its end.
-func (w *splitWriter) tail(r io.Reader) error {
+// Tail records what follows the last entry: the rest of r, which it reads to its end.
+func (w *Writer) Tail(r io.Reader) error {
 	if w == nil {
 		_, err := io.Copy(io.Discard, r)
 		return err
@@ -253,14 +245,11 @@ func (w *splitWriter) tail(r io.Reader) error {
 	}
 }
 
-// finish returns when all lines are written. Nothing may follow.
-func (w *splitWriter) finish() error {
+// Close returns when the record is written.
+func (w *Writer) Close() error {
 	if w == nil {
 		return nil
 	}
 	w.seen.Drop()
 	return w.out.close()
 }
-
-// onlyWriter hides io.Discard's ReadFrom, which would use a small buffer.
-type onlyWriter struct{ io.Writer }

@@ -1,4 +1,4 @@
-package unpack
+package tarsplit
 
 import (
 	"io"
@@ -10,8 +10,8 @@ const (
 	behindDepth = 2
 )
 
-// behind is a writer that hands what it gets to another one on a goroutine of
-// its own, which may be busy compressing it. It is for one goroutine.
+// behind is a buffered writer to another writer, which may be busy compressing: it calls
+// that one on a goroutine of its own. It is for one goroutine.
 type behind struct {
 	cur  []byte
 	full chan []byte
