@@ -17,7 +17,7 @@ PACKAGES    = docker.io docker-registry pigz gcc libc6-dev e2fsprogs strace debo
 UNRACED     = $$(grep -rl --include='*_test.go' '^func TestUnraced' . | xargs -n 1 dirname | sort -u)
 
 # Packages whose tests take longest begin first, that none is left alone at the end.
-LONGEST     = ./unpack ./inflate ./overlay ./cli ./pull ./doctor
+LONGEST     = ./unpack ./decode ./inflate ./overlay ./cli ./pull ./doctor
 # Those below e2e are run by the target e2e, with all their tests.
 UNIT        = $(LONGEST) $$($(GO) list ./... | grep -v /e2e)
 

@@ -23,8 +23,10 @@ var floors = [][]string{
 	{"internal/*"},
 	{"progress", "image", "internal/checkup", "internal/testdisk"},
 	{"internal/disk", "registry/auth"},
-	{"unpack", "registry", "daemon", "containerdapi"},
-	{"registry/probe", "overlay", "bundle"},
+	{"decode", "registry", "daemon", "containerdapi"},
+	{"unpack/internal/*", "registry/probe"},
+	{"unpack"},
+	{"overlay", "bundle"},
 	{"fetch"},
 	{"source"},
 	{"destination"},
@@ -59,7 +61,7 @@ var large = map[string]string{
 	"inflate":  "one decoder, whose parts share their tables and the state of a block",
 	"overlay":  "all that changes a store shares its locks and the order of its steps",
 	"registry": "one client: hosts, sessions and transfers share their state",
-	"unpack":   "extraction and decoding share the budget of memory",
+	"unpack":   "extraction and Check share the resolution of paths and the rules of entries",
 }
 
 // mostOfFunction is how many lines a function may have. Those of the decoder may have more:

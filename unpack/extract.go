@@ -13,7 +13,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/nameset"
 	"github.com/fastpull/fastpull/internal/privilege"
+	"github.com/fastpull/fastpull/unpack/internal/tarsplit"
 )
 
 // ExtractOptions are the options of [Extract].
@@ -29,9 +31,9 @@ type ExtractOptions struct {
 	// WriteBack has the kernel begin to write large files to the disk at once, for
 	// a caller who will wait for all of them in the end.
 	WriteBack bool
-	// Memory bounds the names that are kept for TarSplit; it is shared with other
-	// layers.
-	Memory *Memory
+	// Names bounds the names that are kept for TarSplit. It is shared with other layers.
+	// Nil bounds those of this layer only.
+	Names *nameset.Budget
 }
 
 // Stats is what [Extract] did.
@@ -69,7 +71,7 @@ func Extract(ctx context.Context, r io.Reader, root string, o ExtractOptions) (S
 		tree: t, opt: o,
 		in:    in,
 		tr:    tar.NewReader(in),
-		split: newSplitWriter(o.TarSplit, o.Memory),
+		split: tarsplit.NewWriter(o.TarSplit, o.Names),
 		fresh: probe(t.root.fd),
 		room:  space{fd: t.root.fd},
 	}
@@ -99,7 +101,7 @@ type extractor struct {
 	tree  *tree
 	in    *feed
 	tr    *tar.Reader
-	split *splitWriter
+	split *tarsplit.Writer
 	out   *writers
 	opt   ExtractOptions
 	keeps bool // no file is given to another owner
@@ -137,13 +139,13 @@ func (x *extractor) run() error {
 			return fmt.Errorf("entry %s: %w", quote(h.Name), err)
 		}
 	}
-	return x.split.tail(x.in)
+	return x.split.Tail(x.in)
 }
 
 // finish ends what goes on, well or not.
 func (x *extractor) finish() error {
 	err := x.out.close()
-	if serr := x.split.finish(); err == nil {
+	if serr := x.split.Close(); err == nil {
 		err = serr
 	}
 	if x.plnk != nil {
@@ -173,18 +175,18 @@ func quote(name string) string {
 // entry unpacks one entry. The split writer sees every entry with its content,
 // whether something is made of it or not.
 func (x *extractor) entry(h *tar.Header) error {
-	if err := x.split.entry(h); err != nil {
+	if err := x.split.Begin(h); err != nil {
 		return err
 	}
 	content := io.Reader(x.tr)
-	if sparse(h) {
+	if tarsplit.Sparse(h) {
 		// Its holes are read from nowhere, and so past the feed.
 		content = ctxReader{x.in.ctx, content}
 		if err := x.room.expand(h.Size); err != nil {
 			return err
 		}
 		if x.split != nil {
-			x.in.tee = x.split.record
+			x.in.tee = x.split.Record
 			defer func() { x.in.tee = nil }()
 		}
 	}
@@ -192,12 +194,12 @@ func (x *extractor) entry(h *tar.Header) error {
 	if err := x.place(h, content); err != nil {
 		return err
 	}
-	if x.split != nil && !x.read && contentSize(h) > 0 { // without, the tar reader skips the rest by itself
-		if _, err := io.CopyBuffer(onlyWriter{io.Discard}, x.split.drop(content), x.in.scratch()); err != nil {
+	if x.split != nil && !x.read && tarsplit.ContentSize(h) > 0 { // without, the tar reader skips the rest by itself
+		if _, err := io.CopyBuffer(onlyWriter{io.Discard}, x.split.Drop(content), x.in.scratch()); err != nil {
 			return x.tarError(err)
 		}
 	}
-	return x.split.close()
+	return x.split.End()
 }
 
 // place decides what an entry is, and where it goes.

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fastpull/fastpull/decode"
 	"github.com/fastpull/fastpull/fault"
 )
 
@@ -286,7 +287,7 @@ func refused(t testing.TB, err error, say string) {
 	if fault.KindOf(err) != fault.Corrupt || !strings.Contains(err.Error(), say) {
 		t.Errorf("got %v, want a corrupt layer because of %q", err, say)
 	}
-	if err != nil && errors.Is(err, ErrDigest) {
+	if err != nil && errors.Is(err, decode.ErrDigest) {
 		t.Errorf("the blob is blamed: %v", err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/testkit"
 )
 
 // A file capability: cap_net_bind_service=ep, revision 2.
@@ -185,7 +186,7 @@ func TestFull(t *testing.T) {
 	}
 	defer unix.Unmount(dir, unix.MNT_DETACH)
 	for what, entries := range map[string][]entry{
-		"bytes":               {file("big/x", string(content(100<<10)))},
+		"bytes":               {file("big/x", string(testkit.Content(100<<10)))},
 		"inodes, files":       {file("1", ""), file("2", ""), file("3", ""), file("4", ""), file("5", ""), file("6", ""), file("7", ""), file("8", ""), file("9", ""), file("10", "")},
 		"inodes, directories": {file("1/2/3/4/5/6/7/8/9/10/11", "")},
 		"inodes, symlinks":    {file("1/2/3/4/5/6/7/8/x", ""), symlink("s", "x"), symlink("t", "x")},

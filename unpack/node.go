@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/unpack/internal/tarsplit"
 )
 
 // node makes what an entry describes, base in the directory d, and gives it its
@@ -22,7 +23,7 @@ func (x *extractor) node(d *dir, base string, h *tar.Header, content io.Reader) 
 		return err
 	}
 	x.mark(&m, d)
-	if err := x.room.take(contentSize(h)); err != nil {
+	if err := x.room.take(tarsplit.ContentSize(h)); err != nil {
 		return err
 	}
 	switch h.Typeflag {
@@ -62,7 +63,7 @@ func (x *extractor) file(d *dir, base string, m meta, h *tar.Header, content io.
 	}
 	x.stats.Size += h.Size
 	x.read = true
-	content = x.split.keep(content, !x.astray)
+	content = x.split.Keep(content, !x.astray)
 	if err := x.out.write(fd, strings.Clone(h.Name[:min(len(h.Name), unix.PathMax)]), m, h.Size, content); err != nil {
 		return x.tarError(err)
 	}

@@ -16,7 +16,7 @@ import (
 const writesBeside = "^(TestContents|TestReplacedWhileWritten|TestWriteError|TestWriteErrorEndsContent|TestDirectoryTimes|TestParity|TestMergeIsOverlay|TestExtractCancelled)$"
 
 // opensNothing are tests that take long and open no file by its path.
-const opensNothing = "^(Test(Unraced)?Gzips|Test(Unraced)?GzipInParallel|TestEnds|TestFormats|TestContents|TestFlipped|TestTruncated|TestUnracedFramesAsStream|FuzzFrames|TestUnracedWorst|TestUnracedXz.*|TestXz.*|FuzzXz|TestUnracedZstd.*|TestZstd.*|TestMemory.*|TestNameSet)$"
+const opensNothing = "^(TestContents|TestUnracedWorst)$"
 
 // TestOtherWays runs tests of goroutines that write and open where openat2(2) cannot be
 // used, for the race detector.

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/internal/testkit"
 )
 
 func extractRaw(t testing.TB, raw []byte, root string, o ExtractOptions) (Stats, error) {
@@ -142,7 +144,7 @@ func TestNoDescriptorLeft(t *testing.T) {
 
 // Extract ends with its context, wherever it is.
 func TestExtractCancelled(t *testing.T) {
-	raw := makeTar(t, file("a", "1"), file("b", string(content(1<<20))))
+	raw := makeTar(t, file("a", "1"), file("b", string(testkit.Content(1<<20))))
 	reason := errors.New("enough")
 	for _, at := range []int{0, 1, 512, 5000, len(raw) - 600, len(raw)} {
 		ctx, cancel := context.WithCancelCause(t.Context())

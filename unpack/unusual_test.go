@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -134,7 +135,7 @@ func TestBadAttributes(t *testing.T) {
 // The size that a header has for what has no content is not needed on the disk.
 func TestSizeWithoutContent(t *testing.T) {
 	dir := limited(t, "size=1m")
-	_, err := extractRaw(t, join(block('5', "d", 1<<32, ""), trailer), dir, ExtractOptions{Whiteouts: Overlay{}})
+	_, err := extractRaw(t, slices.Concat(block('5', "d", 1<<32, ""), trailer), dir, ExtractOptions{Whiteouts: Overlay{}})
 	if err != nil {
 		t.Error(err)
 	}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/internal/testkit"
 )
 
 // Files of all sizes around a batch's, in one directory and in many.
@@ -23,7 +25,7 @@ func TestContents(t *testing.T) {
 	for round := range 2 {
 		for i, n := range sizes {
 			for j := range 5 {
-				entries = append(entries, file(fmt.Sprintf("d%d/%d/f%d", j%3, round, i*10+j), string(content(n + j)[:max(0, n-j)])))
+				entries = append(entries, file(fmt.Sprintf("d%d/%d/f%d", j%3, round, i*10+j), string(testkit.Content(n + j)[:max(0, n-j)])))
 			}
 		}
 	}
@@ -52,7 +54,7 @@ func TestContents(t *testing.T) {
 // Files that are removed before they were written: names are dealt with in the
 // order of the tar, and contents follow by descriptors.
 func TestReplacedWhileWritten(t *testing.T) {
-	big := string(content(2 * batchBytes))
+	big := string(testkit.Content(2 * batchBytes))
 	var entries []entry
 	for i := range 50 {
 		d := fmt.Sprintf("d%d", i%4)

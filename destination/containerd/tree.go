@@ -67,7 +67,7 @@ func (t *tree) fill(ctx context.Context, tar io.Reader) error {
 		form = new(unpack.Deletions) // there is nothing to delete
 	}
 	stats, err := unpack.Extract(ctx, tar, dir, unpack.ExtractOptions{
-		Whiteouts: form, WriteBack: !t.s.env.NoSync, Rootless: t.s.env.Rootless(), Memory: t.s.env.Memory,
+		Whiteouts: form, WriteBack: !t.s.env.NoSync, Rootless: t.s.env.Rootless(), Names: t.s.env.Names,
 	})
 	if err == nil {
 		t.s.env.LeftOut.Add(stats)
