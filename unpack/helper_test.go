@@ -19,6 +19,7 @@ import (
 
 	"github.com/fastpull/fastpull/decode"
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/unpack/internal/tree"
 )
 
 // when is the time of every entry that names no other.
@@ -94,10 +95,10 @@ func makeTar(t testing.TB, entries ...entry) []byte {
 	w := tar.NewWriter(&b)
 	for _, e := range entries {
 		if err := w.WriteHeader(e.header()); err != nil {
-			t.Fatalf("entry %s: %v", quote(e.name), err)
+			t.Fatalf("entry %s: %v", tree.Quote(e.name), err)
 		}
 		if _, err := w.Write([]byte(e.data)); err != nil {
-			t.Fatalf("entry %s: %v", quote(e.name), err)
+			t.Fatalf("entry %s: %v", tree.Quote(e.name), err)
 		}
 	}
 	if err := w.Close(); err != nil {

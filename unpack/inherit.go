@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/unpack/internal/tree"
 )
 
 // Inheriting is [Overlay] for a layer whose implied directories are to look as in the layers
@@ -38,7 +40,7 @@ func (w *Inheriting) Inherit(layer string, lowers []string) error {
 	dirs := slices.SortedFunc(maps.Keys(w.noted.implied), func(a, b string) int { return strings.Compare(b, a) })
 	for _, dir := range dirs {
 		if err := w.inherit(layer, lowers, dir); err != nil {
-			return fmt.Errorf("directory %s: %w", quote(dir), err)
+			return fmt.Errorf("directory %s: %w", tree.Quote(dir), err)
 		}
 	}
 	return nil
@@ -70,7 +72,7 @@ func (w *Inheriting) inherit(layer string, lowers []string, dir string) error {
 // lookIn opens a directory in the layer at root. fd is -1 if the layer does not have it, and
 // hides is set if the layer hides it in those below.
 func (w *Inheriting) lookIn(root, dir string) (fd int, hides bool, err error) {
-	if fd, err = openDir(unix.AT_FDCWD, root); err != nil {
+	if fd, err = tree.OpenDir(unix.AT_FDCWD, root); err != nil {
 		return -1, false, fmt.Errorf("open %s: %w", root, err)
 	}
 	for name := range strings.SplitSeq(path.Clean(dir), "/") {
@@ -83,7 +85,7 @@ func (w *Inheriting) lookIn(root, dir string) (fd int, hides bool, err error) {
 		case err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR:
 			hides = true
 		case err == nil:
-			sub, err = openDir(fd, name)
+			sub, err = tree.OpenDir(fd, name)
 		}
 		unix.Close(fd)
 		if fd = sub; fd < 0 {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/unpack/internal/tree"
 )
 
 // Deletions keeps in memory what the files of a layer do not tell, for a layer that is
@@ -76,27 +77,27 @@ func (w *Deletions) Named(dir string) { delete(w.implied, dir) }
 // Nothing is followed: every directory is opened in its parent with O_NOFOLLOW,
 // so that a symlink of a lower layer is replaced and never walked through.
 func Merge(ctx context.Context, root, layer string, del *Deletions) error {
-	lower, err := openTree(root)
+	lower, err := tree.Open(root)
 	if err != nil {
 		return err
 	}
-	defer lower.close()
-	upper, err := openTree(layer)
+	defer lower.Close()
+	upper, err := tree.Open(layer)
 	if err != nil {
 		return err
 	}
-	defer upper.close()
+	defer upper.Close()
 
 	for _, p := range del.opaques {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		err := atReal(lower.root.fd, p, func(parent int, base string) error {
+		err := atReal(lower.Root.FD, p, func(parent int, base string) error {
 			fd, leave, err := visit(parent, base)
 			if err != nil {
 				return err
 			}
-			_, err = empty(fd)
+			_, err = tree.Empty(fd)
 			return errors.Join(err, leave())
 		})
 		if err != nil {
@@ -107,8 +108,8 @@ func Merge(ctx context.Context, root, layer string, del *Deletions) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		err := atReal(lower.root.fd, p, func(parent int, base string) error {
-			_, err := removeAll(parent, base)
+		err := atReal(lower.Root.FD, p, func(parent int, base string) error {
+			_, err := tree.RemoveAll(parent, base)
 			return err
 		})
 		if err != nil {
@@ -116,7 +117,7 @@ func Merge(ctx context.Context, root, layer string, del *Deletions) error {
 		}
 	}
 	m := merger{ctx: ctx, implied: del.implied}
-	return m.dir(lower.root.fd, upper.root.fd, "")
+	return m.dir(lower.Root.FD, upper.Root.FD, "")
 }
 
 // atReal calls do with the directory that holds p, reached without symlinks, and
@@ -125,7 +126,7 @@ func Merge(ctx context.Context, root, layer string, del *Deletions) error {
 func atReal(root int, p string, do func(parent int, base string) error) error {
 	fd, leave := root, func() error { return nil }
 	end := func(err error) error {
-		if gone(err) {
+		if tree.IsGone(err) {
 			err = nil
 		}
 		return errors.Join(err, leave())
@@ -153,7 +154,7 @@ func visit(fd int, name string) (sub int, leave func() error, err error) {
 	if err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return -1, nil, err
 	}
-	if sub, err = openOwn(fd, name); err != nil {
+	if sub, err = tree.OpenOwn(fd, name); err != nil {
 		return -1, nil, err
 	}
 	return sub, func() error {
@@ -163,7 +164,7 @@ func visit(fd int, name string) (sub int, leave func() error, err error) {
 				return err
 			}
 		}
-		return futimes(sub, &[2]unix.Timespec{st.Atim, st.Mtim})
+		return tree.SetTimes(sub, &[2]unix.Timespec{st.Atim, st.Mtim})
 	}, nil
 }
 
@@ -176,7 +177,7 @@ type merger struct {
 // dir moves the entries of the directory upper into the directory lower. at is the path
 // of both.
 func (m merger) dir(lower, upper int, at string) error {
-	names, err := readDir(upper)
+	names, err := tree.ReadDir(upper)
 	if err != nil {
 		return err
 	}
@@ -203,7 +204,7 @@ func (m merger) entry(lower, upper int, at, name string) error {
 	case err == nil && isDir && wasDir:
 		return m.into(lower, upper, path.Join(at, name), &st, &old)
 	case err == nil:
-		if _, err := removeAll(lower, name); err != nil {
+		if _, err := tree.RemoveAll(lower, name); err != nil {
 			return err
 		}
 	}
@@ -226,12 +227,12 @@ func (m merger) entry(lower, upper int, at, name string) error {
 // of the layer gave it any. st is what the upper one looks like, and old the lower one.
 func (m merger) into(lower, upper int, at string, st, old *unix.Stat_t) error {
 	name := path.Base(at)
-	l, err := openOwn(lower, name)
+	l, err := tree.OpenOwn(lower, name)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(l)
-	u, err := openOwn(upper, name)
+	u, err := tree.OpenOwn(upper, name)
 	if err != nil {
 		return err
 	}
@@ -252,7 +253,7 @@ func (m merger) into(lower, upper int, at string, st, old *unix.Stat_t) error {
 	if err := unix.Fchmod(l, st.Mode&0o7777); err != nil {
 		return err
 	}
-	return futimes(l, &[2]unix.Timespec{st.Atim, st.Mtim})
+	return tree.SetTimes(l, &[2]unix.Timespec{st.Atim, st.Mtim})
 }
 
 // copyXattrs gives the directory to the attributes of from, and no others.

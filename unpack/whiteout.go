@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/unpack/internal/tree"
 )
 
 // Names with a meaning in a layer's tar (image-spec, layer.md, "Whiteouts"; the
@@ -81,9 +82,6 @@ func isDeletion(h *tar.Header) bool {
 	return h.Typeflag == tar.TypeChar && h.Devmajor == 0 && h.Devminor == 0
 }
 
-// isWhiteout recognizes overlayfs' whiteout on disk.
-func isWhiteout(st *unix.Stat_t) bool { return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0 }
-
 // Opaque implements [Whiteouts].
 func (o Overlay) Opaque(fd int, _ string) error {
 	if err := unix.Fsetxattr(fd, o.OpaqueXattr(), []byte("y"), 0); err != nil {
@@ -103,7 +101,7 @@ func (o Overlay) IsOpaque(fd int) bool {
 // Unwhiteout implements [Whiteouts]. It goes into no directory that is opaque:
 // there it was before.
 func (o Overlay) Unwhiteout(fd int) error {
-	names, err := readDir(fd)
+	names, err := tree.ReadDir(fd)
 	if err != nil {
 		return err
 	}
@@ -118,7 +116,7 @@ func (o Overlay) Unwhiteout(fd int) error {
 			return err
 		}
 		switch {
-		case isWhiteout(&st):
+		case tree.IsWhiteout(&st):
 			err, removed = unix.Unlinkat(fd, name, 0), true
 		case st.Mode&unix.S_IFMT == unix.S_IFDIR:
 			err = o.unwhiteoutIn(fd, name)
@@ -130,7 +128,7 @@ func (o Overlay) Unwhiteout(fd int) error {
 	if !removed {
 		return nil
 	}
-	return futimes(fd, &[2]unix.Timespec{own.Atim, own.Mtim})
+	return tree.SetTimes(fd, &[2]unix.Timespec{own.Atim, own.Mtim})
 }
 
 // Implied and Named implement [Whiteouts]. Nothing is noted. As in Docker, a layer of a
@@ -140,7 +138,7 @@ func (o Overlay) Implied(string) error { return nil }
 func (o Overlay) Named(string)         {}
 
 func (o Overlay) unwhiteoutIn(fd int, name string) error {
-	sub, err := openDir(fd, name)
+	sub, err := tree.OpenDir(fd, name)
 	if err == unix.EACCES { // closed to a user who is not root: at worst, ghosts of names stay
 		return nil
 	}
@@ -154,19 +152,19 @@ func (o Overlay) unwhiteoutIn(fd int, name string) error {
 	return o.Unwhiteout(sub)
 }
 
-func (x *extractor) whiteout(d *dir, name string, h *tar.Header) error {
+func (x *extractor) whiteout(d *tree.Dir, name string, h *tar.Header) error {
 	if name == "" || name == "." || name == ".." {
 		return fault.New(fault.Corrupt, "a whiteout of nothing")
 	}
 	var st unix.Stat_t
-	switch err := unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); {
+	switch err := unix.Fstatat(d.FD, name, &st, unix.AT_SYMLINK_NOFOLLOW); {
 	case err == unix.ENOENT:
 	case err != nil:
 		return err
 	case st.Mode&unix.S_IFMT == unix.S_IFDIR:
 		// The name is this layer's, what the layers below have in it is not to
 		// be seen any more: a whiteout speaks of lower layers only (layer.md).
-		x.opt.Whiteouts.Named(path.Join(d.path(), name)) // nor how it looks there
+		x.opt.Whiteouts.Named(path.Join(d.Path(), name)) // nor how it looks there
 		return x.opaqueAt(d, name)
 	default:
 		return nil // this layer's own file stays, or it is a whiteout already
@@ -180,20 +178,20 @@ func (x *extractor) whiteout(d *dir, name string, h *tar.Header) error {
 	if err := x.room.take(0); err != nil {
 		return err
 	}
-	return x.opt.Whiteouts.Whiteout(d.fd, d.path(), name, h.Uid, h.Gid)
+	return x.opt.Whiteouts.Whiteout(d.FD, d.Path(), name, h.Uid, h.Gid)
 }
 
 // hidden tells if d or a directory that it is in is opaque. The root is not: Docker
 // may have marked it, and overlayfs takes no notice.
-func hidden(w Whiteouts, d *dir) (bool, error) {
-	for at := d.keep(); ; {
-		if at.up == nil || w.IsOpaque(at.fd) {
-			opaque := at.up != nil
-			at.drop()
+func hidden(w Whiteouts, d *tree.Dir) (bool, error) {
+	for at := d.Keep(); ; {
+		if at.IsRoot() || w.IsOpaque(at.FD) {
+			opaque := !at.IsRoot()
+			at.Drop()
 			return opaque, nil
 		}
 		var err error
-		if at, err = at.parent(); err != nil {
+		if at, err = at.Parent(); err != nil {
 			return false, err
 		}
 	}
@@ -203,31 +201,31 @@ func hidden(w Whiteouts, d *dir) (bool, error) {
 // top of a layer. By the letter of the image-spec it would delete all lower layers
 // there. But overlayfs looks for it in no root, so that images with Docker, Podman and
 // containerd keep their lower layers, and so they do in each destination here.
-func (x *extractor) opaque(d *dir) error {
-	if d.up == nil {
+func (x *extractor) opaque(d *tree.Dir) error {
+	if d.IsRoot() {
 		return nil
 	}
 	hidden, err := hidden(x.opt.Whiteouts, d)
 	if err != nil {
 		return err
 	}
-	if err := x.opt.Whiteouts.Opaque(d.fd, d.path()); err != nil {
+	if err := x.opt.Whiteouts.Opaque(d.FD, d.Path()); err != nil {
 		return err
 	}
 	if hidden {
 		return nil
 	}
-	return x.opt.Whiteouts.Unwhiteout(d.fd)
+	return x.opt.Whiteouts.Unwhiteout(d.FD)
 }
 
 // opaqueAt makes the directory called name in d opaque.
-func (x *extractor) opaqueAt(d *dir, name string) error {
-	sub, err := x.tree.sub(d, name)
+func (x *extractor) opaqueAt(d *tree.Dir, name string) error {
+	sub, err := x.tree.Sub(d, name)
 	if err != nil {
 		return err
 	}
-	defer sub.drop()
-	if err := sub.touch(); err != nil {
+	defer sub.Drop()
+	if err := sub.Touch(); err != nil {
 		return err
 	}
 	return x.opaque(sub)
