@@ -73,8 +73,8 @@ func gzipInParallel(t *testing.T, size int, modes ...Gzip) {
 			t.Errorf("%s: %d bytes of %d, %v", g, len(got), len(plain), err)
 		}
 		for _, at := range []int{len(blob) / 2, len(blob) - 9} {
-			if g == GzipAuto && at > len(blob)/2 {
-				continue // it differs in who decodes, not in what is seen
+			if (g == GzipAuto || need.Raced) && at > len(blob)/2 {
+				continue // the same goroutines work, and see the same
 			}
 			bad := bytes.Clone(blob)
 			bad[at] ^= 1

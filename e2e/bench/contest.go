@@ -69,7 +69,7 @@ var others = []string{docker, ctr, tarProgram, goArchive, umoci, skopeo, crane, 
 
 // contestNames are all there are, in the order in which they are held.
 var contestNames = []string{
-	"store/multi", "store/one", "load/multi", "again/multi", "memory",
+	"store/multi", "store/one", "load/multi", "load/py", "again/multi", "memory",
 	"bundle/plain", "bundle/keep",
 	"files/share", "files/go", "files/libs", "files/python", "files/empty",
 	"gzip/share", "gzip/go", "gzip/libs", "gzip/python",
