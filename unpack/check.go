@@ -23,12 +23,13 @@ import (
 	"github.com/fastpull/fastpull/internal/nameset"
 	"github.com/fastpull/fastpull/unpack/internal/tarsplit"
 	"github.com/fastpull/fastpull/unpack/internal/tree"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // CheckOptions are the options of [Check].
 type CheckOptions struct {
 	// Whiteouts is how the layer keeps what it deletes.
-	Whiteouts Overlay
+	Whiteouts whiteout.Overlay
 	// Rootless is for a layer of which owners, devices and attributes may have been
 	// left out: these are not compared.
 	Rootless bool

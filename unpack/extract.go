@@ -16,12 +16,13 @@ import (
 	"github.com/fastpull/fastpull/internal/privilege"
 	"github.com/fastpull/fastpull/unpack/internal/tarsplit"
 	"github.com/fastpull/fastpull/unpack/internal/tree"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // ExtractOptions are the options of [Extract].
 type ExtractOptions struct {
-	// Whiteouts says how a deletion is written down. Required.
-	Whiteouts Whiteouts
+	// Whiteouts is the form in which deletions are kept. Required.
+	Whiteouts whiteout.Form
 	// TarSplit receives what Docker needs to make the very tar again: the JSON
 	// lines of github.com/vbatts/tar-split, not compressed. Nil: not recorded.
 	TarSplit io.Writer

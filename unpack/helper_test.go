@@ -20,6 +20,7 @@ import (
 	"github.com/fastpull/fastpull/decode"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/unpack/internal/tree"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // when is the time of every entry that names no other.
@@ -120,8 +121,8 @@ func extract(t testing.TB, entries ...entry) (root string, err error) {
 			t.Fatal(err)
 		}
 	}
-	stats, err := Extract(t.Context(), bytes.NewReader(raw), root, ExtractOptions{Whiteouts: Overlay{}, TarSplit: &split})
-	_, berr := Extract(t.Context(), bytes.NewReader(raw), bare, ExtractOptions{Whiteouts: Overlay{}})
+	stats, err := Extract(t.Context(), bytes.NewReader(raw), root, ExtractOptions{Whiteouts: whiteout.Overlay{}, TarSplit: &split})
+	_, berr := Extract(t.Context(), bytes.NewReader(raw), bare, ExtractOptions{Whiteouts: whiteout.Overlay{}})
 	twice := err != nil && strings.Contains(err.Error(), "this path twice")
 	if (err == nil) != (berr == nil) && !twice {
 		t.Errorf("with tar-split: %v, without: %v", err, berr)

@@ -36,7 +36,7 @@ type attribute struct{ name, value string }
 // set, as Docker 29 and containerd do, though POSIX has such a record delete another.
 func attributesOf(h *tar.Header) (list []attribute) {
 	for key, value := range h.PAXRecords {
-		if name, ok := strings.CutPrefix(key, paxXattr); ok && !unwanted(name) {
+		if name, ok := strings.CutPrefix(key, paxXattr); ok && !tree.HostXattr(name) {
 			list = append(list, attribute{strings.Clone(name), strings.Clone(value)}) // not all of the header
 		}
 	}
@@ -209,12 +209,4 @@ func (x *extractor) setXattrs(m *meta, set func(name string, value []byte) error
 		}
 	}
 	return nil
-}
-
-// unwanted lists attributes that mean something to the host and not to the
-// image: labels of the machine that built it, and overlayfs' own, with which a
-// layer could reach into others.
-func unwanted(name string) bool {
-	return name == "security.selinux" || name == "system.nfs4_acl" ||
-		strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.")
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -47,6 +48,14 @@ func SetTimes(fd int, times *[2]unix.Timespec) error {
 		return errno
 	}
 	return nil
+}
+
+// HostXattr reports whether an extended attribute means something to the host and not to the
+// image: the labels of the machine that built it, and the attributes of overlayfs, with
+// which a layer could reach into others.
+func HostXattr(name string) bool {
+	return name == "security.selinux" || name == "system.nfs4_acl" ||
+		strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.")
 }
 
 // Quote returns the name of an entry for an error, quoted and shortened: names can have a
