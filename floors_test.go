@@ -25,6 +25,7 @@ var floors = [][]string{
 	{"internal/disk", "registry/auth"},
 	{"decode", "registry", "daemon", "containerdapi"},
 	{"unpack/internal/*", "registry/probe"},
+	{"unpack/whiteout"},
 	{"unpack"},
 	{"overlay", "bundle"},
 	{"fetch"},
@@ -61,7 +62,6 @@ var large = map[string]string{
 	"inflate":  "one decoder, whose parts share their tables and the state of a block",
 	"overlay":  "all that changes a store shares its locks and the order of its steps",
 	"registry": "one client: hosts, sessions and transfers share their state",
-	"unpack":   "extraction and Check share the resolution of paths and the rules of entries",
 }
 
 // mostOfFunction is how many lines a function may have. Those of the decoder may have more:

@@ -22,12 +22,14 @@ import (
 	"github.com/fastpull/fastpull/internal/crc64iso"
 	"github.com/fastpull/fastpull/internal/nameset"
 	"github.com/fastpull/fastpull/unpack/internal/tarsplit"
+	"github.com/fastpull/fastpull/unpack/internal/tree"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // CheckOptions are the options of [Check].
 type CheckOptions struct {
 	// Whiteouts is how the layer keeps what it deletes.
-	Whiteouts Overlay
+	Whiteouts whiteout.Overlay
 	// Rootless is for a layer of which owners, devices and attributes may have been
 	// left out: these are not compared.
 	Rootless bool
@@ -66,7 +68,7 @@ func Check(ctx context.Context, split io.Reader, root string, o CheckOptions, fo
 	for _, d := range c.doubts {
 		c.wrong(d.name, d.problem)
 	}
-	if err := c.strangers(f.t.root.fd, ""); err != nil {
+	if err := c.strangers(f.t.Root.FD, ""); err != nil {
 		return "", err
 	}
 	if c.void {
@@ -157,7 +159,7 @@ func (c *checker) run(in storage.Unpacker) error {
 		case storage.FileType:
 			h, skipped, err := header(raw, at)
 			if err != nil {
-				return fault.New(fault.Corrupt, "%s has no header: %w", quote(e.GetName()), err)
+				return fault.New(fault.Corrupt, "%s has no header: %w", tree.Quote(e.GetName()), err)
 			}
 			if c.file(h, e); tarsplit.Sparse(h) && e.Size > 0 {
 				at = -1 // its content has another size in the tar

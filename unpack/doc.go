@@ -16,14 +16,12 @@
 // metadata of files, by descriptors, in batches. So a name that is replaced meanwhile does
 // not matter to them.
 //
-// Directories are resolved with openat2(2) where only directories are on the way.
-// Elsewhere they are resolved one component at a time with O_NOFOLLOW, and symlinks by
-// this package. So no path can leave the root on any kernel. Between entries descriptors
-// are kept, never strings (CVE-2025-47290).
+// Package tree resolves the names, and keeps the directories as they should be. Package
+// tarsplit writes the record.
 //
 // Of an entry that is done, nothing is kept but a hash of its name, in 8 to 18 bytes. It
-// tells whether Docker could store the layer. What a directory has to look like is on disk
-// as soon as it is left, and whiteouts and opaque directories are looked up there.
+// tells whether Docker could store the layer. Whiteouts and opaque directories are looked up
+// on disk.
 //
 // The layer rules are those of the OCI image-spec (layer.md). Where it leaves room they
 // are those of Docker's overlay2 driver (moby's go-archive, diff.go and archive_linux.go).

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // The words of a small language of layers: three bytes are an entry.
@@ -55,10 +56,10 @@ func FuzzExtract(f *testing.F) {
 		raw := makeTar(t, fuzzEntries(script)...)
 		outside, root := prison(t)
 		before, fds := beside(t, outside, "root"), openFiles(t)
-		var del Deletions
+		var del whiteout.Deletions
 		var whole [3]bool
 		for i, o := range []ExtractOptions{
-			{Whiteouts: Overlay{}}, {Whiteouts: Overlay{}, TarSplit: io.Discard}, {Whiteouts: &del},
+			{Whiteouts: whiteout.Overlay{}}, {Whiteouts: whiteout.Overlay{}, TarSplit: io.Discard}, {Whiteouts: &del},
 		} {
 			dir := filepath.Join(root, string(rune('0'+i)))
 			if err := os.Mkdir(dir, 0o755); err != nil {
@@ -81,7 +82,7 @@ func FuzzExtract(f *testing.F) {
 			t.Errorf("%d descriptors left", n-fds)
 		}
 		if whole[0] && whole[2] { // the second may have a path twice
-			if err := Merge(t.Context(), filepath.Join(root, "0"), filepath.Join(root, "2"), &del); err != nil {
+			if err := whiteout.Merge(t.Context(), filepath.Join(root, "0"), filepath.Join(root, "2"), &del); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -109,7 +110,7 @@ func FuzzTar(f *testing.F) {
 		before, fds := beside(t, outside, "root"), openFiles(t)
 		var split bytes.Buffer
 		for i, o := range []ExtractOptions{
-			{Whiteouts: Overlay{}}, {Whiteouts: Overlay{}, TarSplit: &split}, {Whiteouts: new(Deletions), Rootless: true},
+			{Whiteouts: whiteout.Overlay{}}, {Whiteouts: whiteout.Overlay{}, TarSplit: &split}, {Whiteouts: new(whiteout.Deletions), Rootless: true},
 		} {
 			dir := filepath.Join(root, string(rune('0'+i)))
 			if err := os.Mkdir(dir, 0o755); err != nil {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/internal/testkit"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 func extractRaw(t testing.TB, raw []byte, root string, o ExtractOptions) (Stats, error) {
@@ -152,7 +153,7 @@ func TestExtractCancelled(t *testing.T) {
 			cancel(reason)
 			return 0, nil
 		}), zeroes{})
-		_, err := Extract(ctx, in, t.TempDir(), ExtractOptions{Whiteouts: Overlay{}, TarSplit: io.Discard})
+		_, err := Extract(ctx, in, t.TempDir(), ExtractOptions{Whiteouts: whiteout.Overlay{}, TarSplit: io.Discard})
 		if !errors.Is(err, reason) {
 			t.Errorf("at %d: %v", at, err)
 		}
@@ -183,7 +184,7 @@ func TestTimes(t *testing.T) {
 		at(file("stale", ""), old, old.Add(-time.Hour)),
 	)
 	root := t.TempDir()
-	if _, err := extractRaw(t, raw, root, ExtractOptions{Whiteouts: Overlay{}}); err != nil {
+	if _, err := extractRaw(t, raw, root, ExtractOptions{Whiteouts: whiteout.Overlay{}}); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string][2]time.Time{

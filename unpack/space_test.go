@@ -15,6 +15,7 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/testkit"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // limited mounts a new tmpfs.
@@ -63,7 +64,7 @@ func TestNoRoom(t *testing.T) {
 				if err := os.Mkdir(root, 0o755); err != nil {
 					t.Fatal(err)
 				}
-				_, err := Extract(t.Context(), bytes.NewReader(raw), root, ExtractOptions{Whiteouts: Overlay{}, TarSplit: split})
+				_, err := Extract(t.Context(), bytes.NewReader(raw), root, ExtractOptions{Whiteouts: whiteout.Overlay{}, TarSplit: split})
 				for _, say := range tc.say {
 					if text := fmt.Sprint(err, " ", fault.HintOf(err)); !strings.Contains(text, say) {
 						t.Errorf("%s\ndoes not say %q", text, say)
@@ -107,7 +108,7 @@ func TestFilledMeanwhile(t *testing.T) {
 			raw := makeTar(t, file("first", string(testkit.Content(512))), file("second", string(testkit.Content(1<<20))), file("third", string(testkit.Content(100))), folder("fourth"))
 			half := bytes.Index(raw, []byte("second"))
 			in := io.MultiReader(bytes.NewReader(raw[:half+2048]), doing(func() error { return tc.fill(mount) }), bytes.NewReader(raw[half+2048:]))
-			_, err := Extract(t.Context(), in, root, ExtractOptions{Whiteouts: Overlay{}})
+			_, err := Extract(t.Context(), in, root, ExtractOptions{Whiteouts: whiteout.Overlay{}})
 			if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), `entry "`) {
 				t.Errorf("%v", err)
 			}
@@ -137,7 +138,7 @@ func TestReadOnly(t *testing.T) {
 	if err := unix.Mount("", mount, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}
-	_, err := extractRaw(t, makeTar(t, file("f", "1")), root, ExtractOptions{Whiteouts: Overlay{}})
+	_, err := extractRaw(t, makeTar(t, file("f", "1")), root, ExtractOptions{Whiteouts: whiteout.Overlay{}})
 	if !errors.Is(err, unix.EROFS) || !strings.Contains(err.Error(), `entry "f": create the file`) || !strings.Contains(fault.Advice(err), "read-only") {
 		t.Errorf("%v (%s)", err, fault.Advice(err))
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/nameset"
 	"github.com/fastpull/fastpull/internal/testkit"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // block is a tar header by hand, for what archive/tar does not write: GNU's if
@@ -159,7 +160,7 @@ func TestTarSplit(t *testing.T) {
 			for how, in := range map[string]io.Reader{"whole": bytes.NewReader(raw), "in bits": iotest.HalfReader(iotest.DataErrReader(bytes.NewReader(raw)))} {
 				var got bytes.Buffer
 				root := t.TempDir()
-				if _, err := Extract(t.Context(), in, root, ExtractOptions{Whiteouts: Overlay{}, TarSplit: &got}); err != nil {
+				if _, err := Extract(t.Context(), in, root, ExtractOptions{Whiteouts: whiteout.Overlay{}, TarSplit: &got}); err != nil {
 					t.Fatal(err)
 				}
 				if !slices.Contains(unsaved, name) && !bytes.Equal(got.Bytes(), want) {
@@ -201,7 +202,7 @@ func TestSparse(t *testing.T) {
 			copy(want[4096:], "end")
 		}
 		root := t.TempDir()
-		stats, err := extractRaw(t, raw, root, ExtractOptions{Whiteouts: Overlay{}})
+		stats, err := extractRaw(t, raw, root, ExtractOptions{Whiteouts: whiteout.Overlay{}})
 		files, ferr := OpenFiles(root)
 		if err := errors.Join(err, ferr); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -246,7 +247,7 @@ func TestBadTars(t *testing.T) {
 		"sparse map that says no": {slices.Concat(pax("GNU.sparse.major", "0", "GNU.sparse.minor", "1", "GNU.sparse.size", "5", "GNU.sparse.numblocks", "1", "GNU.sparse.map", "4096,3"), block('0', "s", 3, ""), body("end"), trailer), "no valid tar"},
 		"negative size":           {slices.Concat(pax("size", "-1"), block('0', "x", 0, ""), trailer), "no valid tar"},
 	} {
-		_, err := extractRaw(t, tc.raw, t.TempDir(), ExtractOptions{Whiteouts: Overlay{}, TarSplit: io.Discard})
+		_, err := extractRaw(t, tc.raw, t.TempDir(), ExtractOptions{Whiteouts: whiteout.Overlay{}, TarSplit: io.Discard})
 		t.Log(name)
 		refused(t, err, tc.say)
 	}
@@ -261,7 +262,7 @@ func TestDamagedBlobIsBlamed(t *testing.T) {
 	want := decode.Expect{Digest: digest.FromBytes(raw), Size: int64(len(raw)), DiffID: digest.FromBytes(raw)}
 	r := decode.NewReader(t.Context(), io.NopCloser(bytes.NewReader(bad)), want, decode.ReaderOptions{})
 	defer r.Close()
-	_, err := Extract(t.Context(), r, t.TempDir(), ExtractOptions{Whiteouts: Overlay{}})
+	_, err := Extract(t.Context(), r, t.TempDir(), ExtractOptions{Whiteouts: whiteout.Overlay{}})
 	if !errors.Is(err, decode.ErrDigest) || fault.KindOf(err) != fault.Corrupt {
 		t.Errorf("%v", err)
 	}
@@ -269,7 +270,7 @@ func TestDamagedBlobIsBlamed(t *testing.T) {
 	dead := errors.New("the line is dead")
 	for _, source := range []error{dead, io.ErrUnexpectedEOF} {
 		for at := 0; at < 6000; at += 100 {
-			_, err := Extract(t.Context(), io.MultiReader(bytes.NewReader(raw[:at]), iotest.ErrReader(source)), t.TempDir(), ExtractOptions{Whiteouts: Overlay{}, TarSplit: io.Discard})
+			_, err := Extract(t.Context(), io.MultiReader(bytes.NewReader(raw[:at]), iotest.ErrReader(source)), t.TempDir(), ExtractOptions{Whiteouts: whiteout.Overlay{}, TarSplit: io.Discard})
 			if !errors.Is(err, source) || fault.KindOf(err) != fault.Failed {
 				t.Fatalf("at %d: %v", at, err)
 			}
@@ -281,7 +282,7 @@ func TestDamagedBlobIsBlamed(t *testing.T) {
 func TestTarSplitWriteError(t *testing.T) {
 	full := errors.New("disk full")
 	raw := makeTar(t, file("a", strings.Repeat("x", 100)), file("b", ""))
-	_, err := extractRaw(t, raw, t.TempDir(), ExtractOptions{Whiteouts: Overlay{}, TarSplit: writerFunc(func([]byte) (int, error) { return 0, full })})
+	_, err := extractRaw(t, raw, t.TempDir(), ExtractOptions{Whiteouts: whiteout.Overlay{}, TarSplit: writerFunc(func([]byte) (int, error) { return 0, full })})
 	if !errors.Is(err, full) || fault.KindOf(err) != fault.Failed {
 		t.Errorf("%v", err)
 	}
@@ -297,7 +298,7 @@ func TestNamesAreBounded(t *testing.T) {
 	names := &nameset.Budget{Most: 10_000}
 	raw := makeTar(t, file("a", ""), file("b", ""))
 	extract := func() error {
-		_, err := extractRaw(t, raw, t.TempDir(), ExtractOptions{Whiteouts: Overlay{}, TarSplit: io.Discard, Names: names})
+		_, err := extractRaw(t, raw, t.TempDir(), ExtractOptions{Whiteouts: whiteout.Overlay{}, TarSplit: io.Discard, Names: names})
 		return err
 	}
 	other := nameset.Set{Budget: names}

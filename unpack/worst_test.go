@@ -14,6 +14,7 @@ import (
 	"github.com/fastpull/fastpull/internal/nameset"
 	"github.com/fastpull/fastpull/internal/need"
 	"github.com/fastpull/fastpull/internal/testkit"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // worst are the tars that need the most memory, and how many MiB a process that does
@@ -77,9 +78,9 @@ func extractOf(r io.Reader, split bool) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	o := ExtractOptions{Whiteouts: new(Deletions)}
+	o := ExtractOptions{Whiteouts: new(whiteout.Deletions)}
 	if split {
-		o = ExtractOptions{Whiteouts: Overlay{}, TarSplit: io.Discard}
+		o = ExtractOptions{Whiteouts: whiteout.Overlay{}, TarSplit: io.Discard}
 	}
 	_, err = Extract(context.Background(), r, dir, o)
 	if err != nil && strings.Contains(err.Error(), "this path twice") {

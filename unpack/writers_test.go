@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/internal/testkit"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // Files of all sizes around a batch's, in one directory and in many.
@@ -62,7 +63,7 @@ func TestReplacedWhileWritten(t *testing.T) {
 	}
 	entries = append(entries, file("end", big))
 	root := t.TempDir()
-	stats, err := extractRaw(t, makeTar(t, entries...), root, ExtractOptions{Whiteouts: Overlay{}})
+	stats, err := extractRaw(t, makeTar(t, entries...), root, ExtractOptions{Whiteouts: whiteout.Overlay{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +158,7 @@ func TestManyAttributes(t *testing.T) {
 		t.Fatal(err)
 	}
 	root := t.TempDir()
-	if _, err := extractRaw(t, b.Bytes(), root, ExtractOptions{Whiteouts: Overlay{}}); err != nil {
+	if _, err := extractRaw(t, b.Bytes(), root, ExtractOptions{Whiteouts: whiteout.Overlay{}}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 200 {
@@ -193,7 +194,7 @@ func TestFresh(t *testing.T) {
 		if err := prepare(root); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := extractRaw(t, makeTar(t, entries...), root, ExtractOptions{Whiteouts: Overlay{}}); err != nil {
+		if _, err := extractRaw(t, makeTar(t, entries...), root, ExtractOptions{Whiteouts: whiteout.Overlay{}}); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		t.Log(name)
@@ -214,7 +215,7 @@ func TestFresh(t *testing.T) {
 			}
 		}
 		all := append(tc.more, entries...)
-		if _, err := extractRaw(t, makeTar(t, all...), root, ExtractOptions{Whiteouts: Overlay{}}); err != nil {
+		if _, err := extractRaw(t, makeTar(t, all...), root, ExtractOptions{Whiteouts: whiteout.Overlay{}}); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		for _, e := range all {

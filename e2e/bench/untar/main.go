@@ -22,6 +22,7 @@ import (
 
 	"github.com/fastpull/fastpull/decode"
 	"github.com/fastpull/fastpull/unpack"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 func main() {
@@ -67,7 +68,7 @@ func run(ctx context.Context, file string, id digest.Digest, dir, split string) 
 	}
 	in := decode.NewReader(ctx, f, decode.Expect{Digest: id, Size: st.Size(), DiffID: id}, decode.ReaderOptions{})
 	defer in.Close()
-	stats, err := unpack.Extract(ctx, in, dir, unpack.ExtractOptions{Whiteouts: unpack.Overlay{}, TarSplit: zip})
+	stats, err := unpack.Extract(ctx, in, dir, unpack.ExtractOptions{Whiteouts: whiteout.Overlay{}, TarSplit: zip})
 	if err := errors.Join(err, zip.Close(), buf.Flush()); err != nil {
 		return err
 	}

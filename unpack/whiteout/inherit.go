@@ -1,4 +1,4 @@
-package unpack
+package whiteout
 
 import (
 	"fmt"
@@ -8,22 +8,25 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/unpack/internal/tree"
 )
 
-// Inheriting is [Overlay] for a layer whose implied directories are to look as in the layers
-// below, as with containerd. Otherwise an entry tmp/file would give /tmp the mode 0755,
-// whatever mode it has below. It is used for one [Extract], and then for Inherit.
+// Inheriting is [Overlay] for a layer whose implied directories get the mode and owner that
+// they have in the layers below, as with containerd. Otherwise an entry tmp/file would give
+// /tmp the mode 0755, whatever mode it has below. Use it for one extraction, and then call
+// Inherit.
 type Inheriting struct {
 	Overlay
 	noted Deletions
 }
 
-var _ Whiteouts = (*Inheriting)(nil)
+var _ Form = (*Inheriting)(nil)
 
-// Implied implements [Whiteouts].
+// Implied implements [Form].
 func (w *Inheriting) Implied(dir string) error { return w.noted.Implied(dir) }
 
-// Named implements [Whiteouts].
+// Named implements [Form].
 func (w *Inheriting) Named(dir string) { w.noted.Named(dir) }
 
 // Inherits reports whether there are directories for Inherit.
@@ -31,14 +34,14 @@ func (w *Inheriting) Inherits() bool { return len(w.noted.implied) > 0 }
 
 // Inherit gives the implied directories of the layer in the directory layer the owner, the
 // mode and the attributes that they have in the uppermost of the layers below that has them.
-// The times are those at which the layer changed them. lowers are the directories of those layers, the uppermost first. As in a
+// Their times stay. lowers are the directories of those layers, the uppermost first. As in a
 // mount, an opaque directory hides what is below it.
 func (w *Inheriting) Inherit(layer string, lowers []string) error {
 	// A directory is done after those in it: it need not be passable any more.
 	dirs := slices.SortedFunc(maps.Keys(w.noted.implied), func(a, b string) int { return strings.Compare(b, a) })
 	for _, dir := range dirs {
 		if err := w.inherit(layer, lowers, dir); err != nil {
-			return fmt.Errorf("directory %s: %w", quote(dir), err)
+			return fmt.Errorf("directory %s: %w", tree.Quote(dir), err)
 		}
 	}
 	return nil
@@ -67,11 +70,11 @@ func (w *Inheriting) inherit(layer string, lowers []string, dir string) error {
 	return looksOf(to, from)
 }
 
-// lookIn opens a directory in the layer at root. fd is -1 if the layer does not have it, and
-// hides is set if the layer hides it in those below.
+// lookIn opens a directory in the layer at root. fd is -1 if the layer does not have it.
+// hides is true if the layer hides it in those below.
 func (w *Inheriting) lookIn(root, dir string) (fd int, hides bool, err error) {
-	if fd, err = openDir(unix.AT_FDCWD, root); err != nil {
-		return -1, false, fmt.Errorf("open %s: %w", root, err)
+	if fd, err = openRoot(root); err != nil {
+		return -1, false, err
 	}
 	for name := range strings.SplitSeq(path.Clean(dir), "/") {
 		var st unix.Stat_t
@@ -83,7 +86,7 @@ func (w *Inheriting) lookIn(root, dir string) (fd int, hides bool, err error) {
 		case err == nil && st.Mode&unix.S_IFMT != unix.S_IFDIR:
 			hides = true
 		case err == nil:
-			sub, err = openDir(fd, name)
+			sub, err = tree.OpenDir(fd, name)
 		}
 		unix.Close(fd)
 		if fd = sub; fd < 0 {
@@ -94,7 +97,7 @@ func (w *Inheriting) lookIn(root, dir string) (fd int, hides bool, err error) {
 	return fd, hides, nil
 }
 
-// looksOf gives the directory to the owner, mode and attributes of from.
+// looksOf gives the directory to the owner, the mode and the attributes of from.
 func looksOf(to, from int) error {
 	var st, old unix.Stat_t
 	if err := unix.Fstat(from, &st); err != nil {

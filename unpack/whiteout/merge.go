@@ -1,4 +1,4 @@
-package unpack
+package whiteout
 
 import (
 	"context"
@@ -9,94 +9,41 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/unpack/internal/tree"
 )
 
-// Deletions keeps in memory what the files of a layer do not tell, for a layer that is
-// to be merged into a plain directory with [Merge] and not mounted: its whiteouts, and
-// which of its directories have no entry of their own.
-type Deletions struct {
-	names   []string            // paths to delete
-	opaques []string            // directories to empty
-	implied map[string]struct{} // directories without an entry
-	bytes   int                 // of all of them
-}
-
-// maxDeletions bounds the memory for these paths.
-const maxDeletions = 64 << 20
-
-// take takes room for a path.
-func (w *Deletions) take(p string) error {
-	if w.bytes += len(p) + 16; w.bytes > maxDeletions {
-		return fault.New(fault.Corrupt, "the paths that the layer deletes, and the directories that it does not name, do not fit into %d bytes", maxDeletions)
-	}
-	return nil
-}
-
-var _ Whiteouts = (*Deletions)(nil)
-
-// Whiteout implements [Whiteouts].
-func (w *Deletions) Whiteout(_ int, dir, name string, _, _ int) error {
-	p := path.Join(dir, name)
-	w.names = append(w.names, p)
-	return w.take(p)
-}
-
-// Opaque implements [Whiteouts].
-func (w *Deletions) Opaque(_ int, dir string) error {
-	w.opaques = append(w.opaques, dir)
-	return w.take(dir)
-}
-
-// IsOpaque and Unwhiteout implement [Whiteouts]. Nothing has to be taken back: a
-// directory that is emptied has no ghosts.
-func (w *Deletions) IsOpaque(int) bool    { return false }
-func (w *Deletions) Unwhiteout(int) error { return nil }
-
-// Implied implements [Whiteouts].
-func (w *Deletions) Implied(dir string) error {
-	if w.implied == nil {
-		w.implied = make(map[string]struct{})
-	}
-	w.implied[dir] = struct{}{}
-	return w.take(dir)
-}
-
-// Named implements [Whiteouts].
-func (w *Deletions) Named(dir string) { delete(w.implied, dir) }
-
 // Merge moves the layer that was extracted into the directory layer over the
-// tree at root, as overlayfs would show it: first what the layer deletes, then
-// what it brings. Both must be on the same file system. The layer's directory
-// is empty afterwards, but for directories. A directory that the layer does not name,
-// and that is there, keeps its looks, as with containerd: a /tmp with mode 1777, say.
+// tree at root, as overlayfs would show it: first what the layer deletes, then what it
+// brings. Both must be on the same file system. The layer's directory has nothing but
+// directories afterwards. A directory that exists, and that the layer does not name, keeps
+// its mode and owner, as with containerd: a /tmp with mode 1777, say.
 //
 // It ends soon after ctx does, with a part of the layer moved.
 //
-// Nothing is followed: every directory is opened in its parent with O_NOFOLLOW,
-// so that a symlink of a lower layer is replaced and never walked through.
+// It follows no symlink: every directory is opened in its parent with O_NOFOLLOW. So a
+// symlink of a lower layer is replaced, and nothing behind it is changed.
 func Merge(ctx context.Context, root, layer string, del *Deletions) error {
-	lower, err := openTree(root)
+	lower, err := openRoot(root)
 	if err != nil {
 		return err
 	}
-	defer lower.close()
-	upper, err := openTree(layer)
+	defer unix.Close(lower)
+	upper, err := openRoot(layer)
 	if err != nil {
 		return err
 	}
-	defer upper.close()
+	defer unix.Close(upper)
 
 	for _, p := range del.opaques {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		err := atReal(lower.root.fd, p, func(parent int, base string) error {
+		err := atReal(lower, p, func(parent int, base string) error {
 			fd, leave, err := visit(parent, base)
 			if err != nil {
 				return err
 			}
-			_, err = empty(fd)
+			_, err = tree.Empty(fd)
 			return errors.Join(err, leave())
 		})
 		if err != nil {
@@ -107,8 +54,8 @@ func Merge(ctx context.Context, root, layer string, del *Deletions) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		err := atReal(lower.root.fd, p, func(parent int, base string) error {
-			_, err := removeAll(parent, base)
+		err := atReal(lower, p, func(parent int, base string) error {
+			_, err := tree.RemoveAll(parent, base)
 			return err
 		})
 		if err != nil {
@@ -116,16 +63,25 @@ func Merge(ctx context.Context, root, layer string, del *Deletions) error {
 		}
 	}
 	m := merger{ctx: ctx, implied: del.implied}
-	return m.dir(lower.root.fd, upper.root.fd, "")
+	return m.dir(lower, upper, "")
 }
 
-// atReal calls do with the directory that holds p, reached without symlinks, and
-// p's last name. A path that is not there is nothing to do. The directories on the
-// way look afterwards as they did before.
+// openRoot opens the directory at a path.
+func openRoot(name string) (int, error) {
+	fd, err := unix.Open(name, unix.O_DIRECTORY|unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open %s: %w", name, err)
+	}
+	return fd, nil
+}
+
+// atReal calls do with the directory of p, reached without symlinks, and the last name of p.
+// It does nothing if there is no such directory. Afterwards the directories on the way have
+// the mode and the times that they had before.
 func atReal(root int, p string, do func(parent int, base string) error) error {
 	fd, leave := root, func() error { return nil }
 	end := func(err error) error {
-		if gone(err) {
+		if tree.IsGone(err) {
 			err = nil
 		}
 		return errors.Join(err, leave())
@@ -153,7 +109,7 @@ func visit(fd int, name string) (sub int, leave func() error, err error) {
 	if err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return -1, nil, err
 	}
-	if sub, err = openOwn(fd, name); err != nil {
+	if sub, err = tree.OpenOwn(fd, name); err != nil {
 		return -1, nil, err
 	}
 	return sub, func() error {
@@ -163,7 +119,7 @@ func visit(fd int, name string) (sub int, leave func() error, err error) {
 				return err
 			}
 		}
-		return futimes(sub, &[2]unix.Timespec{st.Atim, st.Mtim})
+		return tree.SetTimes(sub, &[2]unix.Timespec{st.Atim, st.Mtim})
 	}, nil
 }
 
@@ -176,7 +132,7 @@ type merger struct {
 // dir moves the entries of the directory upper into the directory lower. at is the path
 // of both.
 func (m merger) dir(lower, upper int, at string) error {
-	names, err := readDir(upper)
+	names, err := tree.ReadDir(upper)
 	if err != nil {
 		return err
 	}
@@ -203,7 +159,7 @@ func (m merger) entry(lower, upper int, at, name string) error {
 	case err == nil && isDir && wasDir:
 		return m.into(lower, upper, path.Join(at, name), &st, &old)
 	case err == nil:
-		if _, err := removeAll(lower, name); err != nil {
+		if _, err := tree.RemoveAll(lower, name); err != nil {
 			return err
 		}
 	}
@@ -222,16 +178,16 @@ func (m merger) entry(lower, upper int, at, name string) error {
 	return err
 }
 
-// into merges a directory that both have. The upper one's metadata holds, if an entry
-// of the layer gave it any. st is what the upper one looks like, and old the lower one.
+// into merges a directory that both have. It gets the metadata of the upper one, if an entry
+// of the layer names it. st is the metadata of the upper one, and old that of the lower one.
 func (m merger) into(lower, upper int, at string, st, old *unix.Stat_t) error {
 	name := path.Base(at)
-	l, err := openOwn(lower, name)
+	l, err := tree.OpenOwn(lower, name)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(l)
-	u, err := openOwn(upper, name)
+	u, err := tree.OpenOwn(upper, name)
 	if err != nil {
 		return err
 	}
@@ -252,10 +208,10 @@ func (m merger) into(lower, upper int, at string, st, old *unix.Stat_t) error {
 	if err := unix.Fchmod(l, st.Mode&0o7777); err != nil {
 		return err
 	}
-	return futimes(l, &[2]unix.Timespec{st.Atim, st.Mtim})
+	return tree.SetTimes(l, &[2]unix.Timespec{st.Atim, st.Mtim})
 }
 
-// copyXattrs gives the directory to the attributes of from, and no others.
+// copyXattrs gives to the attributes of from, and removes all others.
 func copyXattrs(to, from int) error {
 	want, err := listXattrs(from)
 	if err != nil {
@@ -266,14 +222,14 @@ func copyXattrs(to, from int) error {
 		return err
 	}
 	for name := range have {
-		if _, keep := want[name]; !keep && !unwanted(name) {
+		if _, keep := want[name]; !keep && !tree.HostXattr(name) {
 			if err := unix.Fremovexattr(to, name); err != nil && err != unix.EPERM {
 				return fmt.Errorf("remove the extended attribute %s: %w", name, err)
 			}
 		}
 	}
 	for name, value := range want {
-		if old, ok := have[name]; (!ok || old != value) && !unwanted(name) {
+		if old, ok := have[name]; (!ok || old != value) && !tree.HostXattr(name) {
 			if err := unix.Fsetxattr(to, name, []byte(value), 0); err != nil {
 				return fmt.Errorf("set the extended attribute %s: %w", name, err)
 			}

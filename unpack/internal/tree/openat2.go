@@ -1,4 +1,4 @@
-package unpack
+package tree
 
 import (
 	"strings"
@@ -7,15 +7,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// noOpenat2 is set once the kernel has shown that it has no openat2(2), which is
-// before Linux 5.6, or a filter in front of it that refuses what it does not know.
+// noOpenat2 is set when openat2(2) has failed: before Linux 5.6 the kernel does not have it,
+// and a filter of system calls may refuse those that it does not know.
 var noOpenat2 atomic.Bool
 
-// openBeneath opens the directory at p below fd in one step, if no symlink is on
-// the way and everything is there. In all other cases the path has to be walked
-// a component at a time: the kernel could resolve symlinks inside a root, too
-// (RESOLVE_IN_ROOT), but would not tell which directory it came to, and in what
-// is above that one times have to be kept. ok is false then.
+// openBeneath opens the directory at p below fd in one step, if no symlink is on the way and
+// all of it exists. Otherwise ok is false, and the path has to be resolved a component at a
+// time. The kernel could resolve symlinks inside a root, too (RESOLVE_IN_ROOT), but would
+// not tell which directories the path leads through, and the times of those must be kept.
 func openBeneath(fd int, p string) (dir int, ok bool) {
 	if noOpenat2.Load() || !strings.Contains(p, "/") { // a single component is one step anyway
 		return -1, false
