@@ -1,11 +1,13 @@
 // Package engines builds the programs of other projects that end-to-end tests run: container
-// engines, and the conformance suite of the OCI distribution specification.
+// engines, registries, and the conformance suite of the OCI distribution specification.
 //
-// Debian has Docker 20.10 and containerd 1.6. Later ones come as Go modules. Each one is pinned in a module of its own below this folder, since their
+// Debian has Docker 20.10, containerd 1.6 and docker-registry 2.8. Later ones come as Go
+// modules. Each one is pinned in a module of its own below this folder, since their
 // requirements differ.
 //
 // The executables stay in Go's build cache, so a program is compiled once for a machine:
-// Docker takes about three minutes on two cores, containerd and runc one, the others less.
+// Docker takes about three minutes on two cores, containerd, runc and distribution one, the
+// others some seconds.
 package engines
 
 import (
@@ -34,6 +36,14 @@ func Containerd(ctx context.Context, dir string) (string, error) {
 	return link(ctx, filepath.Join(dir, "containerd2"), "containerd", "containerd-shim-runc-v2", "ctr", "runc")
 }
 
+// Distribution returns the path of the registry that Docker calls registry:3, which is
+// called as docker-registry is.
+func Distribution(ctx context.Context) (string, error) { return build(ctx, "distribution") }
+
+// Ocimem returns the path of a registry that is written anew by the specification, has the
+// referrers API, and keeps all in memory. It is called with the address to listen on.
+func Ocimem(ctx context.Context) (string, error) { return build(ctx, "ocimem") }
+
 // Conformance returns the path of the conformance suite for registries. The environment
 // tells it what to test, and its exit code is 0 if nothing failed.
 func Conformance(ctx context.Context) (string, error) { return build(ctx, "conformance") }
@@ -51,6 +61,8 @@ var programs = map[string]program{
 	"containerd-shim-runc-v2": {"containerd", "0", ""},
 	"ctr":                     {"containerd", "0", ""},
 	"runc":                    {"runc", "1", ""},
+	"distribution":            {"distribution", "0", ""},
+	"ocimem":                  {"ocimem", "0", ""},
 	"conformance":             {"conformance", "0", ""},
 }
 
