@@ -23,6 +23,7 @@ const (
 	multi  = "multi"  // several layers
 	one    = "one"    // much the same in a single layer
 	double = "double" // twice multi
+	small  = "small"  // twelve layers of 4.4 MB together
 )
 
 // testImage is an image at the registry.
@@ -114,6 +115,9 @@ func layer(below string, dirs []string) sample.Layer {
 
 // layers are the new layers of an image: for double those on top of multi.
 func (c content) layers(kind string) []sample.Layer {
+	if kind == small {
+		return smallLayers()
+	}
 	if kind == one {
 		return []sample.Layer{layer("", c.single)}
 	}
