@@ -3,6 +3,7 @@ package registry
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -134,15 +135,21 @@ func (c *Client) readReferrers(resp *http.Response) (list []ocispec.Descriptor, 
 	return list, size, err
 }
 
+// parseReferrers reads an index. Its list may be null: registries that are written in Go send
+// that for an empty list.
 func parseReferrers(body []byte) ([]ocispec.Descriptor, error) {
-	var index struct{ Manifests *[]ocispec.Descriptor }
+	var index struct{ Manifests json.RawMessage }
 	if err := jsonlimit.Unmarshal(body, &index); err != nil {
 		return nil, corrupt("the list cannot be read: %w", err)
 	}
 	if index.Manifests == nil {
 		return nil, corrupt("the list is no index")
 	}
-	for _, d := range *index.Manifests {
+	var list []ocispec.Descriptor
+	if err := json.Unmarshal(index.Manifests, &list); err != nil {
+		return nil, corrupt("the list cannot be read: %w", err)
+	}
+	for _, d := range list {
 		if err := checkDigest(d.Digest); err != nil {
 			return nil, err
 		}
@@ -150,7 +157,7 @@ func parseReferrers(body []byte) ([]ocispec.Descriptor, error) {
 			return nil, corrupt("%s has the size %d", d.Digest, d.Size)
 		}
 	}
-	return *index.Manifests, nil
+	return list, nil
 }
 
 var linkPattern = regexp.MustCompile(`<([^>]*)>\s*;[^,]*\brel="?next"?`)

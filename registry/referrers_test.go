@@ -77,6 +77,14 @@ func TestReferrers(t *testing.T) {
 			w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
 			io.WriteString(w, indexOf())
 		}},
+		{name: "null", api: func(w http.ResponseWriter, q *http.Request) {
+			w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+			io.WriteString(w, `{"schemaVersion":2,"manifests":null}`)
+		}},
+		{name: "no list", kind: fault.Corrupt, say: "cannot be read", api: func(w http.ResponseWriter, q *http.Request) {
+			w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+			io.WriteString(w, `{"manifests":{}}`)
+		}},
 		{name: "404, tag", api: http.NotFound, tag: indexOf(two, one), want: []ocispec.Descriptor{one, two}, askTag: true},
 		{name: "404, no tag", api: http.NotFound, askTag: true},
 		{name: "400", api: func(w http.ResponseWriter, q *http.Request) { w.WriteHeader(400) }, tag: indexOf(one), want: []ocispec.Descriptor{one}, askTag: true},

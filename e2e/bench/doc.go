@@ -19,6 +19,10 @@
 //	bundle/plain            to a file with plain layers, against skopeo copy
 //	                        docker-archive:
 //	bundle/keep             to a file with the registry's bytes, against crane pull
+//	line/store, line/token  a small image into the store over a line of 50 ms, without
+//	                        and with a token server, against docker pull, skopeo and
+//	                        crane
+//	line/again              a second pull over that line
 //	files/share, go, libs   from a plain tar to files, against tar -x, containerd's
 //	                        archive.Apply, go-archive's UntarUncompressed and
 //	                        umoci's UnpackLayer
@@ -66,6 +70,6 @@
 // carry.go those who write a file; images.go, registry.go and accesslog.go the source. files.go has the
 // extractors, tars.go and tree.go their tars, syscalls.go what strace counts;
 // gzip.go those who decode. untar, gunzip and the module peers are programs that
-// tools.go builds. disk.go, server.go,
+// tools.go builds. line.go is the line. disk.go, server.go,
 // process.go and machine.go the ground. stats.go and report.go tell.
 package main

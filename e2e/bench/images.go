@@ -24,6 +24,7 @@ const (
 	one    = "one"    // much the same in a single layer
 	double = "double" // twice multi
 	py     = "py"     // the first layer of multi, and a layer of many small files
+	small  = "small"  // twelve layers of 4.4 MB together
 )
 
 // testImage is an image at the registry.
@@ -115,6 +116,9 @@ func layer(below string, dirs []string) sample.Layer {
 
 // layers are the new layers of an image: for double those on top of multi.
 func (c content) layers(kind string) []sample.Layer {
+	if kind == small {
+		return smallLayers()
+	}
 	if kind == one {
 		return []sample.Layer{layer("", c.single)}
 	}

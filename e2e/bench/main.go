@@ -200,6 +200,13 @@ func (b *bench) open(ctx context.Context, o options, pulls bool, say func(string
 		return nil, fault.WithHint(err, "apt-get install docker-registry")
 	}
 	undo = append(undo, func() error { b.source.registry.stop(); return nil })
+	undo = append(undo, func() error {
+		var errs []error
+		for _, end := range slices.Backward(b.lines) {
+			errs = append(errs, end())
+		}
+		return errors.Join(errs...)
+	})
 	return undoAll, nil
 }
 
