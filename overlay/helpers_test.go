@@ -27,13 +27,14 @@ import (
 
 // children are what the test binary can do as another process.
 var children = map[string]func(args []string) error{
-	"commit": childCommit,
-	"hold":   childHold,
-	"name":   childName,
-	"flock":  childFlock,
-	"remove": childRemove,
-	"mend":   childMend,
-	"lists":  childLists,
+	"commit":  childCommit,
+	"hold":    childHold,
+	"name":    childName,
+	"flock":   childFlock,
+	"remove":  childRemove,
+	"mend":    childMend,
+	"lists":   childLists,
+	"publish": childPublish,
 }
 
 func TestMain(m *testing.M) {
