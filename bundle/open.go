@@ -105,7 +105,7 @@ func unpacker(ctx context.Context, r *io.SectionReader) (io.ReadCloser, error) {
 	if err != nil || !format.Compressed() {
 		return nil, err
 	}
-	return decode.Decompress(ctx, r, decode.ReaderOptions{Cores: decode.NewCores(runtime.GOMAXPROCS(0))})
+	return decode.Decompress(ctx, r, decode.Options{Cores: decode.NewCores(runtime.GOMAXPROCS(0))})
 }
 
 // keep writes all of r to a file without a name.

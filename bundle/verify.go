@@ -93,7 +93,7 @@ func (r *Reader) verifyBlob(ctx context.Context, name string, cores *decode.Core
 		misfit = fits(content, l.DiffID, d)
 	}
 	if l != nil && o.DiffIDs && misfit == nil {
-		tar := decode.NewReader(ctx, io.NopCloser(src), decode.Expect{Digest: d, Size: m.size, DiffID: l.DiffID}, decode.ReaderOptions{Cores: cores, Memory: memory})
+		tar := decode.NewReader(ctx, io.NopCloser(src), decode.Expect{Digest: d, Size: m.size, DiffID: l.DiffID}, decode.ReaderOptions{Options: decode.Options{Cores: cores, Memory: memory}})
 		err := errors.Join(unpack.Scan(ctx, tar), tar.Close())
 		if fault.KindOf(err) == fault.Corrupt {
 			return fault.New(fault.Corrupt, "blob %s is damaged: %w", d, err)

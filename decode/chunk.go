@@ -6,7 +6,8 @@ import (
 	"sync/atomic"
 )
 
-// chunk is a buffer on its way; it has as many owners as there are readers of it.
+// chunk is a buffer that goroutines pass on. It goes home when its last reader has
+// released it.
 type chunk struct {
 	b    []byte
 	refs atomic.Int32
@@ -20,8 +21,8 @@ func (c *chunk) release() {
 	}
 }
 
-// pool holds n chunks. Their buffers are made when one is first used: most
-// layers are smaller than all of them together.
+// pool returns n chunks. The buffer of a chunk is allocated at its first use: most layers
+// are smaller than all buffers together.
 func pool(n int) chan *chunk {
 	home := make(chan *chunk, n)
 	for range n {
@@ -30,7 +31,7 @@ func pool(n int) chan *chunk {
 	return home
 }
 
-// take waits for a free chunk with a buffer of the given size.
+// take returns a free chunk with a buffer of the given size. It waits until there is one.
 func take(ctx context.Context, free <-chan *chunk, size int) (*chunk, error) {
 	select {
 	case c := <-free:
@@ -43,7 +44,7 @@ func take(ctx context.Context, free <-chan *chunk, size int) (*chunk, error) {
 	}
 }
 
-// give hands c to a reader.
+// give sends c to a reader.
 func give(ctx context.Context, to chan<- *chunk, c *chunk) error {
 	select {
 	case to <- c:
@@ -53,8 +54,8 @@ func give(ctx context.Context, to chan<- *chunk, c *chunk) error {
 	}
 }
 
-// source is the compressed stream as the decoder sees it. Its Read never waits
-// longer than the context: decoders that cannot be interrupted depend on it.
+// source is the compressed stream that a decoder reads. Its Read ends with the context:
+// decoders that cannot be interrupted depend on that.
 type source struct {
 	ctx context.Context
 	in  <-chan *chunk
@@ -83,7 +84,7 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// drain takes what is left of the stream.
+// drain releases the rest of the stream.
 func (s *source) drain() {
 	if s.cur != nil {
 		s.cur.release()

@@ -9,28 +9,28 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// A job has some frames, so that the smallest ones (zstd:chunked has one for each
-// small file) do not cost a hand-over each.
+// A job has several frames, so that the smallest ones do not cost a switch between
+// goroutines each. In zstd:chunked each small file is a frame.
 const (
-	jobFrames = 128 << 10 // bytes of frames after which a job is enough
-	jobPlain  = 512 << 10 // bytes that it may decode to after which it is
+	jobFrames = 128 << 10 // a job of so many bytes is complete
+	jobPlain  = 512 << 10 // so is one that may decode to so many
 )
 
-// collector finds the ends of frames by their headers and those of their blocks
-// (RFC 8878, 3.1.1), and makes jobs of them.
+// collector divides a stream into frames, by the headers of frames and blocks (RFC 8878,
+// 3.1.1), and makes jobs of them.
 type collector struct {
 	in   *bufio.Reader
-	emit func(*job) bool // false: nobody wants more
+	emit func(*job) bool // returns false when the reader was closed
 
-	buf  []byte // whole frames, and what there is of the next one
-	ends []int  // of the whole ones
-	room int    // what these may decode to
-	gone bool   // emit said false
+	buf  []byte // whole frames, and the beginning of the next one
+	ends []int  // of the whole frames in buf
+	room int    // the most that these decode to
+	gone bool   // emit has returned false
 	err  error  // of in
 }
 
-// run collects as long as frames are small. It returns what follows, or nil at the
-// end of the stream.
+// run collects frames as long as they are small. It returns the rest of the stream, nil at
+// its end.
 func (c *collector) run() io.Reader {
 	for {
 		if c.frame() {
@@ -48,13 +48,13 @@ func (c *collector) run() io.Reader {
 	}
 }
 
-// lastly is a reader's end.
+// lastly is a reader that returns nothing but an error.
 type lastly struct{ err error }
 
 func (l lastly) Read([]byte) (int, error) { return 0, l.err }
 
-// frame collects one frame. False says that it is too large, that it is not whole, or
-// that it is none: what is behind c.ends is left to the streaming decoder.
+// frame collects one frame. It returns false if the next bytes are no frame, or if the frame
+// is too large or truncated. The streaming decoder then decodes all that follows c.ends.
 func (c *collector) frame() bool {
 	if !c.read(4) {
 		return false
@@ -91,7 +91,7 @@ func (c *collector) frame() bool {
 	return true
 }
 
-// start is where the frame begins that is being collected.
+// start returns where in buf the frame begins that is being collected.
 func (c *collector) start() int {
 	if len(c.ends) == 0 {
 		return 0
@@ -99,7 +99,7 @@ func (c *collector) start() int {
 	return c.ends[len(c.ends)-1]
 }
 
-// headerBehind is how many bytes of a frame header are behind its descriptor.
+// headerBehind returns how many bytes of a frame header follow its descriptor.
 func headerBehind(descriptor byte) int {
 	n := []int{0, 1, 2, 4}[descriptor&3] // of the dictionary's ID
 	single := descriptor&(1<<5) != 0
@@ -135,8 +135,8 @@ func (c *collector) blocks() (room int, ok bool) {
 	}
 }
 
-// skip goes past a skippable frame, whose magic was read. One that is cut leaves its
-// header to the streaming decoder, which misses what it announces.
+// skip skips a skippable frame, whose magic was read. Of a truncated one it leaves the
+// header to the streaming decoder, which then reports the end of the stream.
 func (c *collector) skip() bool {
 	if !c.read(4) {
 		return false
@@ -158,8 +158,8 @@ func (c *collector) skip() bool {
 	return true
 }
 
-// read collects n more bytes of a frame. False says that they are not to be had, or
-// that they are too many. Before it waits for the input, all that is whole goes on.
+// read collects n more bytes of a frame. It returns false if the input has fewer, or if the
+// frame becomes too large. Before it waits for input it emits the whole frames.
 func (c *collector) read(n int) bool {
 	if len(c.buf)-c.start()+n > maxFrame || c.in.Buffered() < n && !c.flush() {
 		return false
@@ -168,14 +168,14 @@ func (c *collector) read(n int) bool {
 	m, err := io.ReadFull(c.in, c.buf[len(c.buf):len(c.buf)+n])
 	c.buf = c.buf[:len(c.buf)+m]
 	if err == io.ErrUnexpectedEOF && m > 0 && m < n {
-		// The input's own ErrUnexpectedEOF is the same to who reads it on.
+		// Then an ErrUnexpectedEOF is always the input's own.
 		err = io.EOF
 	}
 	c.err = err
 	return err == nil
 }
 
-// flush makes a job of the whole frames, and keeps what there is of the next one.
+// flush makes a job of the whole frames, and keeps the beginning of the next one.
 func (c *collector) flush() bool {
 	if len(c.ends) == 0 || c.gone {
 		return !c.gone

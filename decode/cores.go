@@ -2,21 +2,21 @@ package decode
 
 import "sync"
 
-// Cores are shared by the layers of a run: where there are fewer layers than could
-// keep the cores busy, those that are idle decode ahead in a layer. A layer counts
-// for two: one decodes, and another one hashes and writes what comes of it, which
-// takes about as long. It is for any number of goroutines; nil has no idle cores.
+// Cores are the cores that the layers of a run share. Those that are idle, because there are
+// few layers, decode ahead in a layer. A layer counts as two cores: one decodes, and one
+// hashes and writes the plain bytes, which takes about as long. Cores are safe for
+// concurrent use. Nil has no idle cores.
 type Cores struct {
 	all   int
 	mu    sync.Mutex
-	taken int // by layers; more than n where they are many
-	ahead int // by those who decode ahead
+	taken int // by layers; more than all if there are many layers
+	ahead int // by goroutines that decode ahead
 }
 
 // NewCores returns n cores.
 func NewCores(n int) *Cores { return &Cores{all: n} }
 
-// n is how many there are, idle or not.
+// n returns the number of cores, idle or not.
 func (c *Cores) n() int {
 	if c == nil {
 		return 0
@@ -27,7 +27,7 @@ func (c *Cores) n() int {
 // ofLayer is how many cores one layer takes.
 const ofLayer = 2
 
-// layer takes a layer's cores. done gives them back, and must be called once.
+// layer takes the cores of a layer. done gives them back, and must be called once.
 func (c *Cores) layer() (done func()) {
 	if c == nil {
 		return func() {}
@@ -42,12 +42,10 @@ func (c *Cores) add(to *int, n int) {
 	*to += n
 }
 
-// idle takes a core that no layer needs. done gives it back; it is nil where there
-// is none.
+// idle takes a core that no layer needs. done gives it back. It is nil if no core is idle.
 func (c *Cores) idle() (done func()) { return c.take(true) }
 
-// any takes a core if not all of them decode ahead already, whatever the layers
-// need beside that.
+// any takes a core, even if a layer needs it. done is nil if all cores decode ahead already.
 func (c *Cores) any() (done func()) { return c.take(false) }
 
 func (c *Cores) take(leave bool) (done func()) {

@@ -13,8 +13,8 @@ import (
 	"github.com/fastpull/fastpull/internal/codec"
 )
 
-// Decoder gives the plain bytes of a stream in any of the formats of package codec. It
-// is for one goroutine.
+// Decoder reads the plain bytes of a stream in any of the formats of package codec. It is
+// for one goroutine.
 type Decoder struct {
 	ctx    context.Context
 	format codec.Format
@@ -22,10 +22,20 @@ type Decoder struct {
 	r      io.ReadCloser
 }
 
-// Decompress returns a Decoder of src. What it cannot recognize it gives as it is. Of
-// the options Gzip, Cores and Memory count. The caller must call Close, also when src
-// has ended or failed.
-func Decompress(ctx context.Context, src io.Reader, o ReaderOptions) (*Decoder, error) {
+// Options are the options of [Decompress]. The zero value works.
+type Options struct {
+	// Gzip chooses the decoder of gzip; "" is [GzipAuto].
+	Gzip Gzip
+	// Cores decode ahead while they are idle. They are shared with other streams. Nil lets
+	// one goroutine decode.
+	Cores *Cores
+	// Memory bounds the history that decoders keep. It is shared with other streams.
+	Memory *Memory
+}
+
+// Decompress returns a Decoder of src. A stream in no known format is passed on as it is.
+// The caller must call Close, also when src has ended or failed.
+func Decompress(ctx context.Context, src io.Reader, o Options) (*Decoder, error) {
 	d := &Decoder{ctx: ctx, src: origin{r: src}}
 	in := bufio.NewReaderSize(&d.src, 64<<10)
 	head, err := in.Peek(codec.HeadSize)
@@ -70,8 +80,8 @@ func (d *Decoder) Read(p []byte) (int, error) {
 // close the stream.
 func (d *Decoder) Close() error { return d.r.Close() }
 
-// explain tells what the stream and the context say from what the decoder says of the
-// stream.
+// explain returns the error of the context or of src, if there is one. Otherwise it adds to
+// the error of the decoder that the stream is damaged, or needs too much memory.
 func (d *Decoder) explain(err error) error {
 	if cause := context.Cause(d.ctx); cause != nil {
 		return cause
@@ -86,8 +96,8 @@ func (d *Decoder) explain(err error) error {
 	return fault.New(kind, "the %s stream cannot be decompressed: %w", d.format, err)
 }
 
-// origin is the stream of a Decoder. It keeps the error of a Read, which some decoders
-// replace by their own. Decoders read from goroutines.
+// origin is the stream of a Decoder. It keeps the error of a Read: some decoders return one
+// of their own instead. It is safe for concurrent use, since decoders read on goroutines.
 type origin struct {
 	r  io.Reader
 	mu sync.Mutex
@@ -111,8 +121,7 @@ func (o *origin) failure() error {
 	return o.err
 }
 
-// noEOF makes the io.EOF of a stream that ends where it must not an
-// unexpected one.
+// noEOF returns io.ErrUnexpectedEOF for io.EOF, where a stream must not end.
 func noEOF(err error) error {
 	if err == io.EOF {
 		return io.ErrUnexpectedEOF
@@ -120,7 +129,7 @@ func noEOF(err error) error {
 	return err
 }
 
-// mebibytes writes a number of bytes, rounded up.
+// mebibytes returns a number of bytes in MiB, rounded up.
 func mebibytes(n uint64) string {
 	const mebi = 1 << 20
 	return fmt.Sprintf("%d MiB", n/mebi+(n%mebi+mebi-1)/mebi)

@@ -10,61 +10,60 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// What a decoder of frames holds is bounded by these: a job counts with its frames
-// and with the most that becomes of them, from when it is put in the queue until all
-// of it was read, and aheadBytes is the most of that. Beside it there are a job that
-// waits for its place, in less than 2 MiB, the state of aheadJobs+1 decoders, each below
-// 1 MiB, and as many buffers of spareSize that are used again. That is less than 30 MiB
-// in all, and comes to it only where frames are large.
+// These bound the memory of a decoder of frames. The jobs that are in the queue or being
+// read have aheadBytes at most: their frames, and the most that these decode to. One more job
+// waits to be put in the queue, with less than 2 MiB. There are aheadJobs+1 decoders with
+// less than 1 MiB each, and as many spare buffers of spareSize. That is less than 30 MiB in
+// all, and less still where frames are small.
 const (
-	maxFrame      = 1 << 20 // bytes of a frame that is decoded by itself
-	maxFramePlain = 4 << 20 // bytes it may decode to
+	maxFrame      = 1 << 20 // the most bytes of a frame in a job
+	maxFramePlain = 4 << 20 // the most that it may decode to
 	maxBlockPlain = 128 << 10
 	aheadBytes    = 16 << 20
 	spareSize     = 5 << 18
-	aheadJobs     = 4 // are decoded at once, beside the one that Read decodes
+	aheadJobs     = 4 // the most that are decoded at a time, beside the one of Read
 )
 
-// frames decodes zstd streams of many small frames, as zstd:chunked and the seekable
-// format are, on all cores that are idle. Frames tell where they end, so no table of
-// contents is needed. At the first one that is large, or that is not what it should
-// be, the library's streaming decoder takes over for the rest: it alone judges.
+// frames decodes zstd streams of many small frames on all cores that are idle. Such streams
+// are zstd:chunked and the seekable format. The headers tell where a frame ends, so no table
+// of contents is needed. From the first frame that is large or not valid, the library's
+// streaming decoder decodes the rest, and all errors are its own.
 //
-// One goroutine collects frames to jobs in a queue. Read takes them in order and does
-// those itself that nobody has begun; helpers begin what is further on.
+// One goroutine collects frames to jobs in a queue. Read takes the jobs in order, and
+// decodes those that no helper has begun. Helpers begin with later jobs.
 type frames struct {
 	ctx   context.Context // of the streaming decoder
-	mem   *Memory         // for that
+	mem   *Memory         // for the streaming decoder
 	cores *Cores
 	wg    sync.WaitGroup                // the collector and the helpers
 	one   func() (*zstd.Decoder, error) // for whole frames; it has no goroutine
 
 	mu      sync.Mutex
-	changed sync.Cond // of what is below
+	changed sync.Cond // of the fields below
 	queue   []*job    // in the order of the stream
-	unbegun int       // of queue
-	cost    int       // of queue, and of what is being read
+	unbegun int       // in queue
+	cost    int       // of queue, and of the job that is being read
 	helpers int
 	spare   [][]byte  // for what jobs decode to
-	stream  bool      // no job is worth beginning any more
-	closed  bool      // nor collecting
-	ended   bool      // the collector has
-	rest    io.Reader // what it left for the streaming decoder; set before ended
+	stream  bool      // helpers begin no more jobs
+	closed  bool      // the reader was closed
+	ended   bool      // the collector has ended
+	rest    io.Reader // the rest of the stream, for the streaming decoder; set before ended
 
-	// These are Read's.
+	// Only Read uses these.
 	cur  *job
 	off  int
 	last *zstdStream // the streaming decoder
 	err  error       // io.EOF, or errClosed
 }
 
-// newFrames decodes in. It uses the cores that are idle, if there are any. What it
-// decodes in parts has its place in fixed buffers, whatever the window that a frame
-// names; mem is for the streaming decoder.
+// newFrames returns a decoder of in, which uses cores that are idle. Jobs are decoded into
+// buffers of a bounded size, whatever window their frames ask for. mem is for the streaming
+// decoder.
 func newFrames(ctx context.Context, in *bufio.Reader, cores *Cores, mem *Memory) *frames {
 	f := &frames{ctx: ctx, mem: mem, cores: cores, one: sync.OnceValues(func() (*zstd.Decoder, error) {
-		// No frame that comes here can exceed WithDecoderMaxMemory, by its own
-		// account or by its blocks; DecodeAll sees to it that this is so.
+		// No frame of a job is larger than WithDecoderMaxMemory, by its header or by its
+		// blocks. DecodeAll returns an error if one is.
 		return zstd.NewReader(nil, zstd.WithDecoderConcurrency(aheadJobs+1),
 			zstd.WithDecoderMaxWindow(MaxWindow), zstd.WithDecoderMaxMemory(maxFramePlain))
 	})}
@@ -113,8 +112,7 @@ func (f *frames) Read(p []byte) (int, error) {
 	return 0, nil
 }
 
-// follow has the streaming decoder go on, with first and then with all that has not
-// been taken.
+// follow has the streaming decoder decode first, and then all that was not taken.
 func (f *frames) follow(first []byte) {
 	f.mu.Lock()
 	f.stream = true
@@ -141,8 +139,8 @@ func (f *frames) Close() error {
 	return nil
 }
 
-// put adds a job to the queue when there is room for it. False says that nobody
-// wants it.
+// put adds a job to the queue, and waits until there is room for it. It returns false if the
+// reader was closed.
 func (f *frames) put(j *job) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -160,7 +158,7 @@ func (f *frames) put(j *job) bool {
 	return true
 }
 
-// take returns the next job, or nil at the end of them.
+// take returns the next job, or nil if there are no more.
 func (f *frames) take() *job {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -179,7 +177,7 @@ func (f *frames) take() *job {
 	return j
 }
 
-// release tells that a job is done with.
+// release gives back the room of a job that was read.
 func (f *frames) release(j *job) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -187,7 +185,7 @@ func (f *frames) release(j *job) {
 	f.changed.Broadcast()
 }
 
-// keep keeps a buffer to be used again.
+// keep keeps a buffer for another job.
 func (f *frames) keep(b []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -196,7 +194,7 @@ func (f *frames) keep(b []byte) {
 	}
 }
 
-// buffer returns an empty one for a job. f.mu is held.
+// buffer returns an empty buffer for a job, or nil. f.mu is held.
 func (f *frames) buffer(j *job) []byte {
 	for i, b := range f.spare {
 		if cap(b) >= j.size() {
@@ -207,7 +205,7 @@ func (f *frames) buffer(j *job) []byte {
 	return nil
 }
 
-// finish decodes a job that was taken, or waits for who has begun it.
+// finish decodes a job that was taken, or waits for the helper that has begun it.
 func (f *frames) finish(j *job) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -221,8 +219,8 @@ func (f *frames) finish(j *job) {
 	}
 }
 
-// help has one more helper begin with what is further on, if that is worth it: the
-// front of the queue is Read's. f.mu is held.
+// help starts one more helper, if a core is idle and there is a job for it. The first job of
+// the queue is left to Read. f.mu is held.
 func (f *frames) help() {
 	if f.unbegun < 2 || f.helpers == aheadJobs || f.stream || f.closed {
 		return
@@ -235,7 +233,7 @@ func (f *frames) help() {
 	f.wg.Go(func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		// The core is asked for again each time: a layer may need it by now.
+		// The core is given back after each job: a layer may need it.
 		for ; done != nil; done = f.cores.idle() {
 			j := f.begin()
 			if j != nil {
@@ -250,8 +248,7 @@ func (f *frames) help() {
 	})
 }
 
-// begin returns the first job that nobody has begun, as one that somebody has. f.mu
-// is held.
+// begin returns the first job that was not begun, and marks it as begun. f.mu is held.
 func (f *frames) begin() *job {
 	if f.stream || f.closed {
 		return nil
@@ -266,7 +263,7 @@ func (f *frames) begin() *job {
 	return nil
 }
 
-// run decodes a job, without f.mu, which is held before and after.
+// run decodes a job. f.mu is held before and after, but not meanwhile.
 func (f *frames) run(j *job) {
 	into := f.buffer(j)
 	f.mu.Unlock()

@@ -6,7 +6,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// job is a row of whole frames.
+// job is a sequence of whole frames that one goroutine decodes.
 type job struct {
 	in   []byte
 	ends []int // of the frames in in
@@ -14,24 +14,24 @@ type job struct {
 
 	begun, done bool   // under frames.mu
 	plain       []byte // set before done, as is bad
-	bad         []byte // from the first frame on that is not good
+	bad         []byte // the frames from the first that is not valid
 }
 
-// roomBehind lets the library write matches by whole words; without it, it takes a
-// slower way where a frame does not tell its size.
+// roomBehind is room after the plain bytes. With it the library copies matches by whole
+// words, also in a frame that does not tell its size.
 const roomBehind = maxBlockPlain + 64
 
 func (j *job) cost() int { return cap(j.in) + j.size() }
 
-// size is that of the buffer for what j decodes to: one of a few, so that they can be
-// used again.
+// size returns the size of the buffer for the plain bytes. There are few sizes, so that
+// buffers can be used again.
 func (j *job) size() int {
 	const step = 256 << 10
 	return (j.room + roomBehind + step - 1) / step * step
 }
 
-// decode decodes frame by frame, each of which finds its room, and stops at one that
-// is not good. What came of that one does not count: the streaming decoder gives it.
+// decode decodes the frames into all, and stops at the first that is not valid. The
+// streaming decoder decodes that one from its beginning.
 func (j *job) decode(d *zstd.Decoder, all []byte) {
 	from := 0
 	for _, end := range j.ends {
@@ -40,13 +40,13 @@ func (j *job) decode(d *zstd.Decoder, all []byte) {
 			j.bad = j.in[from:]
 			break
 		}
-		all = append(all, part...) // onto itself, but for a frame that moved
+		all = append(all, part...) // in place, unless the frame needed a larger buffer
 		from = end
 	}
 	j.plain = all
 }
 
-// untaken reads the bytes of the jobs that nobody has taken, and then the rest.
+// untaken reads the frames of the jobs that were not taken, and then the rest of the stream.
 type untaken struct {
 	f   *frames
 	cur []byte
@@ -56,7 +56,7 @@ func (u *untaken) Read(p []byte) (int, error) {
 	for len(u.cur) == 0 {
 		j := u.f.take()
 		if j == nil {
-			// The collector is done, or should be.
+			// The collector has ended, or the reader was closed.
 			u.f.mu.Lock()
 			rest, closed := u.f.rest, u.f.closed
 			u.f.mu.Unlock()
@@ -68,7 +68,7 @@ func (u *untaken) Read(p []byte) (int, error) {
 			}
 			return rest.Read(p)
 		}
-		// Whoever decodes it does not change it.
+		// A helper that decodes the job only reads these bytes.
 		u.f.release(j)
 		u.cur = j.in
 	}

@@ -251,7 +251,7 @@ func TestZstdChunked(t *testing.T) {
 		footer = binary.LittleEndian.AppendUint64(footer, n)
 	}
 	blob = join(blob, magic(toc), magic(split), magic(append(footer, "GNUlInUx"...)))
-	got, err := readAll(t, bytesBlob(blob), expect(blob, plain), ReaderOptions{Cores: NewCores(4), MaxPlain: int64(len(plain))})
+	got, err := readAll(t, bytesBlob(blob), expect(blob, plain), ReaderOptions{Options: Options{Cores: NewCores(4)}, MaxPlain: int64(len(plain))})
 	if err != nil || !bytes.Equal(got, plain) {
 		t.Errorf("%d bytes, %v", len(got), err)
 	}

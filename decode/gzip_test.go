@@ -67,7 +67,7 @@ func gzipInParallel(t *testing.T, size int, modes ...Gzip) {
 	}
 	for _, g := range modes {
 		cores := NewCores(6)
-		o := ReaderOptions{Gzip: g, Cores: cores}
+		o := ReaderOptions{Options: Options{Gzip: g, Cores: cores}}
 		got, err := readAll(t, bytesBlob(blob), expect(blob, plain), o)
 		if err != nil || !bytes.Equal(got, plain) {
 			t.Errorf("%s: %d bytes of %d, %v", g, len(got), len(plain), err)

@@ -10,9 +10,9 @@ import (
 )
 
 // lzma2 decodes the chunks of LZMA2 in the blocks of an xz stream. One decoder of the
-// library goes through all blocks for which its dictionary is large enough: a dictionary
-// for each block would have to be cleared each time, which takes longer than decoding
-// a block of 16 bytes.
+// library decodes all blocks for which its dictionary is large enough. A new dictionary for
+// each block would have to be cleared, which takes longer than to decode a block of 16
+// bytes.
 type lzma2 struct {
 	ctx context.Context
 	mem *Memory
@@ -30,8 +30,8 @@ type lzma2 struct {
 // begin begins a block that needs a dictionary of size bytes.
 func (l *lzma2) begin(size int64) { l.want, l.fresh = size, true }
 
-// chunk reads the header of a chunk, whose bytes Read then decodes. It returns false at
-// the end of a block.
+// chunk reads the header of a chunk. Read then decodes the chunk. chunk returns false at the
+// end of a block.
 func (l *lzma2) chunk() (more bool, err error) {
 	if l.feed.left() > 0 {
 		return false, errors.New("a chunk has more bytes than its content")
@@ -73,8 +73,8 @@ func (l *lzma2) chunk() (more bool, err error) {
 	return true, l.decoder()
 }
 
-// decoder makes sure that there is a decoder with a dictionary of the size that the
-// block wants.
+// decoder makes a decoder, unless there is one whose dictionary is large enough for the
+// block.
 func (l *lzma2) decoder() (err error) {
 	if l.d != nil && l.size >= l.want {
 		return nil
@@ -103,15 +103,15 @@ func (l *lzma2) Read(p []byte) (int, error) {
 	return n, noEOF(err)
 }
 
-// chunkFeed gives the library the chunk at hand. To it, the chunks of all blocks are
-// those of one stream without an end.
+// chunkFeed is the input of the library's decoder: the chunk that is being decoded. To the
+// decoder, the chunks of all blocks are one stream without an end.
 type chunkFeed struct {
 	room [6]byte
 	head []byte           // of the header
 	body io.LimitedReader // what follows it
 }
 
-// left returns how many bytes the library has not taken.
+// left returns how many bytes the library has not read.
 func (f *chunkFeed) left() int64 { return int64(len(f.head)) + f.body.N }
 
 func (f *chunkFeed) Read(p []byte) (int, error) {

@@ -30,8 +30,8 @@ type Memory struct {
 
 	mu      sync.Mutex
 	used    int64 // of history
-	freed   int64 // given back, and not known to be collected
-	watched bool  // collect runs
+	freed   int64 // given back, and perhaps not collected
+	watched bool  // collect is running
 }
 
 // NewMemory returns a Memory with the given bytes of history, [MaxWindow] if that is 0.
@@ -50,8 +50,8 @@ func (m *Memory) orOwn() *Memory {
 	return m
 }
 
-// history is what a stream looks back into, as its format calls it, and how a user
-// makes a smaller one.
+// history has the name that a format gives to the history, and the option that makes it
+// smaller.
 type history struct{ name, smaller string }
 
 var (
@@ -64,8 +64,8 @@ type tooMuch struct{ error }
 
 func (t tooMuch) Unwrap() error { return t.error }
 
-// take waits for size bytes of history. The caller must hold none, and must call
-// giveBack once, when nothing refers to them any more.
+// take takes size bytes of history, and waits until they are free. The caller must hold none.
+// It must call giveBack when nothing refers to the memory any more.
 func (m *Memory) take(ctx context.Context, size uint64, what history) (giveBack func(), err error) {
 	if size > uint64(m.limit) {
 		return nil, tooMuch{fault.WithHint(
@@ -78,7 +78,7 @@ func (m *Memory) take(ctx context.Context, size uint64, what history) (giveBack 
 	}
 	m.mu.Lock()
 	m.used += n
-	// What was given back takes memory until it is collected.
+	// Memory that was given back is in use until the garbage collector has run.
 	full := m.freed > 0 && m.used+m.freed > m.limit
 	if full {
 		m.freed = 0
@@ -100,15 +100,15 @@ func (m *Memory) take(ctx context.Context, size uint64, what history) (giveBack 
 	}), nil
 }
 
-// The garbage collector waits until there is as much garbage as there is memory in use.
-// With much history that would be as much again.
+// The garbage collector lets garbage grow until it is as large as the memory in use. With
+// much history that would be as much again.
 const (
 	muchHistory = 64 << 20
 	muchGarbage = 64 << 20
 	lookEvery   = 20 * time.Millisecond
 )
 
-// collect has garbage collected earlier, while there is much history.
+// collect runs the garbage collector earlier, while there is much history.
 func (m *Memory) collect() {
 	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/gc/heap/live:bytes"}}
 	for range time.Tick(lookEvery) {

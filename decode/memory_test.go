@@ -50,7 +50,7 @@ func TestMemoryIsShared(t *testing.T) {
 			want.DiffID = digest.FromBytes(join(text, text))
 		}
 		wg.Go(func() {
-			tar := NewReader(t.Context(), bytesBlob(blob), want, ReaderOptions{Memory: mem})
+			tar := NewReader(t.Context(), bytesBlob(blob), want, ReaderOptions{Options: Options{Memory: mem}})
 			defer tar.Close()
 			for buf := make([]byte, 100<<10); ; {
 				_, err := tar.Read(buf)
@@ -91,7 +91,7 @@ func TestMemoryWait(t *testing.T) {
 				reason := errors.New("enough")
 				ctx, cancel := context.WithCancelCause(t.Context())
 				defer cancel(nil)
-				tar := NewReader(ctx, bytesBlob(blob), expect(blob, nil), ReaderOptions{Memory: mem})
+				tar := NewReader(ctx, bytesBlob(blob), expect(blob, nil), ReaderOptions{Options: Options{Memory: mem}})
 				ended := make(chan error)
 				go func() {
 					_, err := io.Copy(io.Discard, tar)

@@ -11,21 +11,19 @@ import (
 	"github.com/klauspost/pgzip"
 )
 
-// errJunk is what is found behind a gzip stream that is neither another member
-// nor padding.
+// errJunk is the error of bytes after a gzip stream that are neither another member nor
+// padding.
 var errJunk = errors.New("there is something behind the gzip stream that does not belong to it")
 
-// withPgzip decodes RFC 1952 streams of any number of members. pgzip, which decodes
-// ahead in a goroutine of its own, takes the first; formats that have many
-// members (eStargz has one a file) have small ones, for which a decoder that
-// can be reset cheaply is better.
+// withPgzip decodes streams of any number of members (RFC 1952). pgzip decodes the first one,
+// ahead, in a goroutine of its own. Streams of many members have small ones (in eStargz, one a
+// file). For these a decoder that is cheap to reset is faster.
 //
-// The caller's source must not block for ever, since pgzip waits in Close and
-// Read for a Read that is under way; and pgzip is not read again after it
-// returned io.EOF.
+// The source must not block forever: Close and Read of pgzip wait for a Read that is under
+// way. pgzip must not be read again after it returned io.EOF.
 type withPgzip struct {
 	in    *bufio.Reader
-	first *pgzip.Reader // nil once it is through
+	first *pgzip.Reader // nil after its end
 	rest  *gzip.Reader  // for all members but the first
 	end   bool
 }
@@ -57,7 +55,7 @@ func (g *withPgzip) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-// next moves on to the member behind the one that ended, or sets g.end.
+// next begins with the next member, or sets g.end.
 func (g *withPgzip) next() error {
 	if g.first != nil {
 		err := g.first.Close()
@@ -101,7 +99,7 @@ func (g *withPgzip) padding() error {
 
 func (g *withPgzip) Close() error {
 	if g.first != nil {
-		g.first.Close() // what is wrong with the stream was said by Read
+		g.first.Close() // Read has returned the errors of the stream
 		g.first = nil
 	}
 	return nil

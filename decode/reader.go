@@ -19,13 +19,12 @@ import (
 	"github.com/fastpull/fastpull/internal/codec"
 )
 
-// ErrDigest is wrapped by the error of a blob that is not what its descriptor
-// says, in size or digest. The registry, or the line to it, is at fault, and
-// fetching the blob again may help; it never helps against other errors of
-// kind [fault.Corrupt].
+// ErrDigest is in the error of a blob whose size or digest is not that of its descriptor.
+// The registry or the connection has damaged it, and fetching it again may help. That does
+// not help against other errors of kind [fault.Corrupt].
 var ErrDigest = errors.New("the blob is not what the manifest says")
 
-// Expect is what a layer's bytes must turn out to be.
+// Expect has the digests that the bytes of a layer must have.
 type Expect struct {
 	Digest digest.Digest // of the blob
 	Size   int64         // of the blob, bytes
@@ -34,31 +33,26 @@ type Expect struct {
 
 // ReaderOptions are the options of [NewReader]. The zero value works.
 type ReaderOptions struct {
+	Options
+
 	// MaxPlain ends a layer that expands to more bytes; 0 means no limit.
 	MaxPlain int64
-	// Room is asked before each n plain bytes that Read gives for the first time,
-	// by its caller's goroutine, if there is room for them: its error is Read's.
-	// What Read gave before has been dealt with by then. Nil is fine.
+	// Room is called before Read returns the first of n more plain bytes, on the same
+	// goroutine. If there is no room for them it returns an error, which Read returns. The
+	// caller has processed all bytes before these. Nil is fine.
 	Room func(n int64) error
-	// Fetched is told of n more bytes of the blob that came in, from another
-	// goroutine than the caller's. Nil is fine.
+	// Fetched is called when n more bytes of the blob were read, on another goroutine.
+	// Nil is fine.
 	Fetched func(n int64)
-	// Arrived is called once when the whole blob is here and verified.
+	// Arrived is called once, when the whole blob was read and verified. Nil is fine.
 	Arrived func()
-	// Gzip chooses the decoder of gzip; "" is [GzipAuto].
-	Gzip Gzip
-	// Cores are those that may decode ahead while they are idle; they are shared with
-	// other layers. Nil lets one goroutine decode.
-	Cores *Cores
-	// Memory bounds the history that decoders keep; it is shared with other layers.
-	Memory *Memory
 }
 
-// Buffers: a blob comes in 128 KiB at a time, plain bytes go on 256 KiB at a
-// time. The queues are as deep as it takes for the stages not to wait for each
-// other's hiccups, and bound a Reader's memory to about 5 MiB. The decoder adds its
-// own: 50 MiB where four decode one layer in gzip, 30 with frames of zstd, and what it
-// takes from ReaderOptions.Memory.
+// Buffers: a blob is read 128 KiB at a time, plain bytes are passed on 256 KiB at a time.
+// The queues are so long that a stage seldom waits for a short pause of another one. They
+// bound the memory of a Reader to about 5 MiB. The decoder has more: 50 MiB if four
+// goroutines decode one layer in gzip, 30 MiB for frames of zstd, and what it takes from
+// Options.Memory.
 const (
 	blobChunk  = 128 << 10
 	blobQueue  = 6
@@ -66,11 +60,11 @@ const (
 	plainQueue = 8
 )
 
-// Reader gives the plain tar of a layer. It is for one goroutine, but Close may
-// be called from any.
+// Reader reads the plain tar of a layer. It is for one goroutine, but Close may be called
+// from any.
 type Reader struct {
 	cancel context.CancelCauseFunc
-	ctx    context.Context // of the stages; NewReader's, made cancellable
+	ctx    context.Context // of the stages; that of NewReader, with cancel
 	wg     sync.WaitGroup  // all stages
 	blob   func()          // closes the blob, once
 	once   sync.Once
@@ -79,15 +73,15 @@ type Reader struct {
 	plain  chan *chunk // from the decoder
 	cur    *chunk
 	off    int
-	result error         // set before verified is closed
-	done   chan struct{} // closed when every stage has ended well or badly
+	result error         // set before done is closed
+	done   chan struct{} // closed when every stage has ended
 	err    error         // sticky, of Read
 	n      atomic.Int64
 }
 
-// NewReader starts to decode blob, which it closes at the end. A Read from blob
-// that waits must come back when blob is closed. ctx ends everything; the caller
-// must call Close in any case.
+// NewReader starts to decode blob, and closes it at the end. A Read from blob that waits must
+// return when blob is closed. The Reader ends with ctx. The caller must call Close in any
+// case.
 func NewReader(ctx context.Context, blob io.ReadCloser, want Expect, o ReaderOptions) *Reader {
 	ctx, cancel := context.WithCancelCause(ctx)
 	r := &Reader{
@@ -112,8 +106,8 @@ func NewReader(ctx context.Context, blob io.ReadCloser, want Expect, o ReaderOpt
 		defer close(toHash)
 		src := &source{ctx: ctx, in: compressed}
 		same, decodeErr = r.decode(ctx, src, want, o, toHash)
-		// A decoder that gave up leaves bytes behind. They still have to be
-		// hashed, since a wrong digest is the better explanation.
+		// If the decoder has failed, the rest of the blob is hashed too: a wrong digest
+		// is the better explanation.
 		src.drain()
 	})
 	r.wg.Go(func() {
@@ -143,8 +137,7 @@ func NewReader(ctx context.Context, blob io.ReadCloser, want Expect, o ReaderOpt
 	return r
 }
 
-// Read implements [io.Reader]. It returns io.EOF only for a layer that was
-// verified as a whole.
+// Read implements [io.Reader]. It returns [io.EOF] only if the whole layer was verified.
 func (r *Reader) Read(p []byte) (int, error) {
 	if r.err != nil {
 		return 0, r.err
@@ -181,11 +174,10 @@ func (r *Reader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Count returns how many plain bytes were read so far. It is safe for any
-// goroutine.
+// Count returns how many plain bytes were read so far. It is safe for concurrent use.
 func (r *Reader) Count() int64 { return r.n.Load() }
 
-// errClosed is what a Reader's stages see when nobody wants their work any more.
+// errClosed ends the stages of a Reader that was closed.
 var errClosed = errors.New("layer reader closed")
 
 // Close ends all goroutines of the Reader and waits for them.
@@ -198,8 +190,7 @@ func (r *Reader) Close() error {
 	return nil
 }
 
-// fetch reads the blob to its end, hashes it and sends it on. It goes on
-// reading when nobody takes the chunks any more, and ends with the context.
+// fetch reads the blob to its end, hashes it, and sends it to out. It ends with the context.
 func fetch(ctx context.Context, blob io.Reader, want Expect, o ReaderOptions, out chan<- *chunk) error {
 	verifier := want.Digest.Algorithm().Hash()
 	free := pool(blobQueue + 2)
@@ -221,8 +212,8 @@ func fetch(ctx context.Context, blob io.Reader, want Expect, o ReaderOptions, ou
 			return fault.New(fault.Corrupt, "%w: it has more than the %d bytes that it should have", ErrDigest, want.Size)
 		}
 		if err == io.EOF {
-			// Judged before the last bytes go on, so that a decoder which fails
-			// on them cannot be the first to speak.
+			// The digest is checked before the last bytes are sent. So its error comes
+			// before that of a decoder which fails on them.
 			err = checkBlob(verifier, n, want)
 			if err == nil && o.Arrived != nil {
 				o.Arrived()
@@ -259,11 +250,11 @@ func checkBlob(h hash.Hash, n int64, want Expect) error {
 	return nil
 }
 
-// decode runs the decoder over src and hands every buffer to both readers. same
-// says that the plain bytes are the blob's, and are hashed as such.
+// decode decodes src, and sends every buffer to Read and to the goroutine that hashes. same
+// is true if the blob is the plain tar, whose digest fetch verifies.
 func (r *Reader) decode(ctx context.Context, src *source, want Expect, o ReaderOptions, toHash chan<- *chunk) (same bool, err error) {
 	defer o.Cores.layer()()
-	dec, err := Decompress(ctx, src, o)
+	dec, err := Decompress(ctx, src, o.Options)
 	if err != nil {
 		return false, err
 	}
@@ -272,7 +263,7 @@ func (r *Reader) decode(ctx context.Context, src *source, want Expect, o ReaderO
 		return false, fault.New(fault.Corrupt, "the blob is no layer: it is neither a tar nor compressed with gzip, zstd, xz or bzip2")
 	}
 	same = !dec.Format().Compressed() && want.DiffID == want.Digest
-	// Every chunk can be in one of the queues, with one of the readers, or here.
+	// A chunk may be in each place of a queue, with each of the two readers, and here.
 	free := pool(plainQueue + 3)
 	var total int64
 	for {
@@ -311,8 +302,8 @@ func (r *Reader) decode(ctx context.Context, src *source, want Expect, o ReaderO
 	}
 }
 
-// readSome fills most of p before it returns, so that decoders which give a
-// little at a time do not cost a hand-over each.
+// readSome fills at least half of p. So a decoder that returns few bytes at a time does not
+// cost a switch between goroutines each time.
 func readSome(r io.Reader, p []byte) (n int, err error) {
 	for n < len(p)/2 && err == nil {
 		var m int

@@ -84,7 +84,7 @@ func TestEnds(t *testing.T) {
 					if state.have > len(b.blob) {
 						blob = bytesBlob(b.blob)
 					}
-					r := NewReader(ctx, blob, expect(b.blob, b.plain), ReaderOptions{Cores: NewCores(4)})
+					r := NewReader(ctx, blob, expect(b.blob, b.plain), ReaderOptions{Options: Options{Cores: NewCores(4)}})
 					ended := make(chan error, 1)
 					go func() {
 						if state.read >= 0 {
@@ -161,7 +161,7 @@ func TestFailuresLeaveNobody(t *testing.T) {
 	for name, blob := range map[string][]byte{"gzip": gz(t, plain), "zstd": zst(t, plain), "frames": framed(t, plain, 64<<10), "xz": xzed(t, plain[:1<<17])} {
 		blob[len(blob)/3] ^= 0x55
 		blob[len(blob)/3+1] ^= 0x55
-		for _, o := range []ReaderOptions{{}, {MaxPlain: 100 << 10}, {Cores: NewCores(4)}} {
+		for _, o := range []ReaderOptions{{}, {MaxPlain: 100 << 10}, {Options: Options{Cores: NewCores(4)}}} {
 			synctest.Test(t, func(t *testing.T) {
 				r := NewReader(t.Context(), bytesBlob(blob), expect(blob, plain), o)
 				if n, err := io.Copy(io.Discard, r); err == nil {

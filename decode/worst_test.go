@@ -95,7 +95,7 @@ func layersOf(n int, memory int64, open func() io.Reader, plain int64) error {
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() {
-			r := NewReader(context.Background(), io.NopCloser(open()), Expect{Digest: digest.FromString(""), Size: 1 << 40, DiffID: digest.FromString("x")}, ReaderOptions{Memory: mem, Cores: cores})
+			r := NewReader(context.Background(), io.NopCloser(open()), Expect{Digest: digest.FromString(""), Size: 1 << 40, DiffID: digest.FromString("x")}, ReaderOptions{Options: Options{Memory: mem, Cores: cores}})
 			defer r.Close()
 			_, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{r}, make([]byte, 64<<10))
 			if r.Count() < plain || !errors.Is(err, ErrDigest) {

@@ -14,10 +14,10 @@ import (
 	"io"
 )
 
-// unxz decodes streams in the .xz file format, version 1.2.1. It reads the container,
-// and the library decodes the chunks of LZMA2. So the dictionary that a block asks for
-// is known before there is one, and the memory does not grow with the number of blocks,
-// of which the library keeps a list.
+// unxz decodes streams in the .xz file format, version 1.2.1. It parses the container, and the
+// library decodes the chunks of LZMA2. So the size of a dictionary is known before it is
+// allocated. The memory does not grow with the number of blocks, as with the library's own
+// reader, which keeps a list of them.
 type unxz struct {
 	in    counted
 	check byte // the kind of check in the stream
@@ -104,7 +104,8 @@ var (
 	xzFooter = []byte("YZ")
 )
 
-// header reads the header of a stream, or the padding before it, or the end (2.1.1, 2.2).
+// header reads the header of a stream, or padding before it, or the end of the last stream
+// (2.1.1, 2.2).
 func (u *unxz) header() error {
 	var h [12]byte
 	_, err := io.ReadFull(&u.in, h[:4])
@@ -178,7 +179,7 @@ var xzChecks = map[byte]func() hash.Hash{
 	10: sha256.New,
 }
 
-// noCheck is the check of nothing.
+// noCheck is the check of streams that have none.
 type noCheck struct{}
 
 func (noCheck) Write(p []byte) (int, error) { return len(p), nil }
@@ -187,7 +188,7 @@ func (noCheck) Reset()                      {}
 func (noCheck) Size() int                   { return 0 }
 func (noCheck) BlockSize() int              { return 1 }
 
-// littleEndian is a hash whose sum is written as xz writes numbers.
+// littleEndian is a hash with its sum in little-endian order, as in xz.
 type littleEndian struct{ hash.Hash }
 
 func (l littleEndian) Sum(b []byte) []byte {
@@ -199,7 +200,7 @@ func (l littleEndian) Sum(b []byte) []byte {
 	return b
 }
 
-// sum32 compares the CRC32 of data with the one that was read.
+// sum32 returns an error if sum is not the CRC32 of data.
 func sum32(data, sum []byte) error {
 	if crc32.ChecksumIEEE(data) != binary.LittleEndian.Uint32(sum) {
 		return errXzSum

@@ -19,7 +19,7 @@ type xzBlock struct {
 	at         int64 // where its header begins
 	data       int64 // where its chunks begin
 	dictionary int64
-	packed     int64 // sizes that the header gives, -1 for one that it does not
+	packed     int64 // sizes in the header, -1 for one that is not there
 	unpacked   int64
 	plain      int64 // bytes decoded
 	check      hash.Hash
@@ -64,7 +64,7 @@ func (b *xzBlock) header(in *counted, size byte) error {
 	if b.dictionary, err = lzma.DecodeDictCap(code); err != nil {
 		return err
 	}
-	// There may be more zeroes than the format wants: some programs write them.
+	// Some programs write more zeroes than the format asks for.
 	for r.Len() > 0 {
 		if c, _ := r.ReadByte(); c != 0 {
 			return errors.New("its padding is not zero")
@@ -73,7 +73,8 @@ func (b *xzBlock) header(in *counted, size byte) error {
 	return nil
 }
 
-// needs returns how many bytes the dictionary must have: no more than the block.
+// needs returns how many bytes of dictionary the block needs. It needs no more than it has
+// plain bytes.
 func (b *xzBlock) needs() int64 {
 	n := b.dictionary
 	if b.unpacked >= 0 {
@@ -82,14 +83,14 @@ func (b *xzBlock) needs() int64 {
 	return max(n, lzma.MinDictCap)
 }
 
-// take hashes decoded bytes.
+// take counts and hashes decoded bytes.
 func (b *xzBlock) take(p []byte) {
 	b.check.Write(p)
 	b.plain += int64(len(p))
 }
 
-// end reads what follows the chunks, and returns the size of the block without its
-// padding.
+// end reads the padding and the check of the block, and returns the size of the block
+// without padding.
 func (b *xzBlock) end(in *counted) (unpadded int64, err error) {
 	packed := in.n - b.data
 	if b.packed >= 0 && b.packed != packed || b.unpacked >= 0 && b.unpacked != b.plain {
@@ -108,8 +109,8 @@ func (b *xzBlock) end(in *counted) (unpadded int64, err error) {
 	return b.data - b.at + packed + int64(len(sum)), nil
 }
 
-// xzIndex compares the index of a stream with its blocks (4). It keeps a hash of both:
-// there can be any number of blocks.
+// xzIndex compares the index of a stream with its blocks (4). It keeps a hash of the blocks,
+// not a list: there can be any number of them.
 type xzIndex struct {
 	streams int
 	count   int64
@@ -160,7 +161,7 @@ func (x *xzIndex) read(in *counted, from int64, check byte) error {
 	return x.footer(in, from, check, sum)
 }
 
-// footer reads what follows the records of the index.
+// footer reads the rest of the index, and the footer of the stream.
 func (x *xzIndex) footer(in *counted, from int64, check byte, sum hash.Hash32) error {
 	sum.Write(make([]byte, -(in.n-from)&3))
 	if err := in.padding(from); err != nil {

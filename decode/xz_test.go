@@ -93,7 +93,7 @@ func xzStream(check byte, parts ...xzPart) []byte {
 // unxzAll decodes a stream, with the memory that it may take.
 func unxzAll(t testing.TB, blob []byte, mem *Memory) ([]byte, error) {
 	t.Helper()
-	d, err := Decompress(t.Context(), bytes.NewReader(blob), ReaderOptions{Memory: mem})
+	d, err := Decompress(t.Context(), bytes.NewReader(blob), Options{Memory: mem})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,10 +17,10 @@ func isSkippable(head []byte) bool {
 	return len(head) >= 4 && head[0]&0xf0 == 0x50 && bytes.Equal(head[1:4], []byte{0x2a, 0x4d, 0x18})
 }
 
-// zstdStream decodes what cannot be decoded in parts. The memory for the window is
-// taken before the library's decoder starts. At a frame that needs a larger window the
-// decoder ends, and the next one starts with what that frame needs. The window only
-// grows: a stream cannot have a decoder made for each of its frames.
+// zstdStream decodes a stream frame after frame. It takes the memory for the window before
+// it makes a decoder of the library. At a frame that needs a larger window it makes another
+// decoder, with that window. Windows only grow, so a stream cannot have a decoder made for
+// each of its frames.
 type zstdStream struct {
 	ctx      context.Context
 	mem      *Memory
@@ -52,7 +52,7 @@ func (z *zstdStream) Read(p []byte) (int, error) {
 	}
 }
 
-// open opens a decoder for the next frame, and for all behind it that need no larger
+// open makes a decoder for the next frame, and for those after it that need no larger
 // window.
 func (z *zstdStream) open() (err error) {
 	window, err := z.in.begin()
@@ -62,7 +62,7 @@ func (z *zstdStream) open() (err error) {
 	if z.giveBack, err = z.mem.take(z.ctx, window, zstdWindow); err != nil {
 		return err
 	}
-	// The library holds a frame to the limit, too, if it reads a header otherwise.
+	// The library checks the window against the limit, too, as it parses the header.
 	z.d, err = zstd.NewReader(&z.in, zstd.WithDecoderMaxWindow(max(window, zstd.MinWindowSize)), zstd.WithDecoderConcurrency(2))
 	if err != nil {
 		z.giveBack()
@@ -86,20 +86,20 @@ func (z *zstdStream) Close() error {
 	return nil
 }
 
-// frameReader reads a zstd stream up to the first frame that needs a larger window than
-// the frames so far. It follows the headers of frames and blocks (RFC 8878, 3.1.1). At
-// the first that is not valid it gives up, and the decoder judges.
+// frameReader reads a zstd stream up to the first frame that needs a larger window than the
+// frames so far. It parses the headers of frames and blocks (RFC 8878, 3.1.1). From the
+// first that is not valid it passes the rest on, and the decoder returns the error.
 type frameReader struct {
 	in     *bufio.Reader
-	window uint64 // that may be used
-	next   uint64 // that the next frame needs, when Read has ended for it
-	left   int64  // bytes of what is known, before the next header
+	window uint64 // that the decoder has
+	next   uint64 // that the next frame needs, if Read has ended there
+	left   int64  // bytes before the next header
 
 	inFrame  bool // the next header is that of a block
 	checksum bool // follows the last block
 }
 
-// begin returns the window for the next frame, and lets Read go on with it.
+// begin returns the window for the next frame. Read then reads that frame.
 func (f *frameReader) begin() (window uint64, err error) {
 	if f.next == 0 {
 		err = f.frame()
@@ -129,8 +129,8 @@ func (f *frameReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// peek returns the next n bytes, or none where there are not so many: then the decoder
-// gets what there is, and learns what it lacks. An error is that of the first byte.
+// peek returns the next n bytes. It returns none if there are fewer: Read then passes those
+// on, and the decoder returns the error. err is set if there is not one byte.
 func (f *frameReader) peek(n int) ([]byte, error) {
 	head, err := f.in.Peek(n)
 	if err == nil {
@@ -143,10 +143,10 @@ func (f *frameReader) peek(n int) ([]byte, error) {
 	return nil, nil
 }
 
-// frame reads the header of a frame. If the frame needs a larger window it sets f.next
-// instead, and the header is read again.
+// frame parses the header of a frame. If the frame needs a larger window, frame sets f.next,
+// and begin parses the header again.
 func (f *frameReader) frame() error {
-	head, err := f.peek(8) // no frame has fewer bytes
+	head, err := f.peek(8) // every frame has so many
 	if head == nil {
 		return err
 	}
@@ -178,7 +178,7 @@ func (f *frameReader) frame() error {
 	return nil
 }
 
-// block reads the header of a block.
+// block parses the header of a block.
 func (f *frameReader) block() error {
 	head, err := f.peek(3)
 	if head == nil {
@@ -200,7 +200,7 @@ type zstdBlock struct {
 	last  bool
 	kind  int
 	size  int // of what follows
-	plain int // that it decodes to, at most
+	plain int // the most that it decodes to
 }
 
 const (

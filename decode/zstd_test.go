@@ -32,7 +32,7 @@ func TestUnracedZstdLong(t *testing.T) {
 		t.Fatal(err)
 	}
 	mem := NewMemory(0)
-	d, err := Decompress(t.Context(), bytes.NewReader(blob), ReaderOptions{Memory: mem})
+	d, err := Decompress(t.Context(), bytes.NewReader(blob), Options{Memory: mem})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestUnracedZstdWindows(t *testing.T) {
 	} {
 		blob := join(tc.frames...)
 		mem := NewMemory(0)
-		d, err := Decompress(t.Context(), bytes.NewReader(blob), ReaderOptions{Memory: mem})
+		d, err := Decompress(t.Context(), bytes.NewReader(blob), Options{Memory: mem})
 		if err != nil {
 			t.Fatal(err)
 		}

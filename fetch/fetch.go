@@ -191,9 +191,7 @@ func (f *Fetcher) decode(ctx context.Context, q Request, b io.ReadCloser, c *cou
 		Room:     q.Space.Write,
 		Fetched:  c.read,
 		Arrived:  func() { q.Task.Phase(progress.Extracting) },
-		Gzip:     f.Gzip,
-		Cores:    f.Cores,
-		Memory:   f.Memory,
+		Options:  decode.Options{Gzip: f.Gzip, Cores: f.Cores, Memory: f.Memory},
 	})
 }
 
