@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"net/url"
@@ -124,15 +123,11 @@ func hasReferrersAPI(resp *http.Response, err error) bool {
 
 // readReferrers reads a page of the list, and returns how many bytes it has.
 func (c *Client) readReferrers(resp *http.Response) (list []ocispec.Descriptor, size int64, err error) {
-	body, err := io.ReadAll(io.LimitReader(resp.Body, c.opt.ManifestLimit+1))
-	switch size = int64(len(body)); {
-	case size > c.opt.ManifestLimit:
-		return nil, size, corrupt("the list is larger than the limit of %d bytes", c.opt.ManifestLimit)
-	case err != nil:
-		return nil, size, fmt.Errorf("read body: %w", err)
+	body, err := readDocument(resp, "the list", c.opt.ManifestLimit)
+	if err == nil {
+		list, err = parseReferrers(body)
 	}
-	list, err = parseReferrers(body)
-	return list, size, err
+	return list, int64(len(body)), err
 }
 
 // parseReferrers reads an index. Its list may be null: registries that are written in Go send

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -76,6 +77,13 @@ func TestReferrers(t *testing.T) {
 		{name: "none", api: func(w http.ResponseWriter, q *http.Request) {
 			w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
 			io.WriteString(w, indexOf())
+		}},
+		{name: "packed", want: []ocispec.Descriptor{one, two}, api: func(w http.ResponseWriter, q *http.Request) {
+			w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+			w.Header().Set("Content-Encoding", "gzip")
+			z := gzip.NewWriter(w)
+			io.WriteString(z, indexOf(two, one))
+			z.Close()
 		}},
 		{name: "null", api: func(w http.ResponseWriter, q *http.Request) {
 			w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
