@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs the command as a user would. In the scripts,
 // $REG is a registry with the images base:1 (one layer), app:1 (base's and one
-// more) and arm:1 (base's, for another processor), $PRIVATE is the same for user
+// more), other:1 (base's, for another processor), and many with three tags, $PRIVATE is the same for user
 // ali with the password "open sesame"; "exits N" runs a command and wants that
 // exit code.
 func TestScripts(t *testing.T) {
@@ -96,6 +96,9 @@ func startRegistry(t *testing.T) (host string) {
 	base, top := layerOf(t, "base", strings.Repeat("base ", 400)), layerOf(t, "top", "top")
 	pushImage(t, host+"/base:1", runtime.GOARCH, base)
 	pushImage(t, host+"/app:1", runtime.GOARCH, base, top)
+	for _, tag := range []string{"1", "2", "2-rc"} {
+		pushImage(t, host+"/many:"+tag, runtime.GOARCH, base, layerOf(t, "tag", tag))
+	}
 	other := "arm64"
 	if runtime.GOARCH == other {
 		other = "amd64"

@@ -105,7 +105,10 @@ func allTags(ctx context.Context, client *registry.Client, repositories []string
 		}
 		tags, rerr := tagsOf(ctx, client, ref, pattern)
 		if rerr == nil && len(tags) == 0 {
-			rerr = fault.New(fault.NotFound, "%s has no tags that fit", ref.Familiar())
+			rerr = fault.New(fault.NotFound, "%s has no tags", ref.Familiar())
+			if pattern != "" {
+				rerr = fault.New(fault.NotFound, "%s has no tag that --filter %q fits", ref.Familiar(), pattern)
+			}
 		}
 		if rerr != nil {
 			err = errors.Join(err, rerr)

@@ -19,11 +19,11 @@
 //   - registry: registries, mirrors and logins; transfers that fail, are ended, are resumed
 //     and are shared. The cases of TestFaults also make the table of docs/faults.md
 //     (-faults.update).
-//   - serve: clients that pull from fastpull serve.
+//   - serve: clients that pull from fastpull serve, and the conformance suite.
 //   - doctor: what doctor says of Engines and registries, and that it changes nothing.
 //   - destinations: what holds for each destination: disks, rights, planted files, indexes.
 //   - kit: what they share. See its documentation for what holds for every test.
-//   - bench and demo are programs; engines builds today's Engines.
+//   - bench and demo are programs; engines builds today's Engines, registries and the suite.
 //
 // # Variables
 //
@@ -31,4 +31,5 @@
 // with the race detector. FASTPULL_ENTRIES=100000 makes the made-up tree of TestRealTrees as
 // large as it was when it was compared first. FASTPULL_LAYERS and FASTPULL_SEED make
 // TestDifferential a longer or another one; a layer is told by the seed and its number.
+// FASTPULL_REGISTRIES=1 has TestRegistries try distribution 3, which takes a minute to compile.
 package e2e

@@ -75,9 +75,10 @@ func Parse(config []byte) (*Image, error) {
 		return nil, fault.New(fault.Corrupt, "the config cannot be read: %w", err)
 	}
 	img := &Image{
-		ID:       digest.FromBytes(config),
-		Config:   config,
-		Platform: Normalize(c.Platform),
+		ID:     digest.FromBytes(config),
+		Config: config,
+		// What else a config says of the system is about Windows.
+		Platform: Normalize(ocispec.Platform{OS: c.OS, Architecture: c.Architecture, Variant: c.Variant}),
 		Layers:   make([]Layer, len(c.RootFS.DiffIDs)),
 	}
 	if json.Unmarshal(c.Created, &img.Created) != nil {

@@ -45,19 +45,24 @@ func Normalize(p ocispec.Platform) ocispec.Platform {
 	case "aarch64":
 		p.Architecture = "arm64"
 	case "i386", "i686":
-		p.Architecture = "386"
+		p.Architecture, p.Variant = "386", ""
 	case "armhf":
-		p.Architecture = "arm"
+		p.Architecture, p.Variant = "arm", "v7"
 	case "armel":
 		p.Architecture, p.Variant = "arm", "v6"
 	}
-	if p.Variant != "" && p.Variant[0] >= '1' && p.Variant[0] <= '9' {
-		p.Variant = "v" + p.Variant
+	switch p.Architecture {
+	case "amd64", "arm", "arm64":
+		if p.Variant != "" && p.Variant[0] >= '1' && p.Variant[0] <= '9' {
+			p.Variant = "v" + p.Variant
+		}
 	}
-	switch {
-	case p.Architecture == "amd64" && p.Variant == "v1", p.Architecture == "arm64" && p.Variant == "v8":
+	switch p.Architecture + "/" + p.Variant {
+	case "amd64/v1", "arm64/v8", "arm64/v8.0":
 		p.Variant = ""
-	case p.Architecture == "arm" && p.Variant == "":
+	case "arm64/v9.0":
+		p.Variant = "v9"
+	case "arm/":
 		p.Variant = "v7"
 	}
 	return p
@@ -76,50 +81,18 @@ func Complete(p ocispec.Platform, others ...ocispec.Platform) ocispec.Platform {
 }
 
 // FormatPlatform returns a platform as os/arch[/variant], or as its system alone if it
-// has no architecture.
+// has no architecture. Features that it asks for follow the system: linux(+erofs)/amd64.
 func FormatPlatform(p ocispec.Platform) string {
-	if p.Architecture == "" {
-		return p.OS
+	s := p.OS
+	if len(p.OSFeatures) > 0 {
+		s += "(+" + strings.Join(p.OSFeatures, "+") + ")"
 	}
-	s := p.OS + "/" + p.Architecture
+	if p.Architecture == "" {
+		return s
+	}
+	s += "/" + p.Architecture
 	if p.Variant != "" {
 		s += "/" + p.Variant
 	}
 	return s
-}
-
-// usual is the variant that Normalize leaves out.
-var usual = map[string]string{"amd64": "v1", "arm64": "v8"}
-
-// runsBest is what [Runs] returns for the very platform that is wanted.
-const runsBest = 1000
-
-// Runs tells how well an image for have runs on want. It returns 0 if it does not run
-// there, and otherwise more for a better image. A machine runs the variants below its
-// own: arm/v7 runs arm/v6. A platform without an architecture stands for every one.
-func Runs(want, have ocispec.Platform) int {
-	want, have = Normalize(want), Normalize(have)
-	switch {
-	case want.OS != have.OS:
-		return 0
-	case want.Architecture == "" || have.Architecture == "":
-		return runsBest
-	case want.Architecture != have.Architecture:
-		return 0
-	}
-	w, h := level(want), level(have)
-	switch {
-	case w == h:
-		return runsBest
-	case strings.HasPrefix(w, "v") && strings.HasPrefix(h, "v") && h < w && len(h) == len(w):
-		return 1 + int(h[1]-'0')
-	}
-	return 0
-}
-
-func level(p ocispec.Platform) string {
-	if p.Variant == "" {
-		return usual[p.Architecture]
-	}
-	return p.Variant
 }

@@ -61,7 +61,12 @@ func (s *shelf) put(name, mediaType string, v any) ocispec.Descriptor {
 
 // image adds an image of a name, whose config has the platform.
 func (s *shelf) image(name, platformOf string) ocispec.Descriptor {
-	config := s.put(name+"'s config", ocispec.MediaTypeImageConfig, ocispec.Image{Author: name, Platform: platform(s.t, platformOf), RootFS: ocispec.RootFS{Type: "layers"}})
+	return s.imageFor(name, platform(s.t, platformOf))
+}
+
+// imageFor is like image, with a platform that is written as it is.
+func (s *shelf) imageFor(name string, p ocispec.Platform) ocispec.Descriptor {
+	config := s.put(name+"'s config", ocispec.MediaTypeImageConfig, ocispec.Image{Author: name, Platform: p, RootFS: ocispec.RootFS{Type: "layers"}})
 	return s.put(name, ociManifest, ocispec.Manifest{MediaType: ociManifest, Config: config, Layers: []ocispec.Descriptor{}})
 }
 

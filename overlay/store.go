@@ -22,7 +22,7 @@ import (
 	"github.com/fastpull/fastpull/internal/safepath"
 	"github.com/fastpull/fastpull/internal/tmpfile"
 	"github.com/fastpull/fastpull/progress"
-	"github.com/fastpull/fastpull/unpack"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // Store is a store that is open for writing. It is safe for concurrent use, but
@@ -39,8 +39,8 @@ type Store struct {
 	above []string // directories that this process made: the root and those above it
 	made  []string // and those in the root
 
-	opaque  unpack.Overlay // how layers keep what they delete
-	decided bool           // by this process
+	opaque  whiteout.Overlay // how layers keep what they delete
+	decided bool             // by this process
 
 	// lists is held by the goroutine that changes which layers, images and names
 	// there are: the lock between processes does not tell goroutines apart.

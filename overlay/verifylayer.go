@@ -15,9 +15,10 @@ import (
 
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/unpack"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
-type unpackForm = unpack.Overlay
+type unpackForm = whiteout.Overlay
 
 // maxDamages is how many damages of one layer are told one by one.
 const maxDamages = 20

@@ -132,6 +132,9 @@ func (r *run) fits(ref registry.Reference, img *image.Image, want ocispec.Platfo
 		return fault.New(fault.Failed, "the image is for %s, fastpull handles images for linux", image.FormatPlatform(have))
 	}
 	if image.Runs(want, have) > 0 {
+		if want := image.Normalize(want); have.Architecture != "" && want.Architecture != "" && have.Architecture != want.Architecture {
+			r.Progress.Note("%s is for %s, which %s runs as a rule", ref, image.FormatPlatform(have), image.FormatPlatform(want))
+		}
 		return nil
 	}
 	for _, p := range r.Platforms {

@@ -64,9 +64,9 @@ func blobErrand(ref Reference, d ocispec.Descriptor) (errand, error) {
 	return e, nil
 }
 
-// ReadBlob fetches a small blob, such as an image's configuration, whole, and
-// verifies its digest; another size than d says is worth a note. One of more than limit bytes is not fetched; one
-// that comes damaged is fetched once more, from another host if there is one.
+// ReadBlob fetches a small blob, such as an image's configuration, whole, and verifies its
+// digest. Another size than d says is worth a note. A blob of more than limit bytes is not
+// fetched; one that comes damaged is fetched once more, from another host if there is one.
 // Errors are those of [Client.Blob], a wrong digest being [fault.Corrupt].
 func (c *Client) ReadBlob(ctx context.Context, ref Reference, d ocispec.Descriptor, limit int64) ([]byte, error) {
 	if d.Size > limit {
@@ -76,16 +76,20 @@ func (c *Client) ReadBlob(ctx context.Context, ref Reference, d ocispec.Descript
 	if err != nil {
 		return nil, err
 	}
-	if d.Size > 0 {
-		data, err := c.readBlob(ctx, e, d)
+	twice := func(read func() ([]byte, error)) ([]byte, error) {
+		data, err := read()
 		if errors.Is(err, errDamaged) {
-			data, err = c.readBlob(ctx, e, d)
+			data, err = read()
 		}
+		return data, err
+	}
+	if d.Size > 0 {
+		data, err := twice(func() ([]byte, error) { return c.readBlob(ctx, e, d) })
 		if !errors.Is(err, errSize) {
 			return data, err
 		}
 	}
-	return c.readUnsized(ctx, e, d, limit)
+	return twice(func() ([]byte, error) { return c.readUnsized(ctx, e, d, limit) })
 }
 
 // readUnsized reads a blob by its digest alone, as its descriptor has no size, or a wrong
@@ -106,6 +110,8 @@ func (c *Client) readUnsized(ctx context.Context, e errand, d ocispec.Descriptor
 	}
 }
 
+// readUnsizedAt is readUnsized at one host, once. The digest decides: a blob may begin as
+// gzip does and be right as it is, so it is unpacked only if it is not.
 func (c *Client) readUnsizedAt(ctx context.Context, h *host, ref Reference, d ocispec.Descriptor, limit int64) ([]byte, error) {
 	resp, err := c.getAt(ctx, h, ref, "/blobs/"+d.Digest.String(), nil)
 	if err != nil {
@@ -113,7 +119,7 @@ func (c *Client) readUnsizedAt(ctx context.Context, h *host, ref Reference, d oc
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
-	if err == nil && d.Digest.Algorithm().FromBytes(data) != d.Digest {
+	if err == nil && int64(len(data)) <= limit && d.Digest.Algorithm().FromBytes(data) != d.Digest {
 		data, err = unpacked(resp, data, limit+1)
 	}
 	if err != nil {

@@ -276,6 +276,30 @@ func TestReadBlob(t *testing.T) {
 	wantKind(t, err, fault.Corrupt, "limit of 5")
 }
 
+// TestReadBlobUnsized reads blobs whose descriptors have no size: one that comes damaged is
+// fetched again, and one that is too large is not, also if it is packed for the way.
+func TestReadBlobUnsized(t *testing.T) {
+	unsized := ocispec.Descriptor{Digest: digest.FromString("config")}
+	s := newScript(t, content("", "damage"), content("", "config"))
+	got, err := newClient(t, Options{}).ReadBlob(t.Context(), s.ref(t, ""), unsized, 100)
+	if n := len(s.requests()); err != nil || string(got) != "config" || n != 2 {
+		t.Errorf("%q, %v, after %d requests", got, err, n)
+	}
+	for _, serve := range []http.HandlerFunc{content("", noise), status200("\x1f\x8b\x08"+noise, "Content-Encoding", "gzip")} {
+		s := newScript(t, serve)
+		_, err := newClient(t, Options{}).ReadBlob(t.Context(), s.ref(t, ""), unsized, 100)
+		wantKind(t, err, fault.Corrupt, "limit of 100")
+		if n := len(s.requests()); n != 1 {
+			t.Errorf("%d requests for a blob that is too large", n)
+		}
+		_, err = newClient(t, Options{ManifestLimit: 100}).Manifest(t.Context(), s.ref(t, ""))
+		wantKind(t, err, fault.Corrupt, "limit of 100")
+		if n := len(s.requests()); n != 2 {
+			t.Errorf("%d more requests for a manifest that is too large", n-1)
+		}
+	}
+}
+
 func TestEmptyBlob(t *testing.T) {
 	s := newScript(t, content("", ""))
 	got, err := newClient(t, Options{}).ReadBlob(t.Context(), s.ref(t, ""), descriptor(""), 0)

@@ -113,3 +113,27 @@ func addRoots(pool *x509.CertPool, file string) error {
 	}
 	return nil
 }
+
+// clientCertificate returns the certificate of this program that a server takes, as package
+// tls would choose it. It notes that a server wants one where there is none.
+func (h *host) clientCertificate(wanted *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	certs := h.transport.TLSClientConfig.Certificates
+	for i := range certs {
+		if wanted.SupportsCertificate(&certs[i]) == nil {
+			return &certs[i], nil
+		}
+	}
+	h.certWanted.Store(true)
+	return new(tls.Certificate), nil
+}
+
+// clientCertError is the end of a TLS handshake with a server that wants a client certificate
+// and got none. With TLS 1.2 the server's alert does not say so.
+type clientCertError struct{ error }
+
+// Unwrap returns the error of the handshake.
+func (e *clientCertError) Unwrap() error { return e.error }
+
+func hintClientCert(e errand, _ error) string {
+	return fmt.Sprintf("%[1]s wants a client certificate that it trusts: put it at %[2]s/%[1]s/client.cert, and its key at client.key beside it", e.ref.Host(), defaultCertsDir)
+}

@@ -39,7 +39,7 @@ var classes = []class{
 	{is: isProxyDown, again: quick, hint: func(e errand, _ error) string {
 		return fmt.Sprintf("the proxy does not answer: check HTTPS_PROXY and HTTP_PROXY, and name %s in NO_PROXY if it needs none", hostOnly(e.ref.Host()))
 	}},
-	{is: is(http.ErrSchemeMismatch), again: never, hint: func(e errand, _ error) string {
+	{is: isNoTLS, again: never, hint: func(e errand, _ error) string {
 		return fmt.Sprintf("%s does not speak https: use --plain-http, or put it into \"insecure-registries\" of %s", e.ref.Host(), defaultDaemonJSON)
 	}},
 	{is: isPlainToTLS, again: never, hint: hintPlainToTLS},
@@ -49,9 +49,8 @@ var classes = []class{
 	{is: isUntrusted, again: never, hint: func(e errand, _ error) string {
 		return fmt.Sprintf("the certificate of %s is not valid for it (see above); --insecure-skip-tls-verify does without", e.ref.Host())
 	}},
-	{is: isTLSAlert("certificate required", "bad certificate", "unknown certificate", "unknown certificate authority", "certificate expired", "unsupported certificate"), again: never, hint: func(e errand, _ error) string {
-		return fmt.Sprintf("%[1]s wants a client certificate that it trusts: put it at %[2]s/%[1]s/client.cert, and its key at client.key beside it", e.ref.Host(), defaultCertsDir)
-	}},
+	{is: isA[*clientCertError], again: never, hint: hintClientCert},
+	{is: isTLSAlert("certificate required", "bad certificate", "unknown certificate", "unknown certificate authority", "certificate expired", "unsupported certificate"), again: never, hint: hintClientCert},
 	{is: isTLSAlert("handshake failure", "protocol version", "unsupported protocol", "insufficient security", "unsupported versions"), again: never, hint: func(e errand, _ error) string {
 		return fmt.Sprintf("%s has no TLS version or cipher in common with this program, which takes TLS 1.2 and later: the server's TLS is too old", e.ref.Host())
 	}},
@@ -119,6 +118,8 @@ func (e errand) explainStatus(status *statusError, err error) error {
 		return fault.WithHint(wrapped, "%s", proxyLogin)
 	case status.code == http.StatusTooManyRequests && !status.creds.found:
 		return fault.WithHint(wrapped, "%s limits how much is pulled; with an account it may be more: %s", e.host(), e.login())
+	case status.code == http.StatusBadRequest && mentions(status, "SSL certificate"): // nginx
+		return fault.WithHint(wrapped, "%s", hintClientCert(e, err))
 	case status.code == http.StatusBadRequest && status.plain && mentions(status, "HTTPS"):
 		return fault.WithHint(wrapped, "%s", speaksTLSHint)
 	case status.code == http.StatusBadRequest && status.plain && !status.formal:
@@ -162,10 +163,14 @@ func is(target error) func(error) bool {
 	return func(err error) bool { return errors.Is(err, target) }
 }
 
-// isUntrusted reports whether a certificate was refused here, or what came was no TLS.
+// isUntrusted reports whether a certificate was refused here.
 func isUntrusted(err error) bool {
-	return isA[*tls.CertificateVerificationError](err) || isA[x509.HostnameError](err) ||
-		isA[x509.CertificateInvalidError](err) || isA[tls.RecordHeaderError](err)
+	return isA[*tls.CertificateVerificationError](err) || isA[x509.HostnameError](err) || isA[x509.CertificateInvalidError](err)
+}
+
+// isNoTLS reports whether a server answered a TLS handshake with something else.
+func isNoTLS(err error) bool {
+	return errors.Is(err, http.ErrSchemeMismatch) || isA[tls.RecordHeaderError](err)
 }
 
 // isTLSAlert returns whether a handshake was ended by one of the ends, with one of some
@@ -181,7 +186,7 @@ func isTLSAlert(words ...string) func(error) bool {
 
 // speaksTLS reports whether an error shows that a host speaks TLS.
 func speaksTLS(err error) bool {
-	return isTLSAlert("")(err) || isA[*downgradeError](err) || isUntrusted(err) && !isA[tls.RecordHeaderError](err)
+	return isTLSAlert("")(err) || isA[*downgradeError](err) || isUntrusted(err)
 }
 
 // isPlainToTLS reports whether a request by plain HTTP was answered by a TLS alert.

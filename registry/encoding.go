@@ -49,7 +49,7 @@ func decode(resp *http.Response, d ocispec.Descriptor) (bool, error) {
 // limit bytes is an error, which calls the document what.
 func readDocument(resp *http.Response, what string, limit int64) ([]byte, error) {
 	data, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
-	if err == nil {
+	if err == nil && int64(len(data)) <= limit {
 		data, err = unpacked(resp, data, limit+1)
 	}
 	switch {

@@ -60,6 +60,8 @@ type host struct {
 	// answered is set once the host has answered anything.
 	answered atomic.Bool
 	damaged  sync.Map // digests of the blobs that came damaged from here
+	// certWanted is set where a server wanted a client certificate and there was none for it.
+	certWanted atomic.Bool
 }
 
 func (h *host) damages(blob digest.Digest) bool {
@@ -117,6 +119,7 @@ func (c *Client) newHost(ctx context.Context, conf hostConf) (*host, error) {
 			HTTP2: &http.HTTP2Config{SendPingTimeout: http2PingPeriod, PingTimeout: http2PingPeriod},
 		},
 	}
+	tlsConf.GetClientCertificate = h.clientCertificate
 	switch {
 	case conf.scheme != "":
 		h.schemes = []string{conf.scheme}
@@ -178,6 +181,9 @@ func (h *host) RoundTrip(req *http.Request) (*http.Response, error) {
 		var record tls.RecordHeaderError
 		if errors.As(err, &record) && string(record.RecordHeader[:]) == "HTTP/" {
 			return nil, http.ErrSchemeMismatch
+		}
+		if h.certWanted.Load() && isTLSAlert("handshake failure", "bad certificate")(err) {
+			return nil, &clientCertError{err}
 		}
 		return nil, err
 	}

@@ -28,7 +28,7 @@ func TestTLSFailuresAreFinal(t *testing.T) {
 		says []string
 	}{
 		{"a client certificate is wanted", &tls.Config{ClientAuth: tls.RequireAnyClientCert}, Options{}, []string{"client.cert", "client.key"}},
-		{"a client certificate is wanted, TLS 1.2", &tls.Config{ClientAuth: tls.RequireAnyClientCert, MaxVersion: tls.VersionTLS12}, Options{}, []string{"handshake failure"}},
+		{"a client certificate is wanted, TLS 1.2", &tls.Config{ClientAuth: tls.RequireAnyClientCert, MaxVersion: tls.VersionTLS12}, Options{}, []string{"handshake failure", "client.cert", "client.key"}},
 		{"too old", &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, Options{}, []string{"TLS 1.2 and later", "too old"}},
 		{"plain http to TLS", nil, Options{PlainHTTP: true}, []string{"leave out --plain-http"}},
 	} {

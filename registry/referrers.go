@@ -3,9 +3,9 @@ package registry
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"net/url"
@@ -123,26 +123,28 @@ func hasReferrersAPI(resp *http.Response, err error) bool {
 
 // readReferrers reads a page of the list, and returns how many bytes it has.
 func (c *Client) readReferrers(resp *http.Response) (list []ocispec.Descriptor, size int64, err error) {
-	body, err := io.ReadAll(io.LimitReader(resp.Body, c.opt.ManifestLimit+1))
-	switch size = int64(len(body)); {
-	case size > c.opt.ManifestLimit:
-		return nil, size, corrupt("the list is larger than the limit of %d bytes", c.opt.ManifestLimit)
-	case err != nil:
-		return nil, size, fmt.Errorf("read body: %w", err)
+	body, err := readDocument(resp, "the list", c.opt.ManifestLimit)
+	if err == nil {
+		list, err = parseReferrers(body)
 	}
-	list, err = parseReferrers(body)
-	return list, size, err
+	return list, int64(len(body)), err
 }
 
+// parseReferrers reads an index. Its list may be null: registries that are written in Go send
+// that for an empty list.
 func parseReferrers(body []byte) ([]ocispec.Descriptor, error) {
-	var index struct{ Manifests *[]ocispec.Descriptor }
+	var index struct{ Manifests json.RawMessage }
 	if err := jsonlimit.Unmarshal(body, &index); err != nil {
 		return nil, corrupt("the list cannot be read: %w", err)
 	}
 	if index.Manifests == nil {
 		return nil, corrupt("the list is no index")
 	}
-	for _, d := range *index.Manifests {
+	var list []ocispec.Descriptor
+	if err := json.Unmarshal(index.Manifests, &list); err != nil {
+		return nil, corrupt("the list cannot be read: %w", err)
+	}
+	for _, d := range list {
 		if err := checkDigest(d.Digest); err != nil {
 			return nil, err
 		}
@@ -150,7 +152,7 @@ func parseReferrers(body []byte) ([]ocispec.Descriptor, error) {
 			return nil, corrupt("%s has the size %d", d.Digest, d.Size)
 		}
 	}
-	return *index.Manifests, nil
+	return list, nil
 }
 
 var linkPattern = regexp.MustCompile(`<([^>]*)>\s*;[^,]*\brel="?next"?`)

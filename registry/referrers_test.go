@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"compress/gzip"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -76,6 +77,21 @@ func TestReferrers(t *testing.T) {
 		{name: "none", api: func(w http.ResponseWriter, q *http.Request) {
 			w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
 			io.WriteString(w, indexOf())
+		}},
+		{name: "packed", want: []ocispec.Descriptor{one, two}, api: func(w http.ResponseWriter, q *http.Request) {
+			w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+			w.Header().Set("Content-Encoding", "gzip")
+			z := gzip.NewWriter(w)
+			io.WriteString(z, indexOf(two, one))
+			z.Close()
+		}},
+		{name: "null", api: func(w http.ResponseWriter, q *http.Request) {
+			w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+			io.WriteString(w, `{"schemaVersion":2,"manifests":null}`)
+		}},
+		{name: "no list", kind: fault.Corrupt, say: "cannot be read", api: func(w http.ResponseWriter, q *http.Request) {
+			w.Header().Set("Content-Type", ocispec.MediaTypeImageIndex)
+			io.WriteString(w, `{"manifests":{}}`)
 		}},
 		{name: "404, tag", api: http.NotFound, tag: indexOf(two, one), want: []ocispec.Descriptor{one, two}, askTag: true},
 		{name: "404, no tag", api: http.NotFound, askTag: true},

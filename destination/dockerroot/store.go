@@ -110,7 +110,7 @@ func lookup(r reader, q destination.Query) (state destination.State, err error) 
 	if err != nil {
 		return state, err
 	}
-	if q.Image == nil && image.Runs(q.Want, img.Platform) == 0 || len(r.Chain(img.Layers)) < len(img.Layers) {
+	if q.Image == nil && !image.IsFor(q.Want, img.Platform) || len(r.Chain(img.Layers)) < len(img.Layers) {
 		return state, nil
 	}
 	return destination.State{Image: img.Image}, nil

@@ -41,28 +41,42 @@ func (b *bench) bundleContest(ctx context.Context, c *contest, form string) erro
 		return err
 	}
 	img := c.entrants[0].image
-	switch {
-	case form == plain && slices.Contains(b.against, skopeo):
-		program, err := firstOf("/usr/bin/skopeo", "skopeo")
-		if err != nil {
-			return fault.WithHint(fault.Wrap(fault.NotFound, err), "apt-get install skopeo")
-		}
-		c.entrants = append(c.entrants, b.toFile("skopeo copy docker-archive:", img, func(_ *disk, file string) command {
-			return command{program: program, args: []string{
-				"--insecure-policy", "copy", "--quiet", "--src-tls-verify=false", "docker://" + img.ref, "docker-archive:" + file,
-			}}
-		}))
-	case form == keep && slices.Contains(b.against, crane):
-		if b.crane == "" {
-			var err error
-			if b.crane, err = b.buildIn(ctx, "peers", craneCommand, crane); err != nil {
-				return err
-			}
-		}
-		c.entrants = append(c.entrants, b.toFile("crane pull", img, func(_ *disk, file string) command {
-			return command{program: b.crane, args: []string{"pull", "--insecure", img.ref, file}}
-		}))
+	if form == plain {
+		return b.addSkopeo(c, img)
 	}
+	return b.addCrane(ctx, c, img)
+}
+
+// addSkopeo has skopeo compete, where it is wanted.
+func (b *bench) addSkopeo(c *contest, img *testImage) error {
+	if !slices.Contains(b.against, skopeo) {
+		return nil
+	}
+	program, err := firstOf("/usr/bin/skopeo", "skopeo")
+	if err != nil {
+		return fault.WithHint(fault.Wrap(fault.NotFound, err), "apt-get install skopeo")
+	}
+	c.entrants = append(c.entrants, b.toFile("skopeo copy docker-archive:", img, func(_ *disk, file string) command {
+		return command{program: program, args: []string{
+			"--insecure-policy", "copy", "--quiet", "--src-tls-verify=false", "docker://" + img.ref, "docker-archive:" + file,
+		}}
+	}))
+	return nil
+}
+
+// addCrane has crane compete, where it is wanted.
+func (b *bench) addCrane(ctx context.Context, c *contest, img *testImage) (err error) {
+	if !slices.Contains(b.against, crane) {
+		return nil
+	}
+	if b.crane == "" {
+		if b.crane, err = b.buildIn(ctx, "peers", craneCommand, crane); err != nil {
+			return err
+		}
+	}
+	c.entrants = append(c.entrants, b.toFile("crane pull", img, func(_ *disk, file string) command {
+		return command{program: b.crane, args: []string{"pull", "--insecure", img.ref, file}}
+	}))
 	return nil
 }
 

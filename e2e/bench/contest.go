@@ -50,8 +50,9 @@ type bench struct {
 	temp    string
 	source  *source
 	rounds  int
-	limit   time.Duration // for a turn
-	scale   float64       // of trees that are made up
+	limit   time.Duration  // for a turn
+	scale   float64        // of trees that are made up
+	lines   []func() error // close what stands before the registry
 	tars    map[string]*testTar
 }
 
@@ -69,8 +70,9 @@ var others = []string{docker, ctr, tarProgram, goArchive, umoci, skopeo, crane, 
 
 // contestNames are all there are, in the order in which they are held.
 var contestNames = []string{
-	"store/multi", "store/one", "load/multi", "restart/multi", "again/multi", "memory",
+	"store/multi", "store/one", "load/multi", "load/py", "restart/multi", "restart/py", "again/multi", "memory",
 	"bundle/plain", "bundle/keep",
+	lineStore, lineToken, lineAgain,
 	"files/share", "files/go", "files/libs", "files/python", "files/empty",
 	"gzip/share", "gzip/go", "gzip/libs", "gzip/python",
 }
@@ -110,6 +112,8 @@ func (b *bench) contests(ctx context.Context, names []string) ([]*contest, error
 			err = b.forBuilds(ctx, c, b.again, kind)
 		case "bundle":
 			err = b.bundleContest(ctx, c, kind)
+		case "line":
+			err = b.lineContest(ctx, c)
 		case "files":
 			if kind == empty {
 				c.metric = peakSize

@@ -12,15 +12,19 @@
 // # What is measured
 //
 //	store/multi, store/one  into the store, against docker pull and ctr images pull
-//	load/multi              into an Engine, against docker pull, and docker load of a
-//	                        local plain tar
-//	restart/multi           into the data-root of an Engine, with a restart of it, against
+//	load/multi, load/py     into an Engine, against docker pull, and docker load of a
+//	                        local plain tar; py has 100,000 small files
+//	restart/multi, /py      into the data-root of an Engine, with a restart of it, against
 //	                        the same; until the Engine answers again and has the image
 //	again/multi             a second pull of an image that the store has
 //	memory                  the peak of multi, and of an image twice its size
 //	bundle/plain            to a file with plain layers, against skopeo copy
 //	                        docker-archive:
 //	bundle/keep             to a file with the registry's bytes, against crane pull
+//	line/store, line/token  a small image into the store over a line of 50 ms, without
+//	                        and with a token server, against docker pull, skopeo and
+//	                        crane
+//	line/again              a second pull over that line
 //	files/share, go, libs   from a plain tar to files, against tar -x, containerd's
 //	                        archive.Apply, go-archive's UntarUncompressed and
 //	                        umoci's UnpackLayer
@@ -33,7 +37,7 @@
 //
 // The images and tars are made of directories of this machine, once, and kept
 // with the registry in the cache folder; deleting it makes them anew. The trees
-// of files/python and files/empty are made up, the same everywhere.
+// of load/py, files/python and files/empty are made up, the same everywhere.
 //
 // In files/ fastpull is the program untar, which does what fastpull does for its
 // store with the plain bytes of a layer: it writes the files and tar-split, and
@@ -68,6 +72,6 @@
 // carry.go those who write a file; images.go, registry.go and accesslog.go the source. files.go has the
 // extractors, tars.go and tree.go their tars, syscalls.go what strace counts;
 // gzip.go those who decode. untar, gunzip and the module peers are programs that
-// tools.go builds. disk.go, server.go,
+// tools.go builds. line.go is the line. disk.go, server.go,
 // process.go and machine.go the ground. stats.go and report.go tell.
 package main

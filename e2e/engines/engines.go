@@ -1,10 +1,13 @@
-// Package engines builds the container engines that end-to-end tests run against.
+// Package engines builds the programs of other projects that end-to-end tests run: container
+// engines, registries, and the conformance suite of the OCI distribution specification.
 //
-// Debian has Docker 20.10 and containerd 1.6. Later engines come as Go modules. Each one
-// is pinned in a module of its own below this folder, since their requirements differ.
+// Debian has Docker 20.10, containerd 1.6 and docker-registry 2.8. Later ones come as Go
+// modules. Each one is pinned in a module of its own below this folder, since their
+// requirements differ.
 //
-// The executables stay in Go's build cache, so an engine is compiled once for a machine:
-// Docker takes about three minutes on two cores, containerd and runc one.
+// The executables stay in Go's build cache, so a program is compiled once for a machine:
+// Docker takes about three minutes on two cores, containerd, runc and distribution one, the
+// others some seconds.
 package engines
 
 import (
@@ -33,6 +36,18 @@ func Containerd(ctx context.Context, dir string) (string, error) {
 	return link(ctx, filepath.Join(dir, "containerd2"), "containerd", "containerd-shim-runc-v2", "ctr", "runc")
 }
 
+// Distribution returns the path of the registry that Docker calls registry:3, which is
+// called as docker-registry is.
+func Distribution(ctx context.Context) (string, error) { return build(ctx, "distribution") }
+
+// Ocimem returns the path of a registry that is written anew by the specification, has the
+// referrers API, and keeps all in memory. It is called with the address to listen on.
+func Ocimem(ctx context.Context) (string, error) { return build(ctx, "ocimem") }
+
+// Conformance returns the path of the conformance suite for registries. The environment
+// tells it what to test, and its exit code is 0 if nothing failed.
+func Conformance(ctx context.Context) (string, error) { return build(ctx, "conformance") }
+
 // program tells how a program is built.
 type program struct {
 	module string // the folder of the module that pins it
@@ -46,6 +61,9 @@ var programs = map[string]program{
 	"containerd-shim-runc-v2": {"containerd", "0", ""},
 	"ctr":                     {"containerd", "0", ""},
 	"runc":                    {"runc", "1", ""},
+	"distribution":            {"distribution", "0", ""},
+	"ocimem":                  {"ocimem", "0", ""},
+	"conformance":             {"conformance", "0", ""},
 }
 
 // link builds the named programs and makes a folder of links to them.

@@ -3,6 +3,7 @@
 package kit
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	_ "embed"
@@ -36,6 +37,7 @@ type RegistryOptions struct {
 	Password bool       // ask for RegistryUser and RegistryPassword
 	Tls      *Authority // speak TLS with a certificate of this authority
 	Of       *Registry  // pull through from this one
+	Program  string     // one that is called as Debian's docker-registry is, in its place
 }
 
 // Registry is a running docker-registry.
@@ -86,7 +88,7 @@ http:
 		t.Fatal(err)
 	}
 
-	cmd := exec.Command("docker-registry", "serve", file)
+	cmd := exec.Command(cmp.Or(o.Program, "docker-registry"), "serve", file)
 	cmd.Stdout, cmd.Stderr = r.out, r.out
 	StartServer(t, cmd, 2*time.Second)
 	t.Cleanup(func() {

@@ -223,7 +223,8 @@ func (x *exchange) challenge() {
 	} else if repo, _, ok := strings.Cut(repo, "/blobs/"); ok {
 		scope = repo
 	}
-	value := fmt.Sprintf(`Bearer realm="%s%s",service="faulty"`, x.p.URL(), tokenPath)
+	// By the way the client came, as behind a reverse proxy.
+	value := fmt.Sprintf(`Bearer realm="%s://%s%s",service="faulty"`, x.p.scheme(), x.r.Host, tokenPath)
 	if scope != "" {
 		value += fmt.Sprintf(`,scope="repository:%s:pull"`, scope)
 	}

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -145,6 +146,7 @@ func TestExamineFailures(t *testing.T) {
 		{"silent, plain", silent.Addr().String(), registry.Options{PlainHTTP: true}, StepAnswer, context.DeadlineExceeded},
 		{"plain", example, registry.Options{Dial: dialOnly(s)}, StepTLS, http.ErrSchemeMismatch},
 		{"a web page", strings.TrimPrefix(page.URL, "http://"), registry.Options{}, StepAnswer, nil},
+		{"a web page, of a server that answers anything", rude(t), registry.Options{}, StepAnswer, nil},
 		{"no such name", "nowhere.invalid:5000", registry.Options{}, StepName, nil},
 	} {
 		c := newClient(t, tc.opt)
@@ -161,6 +163,33 @@ func TestExamineFailures(t *testing.T) {
 			t.Errorf("%s: it took %v", tc.name, took)
 		}
 	}
+}
+
+// rude runs a server that has no page for anybody, not for a TLS handshake either, and returns
+// its address.
+func rude(t *testing.T) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			hello := make([]byte, 1000)
+			n, _ := c.Read(hello)
+			if bytes.HasPrefix(hello[:n], []byte("GET ")) {
+				io.WriteString(c, "HTTP/1.0 404 Not Found\r\n\r\n")
+			}
+			io.WriteString(c, "<html>no</html>")
+			c.Close()
+		}
+	}()
+	return l.Addr().String()
 }
 
 func TestExamineMirrors(t *testing.T) {
