@@ -266,6 +266,8 @@ func (s *restarted) testKill(t *testing.T) {
 		s.Must(t, "rmi", ref)
 	}
 	t.Logf("killed in the middle: %v", killed)
+	// Blobs that were kept for a pull that was killed, and whose layers were staged by then.
+	s.User(t).Fastpull(t, "prune", "--store", s.Root, "--staged").Expect(t, 0, "0 staged images")
 	kit.ExpectOwnClean(t, s.Root)
 }
 
