@@ -47,6 +47,14 @@ func startRestarted(t *testing.T, release kit.Release) *restarted {
 	return s
 }
 
+// end ends the container, which does not end with the Engine.
+func (s *restarted) end(t *testing.T) {
+	if s.Docker(t, "rm", "-f", s.container).Code != 0 {
+		pid, _ := strconv.Atoi(s.pid)
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
 // args are those of a pull with a restart.
 func (s *restarted) args(args ...string) []string {
 	return append([]string{"--restart-engine", "--restart-command", s.service.Command}, args...)
@@ -89,7 +97,7 @@ func (s *restarted) expect(t *testing.T, restarts int) {
 func TestRestart(t *testing.T) {
 	t.Parallel()
 	s := startRestarted(t, kit.Debian)
-	defer func() { s.Docker(t, "rm", "-f", s.container) }()
+	defer s.end(t)
 	for _, part := range []struct {
 		name string
 		test func(*restarted, *testing.T)
@@ -307,7 +315,7 @@ func (s *restarted) testRefused(t *testing.T) {
 func TestRestart29(t *testing.T) {
 	t.Parallel()
 	s := startRestarted(t, kit.TodayOverlay)
-	defer func() { s.Docker(t, "rm", "-f", s.container) }()
+	defer s.end(t)
 	ref, word := s.image(t, kit.NoiseLayer(t, 1<<20, 2))
 	s.pull(t, ref).Expect(t, 0)
 	s.expect(t, 1)
