@@ -47,6 +47,7 @@ var Table = []Entry{
 			of.How = how
 			return dockerroot.Restart(ctx, env, of)
 		},
+		Check: dockerroot.CheckRestart,
 	},
 	{
 		Name: "containerd", Alone: containerd.AnyAddress,
@@ -56,7 +57,7 @@ var Table = []Entry{
 			of.Address = address
 			return containerd.Open(ctx, env, of)
 		},
-		Check: containerd.Check,
+		Check: checkContainerd,
 	},
 	{
 		Name: "output", Short: "o",

@@ -48,6 +48,9 @@ type host struct {
 	service service.Service
 }
 
+// serviceOf is a variable for tests of machines without systemd.
+var serviceOf = service.OfProcess
+
 // withoutRestart is a way out.
 const withoutRestart = "load into the Engine without a restart: fastpull --load IMAGE"
 
@@ -85,11 +88,10 @@ func examine(ctx context.Context, api *daemon.Engine, rights privilege.Process, 
 		return nil, fmt.Errorf("restart the %s: %w", api, err)
 	}
 	if o.Command != "" {
-		h.service, err = service.Command(o.Command, o.Output)
-	} else {
-		h.service, err = service.OfProcess(ctx, h.process.pid)
-	}
-	if err != nil {
+		if h.service, err = service.Command(o.Command, o.Output); err != nil {
+			return nil, err
+		}
+	} else if h.service, err = serviceOf(ctx, h.process.pid); err != nil {
 		return nil, fault.WithHint(fmt.Errorf("restart the %s: %w", api, err),
 			"--restart-command CMD names what stops and starts it: CMD stop, CMD start; or stop and start it yourself: fastpull --store %[1]s --stage IMAGE, fastpull publish --store %[1]s", f.Root)
 	}

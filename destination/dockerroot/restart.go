@@ -119,7 +119,8 @@ func (r *restart) Finish(ctx context.Context) error {
 	}
 	defer now.Close()
 	if r.host, err = r.again(ctx, now); err != nil {
-		return fault.WithHint(err, "%s; the images are staged, and the next run publishes them", fault.HintOf(err))
+		show.Note("the images stay staged, and the next run publishes them")
+		return err
 	}
 	running, err := now.Running(ctx)
 	if err != nil {

@@ -297,5 +297,12 @@ func TestRestart29(t *testing.T) {
 	if out := s.Must(t, "images", "--format", "{{.Repository}}"); !strings.Contains(out, word) {
 		t.Errorf("docker images: %s", out)
 	}
-	s.User(t).Fastpull(t, "verify", "--store", s.Root).Expect(t, 0, "2 images")
+	// A bundle goes the same way.
+	ref, word = s.image(t)
+	u := s.User(t)
+	u.Fastpull(t, "bundle", "-o", u.Home+"/b", ref).Expect(t, 0)
+	u.Fastpull(t, append([]string{"load"}, s.args(u.Home+"/b")...)...).Expect(t, 0)
+	s.expect(t, 1)
+	s.runs(t, ref, word)
+	u.Fastpull(t, "verify", "--store", s.Root).Expect(t, 0, "3 images")
 }

@@ -3,16 +3,11 @@
 package kit
 
 import (
-	"bufio"
-	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/fastpull/fastpull/e2e/manager"
 )
 
 // Service is a command that stops and starts an Engine as a manager of services does: with
@@ -28,40 +23,18 @@ type Service struct {
 // Service returns a service for the Engine. The processes that it starts end with the test.
 func (d *Dockerd) Service(t *testing.T) *Service {
 	t.Helper()
-	dir := ShortTempDir(t)
-	s := &Service{Command: filepath.Join(dir, "service"), d: d}
-	script := "#!/bin/sh\necho \"$1\" >DIR/ask && read -r answer <DIR/answer && echo \"service: $1 $answer\" && [ \"$answer\" = done ]\n"
-	if err := os.WriteFile(s.Command, []byte(strings.ReplaceAll(script, "DIR", dir)), 0o755); err != nil {
+	s := &Service{d: d}
+	command, stop, err := manager.Serve(ShortTempDir(t), func(verb string) error { return s.serve(t, verb) })
+	if err != nil {
 		t.Fatal(err)
 	}
-	var pipes [2]*os.File
-	for i, name := range []string{"ask", "answer"} {
-		name = filepath.Join(dir, name)
-		if err := unix.Mkfifo(name, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		var err error
-		if pipes[i], err = os.OpenFile(name, os.O_RDWR|unix.O_NONBLOCK, 0); err != nil {
-			t.Fatal(err)
-		}
-	}
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		for lines := bufio.NewScanner(pipes[0]); lines.Scan(); {
-			fmt.Fprintln(pipes[1], s.serve(t, lines.Text()))
-		}
-	}()
-	t.Cleanup(func() {
-		pipes[0].Close()
-		<-served
-		pipes[1].Close()
-	})
+	t.Cleanup(stop)
+	s.Command = command
 	return s
 }
 
 // serve does what was asked for.
-func (s *Service) serve(t *testing.T, verb string) (answer string) {
+func (s *Service) serve(t *testing.T, verb string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.asked = append(s.asked, verb)
@@ -74,9 +47,9 @@ func (s *Service) serve(t *testing.T, verb string) (answer string) {
 			s.d.Stop = StartServer(t, s.d.command(), 15*time.Second)
 		}
 	default:
-		return "what?"
+		return manager.ErrVerb
 	}
-	return "done"
+	return nil
 }
 
 // Asked returns what was asked for since the last call.
