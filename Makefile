@@ -17,7 +17,7 @@ PACKAGES    = docker.io docker-registry pigz gcc libc6-dev e2fsprogs strace debo
 UNRACED     = $$(grep -rl --include='*_test.go' '^func TestUnraced' . | xargs -n 1 dirname | sort -u)
 
 # Packages whose tests take longest begin first, that none is left alone at the end.
-LONGEST     = ./unpack ./inflate ./overlay ./cli ./pull ./doctor
+LONGEST     = ./unpack ./decode ./inflate ./overlay ./cli ./pull ./doctor
 # Those below e2e are run by the target e2e, with all their tests.
 UNIT        = $(LONGEST) $$($(GO) list ./... | grep -v /e2e)
 
@@ -51,8 +51,11 @@ unit: ## unit tests, with the race detector (some need root)
 	$(ROOT) env $(ALL) $(GO) test -vet=off -run '^TestUnraced' $(UNRACED)
 
 e2e: ## the program against a real registry and a real dockerd (needs root)
-	@# Those that take longest begin first. Tests wait more than they work.
-	$(ROOT) env $(ALL) $(GO) test -tags e2e -timeout 20m -count=1 -p 2 -parallel 4 \
+	@# Those that take longest begin first. Tests wait more than they work. The program is
+	@# linked once, in a place that tests of plain users can reach.
+	dir=$$(mktemp -d) && trap 'rm -rf $$dir' EXIT && chmod 755 $$dir && \
+	CGO_ENABLED=0 $(GO) build -o $$dir/fastpull . && \
+	$(ROOT) env $(ALL) FASTPULL_BIN=$$dir/fastpull $(GO) test -tags e2e -vet=off -timeout 20m -count=1 -p 2 -parallel 4 \
 		./e2e/dockerroot ./e2e/registry ./e2e/destinations ./e2e/... ./daemon ./inflate
 
 test-cross: ## vet for 32 bits; the decoder's tests for other machines, under qemu-user, and other builds

@@ -23,8 +23,11 @@ var floors = [][]string{
 	{"internal/*"},
 	{"progress", "image", "internal/checkup", "internal/testdisk"},
 	{"internal/disk", "registry/auth"},
-	{"unpack", "registry", "daemon", "containerdapi"},
-	{"registry/probe", "overlay", "bundle"},
+	{"decode", "registry", "daemon", "containerdapi"},
+	{"unpack/internal/*", "registry/probe"},
+	{"unpack/whiteout"},
+	{"unpack"},
+	{"overlay", "bundle"},
 	{"fetch"},
 	{"source"},
 	{"destination"},
@@ -59,7 +62,6 @@ var large = map[string]string{
 	"inflate":  "one decoder, whose parts share their tables and the state of a block",
 	"overlay":  "all that changes a store shares its locks and the order of its steps",
 	"registry": "one client: hosts, sessions and transfers share their state",
-	"unpack":   "extraction and decoding share the budget of memory",
 }
 
 // mostOfFunction is how many lines a function may have. Those of the decoder may have more:

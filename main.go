@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/cli"
+	"github.com/fastpull/fastpull/internal/critical"
 )
 
 func main() {
@@ -21,7 +22,7 @@ func main() {
 // untilSignal returns a context that ends when the process is told to end: by
 // SIGINT or SIGTERM, by the loss of its terminal, or by that of the program that
 // reads its output. A second SIGINT or SIGTERM ends the process at once, whatever it
-// is doing.
+// is doing, except in a critical section, at whose end it does.
 //
 // SIGHUP and SIGPIPE stay caught after the first signal, so that the process can
 // remove what it has begun: a lost terminal often sends several SIGHUP, and each
@@ -40,11 +41,20 @@ func untilSignal(parent context.Context) context.Context {
 			if sig == syscall.SIGPIPE && !unread() {
 				continue // a connection to a server was closed, which its user notices
 			}
-			signal.Reset(os.Interrupt, syscall.SIGTERM)
+			if ctx.Err() != nil && (sig == os.Interrupt || sig == syscall.SIGTERM) {
+				go end(sig.(syscall.Signal))
+			}
 			cancel()
 		}
 	}()
 	return ctx
+}
+
+// end ends the process by a signal, after critical sections.
+func end(sig syscall.Signal) {
+	critical.Wait()
+	signal.Reset(sig)
+	_ = unix.Kill(unix.Getpid(), sig) // a process may send itself one
 }
 
 // unread reports whether the reader of standard output or standard error is gone.

@@ -11,11 +11,11 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/fastpull/fastpull/decode"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/codec"
 	"github.com/fastpull/fastpull/internal/copying"
 	"github.com/fastpull/fastpull/internal/tmpfile"
-	"github.com/fastpull/fastpull/unpack"
 )
 
 // OpenOptions are the options of [Open].
@@ -105,7 +105,7 @@ func unpacker(ctx context.Context, r *io.SectionReader) (io.ReadCloser, error) {
 	if err != nil || !format.Compressed() {
 		return nil, err
 	}
-	return unpack.Decompress(ctx, r, unpack.ReaderOptions{Cores: unpack.NewCores(runtime.GOMAXPROCS(0))})
+	return decode.Decompress(ctx, r, decode.Options{Cores: decode.NewCores(runtime.GOMAXPROCS(0))})
 }
 
 // keep writes all of r to a file without a name.

@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/fastpull/fastpull/decode"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/codec"
 	"github.com/fastpull/fastpull/internal/copying"
@@ -50,7 +51,7 @@ func (r *Reader) Verify(ctx context.Context, o VerifyOptions) error {
 	for _, err := range append(r.verifyFrame(), r.missing(r.tarball)...) {
 		fail(err)
 	}
-	cores, memory := unpack.NewCores(runtime.GOMAXPROCS(0)), unpack.NewMemory(0)
+	cores, memory := decode.NewCores(runtime.GOMAXPROCS(0)), decode.NewMemory(0)
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	blobs := slices.DeleteFunc(slices.Collect(maps.Keys(r.members)), func(name string) bool { _, is := digestOf(name); return !is })
@@ -75,7 +76,7 @@ func (r *Reader) Verify(ctx context.Context, o VerifyOptions) error {
 	return errors.Join(failures...)
 }
 
-func (r *Reader) verifyBlob(ctx context.Context, name string, cores *unpack.Cores, memory *unpack.Memory, o VerifyOptions) error {
+func (r *Reader) verifyBlob(ctx context.Context, name string, cores *decode.Cores, memory *decode.Memory, o VerifyOptions) error {
 	d, _ := digestOf(name)
 	if d == "" {
 		return fault.New(fault.Corrupt, "%q is not the name of a blob", name)
@@ -92,7 +93,7 @@ func (r *Reader) verifyBlob(ctx context.Context, name string, cores *unpack.Core
 		misfit = fits(content, l.DiffID, d)
 	}
 	if l != nil && o.DiffIDs && misfit == nil {
-		tar := unpack.NewReader(ctx, io.NopCloser(src), unpack.Expect{Digest: d, Size: m.size, DiffID: l.DiffID}, unpack.ReaderOptions{Cores: cores, Memory: memory})
+		tar := decode.NewReader(ctx, io.NopCloser(src), decode.Expect{Digest: d, Size: m.size, DiffID: l.DiffID}, decode.ReaderOptions{Options: decode.Options{Cores: cores, Memory: memory}})
 		err := errors.Join(unpack.Scan(ctx, tar), tar.Close())
 		if fault.KindOf(err) == fault.Corrupt {
 			return fault.New(fault.Corrupt, "blob %s is damaged: %w", d, err)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"io"
 	"slices"
 	"strings"
 
@@ -42,6 +43,13 @@ func (f *destinationFlags) namespace(fl *pflag.FlagSet) {
 	fl.StringVar(&f.options.Containerd.Namespace, "namespace", "", "use the namespace `NAME` of containerd (default: $CONTAINERD_NAMESPACE,\nk8s.io where it serves a kubelet, moby where Docker has started it, or default)")
 }
 
+// staging adds the flags that go with the data-root of a running Docker.
+func (f *destinationFlags) staging(fl *pflag.FlagSet, out io.Writer) {
+	fl.BoolVar(&f.options.Stage, "stage", false, "with --store: only prepare images, beside the Docker that runs on DIR;\nfastpull publish makes them visible when it is stopped")
+	fl.StringVar(&f.options.Restart.Command, "restart-command", "", "with --restart-engine: run `CMD` stop and CMD start (default: systemd)")
+	f.options.Restart.Output = out
+}
+
 // value returns the value of a destination's flag, and whether the flag was given.
 func (f *destinationFlags) value(name string) (value string, given bool) {
 	if s := f.strings[name]; s != nil {
@@ -65,6 +73,12 @@ func (f *destinationFlags) opener() (all.Opener, error) {
 	}
 	if f.options.Containerd.Namespace != "" && (len(given) != 1 || given[0] != "containerd") {
 		return nil, fault.New(fault.Usage, "--namespace goes with --containerd")
+	}
+	if _, ok := f.value("store"); f.options.Stage && !ok {
+		return nil, fault.New(fault.Usage, "--stage goes with --store DIR, the data-root of a Docker that runs")
+	}
+	if _, ok := f.value("restart-engine"); f.options.Restart.Command != "" && !ok {
+		return nil, fault.New(fault.Usage, "--restart-command goes with --restart-engine")
 	}
 	switch len(given) {
 	case 0:

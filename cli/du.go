@@ -68,7 +68,7 @@ func printUsage(w io.Writer, u overlay.Usage) error {
 		always bool
 	}{
 		{"layers of images", u.Layers, true}, {"layers of no image", u.Loose, false}, {"other layers", u.Other, false},
-		{"partial blobs", u.Partial, true}, {"staging", u.Staging, true}, {"all files", u.Total, true},
+		{"partial blobs", u.Partial, true}, {"staging", u.Staging, true}, {"staged images", u.Staged, false}, {"all files", u.Total, true},
 	} {
 		if part.always || part.Count > 0 {
 			fmt.Fprintf(t, "%s\t%d\t%s\t%s\n", part.name, part.Count, progress.Bytes(part.Size), progress.Bytes(part.Disk))

@@ -7,10 +7,10 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/fastpull/fastpull/decode"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/pull"
-	"github.com/fastpull/fastpull/unpack"
 )
 
 // gzipVariable has the default of --gzip.
@@ -28,7 +28,7 @@ type workFlags struct {
 func (f *workFlags) add(fl *pflag.FlagSet, doing string) {
 	fl.BoolVar(&f.keepGoing, "keep-going", false, doing+" the other images when one fails; the exit code still tells")
 	fl.IntVar(&f.jobs, "jobs", 0, "work on `N` layers at a time, with as many cores (default: cores + 1, at least 4)")
-	fl.StringVar(&f.gzip, "gzip", cmp.Or(os.Getenv(gzipVariable), string(unpack.GzipAuto)), "decode gzip with auto, serial, parallel (several cores a layer)\nor pgzip; they differ in speed only\n(default: $"+gzipVariable+", or auto)")
+	fl.StringVar(&f.gzip, "gzip", cmp.Or(os.Getenv(gzipVariable), string(decode.GzipAuto)), "decode gzip with auto, serial, parallel (several cores a layer)\nor pgzip; they differ in speed only\n(default: $"+gzipVariable+", or auto)")
 	fl.Lookup("gzip").DefValue = ""
 	fl.BoolVar(&f.noSync, "no-sync", false, "do not wait until everything is on the disk: after a power failure\nimages can be damaged, as Docker's can")
 }
@@ -39,7 +39,7 @@ func (f *workFlags) set(fl *pflag.FlagSet, o *pull.Options) (err error) {
 		return fault.New(fault.Usage, "--jobs %d: at least one layer has to be worked on", f.jobs)
 	}
 	o.KeepGoing, o.Layers, o.NoSync = f.keepGoing, f.jobs, f.noSync
-	if o.Gzip, err = unpack.ParseGzip(f.gzip); err != nil && !fl.Changed("gzip") {
+	if o.Gzip, err = decode.ParseGzip(f.gzip); err != nil && !fl.Changed("gzip") {
 		err = fmt.Errorf("$%s: %w", gzipVariable, err)
 	}
 	return err

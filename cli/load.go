@@ -28,8 +28,9 @@ The whole bundle is verified before anything is loaded.`,
 	}
 	fl := cmd.Flags()
 	fl.SortFlags = false
-	f.to.add(fl, "store", "load", "containerd")
+	f.to.add(fl, "store", "load", "restart-engine", "containerd")
 	f.to.namespace(fl)
+	f.to.staging(fl, s.Err)
 	fl.StringVar(&f.platform, "platform", "", onePlatform)
 	f.work.add(fl, "load")
 	fl.StringVar(&f.to.options.Engine.TempDir, "temp-dir", "", "keep layers on their way to the Engine, and a bundle that is compressed,\nin `DIR` (default: $TMPDIR or /var/tmp)")

@@ -103,7 +103,7 @@ no other program for that, so that it works where docker pull hangs in unpigz.
 	sub := newPull(s)
 	sub.Use = "pull [flags] IMAGE..."
 	root.AddCommand(sub, newBundle(s), newLoad(s), newVerify(s), newServe(s), newPush(s), newImages(s), newTags(s), newInspect(s), newMount(s), newUmount(),
-		newRemove(s), newPrune(s), newUsage(s), newDoctor(s), newLogin(s), newLogout(s))
+		newPublish(s), newRemove(s), newPrune(s), newUsage(s), newDoctor(s), newLogin(s), newLogout(s))
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fault.WithHint(fault.Wrap(fault.Usage, err), "see: %s --help", cmd.CommandPath())
 	})

@@ -23,7 +23,7 @@ import (
 func newPrune(s Streams) *cobra.Command {
 	var dir string
 	var o overlay.PruneOptions
-	var asJSON bool
+	var asJSON, staged bool
 	cmd := &cobra.Command{
 		Use:   "prune",
 		Short: "Remove what nobody needs from a store",
@@ -34,11 +34,15 @@ and go by themselves when nobody has asked for them in a week.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Waiting = waiting(s.Err)
+			if staged {
+				return pruneStaged(cmd.Context(), s.Out, dir, o, asJSON)
+			}
 			return prune(cmd.Context(), s.Out, dir, o, asJSON)
 		},
 	}
 	storeFlag(cmd, &dir)
 	cmd.Flags().BoolVar(&o.Untagged, "images", false, "remove images that have no tag, too")
+	cmd.Flags().BoolVar(&staged, "staged", false, "remove what is staged for a running Docker, and nothing else")
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "say what would be removed, and remove nothing")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd

@@ -52,8 +52,9 @@ func newPull(s Streams) *cobra.Command {
 	}
 	fl := cmd.Flags()
 	fl.SortFlags = false
-	f.to.add(fl, "store", "load", "containerd", "output", "rootfs", "null")
+	f.to.add(fl, "store", "load", "restart-engine", "containerd", "output", "rootfs", "null")
 	f.to.namespace(fl)
+	f.to.staging(fl, s.Err)
 	fl.StringVarP(&f.list, "file", "f", "", namesFromFile)
 	fl.BoolVar(&f.allTags, "all-tags", false, "pull all tags of the repositories that are named")
 	fl.StringVar(&f.filter, "filter", "", "... that `PATTERN` fits, with * and ? as in a shell")
@@ -72,7 +73,7 @@ func newPull(s Streams) *cobra.Command {
 func (f *pullFlags) options(cmd *cobra.Command) (mode progress.Mode, o pull.Options, err error) {
 	// An empty value is most often a variable that was not set, and must not mean
 	// another destination than the one that was asked for.
-	for _, name := range []string{"store", "containerd", "namespace", "output", "rootfs", "file", "platform", "temp-dir"} {
+	for _, name := range []string{"store", "restart-engine", "restart-command", "containerd", "namespace", "output", "rootfs", "file", "platform", "temp-dir"} {
 		if fl := cmd.Flags().Lookup(name); fl != nil && fl.Changed && fl.Value.String() == "" {
 			return mode, o, fault.New(fault.Usage, "--%s is empty", name)
 		}

@@ -41,6 +41,7 @@ type imageInfo struct {
 	Size     int64           `json:"size"` // bytes of all layers' files
 	Layers   []layerInfo     `json:"layers"`
 	Missing  int             `json:"missing"` // layers that the store lacks
+	Staged   bool            `json:"staged,omitempty"`
 	Config   json.RawMessage `json:"config,omitempty"`
 }
 
@@ -78,6 +79,14 @@ func newImages(s Streams) *cobra.Command {
 			infos := []imageInfo{}
 			for _, img := range list {
 				infos = append(infos, describe(store, img))
+			}
+			staging := store.Staging()
+			waiting, _, err := staging.Waiting()
+			damaged = errors.Join(damaged, err)
+			for _, img := range waiting {
+				info := describe(staging, img)
+				info.Staged = true
+				infos = append(infos, info)
 			}
 			if asJSON {
 				err = printJSON(s.Out, infos)
@@ -124,7 +133,11 @@ func row(w io.Writer, repo, tag string, i imageInfo) {
 	if i.Missing > 0 {
 		size = fmt.Sprintf("%d layers missing", i.Missing)
 	}
-	fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\t%s\t%d\n", text.Printable(repo), text.Printable(tag), i.ID.Encoded(), created, size, len(i.Layers))
+	staged := ""
+	if i.Staged {
+		staged = ", staged"
+	}
+	fmt.Fprintf(w, "%s\t%s\t%.12s\t%s\t%s\t%d%s\n", text.Printable(repo), text.Printable(tag), i.ID.Encoded(), created, size, len(i.Layers), staged)
 }
 
 // findImage opens a store and finds an image in it by what a user calls it.

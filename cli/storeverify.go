@@ -11,13 +11,13 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 
+	"github.com/fastpull/fastpull/decode"
 	"github.com/fastpull/fastpull/destination/dockerroot"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/text"
 	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
-	"github.com/fastpull/fastpull/unpack"
 )
 
 // storeVerify is fastpull verify for a store.
@@ -152,7 +152,7 @@ func (f *storeVerify) mend(ctx context.Context, display *progress.Display, store
 		return nil, err
 	}
 	defer client.Close()
-	gzip, err := unpack.ParseGzip(cmp.Or(os.Getenv(gzipVariable), string(unpack.GzipAuto)))
+	gzip, err := decode.ParseGzip(cmp.Or(os.Getenv(gzipVariable), string(decode.GzipAuto)))
 	if err != nil {
 		return nil, fmt.Errorf("$%s: %w", gzipVariable, err)
 	}

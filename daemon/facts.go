@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/moby/moby/api/types/swarm"
 )
 
 // Facts are what an Engine says of itself.
@@ -19,6 +21,8 @@ type Facts struct {
 	Namespace   string // that they have there
 	LiveRestore bool   // containers survive a restart of it
 	Rootless    bool   // it does not run as root
+	Remapped    bool   // users of containers are others on the host (userns-remap)
+	Swarm       bool   // it is a node of a swarm
 	Proxied     bool   // it asks registries by a proxy
 	Mirrors     []string
 }
@@ -29,6 +33,8 @@ func (e *Engine) Facts() Facts {
 		Version: e.info.ServerVersion, API: e.api, Driver: e.info.Driver, Root: e.info.DockerRootDir,
 		LiveRestore: e.info.LiveRestoreEnabled,
 		Rootless:    slices.Contains(e.info.SecurityOptions, "name=rootless"),
+		Remapped:    slices.Contains(e.info.SecurityOptions, "name=userns"),
+		Swarm:       e.info.Swarm.LocalNodeState != "" && e.info.Swarm.LocalNodeState != swarm.LocalNodeStateInactive,
 		Proxied:     e.info.HTTPProxy != "" || e.info.HTTPSProxy != "",
 	}
 	if e.Containerd() && e.info.Containerd != nil {

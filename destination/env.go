@@ -4,10 +4,10 @@ import (
 	"sync/atomic"
 
 	"github.com/fastpull/fastpull/internal/disk"
+	"github.com/fastpull/fastpull/internal/nameset"
 	"github.com/fastpull/fastpull/internal/privilege"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/source"
-	"github.com/fastpull/fastpull/unpack"
 )
 
 // Env is what a run gives to its destination.
@@ -26,8 +26,8 @@ type Env struct {
 	References int
 	// Rights are those of the process.
 	Rights privilege.Process
-	// Memory is what all layers of the run may take.
-	Memory *unpack.Memory
+	// Names bounds the memory for the names of entries, of all layers of the run.
+	Names *nameset.Budget
 	// LeftOut counts what could not be kept of files.
 	LeftOut *LeftOut
 	// Sent counts the bytes that are sent to an engine.

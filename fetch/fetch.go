@@ -12,6 +12,7 @@ import (
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/fastpull/fastpull/decode"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/internal/disk"
@@ -19,7 +20,6 @@ import (
 	"github.com/fastpull/fastpull/internal/text"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
-	"github.com/fastpull/fastpull/unpack"
 )
 
 // Source opens blobs. [registry.Client.Keep] has the rules.
@@ -43,9 +43,9 @@ type Blob interface {
 type Fetcher struct {
 	Source Source
 	Slots  *Slots
-	Cores  *unpack.Cores
-	Memory *unpack.Memory // of the history of decoders
-	Gzip   unpack.Gzip
+	Cores  *decode.Cores
+	Memory *decode.Memory // of the history of decoders
+	Gzip   decode.Gzip
 	Kept   *Kept             // nil keeps no blobs on disk
 	Notes  *progress.Display // nil shows nothing
 
@@ -56,7 +56,7 @@ type Fetcher struct {
 // New returns a fetcher that works on a number of layers at a time, with as many cores. 0
 // layers is one more than this machine has cores, and 4 at least. They are fewer if the
 // process may not open the files for as many.
-func New(s Source, layers int, gzip unpack.Gzip, notes *progress.Display) *Fetcher {
+func New(s Source, layers int, gzip decode.Gzip, notes *progress.Display) *Fetcher {
 	if layers <= 0 {
 		layers = max(4, runtime.NumCPU()+1)
 	}
@@ -65,7 +65,7 @@ func New(s Source, layers int, gzip unpack.Gzip, notes *progress.Display) *Fetch
 		layers = fit
 	}
 	return &Fetcher{
-		Source: s, Slots: NewSlots(layers), Cores: unpack.NewCores(min(runtime.GOMAXPROCS(0), layers)), Memory: unpack.NewMemory(0),
+		Source: s, Slots: NewSlots(layers), Cores: decode.NewCores(min(runtime.GOMAXPROCS(0), layers)), Memory: decode.NewMemory(0),
 		Gzip: gzip, Notes: notes,
 	}
 }
@@ -120,7 +120,7 @@ func (f *Fetcher) Blob(ctx context.Context, q Request, use func(r io.Reader, inP
 				return q.Space.Write(n)
 			}}, sum), b.InRoom())
 			if err == nil && !sum.Verified() {
-				err = fault.Wrap(fault.Corrupt, fmt.Errorf("%w: it does not hash to its digest", unpack.ErrDigest))
+				err = fault.Wrap(fault.Corrupt, fmt.Errorf("%w: it does not hash to its digest", decode.ErrDigest))
 			}
 			return err
 		})
@@ -185,15 +185,13 @@ func (t *tee) Read(p []byte) (int, error) {
 }
 
 // decode starts to decode a blob.
-func (f *Fetcher) decode(ctx context.Context, q Request, b io.ReadCloser, c *counter, most int64) *unpack.Reader {
-	return unpack.NewReader(ctx, b, unpack.Expect{Digest: q.Layer.Blob.Digest, Size: q.Layer.Blob.Size, DiffID: q.Layer.DiffID}, unpack.ReaderOptions{
+func (f *Fetcher) decode(ctx context.Context, q Request, b io.ReadCloser, c *counter, most int64) *decode.Reader {
+	return decode.NewReader(ctx, b, decode.Expect{Digest: q.Layer.Blob.Digest, Size: q.Layer.Blob.Size, DiffID: q.Layer.DiffID}, decode.ReaderOptions{
 		MaxPlain: most,
 		Room:     q.Space.Write,
 		Fetched:  c.read,
 		Arrived:  func() { q.Task.Phase(progress.Extracting) },
-		Gzip:     f.Gzip,
-		Cores:    f.Cores,
-		Memory:   f.Memory,
+		Options:  decode.Options{Gzip: f.Gzip, Cores: f.Cores, Memory: f.Memory},
 	})
 }
 
@@ -202,7 +200,7 @@ func (f *Fetcher) twice(ctx context.Context, q Request, once func(Request) (int6
 	for again := false; ; again = true {
 		got, err := once(q)
 		n += got
-		if err == nil || again || ctx.Err() != nil || !errors.Is(err, unpack.ErrDigest) {
+		if err == nil || again || ctx.Err() != nil || !errors.Is(err, decode.ErrDigest) {
 			if err != nil {
 				err = fmt.Errorf("layer %s: %w", q.Layer.Blob.Digest, err)
 			}
@@ -277,7 +275,7 @@ func (f *Fetcher) judge(q Request, b Blob, err error) {
 	switch {
 	case err == nil && q.Place == nil && q.Have == nil:
 		f.Kept.add(q.Layer.Blob.Digest, b)
-	case errors.Is(err, unpack.ErrDigest):
+	case errors.Is(err, decode.ErrDigest):
 		_ = b.Distrust() // if the file stays, it is incomplete, or useless to the next run as well
 	case fault.KindOf(err) == fault.Corrupt && q.Place == nil:
 		_ = b.Discard()

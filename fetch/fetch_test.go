@@ -14,12 +14,12 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/fastpull/fastpull/decode"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/internal/disk"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
-	"github.com/fastpull/fastpull/unpack"
 )
 
 // scripted is a source whose blobs arrive as given, one version for each time that the
@@ -77,7 +77,7 @@ func sample(t *testing.T) (l image.Layer, blob, plain []byte) {
 func start(t *testing.T, l image.Layer, versions ...[]byte) (*Fetcher, *scripted, Request) {
 	t.Helper()
 	s := &scripted{versions: versions}
-	f := &Fetcher{Source: s, Slots: NewSlots(1), Cores: unpack.NewCores(1)}
+	f := &Fetcher{Source: s, Slots: NewSlots(1), Cores: decode.NewCores(1)}
 	return f, s, Request{
 		Layer: l, Task: (*progress.Display)(nil).Task("layer", l.Blob.Size), Space: disk.NewSpace(disk.Options{Dir: t.TempDir()}),
 	}
@@ -155,7 +155,7 @@ func TestDamagedTwice(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f, s, q := start(t, l, short, short, blob)
 			_, err := fetch(f, q)
-			if fault.KindOf(err) != fault.Corrupt || !errors.Is(err, unpack.ErrDigest) || s.opened != 2 || !s.last.distrusted {
+			if fault.KindOf(err) != fault.Corrupt || !errors.Is(err, decode.ErrDigest) || s.opened != 2 || !s.last.distrusted {
 				t.Errorf("opened %d times: %v", s.opened, err)
 			}
 		})

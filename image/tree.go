@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -33,6 +34,19 @@ type Document struct {
 	Bytes     []byte
 
 	why error // why it is neither
+}
+
+// Type returns the media type for a descriptor of the image or index: the one that it came
+// with, if that is one of its kind. Some registries serve manifests as application/json.
+func (d *Document) Type() string {
+	types := []string{ocispec.MediaTypeImageManifest, DockerManifest}
+	if d.IsIndex() {
+		types = []string{ocispec.MediaTypeImageIndex, DockerManifestList}
+	}
+	if slices.Contains(types, d.MediaType) {
+		return d.MediaType
+	}
+	return types[0]
 }
 
 // Tree is what a reference names: a manifest, or an index with all that it leads to. A

@@ -23,7 +23,9 @@
 // its own.
 //
 // The root of a running dockerd is refused. The daemon keeps its lists in memory: it
-// would not see what is added, and would overwrite it with its next change.
+// would not see what is added, and would overwrite it with its next change. Images can be
+// prepared for it in a store of their own, [Staging], and are moved into the root when the
+// daemon is stopped.
 //
 // A store has one owner, and one form of opaque directories. [Open] refuses a process
 // that would add another. A store that is made without all of root's rights lacks what
@@ -49,6 +51,7 @@
 //	                           locked for as long as the process lives
 //	fastpull/pending/<id>      layers that are about to move into overlay2/, or out
 //	fastpull/pending/<id>.image  images that were removed, while names may still lead to them
+//	fastpull/staged/           a store with what waits to be published, see [Staging]
 //	fastpull/opaque            the attribute that makes a directory opaque in this store
 //
 // The format was read in moby (daemon/graphdriver/overlay2, layer/filestore.go,

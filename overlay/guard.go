@@ -20,6 +20,11 @@ func refuse(dir string) error {
 	if err := refuseRunning(dir); err != nil {
 		return err
 	}
+	return refuseOthers(dir)
+}
+
+// refuseOthers is refuse, but for a dockerd that runs.
+func refuseOthers(dir string) error {
 	drivers, err := os.ReadDir(filepath.Join(dir, "image"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

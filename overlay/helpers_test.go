@@ -22,17 +22,19 @@ import (
 	"github.com/fastpull/fastpull/internal/need"
 	"github.com/fastpull/fastpull/internal/testkit"
 	"github.com/fastpull/fastpull/unpack"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // children are what the test binary can do as another process.
 var children = map[string]func(args []string) error{
-	"commit": childCommit,
-	"hold":   childHold,
-	"name":   childName,
-	"flock":  childFlock,
-	"remove": childRemove,
-	"mend":   childMend,
-	"lists":  childLists,
+	"commit":  childCommit,
+	"hold":    childHold,
+	"name":    childName,
+	"flock":   childFlock,
+	"remove":  childRemove,
+	"mend":    childMend,
+	"lists":   childLists,
+	"publish": childPublish,
 }
 
 func TestMain(m *testing.M) {
@@ -126,7 +128,7 @@ func fill(st *Staged, plain []byte) (int64, error) {
 		return 0, err
 	}
 	stats, err := unpack.Extract(background, bytes.NewReader(plain), st.Dir(), unpack.ExtractOptions{
-		Whiteouts: unpack.Overlay{}, TarSplit: st.TarSplit(),
+		Whiteouts: whiteout.Overlay{}, TarSplit: st.TarSplit(),
 	})
 	return stats.Size, err
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -61,6 +62,16 @@ func (r *Reader) names() (names, error) {
 	return n, nil
 }
 
+// id returns the image that has the name, or "".
+func (n names) id(name string) digest.Digest {
+	for _, tags := range n.Repositories {
+		if id, ok := tags[name]; ok {
+			return id
+		}
+	}
+	return ""
+}
+
 // ID returns the image that has the name, a tag or a digest in Docker's familiar
 // form, or "".
 func (r *Reader) ID(name string) (digest.Digest, error) {
@@ -68,12 +79,11 @@ func (r *Reader) ID(name string) (digest.Digest, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, tags := range n.Repositories {
-		if id, ok := tags[name]; ok {
-			return id, nil
-		}
+	id := n.id(name)
+	if id == "" && r.base != nil {
+		return r.base.ID(name)
 	}
-	return "", nil
+	return id, nil
 }
 
 // Image returns the image of that ID, or an error that is fs.ErrNotExist. Names
@@ -84,6 +94,9 @@ func (r *Reader) Image(id digest.Digest) (*Image, error) {
 	}
 	name := r.path("image/overlay2/imagedb/content", id.Algorithm().String(), id.Encoded())
 	config, err := os.ReadFile(name)
+	if r.base != nil && errors.Is(err, fs.ErrNotExist) {
+		return r.base.Image(id)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -157,9 +170,19 @@ func (r *Reader) Find(name string) (*Image, error) {
 		if damaged != nil {
 			return nil, fmt.Errorf("find image %s: %w", name, damaged)
 		}
-		return nil, fault.WithHint(fault.New(fault.NotFound, "there is no image %s in the store %s", name, r.dir), "`fastpull images --store %s` lists those there are", r.dir)
+		return nil, r.noImage(name)
 	}
 	return nil, fault.New(fault.Usage, "%s fits %d images", name, len(found))
+}
+
+// noImage is the error of a name that leads to no image.
+func (r *Reader) noImage(name string) error {
+	err := fault.New(fault.NotFound, "there is no image %s in the store %s", name, r.dir)
+	staged := r.Staging()
+	if n, nerr := staged.names(); nerr == nil && n.id(name) != "" {
+		return fault.WithHint(err, "it is staged, and not published: --store %s looks at it there", staged.dir)
+	}
+	return fault.WithHint(err, "`fastpull images --store %s` lists those there are", r.dir)
 }
 
 // Resolve returns the ID of the image that a user means, as Find does, whether the
@@ -169,7 +192,7 @@ func (r *Reader) Resolve(name string) (digest.Digest, error) {
 	if err != nil {
 		return "", err
 	}
-	id, _, err := st.find(name, r.dir)
+	id, _, err := st.find(name, r)
 	return id, err
 }
 
@@ -204,6 +227,9 @@ func (s *Store) PutImage(ctx context.Context, img *image.Image, repository strin
 	}
 	n, err := s.names() // before the config is there: names of a removal that was killed go
 	if err != nil {
+		return err
+	}
+	if there, err := s.below(img, n, refs); there || err != nil {
 		return err
 	}
 	s.durable.name()
@@ -270,6 +296,11 @@ func (r *Reader) blobInfos(diffID digest.Digest) string {
 	return r.path("image/overlay2/distribution/v2metadata-by-diffid", diffID.Algorithm().String(), diffID.Encoded())
 }
 
+// byDigest returns the path of the note that has a blob's diffID.
+func (r *Reader) byDigest(blob digest.Digest) string {
+	return r.path("image/overlay2/distribution/diffid-by-digest", blob.Algorithm().String(), blob.Encoded())
+}
+
 // maxBlobInfos is how many places Docker remembers for a layer.
 const maxBlobInfos = 50
 
@@ -282,29 +313,45 @@ func (s *Store) PutBlob(ctx context.Context, blob, diffID digest.Digest, reposit
 		return err
 	}
 	defer unlock()
-	dir := s.path("image/overlay2/distribution")
+	return s.putBlobs(diffID, blobInfo{Digest: blob, SourceRepository: repository})
+}
+
+// putBlobs is PutBlob for several blobs, and for a caller that has the lists.
+func (s *Store) putBlobs(diffID digest.Digest, blobs ...blobInfo) error {
 	infos := s.blobInfos(diffID)
 	var list []blobInfo
 	before, err := os.ReadFile(infos)
 	if err == nil {
 		_ = json.Unmarshal(before, &list) // a cache: what cannot be read is written anew
 	}
-	info := blobInfo{Digest: blob, SourceRepository: repository}
-	list = slices.DeleteFunc(list, func(b blobInfo) bool { return b.Digest == blob && b.SourceRepository == repository })
-	list = append(list, info)
+	for _, info := range blobs {
+		list = slices.DeleteFunc(list, func(b blobInfo) bool {
+			return b.Digest == info.Digest && b.SourceRepository == info.SourceRepository
+		})
+		list = append(list, info)
+	}
 	list = list[max(0, len(list)-maxBlobInfos):]
 	data, err := json.Marshal(list)
 	if err != nil {
 		return err
 	}
 	if bytes.Equal(data, before) {
-		return nil // and the other file was written with this one
+		return nil // and the other files were written with this one
 	}
-	byDigest := dir + "/diffid-by-digest/" + blob.Algorithm().String() + "/" + blob.Encoded()
-	for _, d := range []string{infos, byDigest} {
-		if err := mkdir(d[:strings.LastIndexByte(d, '/')], 0o755); err != nil { // another algorithm than sha256
+	for _, info := range blobs {
+		name := s.byDigest(info.Digest)
+		if have, err := os.ReadFile(name); err == nil && string(have) == diffID.String() {
+			continue
+		}
+		if err := mkdir(filepath.Dir(name), 0o755); err != nil { // another algorithm than sha256
+			return err
+		}
+		if err := s.writeFile(name, 0o644, []byte(diffID)); err != nil {
 			return err
 		}
 	}
-	return errors.Join(s.writeFile(byDigest, 0o644, []byte(diffID)), s.writeFile(infos, 0o644, data))
+	if err := mkdir(filepath.Dir(infos), 0o755); err != nil {
+		return err
+	}
+	return s.writeFile(infos, 0o644, data)
 }

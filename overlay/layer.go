@@ -264,8 +264,15 @@ func (st *Staged) place() (cacheID, short string, err error) {
 	if err := mkdir(filepath.Join(st.dir, "work"), 0o700); err != nil {
 		return "", "", err
 	}
-	committed := st.s.path("overlay2", p.CacheID, "committed")
-	return cacheID, short, os.WriteFile(committed, nil, 0o600)
+	if p.below {
+		return cacheID, short, nil // Docker's own; see move
+	}
+	return cacheID, short, st.s.markCommitted(p)
+}
+
+// markCommitted notes that a layer has another one on top of it.
+func (s *Store) markCommitted(l Layer) error {
+	return os.WriteFile(s.path("overlay2", l.CacheID, "committed"), nil, 0o600)
 }
 
 // Abort throws the layer away.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/unpack"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // visible lists what Docker would take notice of.
@@ -82,7 +83,7 @@ func TestClear(t *testing.T) {
 		t.Errorf("after Clear: %q", got)
 	}
 	if _, err := unpack.Extract(t.Context(), bytes.NewReader(plain), st.Dir(), unpack.ExtractOptions{
-		Whiteouts: unpack.Overlay{}, TarSplit: st.TarSplit(),
+		Whiteouts: whiteout.Overlay{}, TarSplit: st.TarSplit(),
 	}); err != nil {
 		t.Fatal(err)
 	}

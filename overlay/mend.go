@@ -89,13 +89,13 @@ var isShort = regexp.MustCompile(`^[A-Z2-7]{26}$`).MatchString
 
 // shortOf returns the short ID by which the layer is known, to itself or to those
 // on top of it, or "".
-func (s *Store) shortOf(chain digest.Digest) string {
-	if id := s.entryOf(chain).cacheID; id != "" {
-		if data, err := os.ReadFile(s.path("overlay2", id, "link")); err == nil && isShort(strings.TrimSpace(string(data))) {
+func (r *Reader) shortOf(chain digest.Digest) string {
+	if id := r.entryOf(chain).cacheID; id != "" {
+		if data, err := os.ReadFile(r.path("overlay2", id, "link")); err == nil && isShort(strings.TrimSpace(string(data))) {
 			return strings.TrimSpace(string(data))
 		}
 	}
-	entries, err := s.entries()
+	entries, err := r.entries()
 	if err != nil {
 		return ""
 	}
@@ -103,7 +103,7 @@ func (s *Store) shortOf(chain digest.Digest) string {
 		if e.parent != chain || e.cacheID == "" {
 			continue
 		}
-		data, err := os.ReadFile(s.path("overlay2", e.cacheID, "lower"))
+		data, err := os.ReadFile(r.path("overlay2", e.cacheID, "lower"))
 		if err != nil {
 			continue
 		}

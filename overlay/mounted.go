@@ -66,6 +66,16 @@ func (m mounted) read(name string) {
 	}
 }
 
+// mountPoints returns where something is mounted, as far as that can be read.
+func mountPoints() map[string]bool {
+	points := make(map[string]bool)
+	list, _ := mountinfo.GetMounts(nil)
+	for _, m := range list {
+		points[m.Mountpoint] = true
+	}
+	return points
+}
+
 // of returns the mount point of a layer, or "".
 func (m mounted) of(r *Reader, e entry) string {
 	if e.cacheID == "" {

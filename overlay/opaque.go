@@ -11,7 +11,7 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/privilege"
-	"github.com/fastpull/fastpull/unpack"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // overlayfs knows an opaque directory by an extended attribute, of which there
@@ -29,37 +29,37 @@ const opaqueFile = "fastpull/opaque"
 var errUndecided = errors.New("the store is empty")
 
 // form returns how the store keeps opaque directories, or errUndecided.
-func (r *Reader) form() (unpack.Overlay, error) {
+func (r *Reader) form() (whiteout.Overlay, error) {
 	data, err := os.ReadFile(r.path(opaqueFile))
 	if err == nil {
-		for _, o := range []unpack.Overlay{{User: false}, {User: true}} {
+		for _, o := range []whiteout.Overlay{{User: false}, {User: true}} {
 			if strings.TrimSpace(string(data)) == o.OpaqueXattr() {
 				return o, nil
 			}
 		}
-		return unpack.Overlay{}, fault.New(fault.Corrupt, "%s: %.40q is no attribute of overlayfs", r.path(opaqueFile), data)
+		return whiteout.Overlay{}, fault.New(fault.Corrupt, "%s: %.40q is no attribute of overlayfs", r.path(opaqueFile), data)
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		return unpack.Overlay{}, err
+		return whiteout.Overlay{}, err
 	}
 	layers, err := os.ReadDir(r.path("image/overlay2/layerdb/sha256"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return unpack.Overlay{}, err
+		return whiteout.Overlay{}, err
 	}
 	if len(layers) == 0 {
-		return unpack.Overlay{}, errUndecided
+		return whiteout.Overlay{}, errUndecided
 	}
 	return r.dockers()
 }
 
 // dockers returns the form of a root that only Docker has written to: a daemon
 // that is not the machine's root can have the user's attribute only.
-func (r *Reader) dockers() (unpack.Overlay, error) {
+func (r *Reader) dockers() (whiteout.Overlay, error) {
 	uid, err := r.owner()
 	if err != nil {
-		return unpack.Overlay{}, err
+		return whiteout.Overlay{}, err
 	}
-	return unpack.Overlay{User: uid != 0 || privilege.Current().Level == privilege.Namespace}, nil
+	return whiteout.Overlay{User: uid != 0 || privilege.Current().Level == privilege.Namespace}, nil
 }
 
 // owner returns who made the store, as this user namespace calls him.
@@ -73,7 +73,7 @@ func (r *Reader) owner() (uid int, err error) {
 }
 
 // Whiteouts returns how the layers of this store keep what they delete.
-func (s *Store) Whiteouts() unpack.Overlay { return s.opaque }
+func (s *Store) Whiteouts() whiteout.Overlay { return s.opaque }
 
 // Decided tells if it was this [Open] that settled what Whiteouts returns.
 func (s *Store) Decided() bool { return s.decided }
@@ -93,10 +93,10 @@ func (s *Store) settle(p privilege.Process) (err error) {
 
 // fits returns the form of the store, if this process may write it; errUndecided
 // if it may choose one.
-func (r *Reader) fits(p privilege.Process) (unpack.Overlay, error) {
+func (r *Reader) fits(p privilege.Process) (whiteout.Overlay, error) {
 	uid, err := r.owner()
 	if err != nil {
-		return unpack.Overlay{}, err
+		return whiteout.Overlay{}, err
 	}
 	me := os.Geteuid()
 	// The folder of layers may be another's, by a symlink: who made that can lead
@@ -108,7 +108,7 @@ func (r *Reader) fits(p privilege.Process) (unpack.Overlay, error) {
 		}
 	}
 	if uid != me {
-		return unpack.Overlay{}, fault.WithHint(
+		return whiteout.Overlay{}, fault.WithHint(
 			fault.New(fault.Denied, "it belongs to the user %d, and fastpull runs as %d", uid, me),
 			"run fastpull as the owner, in the user namespace that the store was made in, or name another directory with --store")
 	}
@@ -124,7 +124,7 @@ func (r *Reader) fits(p privilege.Process) (unpack.Overlay, error) {
 // decide writes down the form of a new store. Of several processes that meet in
 // it the first one decides.
 func (s *Store) decide(p privilege.Process) error {
-	want := unpack.Overlay{User: !p.Trusted}
+	want := whiteout.Overlay{User: !p.Trusted}
 	folder, err := s.folder()
 	if err != nil {
 		return err

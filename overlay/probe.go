@@ -12,13 +12,13 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/tmpfile"
-	"github.com/fastpull/fastpull/unpack"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // probe tries in the folder dir what layers and overlayfs ask of a file system,
 // and leaves nothing there. What a file system can do depends on how it was made
 // and mounted, and where it is nested in others: its name does not tell. user is
-// that of [unpack.Overlay].
+// that of [whiteout.Overlay].
 //
 // It costs some twenty system calls. Without it a pull would fail after the
 // download, in the first layer that deletes something, or worse: where directory
@@ -49,7 +49,7 @@ type Need struct {
 }
 
 // Probe tries in a new folder in dir, which is gone afterwards, what a store needs
-// of a file system. user is that of [unpack.Overlay]. The error is of something else
+// of a file system. user is that of [whiteout.Overlay]. The error is of something else
 // that kept it from trying.
 func Probe(dir string, user bool) (needs []Need, err error) {
 	at := filepath.Join(dir, "probe")
@@ -62,7 +62,7 @@ func Probe(dir string, user bool) (needs []Need, err error) {
 		return nil, err
 	}
 	defer d.Close()
-	fd, form := int(d.Fd()), unpack.Overlay{User: user}
+	fd, form := int(d.Fd()), whiteout.Overlay{User: user}
 
 	for _, need := range []struct {
 		what string

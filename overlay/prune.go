@@ -106,6 +106,9 @@ func (r *Reader) left(p *Pruned) error {
 		if named, err := r.namesCacheID(n.Name()); err != nil || named {
 			continue
 		}
+		if staged, err := r.stages(n.Name()); err != nil || staged {
+			continue
+		}
 		if _, err := os.Stat(r.path("overlay2", n.Name())); err == nil {
 			_ = dead(r.path("overlay2", n.Name()))
 		}

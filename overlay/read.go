@@ -21,11 +21,25 @@ type Layer struct {
 	Parent  digest.Digest // chainID, "" for a base
 	CacheID string        // its folder in overlay2/
 	Size    int64         // bytes of its files
+
+	below bool // it is in the data-root that a staging store is for
 }
 
 // Layer returns the layer of that chainID, or an error that is fs.ErrNotExist.
-// A layer whose files are gone is not there.
+// A layer whose files are gone is not there. A staging store has the layers of its
+// data-root, too.
 func (r *Reader) Layer(chain digest.Digest) (Layer, error) {
+	l, err := r.layer(chain)
+	if r.base == nil || !errors.Is(err, fs.ErrNotExist) {
+		return l, err
+	}
+	l, err = r.base.layer(chain)
+	l.below = true
+	return l, err
+}
+
+// layer is Layer, of this directory alone.
+func (r *Reader) layer(chain digest.Digest) (Layer, error) {
 	if err := chain.Validate(); err != nil {
 		return Layer{}, err
 	}
@@ -62,7 +76,15 @@ func (r *Reader) Layer(chain digest.Digest) (Layer, error) {
 	return l, nil
 }
 
-func (r *Reader) diffDir(l Layer) string { return r.path("overlay2", l.CacheID, "diff") }
+// home returns the store whose directory has the layer.
+func (r *Reader) home(l Layer) *Reader {
+	if l.below {
+		return r.base
+	}
+	return r
+}
+
+func (r *Reader) diffDir(l Layer) string { return r.home(l).path("overlay2", l.CacheID, "diff") }
 
 // DiffDir returns the folder that holds the files of a layer.
 func (r *Reader) DiffDir(l Layer) string { return r.diffDir(l) }
@@ -83,6 +105,17 @@ func (r *Reader) Chain(layers []image.Layer) []Layer {
 
 // Same returns a layer of the store that has this diffID, on whatever parent.
 func (r *Reader) Same(diffID digest.Digest) (Layer, bool) {
+	l, ok := r.same(diffID)
+	if r.base == nil || ok {
+		return l, ok
+	}
+	l, ok = r.base.same(diffID)
+	l.below = true
+	return l, ok
+}
+
+// same is Same, of this directory alone.
+func (r *Reader) same(diffID digest.Digest) (Layer, bool) {
 	entries, err := os.ReadDir(r.path("image/overlay2/layerdb/sha256"))
 	if err != nil {
 		return Layer{}, false
@@ -92,7 +125,7 @@ func (r *Reader) Same(diffID digest.Digest) (Layer, bool) {
 		if err != nil || strings.TrimSpace(string(diff)) != diffID.String() {
 			continue
 		}
-		if l, err := r.Layer(digest.NewDigestFromEncoded(digest.SHA256, e.Name())); err == nil {
+		if l, err := r.layer(digest.NewDigestFromEncoded(digest.SHA256, e.Name())); err == nil {
 			return l, true
 		}
 	}
@@ -102,6 +135,7 @@ func (r *Reader) Same(diffID digest.Digest) (Layer, bool) {
 // lowers returns what a layer on top of l has in its file "lower": the short
 // names of l and all that are under it.
 func (r *Reader) lowers(l Layer) ([]string, error) {
+	r = r.home(l)
 	short, err := os.ReadFile(r.path("overlay2", l.CacheID, "link"))
 	if err != nil {
 		return nil, fmt.Errorf("layer %s: %w", l.DiffID, err)

@@ -65,7 +65,7 @@ func (s *Store) remove(ctx context.Context, name string, o RemoveOptions, r *Rem
 		return err
 	}
 	defer unlock()
-	id, byName, err := st.find(name, s.dir)
+	id, byName, err := st.find(name, &s.Reader)
 	if err != nil {
 		return err
 	}

@@ -87,6 +87,12 @@ func (r *Reader) stock() (*stock, error) {
 	for _, parent := range parents {
 		st.hold(digest.Digest(strings.TrimSpace(parent)), "a container of Docker's is made of it")
 	}
+	waiting, _, _ := r.Staging().Waiting() // what cannot be read cannot be published
+	for _, img := range waiting {
+		for _, l := range img.Layers {
+			st.hold(l.ChainID, "a staged image has it")
+		}
+	}
 	for _, chains := range st.images {
 		for _, c := range chains {
 			st.hold(c, heldByImage)
@@ -200,7 +206,7 @@ func (st *stock) refs(id digest.Digest) (list []string) {
 }
 
 // find returns what a user means: a name, an ID or the beginning of one.
-func (st *stock) find(name, dir string) (id digest.Digest, byName bool, err error) {
+func (st *stock) find(name string, r *Reader) (id digest.Digest, byName bool, err error) {
 	for _, tags := range st.names.Repositories {
 		if id, ok := tags[name]; ok {
 			return id, true, nil
@@ -217,7 +223,7 @@ func (st *stock) find(name, dir string) (id digest.Digest, byName bool, err erro
 	case 1:
 		return found[0], false, nil
 	case 0:
-		return "", false, fault.WithHint(fault.New(fault.NotFound, "there is no image %s in the store %s", name, dir), "`fastpull images --store %s` lists those there are", dir)
+		return "", false, r.noImage(name)
 	}
 	return "", false, fault.New(fault.Usage, "%s fits %d images", name, len(found))
 }

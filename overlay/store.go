@@ -22,7 +22,7 @@ import (
 	"github.com/fastpull/fastpull/internal/safepath"
 	"github.com/fastpull/fastpull/internal/tmpfile"
 	"github.com/fastpull/fastpull/progress"
-	"github.com/fastpull/fastpull/unpack"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // Store is a store that is open for writing. It is safe for concurrent use, but
@@ -39,8 +39,8 @@ type Store struct {
 	above []string // directories that this process made: the root and those above it
 	made  []string // and those in the root
 
-	opaque  unpack.Overlay // how layers keep what they delete
-	decided bool           // by this process
+	opaque  whiteout.Overlay // how layers keep what they delete
+	decided bool             // by this process
 
 	// lists is held by the goroutine that changes which layers, images and names
 	// there are: the lock between processes does not tell goroutines apart.
@@ -55,8 +55,9 @@ type Store struct {
 // Reader is a store that is only looked at. It needs no locks: all that it can
 // see is complete.
 type Reader struct {
-	dir string // for messages
-	at  string // leads to the store; "" is dir
+	dir  string  // for messages
+	at   string  // leads to the store; "" is dir
+	base *Reader // of a staging store: the data-root that it is for
 }
 
 // Dir returns the root of the store.
@@ -69,7 +70,7 @@ func OpenReader(dir string) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{dir: dir}
+	r := &Reader{dir: dir, base: baseOf(dir)}
 	_, err = os.Stat(r.path("image/overlay2"))
 	if errors.Is(err, unix.ENOTDIR) {
 		if err = fs.ErrNotExist; isFile(dir) {
@@ -177,7 +178,7 @@ func open(dir string, o Options, toRemove bool) (*Store, error) {
 }
 
 func openOnce(dir string, o Options, toRemove bool) (_ *Store, err error) {
-	s := &Store{Reader: Reader{dir: dir}, lists: make(chan struct{}, 1)}
+	s := &Store{Reader: Reader{dir: dir, base: baseOf(dir)}, lists: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			s.Close()

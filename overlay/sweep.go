@@ -90,6 +90,9 @@ func (s *Store) sweepPending(cacheID string) error {
 		if err := s.unlink(cacheID, short); err != nil {
 			return err
 		}
+		if err := s.stageAgain(cacheID); err != nil {
+			return err
+		}
 		if err := tmpfile.RemoveAll(s.path("overlay2", filepath.Base(cacheID))); err != nil {
 			return err
 		}

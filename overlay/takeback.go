@@ -28,6 +28,11 @@ func (s *Store) enter() (err error) {
 	if err != nil {
 		return &os.PathError{Op: "lock", Path: s.inside.Name(), Err: err}
 	}
+	return s.named()
+}
+
+// named returns errTakenBack if fastpull/run is another directory by now.
+func (s *Store) named() error {
 	var own, named unix.Stat_t
 	if err := unix.Fstat(s.runs.FD(), &own); err != nil {
 		return err

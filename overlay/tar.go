@@ -24,7 +24,7 @@ func (r *Reader) Tar(l Layer) (io.ReadCloser, error) { return openTar(r.splitFil
 
 // splitFile returns the path of a layer's tar-split.
 func (r *Reader) splitFile(l Layer) string {
-	return r.path("image/overlay2/layerdb", l.ChainID.Algorithm().String(), l.ChainID.Encoded(), "tar-split.json.gz")
+	return r.home(l).path("image/overlay2/layerdb", l.ChainID.Algorithm().String(), l.ChainID.Encoded(), "tar-split.json.gz")
 }
 
 // openTar makes a tar from a tar-split and the directory of the layer's files.

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/fastpull/fastpull/unpack"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // TryMount mounts layers in a new folder in dir as Docker does for a container: two
@@ -67,7 +67,7 @@ func plant(at string) error {
 			return err
 		}
 	}
-	var form unpack.Overlay
+	var form whiteout.Overlay
 	for _, d := range []struct {
 		name string
 		mark func(fd int) error

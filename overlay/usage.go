@@ -43,6 +43,7 @@ type Usage struct {
 	Other   Room         `json:"other"`   // what else is in overlay2/: containers, what Docker's builder has
 	Partial Room         `json:"partial"` // blobs that are not whole
 	Staging Room         `json:"staging"` // what processes work on, or have left
+	Staged  Room         `json:"staged"`  // images that wait to be published, see [Staging]
 	Total   Room         `json:"total"`   // of all that is in the directory
 }
 
@@ -122,6 +123,7 @@ func (r *Reader) Usage(ctx context.Context) (u Usage, err error) {
 			}
 		}
 	}
+	u.Staged.add(measure(r.path(stagedDir)))
 	u.Total = measure(r.dir)
 	return u, damaged
 }

@@ -7,11 +7,11 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/fastpull/fastpull/decode"
 	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
 	"github.com/fastpull/fastpull/source"
-	"github.com/fastpull/fastpull/unpack"
 )
 
 // Options says what to pull, and where to.
@@ -36,8 +36,8 @@ type Options struct {
 	// Layers is how many layers are worked on at a time. 0 is one more than this machine
 	// has cores, and 4 at least. No more goroutines than that decode.
 	Layers int
-	// Gzip chooses the decoder of gzip; "" is [unpack.GzipAuto].
-	Gzip unpack.Gzip
+	// Gzip chooses the decoder of gzip; "" is [decode.GzipAuto].
+	Gzip decode.Gzip
 	// CacheDir is where partial blobs are kept if the destination has no place for them.
 	// "" keeps none there.
 	CacheDir string

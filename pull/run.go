@@ -16,6 +16,7 @@ import (
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/fetch"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/nameset"
 	"github.com/fastpull/fastpull/internal/openfiles"
 	"github.com/fastpull/fastpull/internal/privilege"
 	"github.com/fastpull/fastpull/registry"
@@ -100,7 +101,7 @@ func start(ctx context.Context, o Options) (r *run, err error) {
 		Options: o,
 		env: &destination.Env{
 			Source: o.Source, Progress: o.Progress, DryRun: o.DryRun, NoSync: o.NoSync, NoResume: o.NoResume, References: len(o.References),
-			Rights: privilege.Current(), Memory: fetcher.Memory, LeftOut: new(destination.LeftOut), Sent: new(atomic.Int64),
+			Rights: privilege.Current(), Names: new(nameset.Budget), LeftOut: new(destination.LeftOut), Sent: new(atomic.Int64),
 		},
 		fetcher: fetcher,
 		looking: make(chan struct{}, resolving),

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/gzip"
+
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // benchShapes are the layers that BenchmarkExtract extracts.
@@ -74,7 +76,7 @@ func benchExtract(b *testing.B, raw []byte, entries int, split bool) {
 		}
 		b.StartTimer()
 
-		o := ExtractOptions{Whiteouts: Overlay{}}
+		o := ExtractOptions{Whiteouts: whiteout.Overlay{}}
 		var zip *gzip.Writer
 		if split {
 			zip, _ = gzip.NewWriterLevel(io.Discard, gzip.BestSpeed) // the level is a good one

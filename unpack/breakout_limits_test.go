@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // Directories can be nested deeper than any path by way of symlinks. Nobody could
@@ -16,7 +18,7 @@ func TestDeep(t *testing.T) {
 	const deepest = unix.PathMax/2 - 1 // of names with one letter
 	fits := strings.Repeat("d/", deepest) + "f"
 	root := t.TempDir()
-	if _, err := extractRaw(t, makeTar(t, mode(folder(fits), 0o711), symlink("s", fits[:2*1000-1])), root, ExtractOptions{Whiteouts: Overlay{}}); err != nil {
+	if _, err := extractRaw(t, makeTar(t, mode(folder(fits), 0o711), symlink("s", fits[:2*1000-1])), root, ExtractOptions{Whiteouts: whiteout.Overlay{}}); err != nil {
 		t.Errorf("%d levels: %v", deepest, err)
 	}
 	for name, entries := range map[string][]entry{
@@ -29,7 +31,7 @@ func TestDeep(t *testing.T) {
 		if err := os.Mkdir(root, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		_, err := extractRaw(t, makeTar(t, entries...), root, ExtractOptions{Whiteouts: Overlay{}})
+		_, err := extractRaw(t, makeTar(t, entries...), root, ExtractOptions{Whiteouts: whiteout.Overlay{}})
 		refused(t, err, "path can have")
 		if err != nil && len(err.Error()) > 20_000 {
 			t.Errorf("%s: an error of %d bytes", name, len(err.Error()))
@@ -46,7 +48,7 @@ func TestFiles(t *testing.T) {
 	_, err := extractRaw(t, makeTar(t,
 		file("d/f", "inside"), symlink("up", ".."), symlink("abs", outside), symlink("s", "d"), symlink("d/l", "f"),
 		entry{name: "fifo", kind: tar.TypeFifo}, device("null", tar.TypeChar, 1, 3), file("victim", "mine"), symlink("loop", "loop"),
-	), root, ExtractOptions{Whiteouts: Overlay{}})
+	), root, ExtractOptions{Whiteouts: whiteout.Overlay{}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -15,9 +16,9 @@ var otherCases = []hostile{
 	{from: "GNU tar", name: "CVE-2001-1267", guards: "a name with .. in the middle", layer: []entry{folder("a"), file("a/../../victim", "x")}, refuse: "leads out"},
 	{from: "GNU tar", name: "CVE-2002-0399/slash", guards: "a check that a slash in front of .. gets by", layer: []entry{file("//../victim", "x")}, refuse: "leads out"},
 	{from: "GNU tar", name: "CVE-2002-0399/dot", guards: "one that a dot gets by", layer: []entry{file("./../victim", "x")}, refuse: "leads out"},
-	{from: "GNU tar", name: "CVE-2006-0300", guards: "PAX records that say nothing of their length", raw: join(block('x', "pax", 12, ""), body("99999999999 a"), trailer), refuse: "no valid tar"},
+	{from: "GNU tar", name: "CVE-2006-0300", guards: "PAX records that say nothing of their length", raw: slices.Concat(block('x', "pax", 12, ""), body("99999999999 a"), trailer), refuse: "no valid tar"},
 	{from: "GNU tar", name: "CVE-2006-6097", guards: "an old type of entry (N) that makes symlinks out of its content",
-		raw: join(block('N', "././@MangledNames", 37, ""), body("Symlink ../canary to s\nRename a to b"), trailer), refuse: "none that a layer may have"},
+		raw: slices.Concat(block('N', "././@MangledNames", 37, ""), body("Symlink ../canary to s\nRename a to b"), trailer), refuse: "none that a layer may have"},
 	{from: "GNU tar", name: "CVE-2016-6321", guards: "a name that is cut behind its .., and so means another file",
 		differ: "tar extracts etc/shadow from there; here the name is cleaned, and is the same file inside", layer: []entry{file("etc/motd/../shadow", "x")},
 		want: []string{"etc: " + dir755, `etc/shadow: file 0644 0:0 "x"`}},
@@ -42,7 +43,7 @@ var otherCases = []hostile{
 	{from: "libarchive", name: "test_write_disk_secure745", guards: "a directory's mode that is set through a symlink", layer: []entry{symlink("sym", out+"/canary"), mode(folder("sym"), 0o777)},
 		want: []string{"sym: dir 0777 0:0" + opaque}},
 	{from: "libarchive", name: "test_write_disk_secure746a", guards: "a hardlink out that brings content (CVE-2016-5418)", raw: hardlinkWithData("bar", "../canary/file"), refuse: "leads out"},
-	{from: "libarchive", name: "test_write_disk_secure746b", guards: "the same behind a symlink", raw: join(makeRaw(symlink("symlink", "../canary")), hardlinkWithData("bar", "symlink/file")), refuse: "not in this layer"},
+	{from: "libarchive", name: "test_write_disk_secure746b", guards: "the same behind a symlink", raw: slices.Concat(makeRaw(symlink("symlink", "../canary")), hardlinkWithData("bar", "symlink/file")), refuse: "not in this layer"},
 	{from: "libarchive", name: "test_write_disk_fixup", guards: "CVE-2021-31566: modes and times set at the end, through what a symlink has replaced since",
 		layer: []entry{mode(folder("dir1"), 0o1), mode(folder("dir2/sub"), 0o1), symlink("dir1", out+"/canary"), symlink("dir2/sub", "../../canary/dir")},
 		want:  []string{"dir1: " + linkTo + "/OUT/canary", "dir2: " + dir755, "dir2/sub: " + linkTo + "../../canary/dir"}},
@@ -96,7 +97,7 @@ var otherCases = []hostile{
 		layer: []entry{folder("a/b"), symlink("a/b/s", "../../canary"), hardlink("s", "a/b/s"), file("s/file", "x")},
 		want:  []string{"a: " + dir755, "a/b: " + dir755, "a/b/s: " + linkTo + "../../canary links 2 =a/b/s", "canary: " + dir755, `canary/file: file 0644 0:0 "x"`, "s: " + linkTo + "../../canary links 2 =a/b/s"}},
 	{from: "CPython", name: "CVE-2025-4517", guards: "a path so long that realpath gives up, and a symlink behind it", layer: pathMax(), refuse: "path can have"},
-	{from: "CPython", name: "CVE-2025-8194", guards: "a negative size, which reads the same header for ever", raw: join(negativeSize("x"), trailer), refuse: "no valid tar"},
+	{from: "CPython", name: "CVE-2025-8194", guards: "a negative size, which reads the same header for ever", raw: slices.Concat(negativeSize("x"), trailer), refuse: "no valid tar"},
 
 	// filepath-securejoin: lookup_linux_test.go and join_test.go.
 	{from: "filepath-securejoin", name: "nonlexical", guards: "a .. after a symlink that is taken from the name",
@@ -154,7 +155,7 @@ func makeRaw(entries ...entry) []byte {
 func hardlinkWithData(name, to string) []byte {
 	h := block('1', name, 8, "")
 	copy(h[157:], to)
-	return join(checksum(h), body("modified"), trailer)
+	return slices.Concat(checksum(h), body("modified"), trailer)
 }
 
 // negativeSize is a header with a size of -512.
@@ -178,7 +179,7 @@ func checksum(h []byte) []byte {
 // sparseBomb is a file of one byte with a map of a million pieces, in PAX' 1.0.
 func sparseBomb() []byte {
 	m := "1000000\n" + strings.Repeat("0\n0\n", 1_000_000)
-	return join(pax("GNU.sparse.major", "1", "GNU.sparse.minor", "0", "GNU.sparse.name", "x", "GNU.sparse.realsize", "1"),
+	return slices.Concat(pax("GNU.sparse.major", "1", "GNU.sparse.minor", "0", "GNU.sparse.name", "x", "GNU.sparse.realsize", "1"),
 		block('0', "x", int64(len(m))+1, ""), body(m+"x"), trailer)
 }
 

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/internal/need"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // hostile is a layer that tries to get out of its root, to change what is not
@@ -95,7 +96,7 @@ func TestUnracedBreakouts(t *testing.T) {
 // overlay extracts the layer for a store, and looks at every file of it by the
 // names that the tar has, as Docker will by tar-split.
 func (tc hostile) overlay(t *testing.T) {
-	for _, o := range []ExtractOptions{{Whiteouts: Overlay{}}, {Whiteouts: Overlay{}, TarSplit: io.Discard}} {
+	for _, o := range []ExtractOptions{{Whiteouts: whiteout.Overlay{}}, {Whiteouts: whiteout.Overlay{}, TarSplit: io.Discard}} {
 		outside, root := tc.prison(t)
 		err := unharmed(t, outside, "root", func() error {
 			_, err := extractRaw(t, tc.tar(t, outside), root, o)
@@ -164,17 +165,17 @@ func (tc hostile) merge(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if _, err := extractRaw(t, raw, flat, ExtractOptions{Whiteouts: Overlay{}}); err != nil {
+			if _, err := extractRaw(t, raw, flat, ExtractOptions{Whiteouts: whiteout.Overlay{}}); err != nil {
 				t.Fatal(err)
 			}
 			lowers = slices.Insert(lowers, 0, flat)
-			var del Deletions
+			var del whiteout.Deletions
 			err := unharmed(t, outside, "layer", func() error {
 				_, err := extractRaw(t, raw, layer, ExtractOptions{Whiteouts: &del})
 				return err
 			})
 			if err == nil {
-				err = unharmed(t, outside, "layer root", func() error { return Merge(t.Context(), root, layer, &del) })
+				err = unharmed(t, outside, "layer root", func() error { return whiteout.Merge(t.Context(), root, layer, &del) })
 			}
 			if err != nil {
 				t.Fatalf("over %d, layer %d: %v", i, j, err)

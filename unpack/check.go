@@ -20,12 +20,16 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/crc64iso"
+	"github.com/fastpull/fastpull/internal/nameset"
+	"github.com/fastpull/fastpull/unpack/internal/tarsplit"
+	"github.com/fastpull/fastpull/unpack/internal/tree"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // CheckOptions are the options of [Check].
 type CheckOptions struct {
 	// Whiteouts is how the layer keeps what it deletes.
-	Whiteouts Overlay
+	Whiteouts whiteout.Overlay
 	// Rootless is for a layer of which owners, devices and attributes may have been
 	// left out: these are not compared.
 	Rootless bool
@@ -64,7 +68,7 @@ func Check(ctx context.Context, split io.Reader, root string, o CheckOptions, fo
 	for _, d := range c.doubts {
 		c.wrong(d.name, d.problem)
 	}
-	if err := c.strangers(f.t.root.fd, ""); err != nil {
+	if err := c.strangers(f.t.Root.FD, ""); err != nil {
 		return "", err
 	}
 	if c.void {
@@ -86,7 +90,7 @@ type checker struct {
 
 	// names has the hashes of the paths that the tar has, with the directories that
 	// they are in. Two with the same could hide a file that nobody expects.
-	names nameSet
+	names nameset.Set
 	seed  maphash.Seed
 	// linked has what is wrong with files that have several names: another entry of
 	// the tar may explain it.
@@ -155,12 +159,12 @@ func (c *checker) run(in storage.Unpacker) error {
 		case storage.FileType:
 			h, skipped, err := header(raw, at)
 			if err != nil {
-				return fault.New(fault.Corrupt, "%s has no header: %w", quote(e.GetName()), err)
+				return fault.New(fault.Corrupt, "%s has no header: %w", tree.Quote(e.GetName()), err)
 			}
-			if c.file(h, e); sparse(h) && e.Size > 0 {
+			if c.file(h, e); tarsplit.Sparse(h) && e.Size > 0 {
 				at = -1 // its content has another size in the tar
 			} else {
-				at = (n - skipped + min(e.Size, contentSize(h))) % blockSize
+				at = (n - skipped + min(e.Size, tarsplit.ContentSize(h))) % blockSize
 			}
 			raw, n = raw[:0], 0
 		default:
@@ -193,16 +197,16 @@ func header(raw []byte, at int64) (h *tar.Header, skipped int64, err error) {
 // file compares what an entry became, content included.
 func (c *checker) file(h *tar.Header, e *storage.Entry) {
 	c.kept = e.Size > 0
-	there, madeUp := false, h.Name == "" && sparse(h)
+	there, madeUp := false, h.Name == "" && tarsplit.Sparse(h)
 	if madeUp { // nothing more is known of it
 		c.remember(path.Clean(strings.TrimLeft(e.GetName(), "/")))
 	} else {
 		there = c.entry(h)
 	}
 	switch {
-	case madeUp || c.kept && sparse(h):
+	case madeUp || c.kept && tarsplit.Sparse(h):
 		c.wrong(e.GetName(), "the record of its tar does not have the holes of this sparse file, so that Docker cannot save the layer")
-	case c.kept && contentSize(h) == 0:
+	case c.kept && tarsplit.ContentSize(h) == 0:
 		c.wrong(e.GetName(), fmt.Sprintf("the record of its tar has %d bytes of content, which the tar does not have, so that Docker cannot save the layer", e.Size))
 	case there && len(e.Payload) > 0:
 		c.content(h, e)
@@ -248,7 +252,7 @@ func (c *checker) content(h *tar.Header, e *storage.Entry) {
 			return
 		}
 	}
-	switch want := contentSize(h); {
+	switch want := tarsplit.ContentSize(h); {
 	case size != want:
 		c.wrong(name, fmt.Sprintf("it has %d bytes, not %d", size, want))
 	case string(binary.BigEndian.AppendUint64(nil, crc)) != string(e.Payload):
@@ -264,12 +268,12 @@ func (c *checker) closed(err error) bool {
 // remember notes a path, and the directories that it is in.
 func (c *checker) remember(name string) {
 	for ; name != "." && name != ""; name = path.Dir(name) {
-		if was, _ := c.names.put(maphash.String(c.seed, name)); was { // without a Memory it can always grow
+		if was, _ := c.names.Put(maphash.String(c.seed, name)); was { // without a Budget it can always grow
 			return
 		}
 	}
 }
 
 func (c *checker) knows(name string) bool {
-	return c.names.has(maphash.String(c.seed, name))
+	return c.names.Has(maphash.String(c.seed, name))
 }

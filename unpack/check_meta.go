@@ -8,6 +8,8 @@ import (
 
 	"github.com/vbatts/tar-split/archive/tar"
 	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/unpack/internal/tree"
 )
 
 const errAccess = unix.EACCES
@@ -28,7 +30,7 @@ func (c *checker) entry(h *tar.Header) bool {
 		return c.kept
 	}
 	c.explain(h, name)
-	d, err := c.files.t.open(path.Clean(parent), lookOnly)
+	d, err := c.files.t.Open(path.Clean(parent), tree.LookOnly)
 	if deletes := strings.HasPrefix(base, whiteoutPrefix) || isDeletion(h); deletes && errors.Is(err, unix.ENOTDIR) {
 		return c.nowhere(name) // what stands there is this layer's own
 	}
@@ -38,15 +40,15 @@ func (c *checker) entry(h *tar.Header) bool {
 		}
 		return false
 	}
-	if c.kept && c.files.t.astray() {
+	if c.kept && c.files.t.Astray() {
 		c.wrong(name, "its name leads through a symlink out of the layer, where Docker looks for it when it saves the layer")
 	}
-	d.keep()
-	defer d.drop()
-	c.remember(path.Clean(d.path()))
+	d.Keep()
+	defer d.Drop()
+	c.remember(path.Clean(d.Path()))
 	switch {
 	case base == opaqueName:
-		if d.up != nil && !c.Whiteouts.IsOpaque(d.fd) {
+		if !d.IsRoot() && !c.Whiteouts.IsOpaque(d.FD) {
 			c.wrong(name, "its directory does not hide what the layers below have in it ("+c.Whiteouts.OpaqueXattr()+")")
 		}
 		return c.nowhere(name)
@@ -59,10 +61,10 @@ func (c *checker) entry(h *tar.Header) bool {
 		c.deletion(d, base)
 		return c.nowhere(name)
 	}
-	real := path.Join(d.path(), base)
+	real := path.Join(d.Path(), base)
 	c.remember(real)
 	var st unix.Stat_t
-	if err := unix.Fstatat(d.fd, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	if err := unix.Fstatat(d.FD, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		if device := h.Typeflag == tar.TypeChar || h.Typeflag == tar.TypeBlock || h.Typeflag == tar.TypeLink; err != unix.ENOENT || !c.Rootless || !device {
 			c.doubt(h, real, absent(err))
 		}
@@ -94,11 +96,11 @@ func absent(err error) string {
 
 // deletion checks a whiteout. There is none where the layer has something itself,
 // and none where the directory hides everything.
-func (c *checker) deletion(d *dir, name string) {
-	real := path.Join(d.path(), name)
+func (c *checker) deletion(d *tree.Dir, name string) {
+	real := path.Join(d.Path(), name)
 	c.remember(real)
 	var st unix.Stat_t
-	err := unix.Fstatat(d.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	err := unix.Fstatat(d.FD, name, &st, unix.AT_SYMLINK_NOFOLLOW)
 	if err == nil {
 		return // the whiteout, or a file that another entry checks
 	}
@@ -109,17 +111,17 @@ func (c *checker) deletion(d *dir, name string) {
 
 // hardlink compares the file with its target and with the link's own header: of the
 // entries of a file the last one holds.
-func (c *checker) hardlink(d *dir, base, name string, st *unix.Stat_t, h *tar.Header) {
+func (c *checker) hardlink(d *tree.Dir, base, name string, st *unix.Stat_t, h *tar.Header) {
 	target := path.Clean(strings.TrimLeft(h.Linkname, "/"))
 	if top, _, _ := strings.Cut(target, "/"); !strings.HasPrefix(top, metaPrefix) { // AUFS' files are not kept
 		parent, tbase := path.Split(target)
-		td, err := c.files.t.open(path.Clean(parent), lookOnly)
+		td, err := c.files.t.Open(path.Clean(parent), tree.LookOnly)
 		var to unix.Stat_t
 		if err == nil {
-			err = unix.Fstatat(td.fd, tbase, &to, unix.AT_SYMLINK_NOFOLLOW)
+			err = unix.Fstatat(td.FD, tbase, &to, unix.AT_SYMLINK_NOFOLLOW)
 		}
 		if err != nil || to.Dev != st.Dev || to.Ino != st.Ino {
-			c.wrong(name, "it is no hardlink to "+quote(target))
+			c.wrong(name, "it is no hardlink to "+tree.Quote(target))
 			return
 		}
 	}
@@ -139,7 +141,7 @@ var kinds = map[byte]uint32{
 	tar.TypeBlock: unix.S_IFBLK, tar.TypeFifo: unix.S_IFIFO,
 }
 
-func (c *checker) node(d *dir, base, name string, st *unix.Stat_t, h *tar.Header) {
+func (c *checker) node(d *tree.Dir, base, name string, st *unix.Stat_t, h *tar.Header) {
 	kind, ok := kinds[h.Typeflag]
 	if !ok {
 		kind = unix.S_IFREG
@@ -151,9 +153,9 @@ func (c *checker) node(d *dir, base, name string, st *unix.Stat_t, h *tar.Header
 	switch kind {
 	case unix.S_IFLNK:
 		to := make([]byte, unix.PathMax)
-		n, err := unix.Readlinkat(d.fd, base, to)
+		n, err := unix.Readlinkat(d.FD, base, to)
 		if err != nil || string(to[:n]) != h.Linkname {
-			c.wrong(name, fmt.Sprintf("it leads to %s, not to %s", quote(string(to[:max(n, 0)])), quote(h.Linkname)))
+			c.wrong(name, fmt.Sprintf("it leads to %s, not to %s", tree.Quote(string(to[:max(n, 0)])), tree.Quote(h.Linkname)))
 		}
 	case unix.S_IFCHR, unix.S_IFBLK:
 		if want := unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor)); uint64(st.Rdev) != want { //nolint:unconvert // 32 bit on some platforms
@@ -216,21 +218,21 @@ func (c *checker) meta(st *unix.Stat_t, h *tar.Header) string {
 // attributes looks for the extended attributes of an entry. The kernel writes ACLs
 // and capabilities in its own way, or as a part of the mode: of capabilities it is
 // enough that there are some.
-func attributes(d *dir, base string, h *tar.Header) string {
+func attributes(d *tree.Dir, base string, h *tar.Header) string {
 	for _, a := range attributesOf(h) {
 		if strings.HasPrefix(a.name, "system.") {
 			continue
 		}
 		value := make([]byte, len(a.value)+1)
-		n, err := unix.Lgetxattr(d.pathOf(base), a.name, value)
+		n, err := unix.Lgetxattr(d.PathOf(base), a.name, value)
 		switch {
 		case err == unix.ENOTSUP || err == unix.EPERM: // nor could it be set
 		case err == unix.ENODATA && a.value == "": // Docker leaves it out before version 29
 		case err == unix.ENODATA:
-			return "the extended attribute " + quote(a.name) + " is missing"
+			return "the extended attribute " + tree.Quote(a.name) + " is missing"
 		case strings.HasPrefix(a.name, "security."):
 		case err != nil || string(value[:n]) != a.value:
-			return "the extended attribute " + quote(a.name) + " is another"
+			return "the extended attribute " + tree.Quote(a.name) + " is another"
 		}
 	}
 	return ""
@@ -241,7 +243,7 @@ func (c *checker) strangers(fd int, dir string) error {
 	if c.ctx.Err() != nil {
 		return c.ctx.Err()
 	}
-	names, err := readDir(fd)
+	names, err := tree.ReadDir(fd)
 	if err != nil {
 		return err
 	}
@@ -258,7 +260,7 @@ func (c *checker) strangers(fd int, dir string) error {
 		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 			continue
 		}
-		sub, err := openDir(fd, base)
+		sub, err := tree.OpenDir(fd, base)
 		if err == unix.EACCES && c.Rootless {
 			continue
 		}

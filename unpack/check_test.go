@@ -15,13 +15,15 @@ import (
 	"github.com/vbatts/tar-split/tar/asm"
 	"github.com/vbatts/tar-split/tar/storage"
 	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // check extracts a tar and compares it with its tar-split. change is called between.
 func check(t *testing.T, raw []byte, root string, o CheckOptions, change func()) (sum digest.Digest, wrong []string, err error) {
 	t.Helper()
 	var split bytes.Buffer
-	if _, err := Extract(t.Context(), bytes.NewReader(raw), root, ExtractOptions{Whiteouts: Overlay{}, TarSplit: &split}); err != nil {
+	if _, err := Extract(t.Context(), bytes.NewReader(raw), root, ExtractOptions{Whiteouts: whiteout.Overlay{}, TarSplit: &split}); err != nil {
 		t.Fatal(err)
 	}
 	if change != nil {
@@ -54,7 +56,7 @@ func TestCheckFindsNothing(t *testing.T) {
 			outside, root := tc.prison(t)
 			raw := tc.tar(t, outside)
 			var split bytes.Buffer
-			if _, err := extractRaw(t, raw, root, ExtractOptions{Whiteouts: Overlay{}, TarSplit: &split}); err != nil {
+			if _, err := extractRaw(t, raw, root, ExtractOptions{Whiteouts: whiteout.Overlay{}, TarSplit: &split}); err != nil {
 				t.Fatal(err)
 			}
 			err := unharmed(t, outside, "", func() error { return agrees(t, root, split.Bytes(), raw) })
@@ -106,7 +108,7 @@ func TestCheckIsSave(t *testing.T) {
 	for name, raw := range zoo(t) {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()
-			if _, err := extractRaw(t, raw, root, ExtractOptions{Whiteouts: Overlay{}}); err != nil {
+			if _, err := extractRaw(t, raw, root, ExtractOptions{Whiteouts: whiteout.Overlay{}}); err != nil {
 				t.Fatal(err)
 			}
 			split := recordOf(t, raw)
@@ -121,7 +123,7 @@ func TestCheckIsSave(t *testing.T) {
 	// What Docker makes of AUFS' own names is no damage.
 	raw := makeTar(t, folder(".wh..wh.plnk"), file(".wh..wh.plnk/1.2", "hidden"), hardlink("a", ".wh..wh.plnk/1.2"), file(".wh..wh.aufs", ""))
 	root := t.TempDir()
-	if _, err := extractRaw(t, raw, root, ExtractOptions{Whiteouts: Overlay{}}); err != nil {
+	if _, err := extractRaw(t, raw, root, ExtractOptions{Whiteouts: whiteout.Overlay{}}); err != nil {
 		t.Fatal(err)
 	}
 	must(t, os.Mkdir(filepath.Join(root, ".wh..wh.plnk"), 0o755), os.Link(filepath.Join(root, "a"), filepath.Join(root, ".wh..wh.plnk/1.2")),

@@ -6,20 +6,23 @@ import (
 	"fmt"
 	"io"
 	"path"
-	"strconv"
 	"strings"
 
 	"github.com/vbatts/tar-split/archive/tar"
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/nameset"
 	"github.com/fastpull/fastpull/internal/privilege"
+	"github.com/fastpull/fastpull/unpack/internal/tarsplit"
+	"github.com/fastpull/fastpull/unpack/internal/tree"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // ExtractOptions are the options of [Extract].
 type ExtractOptions struct {
-	// Whiteouts says how a deletion is written down. Required.
-	Whiteouts Whiteouts
+	// Whiteouts is the form in which deletions are kept. Required.
+	Whiteouts whiteout.Form
 	// TarSplit receives what Docker needs to make the very tar again: the JSON
 	// lines of github.com/vbatts/tar-split, not compressed. Nil: not recorded.
 	TarSplit io.Writer
@@ -29,9 +32,9 @@ type ExtractOptions struct {
 	// WriteBack has the kernel begin to write large files to the disk at once, for
 	// a caller who will wait for all of them in the end.
 	WriteBack bool
-	// Memory bounds the names that are kept for TarSplit; it is shared with other
-	// layers.
-	Memory *Memory
+	// Names bounds the names that are kept for TarSplit. It is shared with other layers.
+	// Nil bounds those of this layer only.
+	Names *nameset.Budget
 }
 
 // Stats is what [Extract] did.
@@ -59,26 +62,26 @@ const maxEntries = 1 << 24
 // only this process writes to. Goroutines that Extract starts have ended when it
 // returns.
 func Extract(ctx context.Context, r io.Reader, root string, o ExtractOptions) (Stats, error) {
-	t, err := openTree(root)
+	t, err := tree.Open(root)
 	if err != nil {
 		return Stats{}, err
 	}
-	defer t.close()
+	defer t.Close()
 	in := newFeed(ctx, r)
 	x := &extractor{
 		tree: t, opt: o,
 		in:    in,
 		tr:    tar.NewReader(in),
-		split: newSplitWriter(o.TarSplit, o.Memory),
-		fresh: probe(t.root.fd),
-		room:  space{fd: t.root.fd},
+		split: tarsplit.NewWriter(o.TarSplit, o.Names),
+		fresh: probe(t.Root.FD),
+		room:  space{fd: t.Root.FD},
 	}
 	if o.Rootless {
 		_, x.keeps = privilege.Current().Missing(privilege.ForOwners...)
 	}
 	x.out = newWriters(x.complete, o.WriteBack)
 	x.room.wait = x.out.wait
-	t.made, t.replace, t.unlock = x.implied, x.clear, o.Rootless
+	t.Made, t.Replace, t.Unlock = x.implied, x.clear, o.Rootless
 
 	err = x.run()
 	// Files are whole, and directories as they should be, only after this.
@@ -96,10 +99,10 @@ func Extract(ctx context.Context, r io.Reader, root string, o ExtractOptions) (S
 // extractor is the state of one Extract. What it makes gets its name here, in
 // the order of the tar; contents and what comes after them are up to out.
 type extractor struct {
-	tree  *tree
+	tree  *tree.Tree
 	in    *feed
 	tr    *tar.Reader
-	split *splitWriter
+	split *tarsplit.Writer
 	out   *writers
 	opt   ExtractOptions
 	keeps bool // no file is given to another owner
@@ -109,9 +112,9 @@ type extractor struct {
 	left  left
 	// absent has the devices that were left out, which hardlinks can name.
 	absent map[string]bool
-	plnk   *dir // AUFS' hidden hardlink targets, removed at the end
-	read   bool // the content of the entry at hand became a file …
-	astray bool // … that Docker does not find by the entry's name
+	plnk   *tree.Dir // AUFS' hidden hardlink targets, removed at the end
+	read   bool      // the content of the entry at hand became a file …
+	astray bool      // … that Docker does not find by the entry's name
 }
 
 func (x *extractor) run() error {
@@ -134,57 +137,48 @@ func (x *extractor) run() error {
 			return ferr
 		}
 		if err != nil {
-			return fmt.Errorf("entry %s: %w", quote(h.Name), err)
+			return fmt.Errorf("entry %s: %w", tree.Quote(h.Name), err)
 		}
 	}
-	return x.split.tail(x.in)
+	return x.split.Tail(x.in)
 }
 
 // finish ends what goes on, well or not.
 func (x *extractor) finish() error {
 	err := x.out.close()
-	if serr := x.split.finish(); err == nil {
+	if serr := x.split.Close(); err == nil {
 		err = serr
 	}
 	if x.plnk != nil {
-		x.plnk.drop()
-		n, rerr := removeAll(x.tree.root.fd, plnkDir)
+		x.plnk.Drop()
+		n, rerr := tree.RemoveAll(x.tree.Root.FD, plnkDir)
 		x.stats.Size -= n
 		if err == nil {
 			err = rerr
 		}
 	}
-	x.tree.forget()
+	x.tree.Forget()
 	if err == nil {
-		err = x.tree.err
+		err = x.tree.Err()
 	}
 	return err
-}
-
-// quote writes the name of an entry for an error. Names can have a megabyte.
-func quote(name string) string {
-	const most = 256
-	if len(name) > most {
-		return fmt.Sprintf("%q… (%d bytes)", name[:most], len(name))
-	}
-	return strconv.Quote(name)
 }
 
 // entry unpacks one entry. The split writer sees every entry with its content,
 // whether something is made of it or not.
 func (x *extractor) entry(h *tar.Header) error {
-	if err := x.split.entry(h); err != nil {
+	if err := x.split.Begin(h); err != nil {
 		return err
 	}
 	content := io.Reader(x.tr)
-	if sparse(h) {
+	if tarsplit.Sparse(h) {
 		// Its holes are read from nowhere, and so past the feed.
 		content = ctxReader{x.in.ctx, content}
 		if err := x.room.expand(h.Size); err != nil {
 			return err
 		}
 		if x.split != nil {
-			x.in.tee = x.split.record
+			x.in.tee = x.split.Record
 			defer func() { x.in.tee = nil }()
 		}
 	}
@@ -192,12 +186,12 @@ func (x *extractor) entry(h *tar.Header) error {
 	if err := x.place(h, content); err != nil {
 		return err
 	}
-	if x.split != nil && !x.read && contentSize(h) > 0 { // without, the tar reader skips the rest by itself
-		if _, err := io.CopyBuffer(onlyWriter{io.Discard}, x.split.drop(content), x.in.scratch()); err != nil {
+	if x.split != nil && !x.read && tarsplit.ContentSize(h) > 0 { // without, the tar reader skips the rest by itself
+		if _, err := io.CopyBuffer(onlyWriter{io.Discard}, x.split.Drop(content), x.in.scratch()); err != nil {
 			return x.tarError(err)
 		}
 	}
-	return x.split.close()
+	return x.split.End()
 }
 
 // place decides what an entry is, and where it goes.
@@ -222,11 +216,11 @@ func (x *extractor) place(h *tar.Header, content io.Reader) error {
 	name = strings.Clone(name)
 	parent, base := path.Split(name)
 	deletes := strings.HasPrefix(base, whiteoutPrefix) || isDeletion(h)
-	how := replaceFiles
+	how := tree.ReplaceFiles
 	if deletes {
-		how = makeMissing
+		how = tree.MakeMissing
 	}
-	d, err := x.tree.open(path.Clean(parent), how)
+	d, err := x.tree.Open(path.Clean(parent), how)
 	if deletes && errors.Is(err, unix.ENOTDIR) {
 		// A file of this layer stands there, and hides what is below it already: a
 		// deletion is about lower layers only (layer.md).
@@ -235,13 +229,13 @@ func (x *extractor) place(h *tar.Header, content io.Reader) error {
 	if err != nil {
 		return err
 	}
-	x.astray = x.tree.astray()
-	d.keep() // what follows may make the tree forget it
-	defer d.drop()
-	if err := d.fits(base); err != nil {
+	x.astray = x.tree.Astray()
+	d.Keep() // what follows may make the tree forget it
+	defer d.Drop()
+	if err := d.Fits(base); err != nil {
 		return err
 	}
-	if err := d.touch(); err != nil {
+	if err := d.Touch(); err != nil {
 		return err
 	}
 	switch {
@@ -266,16 +260,16 @@ func (x *extractor) aufs(h *tar.Header, top, base string, content io.Reader) err
 	}
 	if x.plnk == nil {
 		// A symlink can have led here before.
-		if err := unix.Mkdirat(x.tree.root.fd, plnkDir, 0o700); err != nil && err != unix.EEXIST {
+		if err := unix.Mkdirat(x.tree.Root.FD, plnkDir, 0o700); err != nil && err != unix.EEXIST {
 			return err
 		}
-		d, err := x.tree.sub(x.tree.root, plnkDir)
+		d, err := x.tree.Sub(x.tree.Root, plnkDir)
 		if err != nil {
 			return err
 		}
 		x.plnk = d
 	}
-	if err := x.plnk.touch(); err != nil {
+	if err := x.plnk.Touch(); err != nil {
 		return err
 	}
 	x.astray = true // once the directory is gone

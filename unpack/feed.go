@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"strings"
 
 	"github.com/vbatts/tar-split/archive/tar"
 
+	"github.com/fastpull/fastpull/decode"
 	"github.com/fastpull/fastpull/fault"
 )
 
@@ -69,7 +69,7 @@ func (f *feed) Read(p []byte) (int, error) {
 // next moves the tar reader on to the next entry.
 func (x *extractor) next() (*tar.Header, error) {
 	if x.split != nil { // which has read the content that Next would skip
-		x.in.left, x.in.tee = maxHeaders, x.split.collect
+		x.in.left, x.in.tee = maxHeaders, x.split.Collect
 		defer func() { x.in.left, x.in.tee = math.MaxInt64, nil }()
 	}
 	h, err := x.tr.Next()
@@ -85,7 +85,7 @@ var errNoTar = errors.New("the layer is no valid tar")
 // tarError classifies an error of the tar reader: what its source said and the
 // record of tar-split say passes through, what it found itself is the layer's fault.
 func (x *extractor) tarError(err error) error {
-	if werr := x.split.failure(); werr != nil {
+	if werr := x.split.Err(); werr != nil {
 		return werr
 	}
 	if x.in.err != nil && x.in.err != io.EOF {
@@ -104,24 +104,10 @@ func (x *extractor) blame(err error) error {
 	if !errors.Is(err, errNoTar) || x.in.err != nil {
 		return err
 	}
-	if _, rerr := io.CopyBuffer(onlyWriter{io.Discard}, x.in, x.in.scratch()); rerr != nil && (errors.Is(rerr, ErrDigest) || x.in.ctx.Err() != nil) {
+	if _, rerr := io.CopyBuffer(onlyWriter{io.Discard}, x.in, x.in.scratch()); rerr != nil && (errors.Is(rerr, decode.ErrDigest) || x.in.ctx.Err() != nil) {
 		return fmt.Errorf("%w (%w)", rerr, err)
 	}
 	return err
-}
-
-// sparse tells an entry that can have more bytes than the tar (GNU tar's manual,
-// "Storing Sparse Files").
-func sparse(h *tar.Header) bool {
-	if h.Typeflag == tar.TypeGNUSparse {
-		return true
-	}
-	for key := range h.PAXRecords {
-		if strings.HasPrefix(key, "GNU.sparse.") {
-			return true
-		}
-	}
-	return false
 }
 
 // ctxReader ends with its context: the holes of a sparse file are read from
@@ -137,3 +123,6 @@ func (c ctxReader) Read(p []byte) (int, error) {
 	}
 	return c.r.Read(p)
 }
+
+// onlyWriter hides io.Discard's ReadFrom, which would use a small buffer.
+type onlyWriter struct{ io.Writer }

@@ -2,19 +2,19 @@ package unpack
 
 import (
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
-	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // The words of a small language of layers: three bytes are an entry.
@@ -56,10 +56,10 @@ func FuzzExtract(f *testing.F) {
 		raw := makeTar(t, fuzzEntries(script)...)
 		outside, root := prison(t)
 		before, fds := beside(t, outside, "root"), openFiles(t)
-		var del Deletions
+		var del whiteout.Deletions
 		var whole [3]bool
 		for i, o := range []ExtractOptions{
-			{Whiteouts: Overlay{}}, {Whiteouts: Overlay{}, TarSplit: io.Discard}, {Whiteouts: &del},
+			{Whiteouts: whiteout.Overlay{}}, {Whiteouts: whiteout.Overlay{}, TarSplit: io.Discard}, {Whiteouts: &del},
 		} {
 			dir := filepath.Join(root, string(rune('0'+i)))
 			if err := os.Mkdir(dir, 0o755); err != nil {
@@ -82,7 +82,7 @@ func FuzzExtract(f *testing.F) {
 			t.Errorf("%d descriptors left", n-fds)
 		}
 		if whole[0] && whole[2] { // the second may have a path twice
-			if err := Merge(t.Context(), filepath.Join(root, "0"), filepath.Join(root, "2"), &del); err != nil {
+			if err := whiteout.Merge(t.Context(), filepath.Join(root, "0"), filepath.Join(root, "2"), &del); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -100,7 +100,7 @@ func FuzzTar(f *testing.F) {
 		}
 	}
 	f.Add(makeTar(f, symlink("s", "../canary"), file("s/file", "x"), file("../victim", "x"), hardlink("h", "s/file")))
-	f.Add(join(oldSparse("s", 1<<62), trailer))
+	f.Add(slices.Concat(oldSparse("s", 1<<62), trailer))
 	disk := detached(f, "size=64m,nr_inodes=20000")
 	n := 0
 	f.Fuzz(func(t *testing.T, raw []byte) {
@@ -110,7 +110,7 @@ func FuzzTar(f *testing.F) {
 		before, fds := beside(t, outside, "root"), openFiles(t)
 		var split bytes.Buffer
 		for i, o := range []ExtractOptions{
-			{Whiteouts: Overlay{}}, {Whiteouts: Overlay{}, TarSplit: &split}, {Whiteouts: new(Deletions), Rootless: true},
+			{Whiteouts: whiteout.Overlay{}}, {Whiteouts: whiteout.Overlay{}, TarSplit: &split}, {Whiteouts: new(whiteout.Deletions), Rootless: true},
 		} {
 			dir := filepath.Join(root, string(rune('0'+i)))
 			if err := os.Mkdir(dir, 0o755); err != nil {
@@ -154,33 +154,4 @@ func detached(f *testing.F, options string) string {
 	}
 	f.Cleanup(func() { unix.Close(fd) })
 	return fmt.Sprintf("/proc/self/fd/%d", fd)
-}
-
-// FuzzReader gives any bytes for a blob. What Go's own gzip takes must come out,
-// and nothing is ever whole that does not hash to its diffID.
-func FuzzReader(f *testing.F) {
-	plain := content(200)
-	for _, seed := range [][]byte{nil, plain, gz(f, plain), join(gz(f, plain), gz(f, plain), make([]byte, 9)), zst(f, plain), xzed(f, plain), join(skippable("x"), zst(f, plain))} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, blob []byte) {
-		const most = 1 << 20
-		want := expect(blob, plain)
-		accepted := false
-		if z, err := gzip.NewReader(bytes.NewReader(blob)); err == nil {
-			b, err := io.ReadAll(io.LimitReader(z, most))
-			if err == nil && len(b) < most {
-				want.DiffID, accepted = digest.FromBytes(b), true
-			}
-		}
-		r := NewReader(t.Context(), bytesBlob(blob), want, ReaderOptions{MaxPlain: most})
-		defer r.Close()
-		got, err := io.ReadAll(r)
-		if err != nil && (accepted || fault.KindOf(err) != fault.Corrupt || errors.Is(err, ErrDigest)) {
-			t.Fatalf("%v (gzip took it: %t)", err, accepted)
-		}
-		if err == nil && digest.FromBytes(got) != want.DiffID {
-			t.Fatal("taken for whole, and it is not")
-		}
-	})
 }

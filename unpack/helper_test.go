@@ -17,7 +17,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fastpull/fastpull/decode"
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/unpack/internal/tree"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // when is the time of every entry that names no other.
@@ -93,10 +96,10 @@ func makeTar(t testing.TB, entries ...entry) []byte {
 	w := tar.NewWriter(&b)
 	for _, e := range entries {
 		if err := w.WriteHeader(e.header()); err != nil {
-			t.Fatalf("entry %s: %v", quote(e.name), err)
+			t.Fatalf("entry %s: %v", tree.Quote(e.name), err)
 		}
 		if _, err := w.Write([]byte(e.data)); err != nil {
-			t.Fatalf("entry %s: %v", quote(e.name), err)
+			t.Fatalf("entry %s: %v", tree.Quote(e.name), err)
 		}
 	}
 	if err := w.Close(); err != nil {
@@ -118,8 +121,8 @@ func extract(t testing.TB, entries ...entry) (root string, err error) {
 			t.Fatal(err)
 		}
 	}
-	stats, err := Extract(t.Context(), bytes.NewReader(raw), root, ExtractOptions{Whiteouts: Overlay{}, TarSplit: &split})
-	_, berr := Extract(t.Context(), bytes.NewReader(raw), bare, ExtractOptions{Whiteouts: Overlay{}})
+	stats, err := Extract(t.Context(), bytes.NewReader(raw), root, ExtractOptions{Whiteouts: whiteout.Overlay{}, TarSplit: &split})
+	_, berr := Extract(t.Context(), bytes.NewReader(raw), bare, ExtractOptions{Whiteouts: whiteout.Overlay{}})
 	twice := err != nil && strings.Contains(err.Error(), "this path twice")
 	if (err == nil) != (berr == nil) && !twice {
 		t.Errorf("with tar-split: %v, without: %v", err, berr)
@@ -286,7 +289,7 @@ func refused(t testing.TB, err error, say string) {
 	if fault.KindOf(err) != fault.Corrupt || !strings.Contains(err.Error(), say) {
 		t.Errorf("got %v, want a corrupt layer because of %q", err, say)
 	}
-	if err != nil && errors.Is(err, ErrDigest) {
+	if err != nil && errors.Is(err, decode.ErrDigest) {
 		t.Errorf("the blob is blamed: %v", err)
 	}
 }

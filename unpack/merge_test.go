@@ -3,6 +3,7 @@ package unpack
 import (
 	"archive/tar"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -12,7 +13,25 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
+
+// noting notes which directories are implied.
+type noting struct {
+	*whiteout.Deletions
+	implied map[string]bool
+}
+
+func (n noting) Implied(dir string) error {
+	n.implied[dir] = true
+	return n.Deletions.Implied(dir)
+}
+
+func (n noting) Named(dir string) {
+	delete(n.implied, dir)
+	n.Deletions.Named(dir)
+}
 
 // stack extracts layers twice: for overlayfs, which shows them as it does, and
 // merged into one directory.
@@ -32,19 +51,18 @@ func stack(t *testing.T, layers [][]entry) (shown, merged map[string]node) {
 	for i, entries := range layers {
 		raw := makeTar(t, entries...)
 		o, p := in(fmt.Sprint("o", i)), in(fmt.Sprint("p", i))
-		if _, err := extractRaw(t, raw, o, ExtractOptions{Whiteouts: Overlay{}}); err != nil {
+		if _, err := extractRaw(t, raw, o, ExtractOptions{Whiteouts: whiteout.Overlay{}}); err != nil {
 			t.Fatal(err)
 		}
 		lowers = slices.Insert(lowers, 0, o)
-		var del Deletions
-		if _, err := extractRaw(t, raw, p, ExtractOptions{Whiteouts: &del}); err != nil {
+		var del whiteout.Deletions
+		ofLayer := make(map[string]bool)
+		if _, err := extractRaw(t, raw, p, ExtractOptions{Whiteouts: noting{&del, ofLayer}}); err != nil {
 			t.Fatal(err)
 		}
-		for name := range del.implied {
-			implied[name] = true
-		}
+		maps.Copy(implied, ofLayer)
 		fds := openFiles(t)
-		if err := Merge(t.Context(), root, p, &del); err != nil {
+		if err := whiteout.Merge(t.Context(), root, p, &del); err != nil {
 			t.Fatal(err)
 		}
 		if n := openFiles(t); n != fds {
@@ -122,7 +140,7 @@ func randomLayer(r *rand.Rand, n int) (layer []entry) {
 // TestUnracedBreakouts.
 func extractable(t *testing.T, layer []entry) bool {
 	t.Helper()
-	var del Deletions
+	var del whiteout.Deletions
 	_, err := extractRaw(t, makeTar(t, layer...), t.TempDir(), ExtractOptions{Whiteouts: &del})
 	return err == nil
 }
@@ -231,12 +249,12 @@ func TestMergeTimesAndBounds(t *testing.T) {
 		{file("kept/in/x", ""), file("less/.wh.x", ""), at(folder("d")), file("d/b", ""), file("d/.wh.a", ""), file("s/.wh.file", ""), file("t/.wh..wh..opq", ""), file("s/dir/x", "")},
 	} {
 		layer := t.TempDir()
-		var del Deletions
+		var del whiteout.Deletions
 		if _, err := extractRaw(t, makeTar(t, entries...), layer, ExtractOptions{Whiteouts: &del}); err != nil {
 			t.Fatal(err)
 		}
 		// A layer's directory and the root are on one file system.
-		if err := Merge(t.Context(), root, layer, &del); err != nil {
+		if err := whiteout.Merge(t.Context(), root, layer, &del); err != nil {
 			t.Fatalf("layer %d: %v", i, err)
 		}
 	}
@@ -246,32 +264,7 @@ func TestMergeTimesAndBounds(t *testing.T) {
 			t.Errorf("the time of %s is %s", name, got)
 		}
 	}
-	if err := Merge(t.Context(), root, filepath.Join(outside, "none"), &Deletions{}); err == nil {
+	if err := whiteout.Merge(t.Context(), root, filepath.Join(outside, "none"), &whiteout.Deletions{}); err == nil {
 		t.Error("merged what is not there")
-	}
-}
-
-// A layer cannot fill the memory with names that it deletes.
-func TestDeletionsAreBounded(t *testing.T) {
-	var del Deletions
-	name := strings.Repeat("x", 4000)
-	n := 0
-	for ; n < 1<<20; n++ {
-		var err error
-		switch n % 3 {
-		case 0:
-			err = del.Whiteout(-1, "dir", name, 0, 0)
-		case 1:
-			err = del.Opaque(-1, name)
-		case 2:
-			err = del.Implied(fmt.Sprint(name, n))
-		}
-		if err != nil {
-			refused(t, err, "that the layer deletes")
-			break
-		}
-	}
-	if most := maxDeletions / 4000; n > most || n < most*9/10 {
-		t.Errorf("%d names were taken", n)
 	}
 }

@@ -5,12 +5,12 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
-	"unsafe"
 
 	"github.com/vbatts/tar-split/archive/tar"
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/unpack/internal/tree"
 )
 
 const (
@@ -36,7 +36,7 @@ type attribute struct{ name, value string }
 // set, as Docker 29 and containerd do, though POSIX has such a record delete another.
 func attributesOf(h *tar.Header) (list []attribute) {
 	for key, value := range h.PAXRecords {
-		if name, ok := strings.CutPrefix(key, paxXattr); ok && !unwanted(name) {
+		if name, ok := strings.CutPrefix(key, paxXattr); ok && !tree.HostXattr(name) {
 			list = append(list, attribute{strings.Clone(name), strings.Clone(value)}) // not all of the header
 		}
 	}
@@ -96,15 +96,9 @@ func probe(root int) (f fresh) {
 	return fresh{uid: int(st.Uid), gid: int(st.Gid), masked: 0o777 &^ st.Mode, known: true}
 }
 
-// inherits tells if what is made in d may get its group. A mount with the option
-// grpid gives every directory's, which shows only where it is another one.
-func (x *extractor) inherits(d *dir) bool {
-	return d.stamp != nil && (d.stamp.setgid || d.stamp.gid != x.fresh.gid)
-}
-
 // mark finds out what has to be said of a new file in d, which was touched.
-func (x *extractor) mark(m *meta, d *dir) {
-	inherits := x.inherits(d)
+func (x *extractor) mark(m *meta, d *tree.Dir) {
+	inherits := d.GivesGroup(x.fresh.gid)
 	m.chmod = !x.fresh.known || inherits || m.mode&^0o777 != 0 || m.mode&x.fresh.masked != 0
 	m.chown = !x.fresh.known || inherits || m.uid != x.fresh.uid || m.gid != x.fresh.gid
 	if x.keeps && m.uid == 0 && m.gid == 0 {
@@ -123,7 +117,7 @@ func (x *extractor) complete(fd int, m *meta) error {
 	if err := x.dress(fd, m); err != nil {
 		return err
 	}
-	if err := futimes(fd, &m.times); err != nil {
+	if err := tree.SetTimes(fd, &m.times); err != nil {
 		return fmt.Errorf("set the times: %w", err)
 	}
 	return nil
@@ -172,23 +166,23 @@ func (x *extractor) owner(m *meta, change func() error) error {
 // applyAt does the same for what cannot be opened without side effects:
 // symlinks, devices, fifos. It was created a moment ago in a directory that
 // nobody else writes to, so that its name cannot mean something else by now.
-func (x *extractor) applyAt(d *dir, name string, m meta, chmod bool) error {
-	err := x.owner(&m, func() error { return unix.Fchownat(d.fd, name, m.uid, m.gid, unix.AT_SYMLINK_NOFOLLOW) })
+func (x *extractor) applyAt(d *tree.Dir, name string, m meta, chmod bool) error {
+	err := x.owner(&m, func() error { return unix.Fchownat(d.FD, name, m.uid, m.gid, unix.AT_SYMLINK_NOFOLLOW) })
 	if err != nil {
 		return err
 	}
 	err = x.setXattrs(&m, func(attr string, value []byte) error {
-		return unix.Lsetxattr(d.pathOf(name), attr, value, 0)
+		return unix.Lsetxattr(d.PathOf(name), attr, value, 0)
 	})
 	if err != nil {
 		return err
 	}
 	if chmod {
-		if err := unix.Fchmodat(d.fd, name, m.mode, 0); err != nil {
+		if err := unix.Fchmodat(d.FD, name, m.mode, 0); err != nil {
 			return fmt.Errorf("set the mode %o: %w", m.mode, err)
 		}
 	}
-	if err := unix.UtimesNanoAt(d.fd, name, m.times[:], unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	if err := unix.UtimesNanoAt(d.FD, name, m.times[:], unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return fmt.Errorf("set the times: %w", err)
 	}
 	return nil
@@ -206,31 +200,13 @@ func (x *extractor) setXattrs(m *meta, set func(name string, value []byte) error
 			// here (user.* on a symlink, say): the image works without.
 			x.left.xattrs.Add(1)
 		case err == unix.EINVAL, err == unix.ERANGE, err == unix.E2BIG:
-			return fault.New(fault.Corrupt, "set the extended attribute %s: %w", quote(a.name), err)
+			return fault.New(fault.Corrupt, "set the extended attribute %s: %w", tree.Quote(a.name), err)
 		case err == unix.ENOSPC:
 			return fault.WithHint(fmt.Errorf("set the extended attribute %s of %d bytes: %w", a.name, len(a.value), err),
 				"the disk may be full; ext4 has room for 4 KiB of attributes of a file, xfs and btrfs for more")
 		default:
 			return fmt.Errorf("set the extended attribute %s: %w", a.name, err)
 		}
-	}
-	return nil
-}
-
-// unwanted lists attributes that mean something to the host and not to the
-// image: labels of the machine that built it, and overlayfs' own, with which a
-// layer could reach into others.
-func unwanted(name string) bool {
-	return name == "security.selinux" || name == "system.nfs4_acl" ||
-		strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.")
-}
-
-// futimes sets the times of an open file: utimensat(2) without a path, for which
-// x/sys has no wrapper.
-func futimes(fd int, times *[2]unix.Timespec) error {
-	_, _, errno := unix.Syscall6(unix.SYS_UTIMENSAT, uintptr(fd), 0, uintptr(unsafe.Pointer(times)), 0, 0, 0)
-	if errno != 0 {
-		return errno
 	}
 	return nil
 }

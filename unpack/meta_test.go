@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -16,6 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/testkit"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // A file capability: cap_net_bind_service=ep, revision 2.
@@ -60,7 +61,7 @@ func TestMetadata(t *testing.T) {
 			for _, umask := range []int{0, 0o022, 0o077, 0o777} {
 				old := unix.Umask(umask)
 				root, err := t.TempDir(), error(nil)
-				_, err = extractRaw(t, makeTar(t, tc.entries...), root, ExtractOptions{Whiteouts: Overlay{}})
+				_, err = extractRaw(t, makeTar(t, tc.entries...), root, ExtractOptions{Whiteouts: whiteout.Overlay{}})
 				unix.Umask(old)
 				if err != nil {
 					t.Fatalf("umask %o: %v", umask, err)
@@ -80,15 +81,16 @@ func TestMetadata(t *testing.T) {
 // symlinks and devices, behind a symlink of the layer, and with a root that is a
 // relative path. They are set, and found again.
 func TestWithoutProc(t *testing.T) {
-	real := descriptor
-	descriptor = func(int) (string, error) { return "", fs.ErrNotExist }
-	t.Cleanup(func() { descriptor = real })
+	if os.Getenv(anotherWay) != withoutProc {
+		anotherRun(t, withoutProc, "-test.run=^TestWithoutProc$")
+		return
+	}
 	t.Chdir(t.TempDir())
 	if err := os.Mkdir("root", 0o755); err != nil {
 		t.Fatal(err)
 	}
 	raw := makeTar(t, file("a/b/x", ""), symlink("way", "a/b"), xattr(symlink("way/s", "/etc"), "trusted.y", "1"), xattr(device("a/c", tar.TypeChar, 1, 3), "trusted.y", "2"))
-	if _, err := extractRaw(t, raw, "root", ExtractOptions{Whiteouts: Overlay{}}); err != nil {
+	if _, err := extractRaw(t, raw, "root", ExtractOptions{Whiteouts: whiteout.Overlay{}}); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{"a/b/s": "1", "a/c": "2"} {
@@ -113,7 +115,7 @@ func TestImpliedDirectoriesAndUmask(t *testing.T) {
 	old := unix.Umask(0o777)
 	defer unix.Umask(old)
 	root := t.TempDir()
-	if _, err := extractRaw(t, makeTar(t, file("a/b/x", ""), file("c/.wh..wh..opq", "")), root, ExtractOptions{Whiteouts: Overlay{}}); err != nil {
+	if _, err := extractRaw(t, makeTar(t, file("a/b/x", ""), file("c/.wh..wh..opq", "")), root, ExtractOptions{Whiteouts: whiteout.Overlay{}}); err != nil {
 		t.Fatal(err)
 	}
 	looksLike(t, root, "a: "+dir755, "a/b: "+dir755, `a/b/x: file 0644 0:0 ""`, "c: "+dir755+opaque)
@@ -141,7 +143,7 @@ func TestOutOfRange(t *testing.T) {
 	} {
 		raw := rawTar(t, tc.e)
 		root := t.TempDir()
-		_, err := extractRaw(t, raw, root, ExtractOptions{Whiteouts: Overlay{}})
+		_, err := extractRaw(t, raw, root, ExtractOptions{Whiteouts: whiteout.Overlay{}})
 		refused(t, err, tc.say)
 		looksLike(t, root)
 	}
@@ -170,7 +172,7 @@ func TestXattrsLeftOut(t *testing.T) {
 		xattr(device("c", tar.TypeChar, 1, 3), "user.a", "1"), // nor for devices
 		xattr(file("f", ""), "nonsense", "1"),                 // of no namespace
 		xattr(file("g", ""), "user.a", "1"),
-	), root, ExtractOptions{Whiteouts: Overlay{}})
+	), root, ExtractOptions{Whiteouts: whiteout.Overlay{}})
 	if err != nil || stats.NoXattr != 3 || stats.NoOwner != 0 || stats.NoDevice != 0 {
 		t.Errorf("%+v, %v", stats, err)
 	}
@@ -185,7 +187,7 @@ func TestFull(t *testing.T) {
 	}
 	defer unix.Unmount(dir, unix.MNT_DETACH)
 	for what, entries := range map[string][]entry{
-		"bytes":               {file("big/x", string(content(100<<10)))},
+		"bytes":               {file("big/x", string(testkit.Content(100<<10)))},
 		"inodes, files":       {file("1", ""), file("2", ""), file("3", ""), file("4", ""), file("5", ""), file("6", ""), file("7", ""), file("8", ""), file("9", ""), file("10", "")},
 		"inodes, directories": {file("1/2/3/4/5/6/7/8/9/10/11", "")},
 		"inodes, symlinks":    {file("1/2/3/4/5/6/7/8/x", ""), symlink("s", "x"), symlink("t", "x")},
@@ -195,7 +197,7 @@ func TestFull(t *testing.T) {
 		if err := os.Mkdir(root, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		_, err := extractRaw(t, makeTar(t, entries...), root, ExtractOptions{Whiteouts: Overlay{}})
+		_, err := extractRaw(t, makeTar(t, entries...), root, ExtractOptions{Whiteouts: whiteout.Overlay{}})
 		if !errors.Is(err, unix.ENOSPC) || fault.KindOf(err) != fault.Failed || fault.HintOf(err) == "" || !strings.Contains(err.Error(), "entry ") {
 			t.Errorf("%s: %v, hint %q", what, err, fault.HintOf(err))
 		}

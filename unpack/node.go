@@ -1,7 +1,6 @@
 package unpack
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,17 +11,19 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/unpack/internal/tarsplit"
+	"github.com/fastpull/fastpull/unpack/internal/tree"
 )
 
 // node makes what an entry describes, base in the directory d, and gives it its
 // metadata. What stands there already is replaced, unless both are directories.
-func (x *extractor) node(d *dir, base string, h *tar.Header, content io.Reader) error {
+func (x *extractor) node(d *tree.Dir, base string, h *tar.Header, content io.Reader) error {
 	m, err := metaOf(h)
 	if err != nil {
 		return err
 	}
 	x.mark(&m, d)
-	if err := x.room.take(contentSize(h)); err != nil {
+	if err := x.room.take(tarsplit.ContentSize(h)); err != nil {
 		return err
 	}
 	switch h.Typeflag {
@@ -36,7 +37,7 @@ func (x *extractor) node(d *dir, base string, h *tar.Header, content io.Reader) 
 		if h.Linkname == "" {
 			return fault.New(fault.Corrupt, "a symlink to nothing")
 		}
-		if err := x.replacing(d, base, func() error { return unix.Symlinkat(h.Linkname, d.fd, base) }); err != nil {
+		if err := x.replacing(d, base, func() error { return unix.Symlinkat(h.Linkname, d.FD, base) }); err != nil {
 			return fmt.Errorf("create the symlink: %w", err)
 		}
 		x.stats.Size += int64(len(h.Linkname))
@@ -47,14 +48,14 @@ func (x *extractor) node(d *dir, base string, h *tar.Header, content io.Reader) 
 	return fault.New(fault.Corrupt, "the type %q is none that a layer may have", h.Typeflag)
 }
 
-func (x *extractor) file(d *dir, base string, m meta, h *tar.Header, content io.Reader) error {
+func (x *extractor) file(d *tree.Dir, base string, m meta, h *tar.Header, content io.Reader) error {
 	var fd int
 	mode := m.mode & 0o777
 	if x.opt.Rootless && len(m.xattrs) > 0 && mode&0o200 == 0 {
 		mode, m.chmod = mode|0o200, true // user.* takes the right to write to the file
 	}
 	err := x.replacing(d, base, func() (err error) {
-		fd, err = unix.Openat(d.fd, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
+		fd, err = unix.Openat(d.FD, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
 		return err
 	})
 	if err != nil {
@@ -62,23 +63,23 @@ func (x *extractor) file(d *dir, base string, m meta, h *tar.Header, content io.
 	}
 	x.stats.Size += h.Size
 	x.read = true
-	content = x.split.keep(content, !x.astray)
+	content = x.split.Keep(content, !x.astray)
 	if err := x.out.write(fd, strings.Clone(h.Name[:min(len(h.Name), unix.PathMax)]), m, h.Size, content); err != nil {
 		return x.tarError(err)
 	}
 	return nil
 }
 
-func (x *extractor) directory(d *dir, base string, m meta) error {
+func (x *extractor) directory(d *tree.Dir, base string, m meta) error {
 	over, old := false, false
 	mode := m.mode
 	if x.opt.Rootless {
 		mode |= 0o700 // until it is closed
 	}
-	err := unix.Mkdirat(d.fd, base, mode&0o777)
+	err := unix.Mkdirat(d.FD, base, mode&0o777)
 	if err == unix.EEXIST {
 		var st unix.Stat_t
-		if err := unix.Fstatat(d.fd, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		if err := unix.Fstatat(d.FD, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return err
 		}
 		if old = st.Mode&unix.S_IFMT == unix.S_IFDIR; old {
@@ -86,19 +87,19 @@ func (x *extractor) directory(d *dir, base string, m meta) error {
 		} else {
 			over = true
 			if err = x.remove(d, base); err == nil {
-				err = unix.Mkdirat(d.fd, base, mode&0o777)
+				err = unix.Mkdirat(d.FD, base, mode&0o777)
 			}
 		}
 	}
 	if err != nil {
 		return fmt.Errorf("create the directory: %w", err)
 	}
-	sub, err := x.tree.enter(d, base)
+	sub, err := x.tree.Enter(d, base)
 	if err != nil {
 		return err
 	}
-	defer sub.drop()
-	if err := sub.touch(); err != nil {
+	defer sub.Drop()
+	if err := sub.Touch(); err != nil {
 		return err
 	}
 	if over { // what stood here, most often a whiteout, must go on hiding what is below
@@ -106,40 +107,40 @@ func (x *extractor) directory(d *dir, base string, m meta) error {
 			return err
 		}
 	}
-	x.opt.Whiteouts.Named(sub.path())
+	x.opt.Whiteouts.Named(sub.Path())
 	want := m.mode
 	if old || mode != m.mode { // it has an owner and a mode that are not those of a new one
 		m.mode, m.chmod = mode, true
 		m.chown = m.chown || old && !x.keeps
 	}
-	if err := x.dress(sub.fd, &m); err != nil {
+	if err := x.dress(sub.FD, &m); err != nil {
 		return err
 	}
 	m.mode &= want // without what went with an owner that was left out
-	sub.stamp.become(m, x.opt.Rootless)
+	sub.Become(m.gid, m.mode, m.times)
 	return nil
 }
 
 // implied is told of a directory that an entry needed and no entry made.
-func (x *extractor) implied(parent *dir, name string, over bool) error {
-	if (!x.fresh.known || x.inherits(parent)) && !x.keeps {
-		if err := unix.Fchownat(parent.fd, name, os.Geteuid(), os.Getegid(), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+func (x *extractor) implied(parent *tree.Dir, name string, over bool) error {
+	if (!x.fresh.known || parent.GivesGroup(x.fresh.gid)) && !x.keeps {
+		if err := unix.Fchownat(parent.FD, name, os.Geteuid(), os.Getegid(), unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return err
 		}
 	}
-	if err := unix.Fchmodat(parent.fd, name, 0o755, 0); err != nil { // whatever the umask is
+	if err := unix.Fchmodat(parent.FD, name, 0o755, 0); err != nil { // whatever the umask is
 		return err
 	}
 	if !over {
-		return x.opt.Whiteouts.Implied(path.Join(parent.path(), name))
+		return x.opt.Whiteouts.Implied(path.Join(parent.Path(), name))
 	}
-	x.opt.Whiteouts.Named(path.Join(parent.path(), name)) // it hides a lower directory
+	x.opt.Whiteouts.Named(path.Join(parent.Path(), name)) // it hides a lower directory
 	return x.opaqueAt(parent, name)
 }
 
 // clear removes a file that stands where a directory is needed.
-func (x *extractor) clear(parent *dir, name string) error {
-	if err := parent.touch(); err != nil {
+func (x *extractor) clear(parent *tree.Dir, name string) error {
+	if err := parent.Touch(); err != nil {
 		return err
 	}
 	return x.drop(parent, name)
@@ -149,34 +150,34 @@ func (x *extractor) clear(parent *dir, name string) error {
 // link's own header says: the last of a file's entries holds, as with tar and Docker.
 // As in Docker it cannot be a file of a lower layer, which is another directory on
 // disk.
-func (x *extractor) hardlink(d *dir, base, target string, m meta) error {
+func (x *extractor) hardlink(d *tree.Dir, base, target string, m meta) error {
 	clean := path.Clean(strings.TrimLeft(target, "/"))
 	if clean == "." || clean == ".." || strings.HasPrefix(clean, "../") {
-		return fault.New(fault.Corrupt, "the hardlink's target %s leads out of the layer", quote(target))
+		return fault.New(fault.Corrupt, "the hardlink's target %s leads out of the layer", tree.Quote(target))
 	}
 	parent, tbase := path.Split(clean)
-	td, err := x.tree.open(path.Clean(parent), lookOnly)
+	td, err := x.tree.Open(path.Clean(parent), tree.LookOnly)
 	var kind uint32
 	if err == nil {
 		if td == d && tbase == base {
 			return fault.New(fault.Corrupt, "a hardlink to itself")
 		}
-		td.keep()
-		defer td.drop()
-		kind, err = linkable(td.fd, tbase)
+		td.Keep()
+		defer td.Drop()
+		kind, err = linkable(td.FD, tbase)
 	}
 	if err == nil {
-		err = x.replacing(d, base, func() error { return unix.Linkat(td.fd, tbase, d.fd, base, 0) })
+		err = x.replacing(d, base, func() error { return unix.Linkat(td.FD, tbase, d.FD, base, 0) })
 	}
-	if gone(err) && x.absent[clean] {
+	if tree.IsGone(err) && x.absent[clean] {
 		x.left.devices.Add(1)
 		return nil
 	}
-	if gone(err) {
-		return fault.New(fault.Corrupt, "the hardlink's target %s is not in this layer", quote(target))
+	if tree.IsGone(err) {
+		return fault.New(fault.Corrupt, "the hardlink's target %s is not in this layer", tree.Quote(target))
 	}
 	if err != nil {
-		return fmt.Errorf("link to %s: %w", quote(target), err)
+		return fmt.Errorf("link to %s: %w", tree.Quote(target), err)
 	}
 	return x.retell(d, base, kind, m)
 }
@@ -184,10 +185,10 @@ func (x *extractor) hardlink(d *dir, base, target string, m meta) error {
 // retell gives a file that has a name already the metadata of another entry. Most
 // often it has it, since tar programs repeat the file's header: then nothing has to
 // be done, and a capability survives that chown would take away.
-func (x *extractor) retell(d *dir, base string, kind uint32, m meta) error {
+func (x *extractor) retell(d *tree.Dir, base string, kind uint32, m meta) error {
 	x.out.wait() // what the entry before says is on its way
 	var st unix.Stat_t
-	if err := unix.Fstatat(d.fd, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	if err := unix.Fstatat(d.FD, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
 	}
 	have := st.Mode & 0o7777
@@ -209,7 +210,7 @@ func (x *extractor) retell(d *dir, base string, kind uint32, m meta) error {
 	}
 	if x.opt.Rootless && len(m.xattrs) > 0 && kind == unix.S_IFREG && have&0o200 == 0 {
 		m.chmod = true // as with a new file
-		if err := unix.Fchmodat(d.fd, base, have|0o200, 0); err != nil {
+		if err := unix.Fchmodat(d.FD, base, have|0o200, 0); err != nil {
 			return fmt.Errorf("set the mode %o: %w", have|0o200, err)
 		}
 	}
@@ -228,7 +229,7 @@ func linkable(fd int, name string) (kind uint32, err error) {
 	if kind == unix.S_IFDIR {
 		return 0, fault.Wrap(fault.Corrupt, unix.EISDIR)
 	}
-	if isWhiteout(&st) {
+	if tree.IsWhiteout(&st) {
 		return 0, unix.ENOENT
 	}
 	return kind, nil
@@ -237,7 +238,7 @@ func linkable(fd int, name string) (kind uint32, err error) {
 // maxAbsent bounds the memory for devices that were left out. Images have dozens.
 const maxAbsent = 1 << 12
 
-func (x *extractor) special(d *dir, base string, m meta, h *tar.Header) error {
+func (x *extractor) special(d *tree.Dir, base string, m meta, h *tar.Header) error {
 	kind, dev := uint32(unix.S_IFIFO), 0
 	if h.Typeflag != tar.TypeFifo {
 		// Linux has 12 and 20 bits for them, and mknod cuts off the rest: 4096:0
@@ -251,14 +252,14 @@ func (x *extractor) special(d *dir, base string, m meta, h *tar.Header) error {
 		}
 		dev = int(unix.Mkdev(uint32(h.Devmajor), uint32(h.Devminor)))
 	}
-	err := x.replacing(d, base, func() error { return unix.Mknodat(d.fd, base, kind|0o600, dev) })
+	err := x.replacing(d, base, func() error { return unix.Mknodat(d.FD, base, kind|0o600, dev) })
 	if err == unix.EPERM && x.opt.Rootless && h.Typeflag != tar.TypeFifo {
 		x.left.devices.Add(1)
 		if x.absent == nil {
 			x.absent = make(map[string]bool)
 		}
 		if len(x.absent) < maxAbsent {
-			x.absent[path.Join(d.path(), base)] = true
+			x.absent[path.Join(d.Path(), base)] = true
 		}
 		return nil
 	}
@@ -269,7 +270,7 @@ func (x *extractor) special(d *dir, base string, m meta, h *tar.Header) error {
 }
 
 // replacing runs create, and once more when something was in its way.
-func (x *extractor) replacing(d *dir, base string, create func() error) error {
+func (x *extractor) replacing(d *tree.Dir, base string, create func() error) error {
 	err := create()
 	if err != unix.EEXIST {
 		return err
@@ -281,21 +282,16 @@ func (x *extractor) replacing(d *dir, base string, create func() error) error {
 }
 
 // remove deletes what an earlier entry of the layer made.
-func (x *extractor) remove(d *dir, base string) error {
-	x.tree.forget() // the path that is open may lead through it
+func (x *extractor) remove(d *tree.Dir, base string) error {
+	x.tree.Forget() // the path that is open may lead through it
 	return x.drop(d, base)
 }
 
 // drop deletes a name, and counts what goes with it.
-func (x *extractor) drop(d *dir, name string) error {
+func (x *extractor) drop(d *tree.Dir, name string) error {
 	x.out.wait() // sizes of files that are being written are not to be counted
-	x.stats.Replaced = x.stats.Replaced || !whiteoutAt(d.fd, name)
-	n, err := removeAll(d.fd, name)
+	x.stats.Replaced = x.stats.Replaced || !tree.WhiteoutAt(d.FD, name)
+	n, err := tree.RemoveAll(d.FD, name)
 	x.stats.Size -= n
 	return err
-}
-
-// gone tells the errors of a path that does not lead to a directory.
-func gone(err error) bool {
-	return errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
 }

@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/internal/testkit"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 func extractRaw(t testing.TB, raw []byte, root string, o ExtractOptions) (Stats, error) {
@@ -142,7 +145,7 @@ func TestNoDescriptorLeft(t *testing.T) {
 
 // Extract ends with its context, wherever it is.
 func TestExtractCancelled(t *testing.T) {
-	raw := makeTar(t, file("a", "1"), file("b", string(content(1<<20))))
+	raw := makeTar(t, file("a", "1"), file("b", string(testkit.Content(1<<20))))
 	reason := errors.New("enough")
 	for _, at := range []int{0, 1, 512, 5000, len(raw) - 600, len(raw)} {
 		ctx, cancel := context.WithCancelCause(t.Context())
@@ -150,7 +153,7 @@ func TestExtractCancelled(t *testing.T) {
 			cancel(reason)
 			return 0, nil
 		}), zeroes{})
-		_, err := Extract(ctx, in, t.TempDir(), ExtractOptions{Whiteouts: Overlay{}, TarSplit: io.Discard})
+		_, err := Extract(ctx, in, t.TempDir(), ExtractOptions{Whiteouts: whiteout.Overlay{}, TarSplit: io.Discard})
 		if !errors.Is(err, reason) {
 			t.Errorf("at %d: %v", at, err)
 		}
@@ -181,7 +184,7 @@ func TestTimes(t *testing.T) {
 		at(file("stale", ""), old, old.Add(-time.Hour)),
 	)
 	root := t.TempDir()
-	if _, err := extractRaw(t, raw, root, ExtractOptions{Whiteouts: Overlay{}}); err != nil {
+	if _, err := extractRaw(t, raw, root, ExtractOptions{Whiteouts: whiteout.Overlay{}}); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string][2]time.Time{

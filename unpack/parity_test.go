@@ -5,12 +5,14 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 const (
-	whiteout = "char 0000 0:0 0:0"
-	dir755   = "dir 0755 0:0"
-	opaque   = ` trusted.overlay.opaque="y"`
+	deleted = "char 0000 0:0 0:0"
+	dir755  = "dir 0755 0:0"
+	opaque  = ` trusted.overlay.opaque="y"`
 )
 
 // TestParity is the table of what dockerd does with the odd cases of a layer, and
@@ -24,11 +26,11 @@ func TestParity(t *testing.T) {
 		want    []string
 		refuse  string // a part of the error, if it is one
 	}{
-		{"whiteout", "overlayfs: char device 0:0, mode 0", []entry{file(".wh.x", "")}, []string{"x: " + whiteout}, ""},
+		{"whiteout", "overlayfs: char device 0:0, mode 0", []entry{file(".wh.x", "")}, []string{"x: " + deleted}, ""},
 		{"whiteout with an owner", "dockerd gives it the entry's owner",
 			[]entry{owned(file(".wh.x", ""), 7, 8)}, []string{"x: char 0000 7:8 0:0"}, ""},
 		{"whiteout below", "its missing parents are made",
-			[]entry{file("a/b/.wh.x", "")}, []string{"a: " + dir755, "a/b: " + dir755, "a/b/x: " + whiteout}, ""},
+			[]entry{file("a/b/.wh.x", "")}, []string{"a: " + dir755, "a/b: " + dir755, "a/b/x: " + deleted}, ""},
 		{"opaque", "overlayfs: an attribute of the directory",
 			[]entry{mode(folder("d"), 0o700), file("d/.wh..wh..opq", "")}, []string{"d: dir 0700 0:0" + opaque}, ""},
 		{"opaque, parent missing", "made, 0755", []entry{file("a/d/.wh..wh..opq", "")}, []string{"a: " + dir755, "a/d: " + dir755 + opaque}, ""},
@@ -44,7 +46,7 @@ func TestParity(t *testing.T) {
 			[]entry{file(".wh.b", ""), folder("b"), file("b/new", "1")}, []string{"b: " + dir755 + opaque, `b/new: file 0644 0:0 "1"`}, ""},
 		{"whiteout, then a file below", "the same with an implied directory",
 			[]entry{file(".wh.b", ""), file("b/new", "1")}, []string{"b: " + dir755 + opaque, `b/new: file 0644 0:0 "1"`}, ""},
-		{"whiteout twice", "the same thing said twice", []entry{file(".wh.x", ""), file("./.wh.x", "")}, []string{"x: " + whiteout}, ""},
+		{"whiteout twice", "the same thing said twice", []entry{file(".wh.x", ""), file("./.wh.x", "")}, []string{"x: " + deleted}, ""},
 		{"opaque, then whiteout in it", "nothing to hide: dockerd keeps a ghost name",
 			[]entry{file("d/.wh..wh..opq", ""), file("d/.wh.a", ""), file("d/b", "")}, []string{"d: " + dir755 + opaque, `d/b: file 0644 0:0 ""`}, ""},
 		{"whiteout, then opaque around it", "the same in the other order",
@@ -54,7 +56,7 @@ func TestParity(t *testing.T) {
 		{"whiteout further down in an opaque directory", "the same",
 			[]entry{file("d/e/.wh.a", ""), file("d/.wh..wh..opq", "")}, []string{"d: " + dir755 + opaque, "d/e: " + dir755}, ""},
 		{"whiteout beside an opaque root", "the mark is ignored, as overlayfs ignores it: the whiteout hides what it names",
-			[]entry{file(".wh.a", ""), file(".wh..wh..opq", "")}, []string{"a: " + whiteout}, ""},
+			[]entry{file(".wh.a", ""), file(".wh..wh..opq", "")}, []string{"a: " + deleted}, ""},
 		{"opaque by another name", "one directory, however it is called",
 			[]entry{folder("d"), symlink("s", "d"), file("s/.wh.a", ""), file("d/.wh..wh..opq", "")}, []string{"d: " + dir755 + opaque, "s: symlink 0777 0:0 -> d"}, ""},
 		{"file, then whiteout below it", "layer.md: a whiteout speaks of lower layers; dockerd fails",
@@ -70,7 +72,7 @@ func TestParity(t *testing.T) {
 		{"whiteout of nothing", "error, as in dockerd", []entry{file("d/.wh.", "")}, nil, "whiteout of nothing"},
 		{"whiteout of .", "nobody can delete that", []entry{file("d/.wh..", "")}, nil, "whiteout of nothing"},
 		{"whiteout of ..", "nor that", []entry{file("d/.wh...", "")}, nil, "whiteout of nothing"},
-		{"whiteout as a directory", "the name decides", []entry{folder(".wh.x")}, []string{"x: " + whiteout}, ""},
+		{"whiteout as a directory", "the name decides", []entry{folder(".wh.x")}, []string{"x: " + deleted}, ""},
 		{"root entry", "the root is the store's: mode and time are ignored", []entry{owned(mode(folder("./"), 0o700), 5, 5), file("x", "")}, []string{`x: file 0644 0:0 ""`}, ""},
 		{"missing parents", "root's, 0755", []entry{file("a/b/x", "")}, []string{"a: " + dir755, "a/b: " + dir755, `a/b/x: file 0644 0:0 ""`}, ""},
 		{"missing parents, named later", "the entry's mode holds", []entry{file("a/x", ""), owned(mode(folder("a"), 0o750), 1, 2)}, []string{"a: dir 0750 1:2", `a/x: file 0644 0:0 ""`}, ""},
@@ -99,7 +101,7 @@ func TestParity(t *testing.T) {
 			[]entry{folder("d"), symlink("s", "/d"), file("s/x", "1")}, []string{"d: " + dir755, "s: symlink 0777 0:0 -> /d", `d/x: file 0644 0:0 "1"`}, ""},
 		{"trusted.overlay attribute", "dangerous: a layer could reach into others", []entry{xattr(folder("d"), "trusted.overlay.opaque", "y"), xattr(folder("e"), "trusted.overlay.redirect", "/d")}, []string{"d: " + dir755, "e: " + dir755}, ""},
 		{"user.overlay attribute", "the same for mounts with userxattr", []entry{xattr(folder("d"), "user.overlay.opaque", "y")}, []string{"d: " + dir755}, ""},
-		{"char 0:0 in the tar", "a whiteout, as overlayfs takes it", []entry{device("x", tar.TypeChar, 0, 0)}, []string{"x: " + whiteout}, ""},
+		{"char 0:0 in the tar", "a deleted, as overlayfs takes it", []entry{device("x", tar.TypeChar, 0, 0)}, []string{"x: " + deleted}, ""},
 		{"char 0:0 after its file", "so the file stays", []entry{file("x", "1"), device("./x", tar.TypeChar, 0, 0)}, []string{`x: file 0644 0:0 "1"`}, ""},
 		{"AUFS' own", "skipped; dockerd makes whiteouts of them", []entry{folder(".wh..wh.plnk"), folder(".wh..wh.orph"), file(".wh..wh.aufs", ""), file("d/.wh..wh.x", "")}, []string{"d: " + dir755}, ""},
 		{"AUFS' hardlinks", "resolved, and their hiding place is gone",
@@ -135,7 +137,7 @@ func TestParity(t *testing.T) {
 // A layer with a path twice cannot be kept for Docker: it could not read it back.
 func TestTwiceIsRefusedForDocker(t *testing.T) {
 	raw := makeTar(t, file("x", "1"), file("./x", "2"))
-	_, err := extractRaw(t, raw, t.TempDir(), ExtractOptions{Whiteouts: Overlay{}, TarSplit: new(strings.Builder)})
+	_, err := extractRaw(t, raw, t.TempDir(), ExtractOptions{Whiteouts: whiteout.Overlay{}, TarSplit: new(strings.Builder)})
 	if err == nil || !strings.Contains(err.Error(), `entry "./x"`) || !strings.Contains(err.Error(), "twice") {
 		t.Errorf("got %v", err)
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 const nobody = 65534
@@ -92,7 +94,7 @@ func rootless(t *testing.T, dir string) {
 	}
 	lower, upper := makeTar(t, lowerLayer...), makeTar(t, upperLayer...)
 
-	stats, err := extractRaw(t, upper, in("overlay"), ExtractOptions{Whiteouts: Overlay{User: true}, Rootless: true})
+	stats, err := extractRaw(t, upper, in("overlay"), ExtractOptions{Whiteouts: whiteout.Overlay{User: true}, Rootless: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,10 +104,10 @@ func rootless(t *testing.T, dir string) {
 	merged := in("merged")
 	for i, raw := range [][]byte{lower, upper} {
 		layer := in([]string{"first", "second"}[i])
-		var del Deletions
+		var del whiteout.Deletions
 		stats, err := extractRaw(t, raw, layer, ExtractOptions{Whiteouts: &del, Rootless: true})
 		if err == nil {
-			err = Merge(t.Context(), merged, layer, &del)
+			err = whiteout.Merge(t.Context(), merged, layer, &del)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -115,7 +117,7 @@ func rootless(t *testing.T, dir string) {
 		}
 	}
 	// Root's ways without root: an error, and a clear one.
-	if _, err := extractRaw(t, lower, in("refused"), ExtractOptions{Whiteouts: Overlay{}}); err == nil {
+	if _, err := extractRaw(t, lower, in("refused"), ExtractOptions{Whiteouts: whiteout.Overlay{}}); err == nil {
 		t.Error("nobody changed an owner")
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/vbatts/tar-split/archive/tar"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/unpack/internal/tarsplit"
 )
 
 // Scan reads the plain tar r, one layer, to its end, and checks that it is a tar which
@@ -36,7 +37,7 @@ func (x *extractor) scan() error {
 			return tooManyEntries()
 		}
 		x.in.left = math.MaxInt64
-		if sparse(h) {
+		if tarsplit.Sparse(h) {
 			continue // its holes can have any size, and Next goes over its content
 		}
 		if _, err := io.CopyBuffer(onlyWriter{io.Discard}, x.tr, x.in.scratch()); err != nil {

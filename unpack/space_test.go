@@ -7,12 +7,15 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/testkit"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // limited mounts a new tmpfs.
@@ -42,9 +45,9 @@ func TestNoRoom(t *testing.T) {
 		entries       []entry
 		say           []string
 	}{
-		{"a file that is larger than what is free", "size=1m", []entry{file("ok", "1"), file("big", string(content(2<<20)))},
+		{"a file that is larger than what is free", "size=1m", []entry{file("ok", "1"), file("big", string(testkit.Content(2<<20)))},
 			[]string{`entry "big"`, "it has 2097152 bytes", "are free", "df shows"}},
-		{"files that are larger together", "size=1m", []entry{file("a", string(content(600<<10))), file("b", string(content(600<<10)))},
+		{"files that are larger together", "size=1m", []entry{file("a", string(testkit.Content(600<<10))), file("b", string(testkit.Content(600<<10)))},
 			[]string{`entry "b"`, "it has 614400 bytes", "df shows"}},
 		{"no inodes", "size=1m,nr_inodes=20", many(20), []string{`entry "`, "needs an inode", "df -i"}},
 		{"a sparse file that claims more than there is", "size=1m", nil, []string{"a sparse file of 4611686018427387904 bytes"}},
@@ -53,7 +56,7 @@ func TestNoRoom(t *testing.T) {
 			mount := limited(t, tc.options)
 			raw := makeTar(t, tc.entries...)
 			if tc.entries == nil {
-				raw = join(oldSparse("s", 1<<62), trailer)
+				raw = slices.Concat(oldSparse("s", 1<<62), trailer)
 			}
 			fds := openFiles(t)
 			for _, split := range []io.Writer{nil, io.Discard} {
@@ -61,7 +64,7 @@ func TestNoRoom(t *testing.T) {
 				if err := os.Mkdir(root, 0o755); err != nil {
 					t.Fatal(err)
 				}
-				_, err := Extract(t.Context(), bytes.NewReader(raw), root, ExtractOptions{Whiteouts: Overlay{}, TarSplit: split})
+				_, err := Extract(t.Context(), bytes.NewReader(raw), root, ExtractOptions{Whiteouts: whiteout.Overlay{}, TarSplit: split})
 				for _, say := range tc.say {
 					if text := fmt.Sprint(err, " ", fault.HintOf(err)); !strings.Contains(text, say) {
 						t.Errorf("%s\ndoes not say %q", text, say)
@@ -86,7 +89,7 @@ func TestFilledMeanwhile(t *testing.T) {
 		say     string
 	}{
 		"bytes": {"size=4m", func(dir string) error {
-			return os.WriteFile(filepath.Join(dir, "other"), content(3800<<10), 0o600)
+			return os.WriteFile(filepath.Join(dir, "other"), testkit.Content(3800<<10), 0o600)
 		}, "df shows"},
 		"inodes": {"size=4m,nr_inodes=40", func(dir string) error {
 			for i := 0; ; i++ {
@@ -102,10 +105,10 @@ func TestFilledMeanwhile(t *testing.T) {
 			if err := os.Mkdir(root, 0o755); err != nil {
 				t.Fatal(err)
 			}
-			raw := makeTar(t, file("first", string(content(512))), file("second", string(content(1<<20))), file("third", string(content(100))), folder("fourth"))
+			raw := makeTar(t, file("first", string(testkit.Content(512))), file("second", string(testkit.Content(1<<20))), file("third", string(testkit.Content(100))), folder("fourth"))
 			half := bytes.Index(raw, []byte("second"))
 			in := io.MultiReader(bytes.NewReader(raw[:half+2048]), doing(func() error { return tc.fill(mount) }), bytes.NewReader(raw[half+2048:]))
-			_, err := Extract(t.Context(), in, root, ExtractOptions{Whiteouts: Overlay{}})
+			_, err := Extract(t.Context(), in, root, ExtractOptions{Whiteouts: whiteout.Overlay{}})
 			if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), `entry "`) {
 				t.Errorf("%v", err)
 			}
@@ -135,7 +138,7 @@ func TestReadOnly(t *testing.T) {
 	if err := unix.Mount("", mount, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}
-	_, err := extractRaw(t, makeTar(t, file("f", "1")), root, ExtractOptions{Whiteouts: Overlay{}})
+	_, err := extractRaw(t, makeTar(t, file("f", "1")), root, ExtractOptions{Whiteouts: whiteout.Overlay{}})
 	if !errors.Is(err, unix.EROFS) || !strings.Contains(err.Error(), `entry "f": create the file`) || !strings.Contains(fault.Advice(err), "read-only") {
 		t.Errorf("%v (%s)", err, fault.Advice(err))
 	}

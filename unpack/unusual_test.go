@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/need"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // File systems that do not say how large they are, or how many inodes they have,
@@ -32,7 +34,7 @@ func TestFileSystemsThatDoNotCount(t *testing.T) {
 				t.Error(err)
 			}
 		})
-		if _, err := extractRaw(t, makeTar(t, file("f", "1")), dir, ExtractOptions{Whiteouts: Overlay{}}); err != nil {
+		if _, err := extractRaw(t, makeTar(t, file("f", "1")), dir, ExtractOptions{Whiteouts: whiteout.Overlay{}}); err != nil {
 			t.Errorf("%s with %q: %v", m.kind, m.options, err)
 		}
 		fd, err := unix.Open(dir, unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -87,7 +89,7 @@ func TestGroupsByMount(t *testing.T) {
 	if err := os.Mkdir(root, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	_, err := extractRaw(t, makeTar(t, owned(folder("d"), 0, 50), file("d/f", "1"), folder("d/e"), symlink("d/s", "f"), file("d/i/f", "")), root, ExtractOptions{Whiteouts: Overlay{}})
+	_, err := extractRaw(t, makeTar(t, owned(folder("d"), 0, 50), file("d/f", "1"), folder("d/e"), symlink("d/s", "f"), file("d/i/f", "")), root, ExtractOptions{Whiteouts: whiteout.Overlay{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +102,7 @@ func TestAccessACL(t *testing.T) {
 	for _, umask := range []int{0, 0o077} {
 		old := unix.Umask(umask)
 		root := t.TempDir()
-		_, err := extractRaw(t, makeTar(t, xattr(file("f", ""), accessACL, acl)), root, ExtractOptions{Whiteouts: Overlay{}})
+		_, err := extractRaw(t, makeTar(t, xattr(file("f", ""), accessACL, acl)), root, ExtractOptions{Whiteouts: whiteout.Overlay{}})
 		unix.Umask(old)
 		if err != nil {
 			t.Fatal(err)
@@ -113,7 +115,7 @@ func TestAccessACL(t *testing.T) {
 
 // An attribute that is too large for ext4 does not mean that the disk is full.
 func TestLargeAttribute(t *testing.T) {
-	_, err := extractRaw(t, makeTar(t, xattr(file("f", ""), "user.a", strings.Repeat("x", 20_000))), t.TempDir(), ExtractOptions{Whiteouts: Overlay{}})
+	_, err := extractRaw(t, makeTar(t, xattr(file("f", ""), "user.a", strings.Repeat("x", 20_000))), t.TempDir(), ExtractOptions{Whiteouts: whiteout.Overlay{}})
 	if err != nil && (!strings.Contains(err.Error(), "attribute user.a of 20000 bytes") || !strings.Contains(fault.HintOf(err), "of attributes")) {
 		t.Errorf("%v (%s)", err, fault.HintOf(err))
 	}
@@ -126,7 +128,7 @@ func TestBadAttributes(t *testing.T) {
 		xattr(file("f", ""), "user."+strings.Repeat("x", 300), "x"),
 		xattr(file("f", ""), "security.capability", "no such"),
 	} {
-		_, err := extractRaw(t, makeTar(t, e), t.TempDir(), ExtractOptions{Whiteouts: Overlay{}})
+		_, err := extractRaw(t, makeTar(t, e), t.TempDir(), ExtractOptions{Whiteouts: whiteout.Overlay{}})
 		refused(t, err, "extended attribute")
 	}
 }
@@ -134,7 +136,7 @@ func TestBadAttributes(t *testing.T) {
 // The size that a header has for what has no content is not needed on the disk.
 func TestSizeWithoutContent(t *testing.T) {
 	dir := limited(t, "size=1m")
-	_, err := extractRaw(t, join(block('5', "d", 1<<32, ""), trailer), dir, ExtractOptions{Whiteouts: Overlay{}})
+	_, err := extractRaw(t, slices.Concat(block('5', "d", 1<<32, ""), trailer), dir, ExtractOptions{Whiteouts: whiteout.Overlay{}})
 	if err != nil {
 		t.Error(err)
 	}
@@ -168,7 +170,7 @@ func TestUnracedLargeHeadersAreNotKept(t *testing.T) {
 		}
 		return cur.Read(p)
 	})
-	if _, err := Extract(t.Context(), in, t.TempDir(), ExtractOptions{Whiteouts: Overlay{}}); err != nil {
+	if _, err := Extract(t.Context(), in, t.TempDir(), ExtractOptions{Whiteouts: whiteout.Overlay{}}); err != nil {
 		t.Fatal(err)
 	}
 	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 16<<20 {
@@ -190,7 +192,7 @@ func TestLongWays(t *testing.T) {
 		}
 	}
 	start := time.Now()
-	if _, err := extractRaw(t, makeTar(t, far...), t.TempDir(), ExtractOptions{Whiteouts: Overlay{}}); err != nil {
+	if _, err := extractRaw(t, makeTar(t, far...), t.TempDir(), ExtractOptions{Whiteouts: whiteout.Overlay{}}); err != nil {
 		t.Fatal(err)
 	}
 	if took := time.Since(start); took > 5*time.Minute {
@@ -200,6 +202,6 @@ func TestLongWays(t *testing.T) {
 	for i := 1; i < 39; i++ {
 		maze = append(maze, symlink(fmt.Sprint("l", i), strings.Repeat("a/", 650)+strings.Repeat("../", 650)+fmt.Sprint("l", i-1)))
 	}
-	_, err := extractRaw(t, makeTar(t, append(maze, file("l38/f", ""))...), t.TempDir(), ExtractOptions{Whiteouts: Overlay{}})
+	_, err := extractRaw(t, makeTar(t, append(maze, file("l38/f", ""))...), t.TempDir(), ExtractOptions{Whiteouts: whiteout.Overlay{}})
 	refused(t, err, "too many symlinks")
 }

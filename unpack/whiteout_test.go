@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // TestWhiteoutRefused makes a whiteout where mknod fails with EPERM, as it does
@@ -26,7 +27,7 @@ func TestWhiteoutRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unix.Close(fd)
-	for _, o := range []Overlay{{}, {User: true}} {
+	for _, o := range []whiteout.Overlay{{}, {User: true}} {
 		err := o.Whiteout(fd, ".", "x", 0, 0)
 		if fault.KindOf(err) != fault.Denied || !strings.Contains(err.Error(), "create a whiteout") || !strings.Contains(fault.HintOf(err), "Linux 5.8") {
 			t.Errorf("%+v: %v, hint %q", o, err, fault.HintOf(err))

@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/unpack/internal/tree"
 )
 
 // Files are written in batches, so that small ones do not cost a hand-over each.
@@ -202,7 +204,7 @@ func (w *writers) release(f *output) {
 
 func (w *writers) fail(f *output, err error) {
 	if err != nil {
-		err = fmt.Errorf("entry %s: %w", quote(f.name), err)
+		err = fmt.Errorf("entry %s: %w", tree.Quote(f.name), err)
 		w.err.CompareAndSwap(nil, &err)
 	}
 }

@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/internal/testkit"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // Files of all sizes around a batch's, in one directory and in many.
@@ -23,7 +26,7 @@ func TestContents(t *testing.T) {
 	for round := range 2 {
 		for i, n := range sizes {
 			for j := range 5 {
-				entries = append(entries, file(fmt.Sprintf("d%d/%d/f%d", j%3, round, i*10+j), string(content(n + j)[:max(0, n-j)])))
+				entries = append(entries, file(fmt.Sprintf("d%d/%d/f%d", j%3, round, i*10+j), string(testkit.Content(n + j)[:max(0, n-j)])))
 			}
 		}
 	}
@@ -52,7 +55,7 @@ func TestContents(t *testing.T) {
 // Files that are removed before they were written: names are dealt with in the
 // order of the tar, and contents follow by descriptors.
 func TestReplacedWhileWritten(t *testing.T) {
-	big := string(content(2 * batchBytes))
+	big := string(testkit.Content(2 * batchBytes))
 	var entries []entry
 	for i := range 50 {
 		d := fmt.Sprintf("d%d", i%4)
@@ -60,7 +63,7 @@ func TestReplacedWhileWritten(t *testing.T) {
 	}
 	entries = append(entries, file("end", big))
 	root := t.TempDir()
-	stats, err := extractRaw(t, makeTar(t, entries...), root, ExtractOptions{Whiteouts: Overlay{}})
+	stats, err := extractRaw(t, makeTar(t, entries...), root, ExtractOptions{Whiteouts: whiteout.Overlay{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +158,7 @@ func TestManyAttributes(t *testing.T) {
 		t.Fatal(err)
 	}
 	root := t.TempDir()
-	if _, err := extractRaw(t, b.Bytes(), root, ExtractOptions{Whiteouts: Overlay{}}); err != nil {
+	if _, err := extractRaw(t, b.Bytes(), root, ExtractOptions{Whiteouts: whiteout.Overlay{}}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 200 {
@@ -191,7 +194,7 @@ func TestFresh(t *testing.T) {
 		if err := prepare(root); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := extractRaw(t, makeTar(t, entries...), root, ExtractOptions{Whiteouts: Overlay{}}); err != nil {
+		if _, err := extractRaw(t, makeTar(t, entries...), root, ExtractOptions{Whiteouts: whiteout.Overlay{}}); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		t.Log(name)
@@ -212,7 +215,7 @@ func TestFresh(t *testing.T) {
 			}
 		}
 		all := append(tc.more, entries...)
-		if _, err := extractRaw(t, makeTar(t, all...), root, ExtractOptions{Whiteouts: Overlay{}}); err != nil {
+		if _, err := extractRaw(t, makeTar(t, all...), root, ExtractOptions{Whiteouts: whiteout.Overlay{}}); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 		for _, e := range all {

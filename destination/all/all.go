@@ -23,7 +23,10 @@ var Table = []Entry{
 	{
 		Name:  "store",
 		Usage: "put images into the store at `DIR`, a data-root of Docker with overlay2;\nalso a stopped Docker's own",
-		Open: func(ctx context.Context, env *destination.Env, dir string, _ *Options) (destination.Destination, error) {
+		Open: func(ctx context.Context, env *destination.Env, dir string, o *Options) (destination.Destination, error) {
+			if o.Stage {
+				return dockerroot.Stage(ctx, env, dir)
+			}
 			return dockerroot.Open(ctx, env, dir)
 		},
 		Check: dockerroot.Check,
@@ -37,6 +40,16 @@ var Table = []Entry{
 		Check: engine.Check,
 	},
 	{
+		Name: "restart-engine", Alone: dockerroot.Careful,
+		Usage: "put images into the data-root of the running Docker Engine, and restart it, which takes\nabout a second; `HOW` is careful, which restarts no Engine whose containers stop with it,\nor force",
+		Open: func(ctx context.Context, env *destination.Env, how string, o *Options) (destination.Destination, error) {
+			of := o.Restart
+			of.How = how
+			return dockerroot.Restart(ctx, env, of)
+		},
+		Check: dockerroot.CheckRestart,
+	},
+	{
 		Name: "containerd", Alone: containerd.AnyAddress,
 		Usage: "put images into containerd, that of a Kubernetes node or of nerdctl, at the\nsocket `ADDRESS` (default: $CONTAINERD_ADDRESS, or the first usual one that answers)",
 		Open: func(ctx context.Context, env *destination.Env, address string, o *Options) (destination.Destination, error) {
@@ -44,7 +57,7 @@ var Table = []Entry{
 			of.Address = address
 			return containerd.Open(ctx, env, of)
 		},
-		Check: containerd.Check,
+		Check: checkContainerd,
 	},
 	{
 		Name: "output", Short: "o",
@@ -109,6 +122,10 @@ type Options struct {
 	Engine     engine.Options
 	Archive    archive.Options
 	Containerd containerd.Options
+	// Stage has the store at a directory be the data-root of a Docker that may run: see
+	// [dockerroot.Stage].
+	Stage   bool
+	Restart dockerroot.RestartOptions
 }
 
 // Opener opens a destination. note is why it was chosen, "" if it was named.

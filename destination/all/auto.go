@@ -13,6 +13,7 @@ import (
 	"github.com/fastpull/fastpull/destination/dockerroot"
 	"github.com/fastpull/fastpull/destination/engine"
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/checkup"
 )
 
 // Auto opens the Engine that answers, or else the containerd that does, or else the store at
@@ -60,4 +61,20 @@ func ofEngine(ctx context.Context, env *destination.Env, api *daemon.Engine, o O
 	}
 	d, err = engine.Use(ctx, env, api, o.Engine)
 	return d, why, err
+}
+
+// checkContainerd checks the containerd that has the Engine's images, if no other one was
+// named: a way into the Engine.
+func checkContainerd(ctx context.Context, m *destination.Machine, address string) []checkup.Finding {
+	api, err := m.Engine(ctx)
+	if address != "" || err != nil || api.Facts().Containerd == "" || !api.Local() {
+		return containerd.Check(ctx, m, address)
+	}
+	list := containerd.Check(ctx, m, api.Facts().Containerd)
+	for i, f := range list {
+		if f.Level == checkup.OK {
+			list[i].Text += "; the Docker Engine has its images there, and sees new ones at once: that is the way into it, without a restart"
+		}
+	}
+	return list
 }

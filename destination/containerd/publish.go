@@ -11,7 +11,6 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fastpull/fastpull/destination"
-	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/registry"
 	"github.com/fastpull/fastpull/source"
 )
@@ -42,7 +41,7 @@ func (s *store) publish(ctx context.Context, img *destination.Image, k *known) e
 		}
 	}
 	last := k.docs[len(k.docs)-1]
-	target := ocispec.Descriptor{MediaType: mediaType(last), Digest: last.Digest, Size: int64(len(last.Bytes))}
+	target := ocispec.Descriptor{MediaType: last.Type(), Digest: last.Digest, Size: int64(len(last.Bytes))}
 	names, labels := s.names(img.Ref, img.Found, config)
 	for _, name := range names {
 		if err := s.c.SetImage(ctx, name, target, labels); err != nil {
@@ -90,12 +89,4 @@ func (s *store) names(ref registry.Reference, found, config digest.Digest) (name
 		return []string{"moby-dangling@" + found.String()}, nil
 	}
 	return []string{cmp.Or(ref.FullTag(), byDigest)}, nil
-}
-
-// mediaType returns the media type of a document, also of one that does not say it.
-func mediaType(doc *image.Document) string {
-	if doc.IsIndex() {
-		return cmp.Or(doc.MediaType, ocispec.MediaTypeImageIndex)
-	}
-	return cmp.Or(doc.MediaType, ocispec.MediaTypeImageManifest)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/unpack"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // staged is a layer that is ready to become a snapshot.
@@ -44,7 +45,7 @@ type tree struct {
 	l     image.Layer
 	key   string // of the staging snapshot, "" if there is none
 	dir   string // its files
-	form  *unpack.Inheriting
+	form  *whiteout.Inheriting
 	child string // the key of the snapshot on the parent that it moves to
 }
 
@@ -61,13 +62,13 @@ func (t *tree) fill(ctx context.Context, tar io.Reader) error {
 	if !ok || snapshotsDir(dir) != t.s.view.dir {
 		return fault.New(fault.Failed, "containerd has put a snapshot where no other one is")
 	}
-	t.dir, t.form = dir, &unpack.Inheriting{Overlay: unpack.Overlay{User: t.s.view.user}}
-	var form unpack.Whiteouts = t.form
+	t.dir, t.form = dir, &whiteout.Inheriting{Overlay: whiteout.Overlay{User: t.s.view.user}}
+	var form whiteout.Form = t.form
 	if t.l.Parent == "" {
-		form = new(unpack.Deletions) // there is nothing to delete
+		form = new(whiteout.Deletions) // there is nothing to delete
 	}
 	stats, err := unpack.Extract(ctx, tar, dir, unpack.ExtractOptions{
-		Whiteouts: form, WriteBack: !t.s.env.NoSync, Rootless: t.s.env.Rootless(), Memory: t.s.env.Memory,
+		Whiteouts: form, WriteBack: !t.s.env.NoSync, Rootless: t.s.env.Rootless(), Names: t.s.env.Names,
 	})
 	if err == nil {
 		t.s.env.LeftOut.Add(stats)

@@ -1,6 +1,9 @@
 // Package dockerroot brings images into a store: Docker's data-root with the overlay2
-// driver, of a daemon that does not run. Package overlay has the format, which is that of
-// Docker 19.03 to 29.
+// driver. Package overlay has the format, which is that of Docker 19.03 to 29.
+//
+// [Open] is for the root of a daemon that does not run. [Stage] prepares images beside one
+// that runs, for [Publish] when it is stopped. [Restart] does both, and stops and starts the
+// daemon between.
 //
 // Layers are extracted in any order and at the same time. They are staged until all layers
 // of an image are there, and are then committed, parents first: nothing is left of an

@@ -14,16 +14,17 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/fastpull/fastpull/decode"
 	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/fetch"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/nameset"
 	"github.com/fastpull/fastpull/internal/privilege"
 	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
 	"github.com/fastpull/fastpull/source"
-	"github.com/fastpull/fastpull/unpack"
 )
 
 // Mended is what [Repair] has put right.
@@ -38,7 +39,7 @@ type RepairOptions struct {
 	Registry *registry.Client
 	Path     string // of the store
 	Layers   int    // that are worked on at a time, as in [fetch.New]
-	Gzip     unpack.Gzip
+	Gzip     decode.Gzip
 	NoResume bool
 	Progress *progress.Display
 }
@@ -53,10 +54,9 @@ func Repair(ctx context.Context, o RepairOptions, damages []overlay.Damage) (m M
 	m = Mended{Configs: []digest.Digest{}, Layers: []digest.Digest{}}
 	src := source.Registries(o.Registry)
 	env := &destination.Env{
-		Source: src, Progress: o.Progress, Rights: privilege.Current(), LeftOut: new(destination.LeftOut),
+		Source: src, Progress: o.Progress, Rights: privilege.Current(), Names: new(nameset.Budget), LeftOut: new(destination.LeftOut),
 	}
 	fetcher := fetch.New(src, o.Layers, o.Gzip, o.Progress)
-	env.Memory = fetcher.Memory
 	s, err := open(ctx, env, o.Path)
 	if err != nil {
 		return m, err

@@ -55,6 +55,10 @@ func open(ctx context.Context, env *destination.Env, dir string) (*store, error)
 	if err != nil {
 		return nil, err
 	}
+	return newStore(ctx, env, o), nil
+}
+
+func newStore(ctx context.Context, env *destination.Env, o *overlay.Store) *store {
 	s := &store{run: ctx, env: env, s: o, first: make(map[digest.Digest]wanted), space: disk.NewSpace(disk.Options{
 		Dir: o.Dir(), Inodes: inodes, Advice: "make room there, or choose another directory with --store",
 	})}
@@ -62,7 +66,7 @@ func open(ctx context.Context, env *destination.Env, dir string) (*store, error)
 	if form := o.Whiteouts(); form.User && o.Decided() {
 		env.Progress.Note("the store is made with %s, as not the machine's root: fastpull and a rootless dockerd can mount it, root's dockerd cannot use it", form.OpaqueXattr())
 	}
-	return s, nil
+	return s
 }
 
 // info describes the store at dir.
@@ -143,8 +147,8 @@ func (s *store) Close() error {
 
 // lookOnly is the destination of a dry run.
 type lookOnly struct {
-	dir string
-	r   *overlay.Reader // nil if there is no store
+	info destination.Info
+	r    *overlay.Reader // nil if there is no store
 }
 
 var _ destination.Destination = (*lookOnly)(nil)
@@ -154,15 +158,15 @@ func openReader(dir string) (destination.Destination, error) {
 	switch {
 	case fault.KindOf(err) == fault.NotFound:
 		abs, err := filepath.Abs(dir)
-		return &lookOnly{dir: abs}, err
+		return &lookOnly{info: info(abs)}, err
 	case err != nil:
 		return nil, err
 	}
-	return &lookOnly{r.Dir(), r}, nil
+	return &lookOnly{info(r.Dir()), r}, nil
 }
 
 // Info implements [destination.Destination].
-func (l *lookOnly) Info() destination.Info { return info(l.dir) }
+func (l *lookOnly) Info() destination.Info { return l.info }
 
 // Check implements [destination.Destination].
 func (l *lookOnly) Check(img *image.Image) error { return image.CheckDocker(img) }

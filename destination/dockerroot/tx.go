@@ -158,7 +158,7 @@ func (s *store) extract(ctx context.Context, tar io.Reader, st *overlay.Staged) 
 		TarSplit:  st.TarSplit(),
 		WriteBack: !s.env.NoSync,
 		Rootless:  s.env.Rootless(),
-		Memory:    s.env.Memory,
+		Names:     s.env.Names,
 	})
 }
 

@@ -108,23 +108,10 @@ func (f *stagedForm) stage(s *sending) (index, plain []byte, err error) {
 	}
 	unpacked := descriptorOf(ocispec.MediaTypeImageManifest, plain)
 	unpacked.Annotations, unpacked.Platform = mark, new(f.e.api.Platform())
-	own := descriptorOf(manifestType(s.img.Leaf.Document, false), s.img.Leaf.Bytes)
+	own := descriptorOf(s.img.Leaf.Type(), s.img.Leaf.Bytes)
 	own.Annotations, own.Platform = mark, &ocispec.Platform{OS: "unknown", Architecture: "unknown"}
 	index, err = bundle.Index([]byte("{}"), []ocispec.Descriptor{unpacked, own})
 	return index, plain, err
-}
-
-// manifestType returns the media type of a manifest or an index: what it was served as, if
-// that is one.
-func manifestType(m *image.Document, isIndex bool) string {
-	types := []string{ocispec.MediaTypeImageManifest, image.DockerManifest}
-	if isIndex {
-		types = []string{ocispec.MediaTypeImageIndex, image.DockerManifestList}
-	}
-	if slices.Contains(types, m.MediaType) {
-		return m.MediaType
-	}
-	return types[0]
 }
 
 func (f *stagedForm) finish(s *sending) error {
@@ -148,7 +135,7 @@ func (f *stagedForm) prove(ctx context.Context, s *sending) error {
 		return err
 	}
 	name := engineName(s.img.Ref, s.img.Found)
-	top := descriptorOf(manifestType(s.img.Top, s.img.Top.IsIndex()), s.img.Top.Bytes)
+	top := descriptorOf(s.img.Top.Type(), s.img.Top.Bytes)
 	documents := [][]byte{s.img.Top.Bytes, s.img.Leaf.Bytes, s.img.Config}
 	for _, doc := range s.img.Nested {
 		documents = append(documents, doc.Bytes)

@@ -25,6 +25,7 @@ import (
 	"github.com/fastpull/fastpull/internal/safepath"
 	"github.com/fastpull/fastpull/internal/tmpfile"
 	"github.com/fastpull/fastpull/unpack"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 // rootfs is a directory that an image is brought into.
@@ -155,7 +156,7 @@ type tx struct {
 // layer is a layer in its own folder.
 type layer struct {
 	dir     string
-	deleted unpack.Deletions
+	deleted whiteout.Deletions
 	done    chan struct{} // closed when it is extracted
 }
 
@@ -181,7 +182,7 @@ func (t *tx) Layer(ctx context.Context, l image.Layer, c *destination.Content) e
 	into := t.layers[l.ChainID]
 	var stats unpack.Stats
 	err := c.Plain(ctx, destination.How{Space: t.r.space}, func(tar io.Reader) (err error) {
-		into.deleted = unpack.Deletions{}
+		into.deleted = whiteout.Deletions{}
 		stats, err = t.extract(ctx, tar, into)
 		return err
 	})
@@ -220,7 +221,7 @@ func (t *tx) merge(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if err := unpack.Merge(ctx, root, from.dir, &from.deleted); err != nil {
+		if err := whiteout.Merge(ctx, root, from.dir, &from.deleted); err != nil {
 			return fmt.Errorf("apply layer %s: %w", l.Blob.Digest, err)
 		}
 		if err := tmpfile.RemoveAll(from.dir); err != nil {

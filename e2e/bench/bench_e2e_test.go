@@ -102,7 +102,9 @@ func TestAll(t *testing.T) {
 	}
 	entrants := map[string]string{
 		"store/multi": "fastpull, docker pull, ctr images pull", "store/one": "fastpull, docker pull, ctr images pull",
-		"load/multi": "fastpull --load, docker pull, docker load", "again/multi": "fastpull", "memory": "fastpull multi, fastpull double",
+		"load/multi": "fastpull --load, docker pull, docker load", "load/py": "fastpull --load, docker pull, docker load",
+		"restart/multi": "fastpull --restart-engine, docker pull, docker load", "restart/py": "fastpull --restart-engine, docker pull, docker load",
+		"again/multi": "fastpull", "memory": "fastpull multi, fastpull double",
 		"bundle/plain": "fastpull bundle --layers=plain, skopeo copy docker-archive:",
 		"bundle/keep":  "fastpull bundle --layers=keep, crane pull",
 		lineStore:      "fastpull, docker pull, skopeo copy docker-archive:, crane pull",

@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
+
+	"github.com/fastpull/fastpull/e2e/engines"
 )
 
 // byContainerd pulls with ctr into a containerd of its own.
@@ -50,25 +50,15 @@ func (b *bench) startContainerd(ctx context.Context, d *disk) (*containerd, erro
 	if err != nil {
 		return nil, err
 	}
-	c := &containerd{sock: filepath.Join(dir, "sock")}
+	c := &containerd{}
 	if c.client, err = firstOf("/usr/bin/ctr", "ctr"); err != nil {
 		return nil, err
 	}
-	config := filepath.Join(dir, "config.toml")
-	text := fmt.Sprintf(`version = 2
-root = %q
-state = %q
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
-[grpc]
-  address = %q
-[ttrpc]
-  address = %q
-`, d.path("containerd"), filepath.Join(dir, "state"), c.sock, c.sock+".ttrpc")
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+	cmd, sock, err := engines.ContainerdCommand(daemon, dir, d.path("containerd"), false)
+	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(daemon, "--config", config)
-	cmd.Env = append(os.Environ(), debianPath, "TMPDIR="+dir)
+	c.sock, cmd.Env = sock, append(cmd.Env, debianPath)
 	if c.server, err = startServer(cmd, nil); err != nil {
 		return nil, err
 	}

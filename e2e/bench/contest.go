@@ -70,7 +70,7 @@ var others = []string{docker, ctr, tarProgram, goArchive, umoci, skopeo, crane, 
 
 // contestNames are all there are, in the order in which they are held.
 var contestNames = []string{
-	"store/multi", "store/one", "load/multi", "again/multi", "memory",
+	"store/multi", "store/one", "load/multi", "load/py", "restart/multi", "restart/py", "again/multi", "memory",
 	"bundle/plain", "bundle/keep",
 	lineStore, lineToken, lineAgain,
 	"files/share", "files/go", "files/libs", "files/python", "files/empty",
@@ -105,7 +105,9 @@ func (b *bench) contests(ctx context.Context, names []string) ([]*contest, error
 		case "store":
 			err = b.storeContest(ctx, c, kind)
 		case "load":
-			err = b.loadContest(ctx, c, kind)
+			err = b.loadContest(ctx, c, b.toEngine, kind)
+		case "restart":
+			err = b.loadContest(ctx, c, b.restarting, kind)
 		case "again":
 			err = b.forBuilds(ctx, c, b.again, kind)
 		case "bundle":
@@ -145,8 +147,9 @@ func (b *bench) storeContest(ctx context.Context, c *contest, kind string) error
 	return nil
 }
 
-func (b *bench) loadContest(ctx context.Context, c *contest, kind string) error {
-	if err := b.forBuilds(ctx, c, b.toEngine, kind); err != nil {
+// loadContest is about ways into an Engine: fastpull's, and Docker's.
+func (b *bench) loadContest(ctx context.Context, c *contest, way func(fastpull, *testImage) entrant, kind string) error {
+	if err := b.forBuilds(ctx, c, way, kind); err != nil {
 		return err
 	}
 	if !slices.Contains(b.against, docker) {

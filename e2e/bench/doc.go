@@ -12,8 +12,10 @@
 // # What is measured
 //
 //	store/multi, store/one  into the store, against docker pull and ctr images pull
-//	load/multi              into an Engine, against docker pull, and docker load of a
-//	                        local plain tar
+//	load/multi, load/py     into an Engine, against docker pull, and docker load of a
+//	                        local plain tar; py has 100,000 small files
+//	restart/multi, py       into the data-root of an Engine, with a restart of it, against
+//	                        the same; until the Engine answers again and has the image
 //	again/multi             a second pull of an image that the store has
 //	memory                  the peak of multi, and of an image twice its size
 //	bundle/plain            to a file with plain layers, against skopeo copy
@@ -35,7 +37,7 @@
 //
 // The images and tars are made of directories of this machine, once, and kept
 // with the registry in the cache folder; deleting it makes them anew. The trees
-// of files/python and files/empty are made up, the same everywhere.
+// of load/py, files/python and files/empty are made up, the same everywhere.
 //
 // In files/ fastpull is the program untar, which does what fastpull does for its
 // store with the plain bytes of a layer: it writes the files and tar-split, and

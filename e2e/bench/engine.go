@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+
+	"github.com/fastpull/fastpull/e2e/manager"
 )
 
 // debianPath is where Debian's programs are, pigz' unpigz among them, which
@@ -19,6 +21,8 @@ type engine struct {
 	host   string // as in DOCKER_HOST
 	client string // Debian's docker
 	config string // the client's folder
+
+	command func() *exec.Cmd // the daemon
 }
 
 // startEngine starts one whose data-root is on d.
@@ -42,12 +46,15 @@ func (b *bench) startEngine(ctx context.Context, d *disk) (e *engine, err error)
 	if e.client, err = firstOf("/usr/bin/docker", "docker"); err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(daemon, "--config-file", filepath.Join(dir, "daemon.json"), "--data-root", d.path("docker"),
-		"--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"), "-H", e.host,
-		"--storage-driver", "overlay2", "--iptables=false", "--bridge=none")
-	// Its containerd leaves a record of its goroutines behind when it is slow to start.
-	cmd.Env = append(os.Environ(), debianPath, "TMPDIR="+dir)
-	if e.server, err = startServer(cmd, nil); err != nil {
+	e.command = func() *exec.Cmd {
+		cmd := exec.Command(daemon, "--config-file", filepath.Join(dir, "daemon.json"), "--data-root", d.path("docker"),
+			"--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"), "-H", e.host,
+			"--storage-driver", "overlay2", "--iptables=false", "--bridge=none")
+		// Its containerd leaves a record of its goroutines behind when it is slow to start.
+		cmd.Env = append(os.Environ(), debianPath, "TMPDIR="+dir)
+		return cmd
+	}
+	if e.server, err = startServer(e.command(), nil); err != nil {
 		return nil, err
 	}
 	if err := e.ready(ctx, func(ctx context.Context) error { _, _, err := e.docker(ctx, "version"); return err }); err != nil {
@@ -55,6 +62,23 @@ func (b *bench) startEngine(ctx context.Context, d *disk) (e *engine, err error)
 		return nil, err
 	}
 	return e, nil
+}
+
+// service makes a command that stops and starts the engine, until end is called. Who calls
+// it waits for the command.
+func (e *engine) service() (command string, end func(), err error) {
+	return manager.Serve(e.config, func(verb string) (err error) {
+		switch verb {
+		case "stop":
+			e.stop()
+		case "start":
+			e.stop()
+			e.server, err = startServer(e.command(), nil)
+		default:
+			err = manager.ErrVerb
+		}
+		return err
+	})
 }
 
 func (e *engine) docker(ctx context.Context, args ...string) (string, usage, error) {

@@ -115,6 +115,40 @@ func (b *bench) toEngine(p fastpull, img *testImage) entrant {
 	}}
 }
 
+// restarting puts an image into the data-root of an empty Engine, with a restart. Of the
+// Engine that is stopped the CPU time is not counted as its own.
+func (b *bench) restarting(p fastpull, img *testImage) entrant {
+	return entrant{name: p.name + " --restart-engine", image: img, turn: func(ctx context.Context, d *disk) (f figures, err error) {
+		e, err := b.startEngine(ctx, d)
+		if err != nil {
+			return f, err
+		}
+		defer func() { e.stop() }() // the one that runs then
+		service, end, err := e.service()
+		if err != nil {
+			return f, err
+		}
+		defer end()
+		f, err = b.measure(ctx, d, func(ctx context.Context) (usage, error) {
+			u, err := p.pull(ctx, []string{"DOCKER_HOST=" + e.host}, "--restart-engine", "--restart-command", service, img.ref)
+			if err != nil {
+				return u, fmt.Errorf("%w%s", err, lastLines(e.out.String()))
+			}
+			again, err := e.usage()
+			u.cpu += again.cpu
+			return u, err
+		})
+		if err != nil {
+			return f, err
+		}
+		id, err := e.id(ctx, img)
+		if err != nil {
+			return f, err
+		}
+		return f, expectID(img, id)
+	}}
+}
+
 // archive has an image as a plain tar in the cache, for docker load.
 func (b *bench) archive(ctx context.Context, p fastpull, img *testImage) (string, error) {
 	file := filepath.Join(b.cache, "archives", strings.TrimPrefix(img.ID, "sha256:")+".tar")

@@ -23,6 +23,7 @@ const (
 	multi  = "multi"  // several layers
 	one    = "one"    // much the same in a single layer
 	double = "double" // twice multi
+	py     = "py"     // the first layer of multi, and a layer of many small files
 	small  = "small"  // twelve layers of 4.4 MB together
 )
 
@@ -123,7 +124,11 @@ func (c content) layers(kind string) []sample.Layer {
 	}
 	below := map[string]string{double: "again"}[kind]
 	var list []sample.Layer
-	for _, dirs := range c.groups {
+	groups := c.groups
+	if kind == py {
+		groups = groups[:min(1, len(groups))]
+	}
+	for _, dirs := range groups {
 		list = append(list, layer(below, dirs))
 	}
 	return list
@@ -135,11 +140,12 @@ func (c content) tag(kind string) string {
 	return fmt.Sprintf("%s-%x", kind, sum[:4])
 }
 
-// source has the images.
+// source returns the images, and makes those that the registry lacks.
 type source struct {
 	registry *registry
 	content  content
-	temp     string // for layers on their way to the registry
+	scale    float64 // of trees that are made up
+	temp     string  // for layers on their way to the registry
 	say      func(format string, args ...any)
 	made     map[string]*testImage
 }
@@ -149,7 +155,12 @@ func (s *source) image(ctx context.Context, kind string) (*testImage, error) {
 	if img := s.made[kind]; img != nil {
 		return img, nil
 	}
-	ref := s.registry.addr + "/bench/sample:" + s.content.tag(kind)
+	tag := s.content.tag(kind)
+	if kind == py {
+		t := pythonTree.scaled(s.scale)
+		tag += fmt.Sprintf("-%d-%d", t.Files, t.Dirs)
+	}
+	ref := s.registry.addr + "/bench/sample:" + tag
 	img, err := sample.Open(ctx, ref)
 	if fault.KindOf(err) == fault.NotFound {
 		img, err = s.make(ctx, kind, ref)
@@ -195,7 +206,16 @@ func (s *source) make(ctx context.Context, kind, ref string) (v1.Image, error) {
 		}
 	}
 	defer os.RemoveAll(o.Dir)
-	img, err := sample.Build(ctx, o, s.content.layers(kind)...)
+	layers := s.content.layers(kind)
+	if kind == py {
+		files := filepath.Join(s.temp, "site-packages")
+		defer os.RemoveAll(files)
+		if err := pythonTree.scaled(s.scale).files(ctx, files); err != nil {
+			return nil, fmt.Errorf("make the files of %s: %w", kind, err)
+		}
+		layers = append(layers, sample.Layer{Trees: []sample.Tree{{Path: files, As: "usr/lib/python3"}}})
+	}
+	img, err := sample.Build(ctx, o, layers...)
 	if err != nil {
 		return nil, err
 	}

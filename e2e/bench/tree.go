@@ -3,10 +3,13 @@ package main
 import (
 	"archive/tar"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 )
@@ -65,6 +68,42 @@ func (t tree) write(ctx context.Context, to io.Writer) error {
 		}
 	}
 	return w.Close()
+}
+
+// files writes the tree as files below a directory, which it makes.
+func (t tree) files(ctx context.Context, dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	in, out := io.Pipe()
+	go func() { out.CloseWithError(t.write(ctx, out)) }()
+	defer in.Close() // ends the goroutine
+	r := tar.NewReader(in)
+	for {
+		h, err := r.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := writeEntry(filepath.Join(dir, h.Name), h, r); err != nil {
+			return err
+		}
+	}
+}
+
+// writeEntry makes a directory or a regular file.
+func writeEntry(name string, h *tar.Header, content io.Reader) error {
+	if h.Typeflag == tar.TypeDir {
+		return os.Mkdir(name, h.FileInfo().Mode())
+	}
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, h.FileInfo().Mode().Perm())
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, content)
+	return errors.Join(err, f.Close(), os.Chtimes(name, h.ModTime, h.ModTime))
 }
 
 func (tree) header(kind byte, name string, mode int64) *tar.Header {

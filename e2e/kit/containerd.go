@@ -41,33 +41,19 @@ type Containerd struct {
 func StartContainerd(t *testing.T, o ContainerdOptions) *Containerd {
 	t.Helper()
 	dir := ShortTempDir(t)
-	c := &Containerd{Root: filepath.Join(dir, "root"), Sock: filepath.Join(dir, "s"), out: &LogBuffer{}}
+	c := &Containerd{Root: filepath.Join(dir, "root"), out: &LogBuffer{}}
 	if o.Release != Debian {
 		var err error
 		if c.folder, err = todaysContainerd(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	config := filepath.Join(dir, "config.toml")
-	disabled := []string{"io.containerd.nri.v1.nri", "io.containerd.internal.v1.opt"}
-	if !o.CRI {
-		disabled = append(disabled, "io.containerd.grpc.v1.cri")
-	}
-	text := fmt.Sprintf(`version = 2
-root = %q
-state = %q
-disabled_plugins = ["%s"]
-[grpc]
-address = %q
-[plugins."io.containerd.grpc.v1.cri".cni]
-conf_dir = %[5]q
-bin_dir = %[5]q
-`, c.Root, filepath.Join(dir, "state"), strings.Join(disabled, `", "`), c.Sock, filepath.Join(dir, "cni"))
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+	cmd, sock, err := engines.ContainerdCommand(c.program("containerd"), dir, c.Root, o.CRI)
+	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(c.program("containerd"), "-c", config)
-	cmd.Env = append(os.Environ(), "TMPDIR="+dir, "PATH="+strings.Join(slices.DeleteFunc([]string{o.PathFirst, c.folder, os.Getenv("PATH")},
+	c.Sock = sock
+	cmd.Env = append(cmd.Env, "PATH="+strings.Join(slices.DeleteFunc([]string{o.PathFirst, c.folder, os.Getenv("PATH")},
 		func(s string) bool { return s == "" }), ":"))
 	cmd.Stdout, cmd.Stderr = c.out, c.out
 	t.Cleanup(func() {

@@ -71,6 +71,8 @@ type Dockerd struct {
 	Sock string
 	out  *LogBuffer
 	Stop func() // ends it before the test does; a second call does nothing
+
+	command func() *exec.Cmd
 }
 
 // StartDockerd starts one, waits until it answers, and stops it at the end of
@@ -90,13 +92,17 @@ func StartDockerd(t *testing.T, o DockerdOptions) *Dockerd {
 	if o.PathFirst != "" {
 		path = append(path, o.PathFirst)
 	}
-	cmd := o.Release.Command(t, path, "--config-file", config, "--data-root", d.Root,
+	template := o.Release.Command(t, path, "--config-file", config, "--data-root", d.Root,
 		"--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"),
 		"-H", "unix://"+d.Sock, "--iptables=false", "--bridge=none")
-	// Its containerd leaves a record of its goroutines behind when it is slow to start.
-	cmd.Env = append(cmd.Env, "TMPDIR="+dir)
-	cmd.Env = append(cmd.Env, o.Env...)
-	cmd.Stdout, cmd.Stderr = d.out, d.out
+	d.command = func() *exec.Cmd {
+		cmd := exec.Command(template.Path, template.Args[1:]...)
+		// Its containerd leaves a record of its goroutines behind when it is slow to start.
+		cmd.Env = append(slices.Clone(template.Env), "TMPDIR="+dir)
+		cmd.Env = append(cmd.Env, o.Env...)
+		cmd.Stdout, cmd.Stderr = d.out, d.out
+		return cmd
+	}
 	t.Cleanup(func() {
 		UnmountBelow(t, dir)
 		UnmountBelow(t, d.Root)
@@ -104,11 +110,33 @@ func StartDockerd(t *testing.T, o DockerdOptions) *Dockerd {
 			t.Logf("dockerd on %s:\n%s", d.Root, d.out.Tail())
 		}
 	})
-	d.Stop = StartServer(t, cmd, 15*time.Second)
+	d.Start(t)
+	return d
+}
+
+// Start starts the Engine, again if it was stopped, and waits until it answers.
+func (d *Dockerd) Start(t *testing.T) {
+	t.Helper()
+	d.Stop = StartServer(t, d.command(), 15*time.Second)
 	if !Eventually(2*time.Minute, d.answers) {
 		t.Fatalf("dockerd does not answer\n%s", d.out.Tail())
 	}
-	return d
+}
+
+// Configure writes the Engine's daemon.json, and has the Engine read it.
+func (d *Dockerd) Configure(t *testing.T, json string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(filepath.Dir(d.Sock), "daemon.json"), []byte(json), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pid, _ := d.Pids(t)
+	read := strings.Count(d.out.String(), "Reloaded configuration")
+	if err := unix.Kill(pid, unix.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	if !Eventually(time.Minute, func() bool { return strings.Count(d.out.String(), "Reloaded configuration") > read }) {
+		t.Fatalf("dockerd does not read its configuration\n%s", d.out.Tail())
+	}
 }
 
 // answers tells whether the Engine is ready. The client, which says it too, takes

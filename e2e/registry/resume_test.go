@@ -133,14 +133,20 @@ func (v *victim) killCommitting(t *testing.T, store string) (kills int) {
 	return kills
 }
 
-// end lets the pull end, and checks what the registry has sent for it.
+// lostPerKill bounds the bytes that a kill may cost: what the kernel holds for the
+// connections of the killed process. The line carries as much in a tenth of a
+// second, for which a process may wait for its turn on a busy machine.
+const lostPerKill = thinLine / 10
+
+// end lets the pull end, and checks the number of bytes that the registry sent.
+// Without resuming, each kill would cost half of the image on average.
 func (v *victim) end(t *testing.T) {
 	t.Helper()
 	v.withheld.Store(false)
 	v.user.Fastpull(t, v.args...).Expect(t, 0, v.im.Digest.String())
 	sent, size := v.proxy.SentInAll(), v.im.Bytes()
 	t.Logf("%d kills, the registry sent %.3f times the image", v.kills, float64(sent)/float64(size))
-	if sent > size+size/5 {
+	if sent > size+size/10+int64(v.kills)*lostPerKill {
 		t.Errorf("the registry sent %d bytes of an image of %d, after %d kills", sent, size, v.kills)
 	}
 }
@@ -165,8 +171,8 @@ func TestKillAndResume(t *testing.T) {
 		store := filepath.Join(t.TempDir(), "store")
 		v := newVictim(t, reg, im, kit.NewUser(t), seed, "--store", store, "store:tag")
 		begun := time.Now()
-		v.killFetching(t, 36)
-		v.killUsing(t, 14)
+		v.killFetching(t, 20)
+		v.killUsing(t, 8)
 		t.Logf("%d kills at the commits", v.killCommitting(t, store))
 		v.end(t)
 		kit.ExpectClean(t, store)
@@ -181,8 +187,8 @@ func TestKillAndResume(t *testing.T) {
 		reg.Push(t, "output:tag", im)
 		dir := t.TempDir()
 		v := newVictim(t, reg, im, kit.NewUser(t), seed, "-o", filepath.Join(dir, "out.tar"), "output:tag")
-		v.killFetching(t, 10)
-		v.killUsing(t, 5)
+		v.killFetching(t, 6)
+		v.killUsing(t, 3)
 		v.end(t)
 		expectNoPartials(t, v.user)
 		if left := kit.Names(t, dir); len(left) != 1 {
@@ -198,8 +204,8 @@ func TestKillAndResume(t *testing.T) {
 		reg.Push(t, "load:tag", im)
 		d := kit.StartDockerd(t, kit.DockerdOptions{})
 		v := newVictim(t, reg, im, d.User(t), seed, "--load", "load:tag")
-		v.killFetching(t, 10)
-		v.killUsing(t, 5)
+		v.killFetching(t, 6)
+		v.killUsing(t, 3)
 		v.end(t)
 		expectNoPartials(t, v.user)
 		expectLoaded(t, d, v.args[len(v.args)-1], im)

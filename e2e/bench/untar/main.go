@@ -20,7 +20,9 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/fastpull/fastpull/decode"
 	"github.com/fastpull/fastpull/unpack"
+	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
 func main() {
@@ -64,9 +66,9 @@ func run(ctx context.Context, file string, id digest.Digest, dir, split string) 
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
-	in := unpack.NewReader(ctx, f, unpack.Expect{Digest: id, Size: st.Size(), DiffID: id}, unpack.ReaderOptions{})
+	in := decode.NewReader(ctx, f, decode.Expect{Digest: id, Size: st.Size(), DiffID: id}, decode.ReaderOptions{})
 	defer in.Close()
-	stats, err := unpack.Extract(ctx, in, dir, unpack.ExtractOptions{Whiteouts: unpack.Overlay{}, TarSplit: zip})
+	stats, err := unpack.Extract(ctx, in, dir, unpack.ExtractOptions{Whiteouts: whiteout.Overlay{}, TarSplit: zip})
 	if err := errors.Join(err, zip.Close(), buf.Flush()); err != nil {
 		return err
 	}

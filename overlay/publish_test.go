@@ -1,0 +1,381 @@
+package overlay
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/image"
+)
+
+// staged is a data-root and what waits there.
+type staged struct {
+	dir          string
+	a, up, fresh *image.Image // Docker's; on top of that; and a new one, which takes a name of a
+}
+
+// stage makes a data-root with an image, and stages two for it.
+func stage(t *testing.T) staged {
+	t.Helper()
+	base := openTest(t, t.TempDir())
+	w := staged{dir: base.dir, a: putChain(t, base, "a", 2)}
+	record(t, base, w.a, "a:1", "a:2")
+	base.Close()
+	g := openStaging(t, w.dir)
+	top := tarOf("top", "on a")
+	if _, err := put(g.Store, w.a.Layers[1].ChainID, top); err != nil {
+		t.Fatal(err)
+	}
+	w.up = imageOf(t, "up", w.a.Layers[0].DiffID, w.a.Layers[1].DiffID, digest.FromBytes(top))
+	w.fresh = putChain(t, g.Store, "new", 2)
+	for _, l := range w.up.Layers {
+		if err := g.PutBlob(t.Context(), digest.FromString("blob of "+l.DiffID.String()), l.DiffID, "host/up"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	record(t, g.Store, w.up, "up:1")
+	record(t, g.Store, w.fresh, "new:1", "a:2")
+	if err := g.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func openStaging(t *testing.T, dir string) *Staging {
+	t.Helper()
+	g, err := OpenStaging(dir, Options{NoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { g.Close() })
+	return g
+}
+
+// publishAll publishes what is staged.
+func publishAll(t *testing.T, dir string) []Published {
+	t.Helper()
+	g := openStaging(t, dir)
+	ready, _, err := g.Prepare(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done, err := g.Publish(t.Context(), ready)
+	if err := errors.Join(err, g.Tidy(), g.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return done
+}
+
+// whole checks that all that is visible in the data-root is complete.
+func (w staged) whole(t *testing.T, layers int) *Reader {
+	t.Helper()
+	r, err := OpenReader(w.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := r.Verify(t.Context(), VerifyOptions{})
+	if err != nil || len(v.Damages) > 0 {
+		t.Errorf("verify: %v %v", v.Damages, err)
+	}
+	if layers >= 0 && v.Layers != layers {
+		t.Errorf("%d layers are in the data-root, want %d", v.Layers, layers)
+	}
+	return r
+}
+
+// all checks that the data-root has everything, and that nothing waits.
+func (w staged) all(t *testing.T) {
+	t.Helper()
+	r := w.whole(t, 5)
+	for name, img := range map[string]*image.Image{"a:1": w.a, "a:2": w.fresh, "up:1": w.up, "new:1": w.fresh} {
+		if id, err := r.ID(name); err != nil || id != img.ID {
+			t.Errorf("%s is %s, want %s (%v)", name, id, img.ID, err)
+		}
+	}
+	for _, l := range w.up.Layers {
+		if from := r.Origins(l.DiffID); len(from) != 1 || from[0].Repository != "host/up" {
+			t.Errorf("the blob of %s: %v", l.DiffID, from)
+		}
+		if data, err := os.ReadFile(r.byDigest(digest.FromString("blob of " + l.DiffID.String()))); err != nil || string(data) != l.DiffID.String() {
+			t.Errorf("%s %v", data, err)
+		}
+	}
+	if _, err := os.Lstat(StagedIn(w.dir)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the staging store is still there: %v", err)
+	}
+	for _, dir := range []string{"fastpull/run", "fastpull/pending"} {
+		if got := tree(t, filepath.Join(w.dir, dir)); len(got) != 1 {
+			t.Errorf("left in %s: %q", dir, got[1:])
+		}
+	}
+}
+
+// TestPublish stages images while nothing of Docker's is changed, and publishes them.
+func TestPublish(t *testing.T) {
+	w := stage(t)
+	s := openTest(t, w.dir)
+	before := visible(t, s)
+	s.Close()
+	again := openStaging(t, w.dir)
+	if _, err := put(again.Store, "", tarOf("a-1", "layer 1 of a")); !errors.Is(err, ErrExists) {
+		t.Errorf("a layer that Docker has: %v", err)
+	}
+	record(t, again.Store, w.a, "a:1") // it has the name in the data-root
+	list, _, err := again.Waiting()
+	if err != nil || len(list) != 2 {
+		t.Errorf("%d images wait (%v)", len(list), err)
+	}
+	if got := again.Chain(w.up.Layers); len(got) != 3 || !got[1].below || got[2].below {
+		t.Errorf("layers of the image on top of Docker's: %+v", got)
+	}
+	if v, err := again.Verify(t.Context(), VerifyOptions{}); err != nil || len(v.Damages) > 0 || v.Layers != 3 {
+		t.Errorf("verify of what is staged: %+v %v", v, err)
+	}
+	ready, _, err := again.Prepare(t.Context(), nil)
+	if err != nil || len(ready) != 2 {
+		t.Fatalf("%d are ready (%v)", len(ready), err)
+	}
+	if after := visible(t, &Store{Reader: Reader{dir: w.dir}}); after != before {
+		t.Errorf("staging has changed what is Docker's:\n%s\nbefore:\n%s", after, before)
+	}
+	again.Close()
+	done := publishAll(t, w.dir)
+	moved := 0
+	for _, p := range done {
+		moved += p.Layers
+	}
+	if len(done) != 2 || moved != 3 {
+		t.Errorf("published: %+v", done)
+	}
+	w.all(t)
+	if got := openStaging(t, w.dir); got != nil {
+		if ready, _, err := got.Prepare(t.Context(), nil); err != nil || len(ready) != 0 {
+			t.Errorf("%d images are ready again (%v)", len(ready), err)
+		}
+	}
+}
+
+func childPublish(args []string) error {
+	published = func(step string) {
+		if step == args[1] {
+			unix.Kill(os.Getpid(), unix.SIGKILL)
+			select {}
+		}
+	}
+	g, err := OpenStaging(args[0], Options{NoSync: true})
+	if err != nil {
+		return err
+	}
+	ready, _, err := g.Prepare(background, nil)
+	if err == nil {
+		_, err = g.Publish(background, ready)
+	}
+	return err
+}
+
+// TestPublishCrash kills a process at every step of a publication. What the data-root has is
+// whole then, as a dockerd finds it, and the next publication ends what was begun.
+func TestPublishCrash(t *testing.T) {
+	for _, step := range []string{"note", "files", "link", "aside", "entry", "config", "names", "staged names"} {
+		t.Run(step, func(t *testing.T) {
+			w := stage(t)
+			c := start(t, "publish", w.dir, "publish: "+step)
+			c.cmd.Wait()
+			if c.cmd.ProcessState.Success() || c.err.Len() > 0 {
+				t.Fatalf("the child was not killed: %v %s", c.cmd.ProcessState, c.err.String())
+			}
+			r := w.whole(t, -1)
+			for _, name := range []string{"a:1", "a:2"} {
+				if id, err := r.ID(name); err != nil || id == "" {
+					t.Errorf("%s leads nowhere (%v)", name, err)
+				}
+			}
+			// What a dockerd's user does between: nothing, or a prune, which must not
+			// remove what is staged.
+			s := openTest(t, w.dir)
+			s.Close()
+			if _, err := Prune(t.Context(), w.dir, PruneOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			w.whole(t, -1)
+			g := openStaging(t, w.dir)
+			if have := len(g.Chain(w.up.Layers)) + len(g.Chain(w.fresh.Layers)); have != 5 && step != "staged names" {
+				t.Errorf("of 5 layers %d are left", have)
+			}
+			g.Close()
+			publishAll(t, w.dir)
+			w.all(t)
+		})
+	}
+}
+
+// removeA removes Docker's image and its layers, as Docker does: fastpull would leave the
+// layers that a staged image needs.
+func (w staged) removeA(t *testing.T, base *Store) {
+	t.Helper()
+	for _, name := range []string{"a:1", "a:2"} {
+		r, err := base.Remove(t.Context(), name, RemoveOptions{})
+		if err != nil || len(r.Layers) > 0 {
+			t.Fatalf("removed: %+v %v", r, err)
+		}
+	}
+	for _, l := range w.a.Layers {
+		e := base.entryOf(l.ChainID)
+		if err := errors.Join(os.RemoveAll(base.path("image/overlay2/layerdb/sha256", l.ChainID.Encoded())), os.RemoveAll(base.path("overlay2", e.cacheID))); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestPublishGone: Docker has removed a layer that a staged image stands on. Others are
+// published, and the image when the layer has come again.
+func TestPublishGone(t *testing.T) {
+	w := stage(t)
+	base := openTest(t, w.dir)
+	w.removeA(t, base)
+	base.Close()
+	g := openStaging(t, w.dir)
+	ready, unready, err := g.Prepare(t.Context(), nil)
+	if err != nil || len(unready) != 1 || !errors.Is(unready[0].Err, ErrGone) || fault.HintOf(unready[0].Err) == "" || len(ready) != 1 || ready[0].ID != w.fresh.ID {
+		t.Fatalf("%d are ready, %v not (%v)", len(ready), unready, err)
+	}
+	if done, err := g.Publish(t.Context(), ready); err != nil || len(done) != 1 {
+		t.Fatalf("%v %v", done, err)
+	}
+	if err := errors.Join(g.Tidy(), g.Close()); err != nil {
+		t.Fatal(err)
+	}
+	w.whole(t, 2)
+	g = openStaging(t, w.dir)
+	putChain(t, g.Store, "a", 2)
+	g.Close()
+	if done := publishAll(t, w.dir); len(done) != 1 || done[0].Layers != 3 {
+		t.Errorf("%+v", done)
+	}
+	w.whole(t, 5)
+}
+
+// TestPublishLowers: the names by which mounts know Docker's layers are others by now.
+func TestPublishLowers(t *testing.T) {
+	w := stage(t)
+	base := openTest(t, w.dir)
+	w.removeA(t, base)
+	putChain(t, base, "a", 2)
+	record(t, base, w.a, "a:1")
+	base.Close()
+	publishAll(t, w.dir)
+	w.whole(t, 5)
+	at := t.TempDir()
+	r, _ := OpenReader(w.dir)
+	if err := r.Mount(w.up, at); err != nil {
+		t.Fatal(err)
+	}
+	names, _ := os.ReadDir(at)
+	if err := Unmount(at); err != nil || len(names) != 3 {
+		t.Errorf("the mounted image has %v (%v)", names, err)
+	}
+}
+
+// TestPublishRefused: nothing is moved into the root of a dockerd that runs, though images
+// can be staged for it. Other roots are refused before.
+func TestPublishRefused(t *testing.T) {
+	w := stage(t)
+	write(t, filepath.Join(w.dir, "volumes/metadata.db"), "")
+	c := start(t, "flock", w.dir+"/volumes/metadata.db")
+	c.line(t)
+	g := openStaging(t, w.dir)
+	ready, _, err := g.Prepare(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Publish(t.Context(), ready); err == nil || !strings.Contains(err.Error(), "dockerd that is running") {
+		t.Errorf("error: %v", err)
+	}
+	g.Close()
+	c.kill()
+	publishAll(t, w.dir)
+	w.all(t)
+
+	for want, spoil := range map[string]func(dir string){
+		"no store at":            func(dir string) { os.RemoveAll(dir + "/image") },
+		"storage driver btrfs":   func(dir string) { write(t, dir+"/image/btrfs/x", "") },
+		"remaps users":           func(dir string) { write(t, dir+"/100.100/x", "") },
+		"is mounted there":       func(dir string) { bind(t, dir+"/overlay2") },
+		"belongs to the user 12": func(dir string) { os.Chown(dir+"/image/overlay2/layerdb", 12, 12) },
+	} {
+		w := stage(t)
+		spoil(w.dir)
+		if _, err := OpenStaging(w.dir, Options{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+}
+
+// bind mounts a directory on itself.
+func bind(t *testing.T, dir string) {
+	t.Helper()
+	if err := unix.Mount(dir, dir, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+}
+
+// TestSeize: a publication has what is staged for itself, and waits for others.
+func TestSeize(t *testing.T) {
+	w := stage(t)
+	one, two := openStaging(t, w.dir), openStaging(t, w.dir)
+	met := make(chan struct{})
+	result := make(chan error, 1)
+	go func() {
+		_, _, err := one.Prepare(t.Context(), func() { close(met) })
+		result <- err
+	}()
+	<-met
+	two.Close()
+	if err := <-result; err != nil {
+		t.Fatal(err)
+	}
+	opened := make(chan *Staging)
+	go func() { g, _ := OpenStaging(w.dir, Options{NoSync: true}); opened <- g }()
+	select {
+	case <-opened:
+		t.Error("another process has opened it meanwhile")
+	case <-time.After(200 * time.Millisecond):
+	}
+	one.Close()
+	if g := <-opened; g == nil {
+		t.Error("it cannot be opened afterwards")
+	} else {
+		g.Close()
+	}
+}
+
+// TestDropStaged removes what is staged, and nothing else.
+func TestDropStaged(t *testing.T) {
+	w := stage(t)
+	for _, dry := range []bool{true, false} {
+		n, freed, err := DropStaged(t.Context(), w.dir, dry, nil)
+		if n != 2 || freed < 8<<10 || err != nil {
+			t.Errorf("dry run %v: %d images, %d bytes, %v", dry, n, freed, err)
+		}
+		if _, err := os.Lstat(StagedIn(w.dir)); (err == nil) != dry {
+			t.Errorf("dry run %v: %v", dry, err)
+		}
+	}
+	if n, _, err := DropStaged(t.Context(), w.dir, false, nil); n != 0 || err != nil {
+		t.Errorf("again: %d, %v", n, err)
+	}
+	r := w.whole(t, 2)
+	if list, err := r.Images(); err != nil || len(list) != 1 || !slices.Equal(list[0].Names, []string{"a:1", "a:2"}) {
+		t.Errorf("%v %v", list, err)
+	}
+}
