@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -345,13 +346,40 @@ func (s *Staging) publishNames(base *Store, images []*Image) error {
 			return nil
 		}
 		return base.putNames(there)
-	}}, {"publish: staged names", func() error {
-		if len(here.Repositories) == 0 {
-			return removeIfThere(s.path(namesFile))
-		}
-		return s.putNames(here)
-	}}}
+	}}, {"publish: staged names", func() error { return s.keepNames(here) }}}
 	return perform(steps)
+}
+
+// NamesOnly reports whether all of a staged image but its names is in the data-root. A Docker
+// that runs can give them to it.
+func (s *Staging) NamesOnly(img *Image) bool {
+	_, err := s.base.Image(img.ID)
+	return err == nil && len(s.base.Chain(img.Layers)) == len(img.Layers)
+}
+
+// Forget removes a staged image and its names. Its layers are for [Staging.Tidy]. No other
+// process may have the staging store open: see [Staging.Prepare].
+func (s *Staging) Forget(img *Image) error {
+	n, err := s.names()
+	if err != nil {
+		return err
+	}
+	for _, tags := range n.Repositories {
+		maps.DeleteFunc(tags, func(_ string, id digest.Digest) bool { return id == img.ID })
+	}
+	maps.DeleteFunc(n.Repositories, func(_ string, tags map[string]digest.Digest) bool { return len(tags) == 0 })
+	if err := s.keepNames(n); err != nil {
+		return err
+	}
+	return removeIfThere(s.config(img.ID))
+}
+
+// keepNames writes the names of the images that stay.
+func (s *Staging) keepNames(n names) error {
+	if len(n.Repositories) == 0 {
+		return removeIfThere(s.path(namesFile))
+	}
+	return s.putNames(n)
 }
 
 // Tidy removes staged layers that the data-root has got by other ways, and the staging

@@ -218,6 +218,35 @@ func TestPublishCrash(t *testing.T) {
 	}
 }
 
+// TestPublishCrashAgain: after a crash in the middle of a layer Docker is started, so that
+// the layer cannot be given back, and it is staged again.
+func TestPublishCrashAgain(t *testing.T) {
+	w := stage(t)
+	start(t, "publish", w.dir, "publish: files").cmd.Wait()
+	g := openStaging(t, w.dir)
+	again := 0
+	restage := func(parent digest.Digest, plain []byte) {
+		t.Helper()
+		if _, err := put(g.Store, parent, plain); err == nil {
+			again++
+		} else if !errors.Is(err, ErrExists) {
+			t.Fatal(err)
+		}
+	}
+	restage(w.a.Layers[1].ChainID, tarOf("top", "on a"))
+	restage("", tarOf("new-1", "layer 1 of new"))
+	restage(w.fresh.Layers[0].ChainID, tarOf("new-2", "layer 2 of new"))
+	if again != 1 {
+		t.Errorf("%d layers were staged again", again)
+	}
+	g.Close()
+	publishAll(t, w.dir)
+	w.all(t)
+	if names, _ := os.ReadDir(filepath.Join(w.dir, "overlay2")); len(names) != 6 {
+		t.Errorf("overlay2 has %v, want 5 layers and their links", names)
+	}
+}
+
 // removeA removes Docker's image and its layers, as Docker does: fastpull would leave the
 // layers that a staged image needs.
 func (w staged) removeA(t *testing.T, base *Store) {
@@ -327,6 +356,33 @@ func bind(t *testing.T, dir string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+}
+
+// TestForget: a name for an image that the data-root has is staged, and given up.
+func TestForget(t *testing.T) {
+	w := stage(t)
+	g := openStaging(t, w.dir)
+	record(t, g.Store, w.a, "b:1")
+	if ready, _, err := g.Prepare(t.Context(), nil); err != nil || len(ready) != 3 {
+		t.Fatalf("%d are ready (%v)", len(ready), err)
+	}
+	list, _, err := g.Waiting()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, img := range list {
+		if only := g.NamesOnly(img); only != (img.ID == w.a.ID) {
+			t.Errorf("%v: %v", img.Names, only)
+		}
+		if err := g.Forget(img); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if list, damaged, err := g.Waiting(); err != nil || len(list)+len(damaged) > 0 {
+		t.Errorf("%v, %v wait (%v)", list, damaged, err)
+	}
+	g.Close()
+	w.whole(t, 2)
 }
 
 // TestSeize: a publication has what is staged for itself, and waits for others.

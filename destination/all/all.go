@@ -41,7 +41,7 @@ var Table = []Entry{
 	},
 	{
 		Name: "restart-engine", Alone: dockerroot.Careful,
-		Usage: "put images into the data-root of the running Docker Engine, and restart it, which takes\nabout a second; `HOW` is careful, which restarts no Engine whose containers stop with it,\nor force",
+		Usage: "put images into the data-root of the running Docker Engine, and restart it;\n`HOW` is careful, which restarts no Engine whose containers stop with it, or force",
 		Open: func(ctx context.Context, env *destination.Env, how string, o *Options) (destination.Destination, error) {
 			of := o.Restart
 			of.How = how

@@ -109,8 +109,11 @@ func (r *restart) Finish(ctx context.Context) error {
 			show.Warn("of an earlier run: %v", u.Err)
 		}
 	}
-	if len(ready) == 0 || len(failures) > 0 {
+	if len(failures) > 0 {
 		return errors.Join(failures...)
+	}
+	if ready, err = r.tag(ctx, ready); err != nil || len(ready) == 0 {
+		return err
 	}
 	// What was found out at the beginning may have changed.
 	now, err := daemon.Connect(ctx, daemon.Options{Host: r.options.Host})
@@ -130,6 +133,29 @@ func (r *restart) Finish(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	return r.publish(ctx, ready, running)
+}
+
+// tag gives names to images that the Engine has already, which needs no restart. It returns
+// the others. That an image was found by a digest, which the API cannot be told, is not kept.
+func (r *restart) tag(ctx context.Context, images []*overlay.Image) (rest []*overlay.Image, err error) {
+	for _, img := range images {
+		if !r.waiting.NamesOnly(img) {
+			rest = append(rest, img)
+			continue
+		}
+		for _, name := range img.Names {
+			if strings.Contains(name, "@") {
+				continue
+			}
+			if err := r.host.api.Tag(ctx, img.ID, name); err != nil {
+				return nil, err
+			}
+		}
+		if err := r.waiting.Forget(img); err != nil {
+			return nil, err
+		}
+	}
+	return rest, nil
 }
 
 // again examines the Engine once more, by a connection of its own.

@@ -47,6 +47,14 @@ func startRestarted(t *testing.T, release kit.Release) *restarted {
 	return s
 }
 
+// end ends the container, which does not end with the Engine.
+func (s *restarted) end(t *testing.T) {
+	if s.Docker(t, "rm", "-f", s.container).Code != 0 {
+		pid, _ := strconv.Atoi(s.pid)
+		syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
 // args are those of a pull with a restart.
 func (s *restarted) args(args ...string) []string {
 	return append([]string{"--restart-engine", "--restart-command", s.service.Command}, args...)
@@ -89,7 +97,7 @@ func (s *restarted) expect(t *testing.T, restarts int) {
 func TestRestart(t *testing.T) {
 	t.Parallel()
 	s := startRestarted(t, kit.Debian)
-	defer func() { s.Docker(t, "rm", "-f", s.container) }()
+	defer s.end(t)
 	for _, part := range []struct {
 		name string
 		test func(*restarted, *testing.T)
@@ -115,7 +123,13 @@ func (s *restarted) testMany(t *testing.T) {
 		ref, word := s.image(t, shared)
 		refs, words = append(refs, ref), append(words, word)
 	}
-	sum := s.pull(t, append([]string{"--json"}, refs...)...).Expect(t, 0).Summary(t)
+	r := s.pull(t, append([]string{"--json"}, refs...)...).Expect(t, 0)
+	for line := range strings.Lines(r.Stderr) {
+		if strings.Contains(line, "did not answer") {
+			t.Log(line)
+		}
+	}
+	sum := r.Summary(t)
 	if sum.BytesFetched > 4<<20 || len(sum.Images) != 20 || sum.Images[7].Status != "pulled" {
 		t.Errorf("%+v", sum)
 	}
@@ -132,6 +146,16 @@ func (s *restarted) testMany(t *testing.T) {
 		t.Errorf("the second time: %+v", sum)
 	}
 	s.expect(t, 0)
+	// Another name for what is there needs no restart.
+	s.made++
+	same := kit.WordImage(t, "the same", s.base, shared)
+	first := s.reg.Push(t, "first:1", same)
+	s.pull(t, first).Expect(t, 0)
+	s.expect(t, 1)
+	second := s.reg.Push(t, "second:1", same)
+	s.pull(t, second).Expect(t, 0)
+	s.expect(t, 0)
+	s.runs(t, second, "the same")
 	s.pull(t, "--dry-run", refs[0]).Expect(t, 0)
 	ref, _ := s.image(t)
 	s.pull(t, "--dry-run", ref).Expect(t, 0, "restarted")
@@ -256,6 +280,8 @@ func (s *restarted) testKill(t *testing.T) {
 		s.Must(t, "rmi", ref)
 	}
 	t.Logf("killed in the middle: %v", killed)
+	// Blobs that were kept for a pull that was killed, and whose layers were staged by then.
+	s.User(t).Fastpull(t, "prune", "--store", s.Root, "--staged").Expect(t, 0, "0 staged images")
 	kit.ExpectOwnClean(t, s.Root)
 }
 
@@ -289,7 +315,7 @@ func (s *restarted) testRefused(t *testing.T) {
 func TestRestart29(t *testing.T) {
 	t.Parallel()
 	s := startRestarted(t, kit.TodayOverlay)
-	defer func() { s.Docker(t, "rm", "-f", s.container) }()
+	defer s.end(t)
 	ref, word := s.image(t, kit.NoiseLayer(t, 1<<20, 2))
 	s.pull(t, ref).Expect(t, 0)
 	s.expect(t, 1)
