@@ -54,14 +54,21 @@ func floorOf(dir string) int {
 // mostLines is how many lines of code, tests apart, a package may have.
 const mostLines = 2500
 
-// large are the packages that have more, each with the reason.
+// large are the packages that have more, each with the reason why its parts are not packages
+// of their own.
 var large = map[string]string{
-	"cli":      "a file for each command and its flags; what commands do is in packages below",
-	"bundle":   "reading and writing share one format, byte by byte",
-	"doctor":   "each check is small, and all share the look at the machine's processes",
-	"inflate":  "one decoder, whose parts share their tables and the state of a block",
-	"overlay":  "all that changes a store shares its locks and the order of its steps",
-	"registry": "one client: hosts, sessions and transfers share their state",
+	"bundle": "a draft is recognized by the entries in it, and Verify compares each byte with " +
+		"what a Writer writes: files, writer and reader share the format",
+	"cli": "a file for each command with its flags, over calls to the packages below; " +
+		"parts of it would share the flags and the printing",
+	"doctor": "one examination: an Engine is asked once, and each part adds to what the one before has found; " +
+		"the processes alone would be a package with sixty exported names",
+	"inflate": "one decoder: its parts share their tables and the state of a block, and " +
+		"the compiler inlines across them",
+	"overlay": "what adds, publishes, mends or removes in a store takes the same locks and writes " +
+		"in one order, so that a kill at any time leaves a valid store; readers check against that order",
+	"registry": "one client: transfers, manifests and pushes share what is known of a host: " +
+		"its session, its limits, its retries and which of its addresses answer",
 }
 
 // mostOfFunction is how many lines a function may have. Those of the decoder may have more:

@@ -23,7 +23,8 @@ func CheckLayers(img *Image) error {
 	return nil
 }
 
-// CheckDocker returns an error if an image must not be put into Docker's image store.
+// CheckDocker returns an error if an image must not be put into Docker's image store, nor be
+// loaded into an Engine that has one.
 // A dockerd reads all configs of its store when it starts. It keeps out those that it
 // cannot read, and crashes at some that it can.
 //

@@ -74,6 +74,7 @@ type Display struct {
 	queue    []event   // what the drawer has not taken yet
 	lost     int       // events that found the queue full
 	meter    meter     // of all tasks; the drawer's
+	reached  int64     // the largest number of bytes done that the total has had
 	running  bool      // there is a drawer
 	finished chan struct{}
 	over     bool // closed, or the output failed

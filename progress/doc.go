@@ -35,12 +35,15 @@
 // left out while they are not known. Where bytes should come and none did for
 // ten seconds, "no byte for 20 s" stands in their place.
 //
-// A task counts three things, one after the other: bytes that come in
-// (Waiting, Downloading and Extracting), bytes sent (Sending) and bytes loaded or
-// verified (Loading, Verifying). Each has its own counter and total. The total line adds up all of
-// them, loading only where its total is known; what exists already or failed
-// does not count as still to come. The summary at the end is of the bytes that
-// came in, or of those sent if none did.
+// A task counts three things, one after the other: bytes that come in (Waiting, Downloading
+// and Extracting), bytes sent (Sending) and bytes loaded or verified (Loading, Verifying).
+// Each has its own counter and total.
+//
+// The total line is in bytes of the images. Where a byte makes several trips, such as from the
+// registry and then into an Engine, it counts once, and half of it is done after one of two.
+// So set the totals of all trips at the beginning: the line never falls, and stands still for
+// a trip that it learns of late. What exists already or failed does not count as still to
+// come. The summary at the end is of the bytes that came in, or of those sent if none did.
 //
 // # JSON
 //

@@ -41,11 +41,16 @@ type state struct {
 	idle        time.Duration // since bytes should have come
 }
 
-// sum is what all tasks together were like.
+// sum is the state of all tasks together. Its total is in bytes of the images, each of which
+// counts once, also where it makes several trips: from the registry to this machine, and
+// from here into an Engine. A byte is done when it has made all of them; half of it is done
+// after one of two.
 type sum struct {
 	done, total int64
 	known       bool          // the total is one
-	moved       [stages]int64 // what came twice counts twice
+	unsized     bool          // a task sends a number of bytes that is not known
+	trips       [stages]trip  // all tasks together
+	moved       [stages]int64 // bytes that came twice count twice
 	rate        float64
 	idle        time.Duration
 	elapsed     time.Duration
@@ -53,6 +58,9 @@ type sum struct {
 	doing       []string
 	in          [Failed + 1]int // how many tasks are in each phase
 }
+
+// trip is the number of bytes that a counter has and is to reach.
+type trip struct{ done, total int64 }
 
 func (s *sum) ended() int  { return s.in[Done] + s.in[Exists] + s.in[Failed] }
 func (s *sum) active() int { return s.tasks - s.in[Waiting] - s.ended() }
@@ -95,6 +103,13 @@ func (d *Display) moment(final bool) *moment {
 		m.sum.elapsed = m.now.Sub(d.began)
 		moving := m.sum.in[Downloading]+m.sum.in[Sending] > 0
 		m.sum.rate, m.sum.idle = d.meter.observe(m.now, moved, moving)
+		m.sum.rate *= m.sum.once()
+		// Bytes that have to be fetched again do not take the total back.
+		d.reached = max(d.reached, m.sum.done)
+		m.sum.done = d.reached
+		if m.sum.known {
+			m.sum.done = min(d.reached, m.sum.total)
+		}
 	}
 	return m
 }
@@ -128,6 +143,8 @@ func (s *sum) add(t *Task) {
 		switch {
 		case stage == load && total == 0:
 			continue // most daemons say little about it
+		case stage == send && total == 0:
+			s.unsized = s.unsized || stage == current && t.phase.active()
 		case t.phase == Exists, t.phase == Failed:
 			total = done // no more will come
 		case t.phase == Done, stage < current:
@@ -136,7 +153,30 @@ func (s *sum) add(t *Task) {
 		case stage == current && total == 0:
 			s.known = false
 		}
-		s.done += done
-		s.total += total
+		s.trips[stage].done += done
+		s.trips[stage].total += total
 	}
+}
+
+// once sets done and total from the trips. It returns the part of a byte of an image that is
+// done when a byte has made one trip.
+func (s *sum) once() (part float64) {
+	var all, size trip
+	for _, t := range s.trips {
+		all.done += t.done
+		all.total += t.total
+		if size == (trip{}) {
+			size = t
+		}
+	}
+	if s.unsized && size == s.trips[send] {
+		s.known = false
+	}
+	if size.total == 0 || size.total == all.total { // not known, or a single trip
+		s.done, s.total = all.done, all.total
+		return 1
+	}
+	part = float64(size.total) / float64(all.total)
+	s.done, s.total = int64(part*float64(all.done)), size.total
+	return part
 }

@@ -40,11 +40,11 @@ cccccccccccc downloading 5.0 MB
 cccccccccccc failed
 warning: mirror\x1b[2J gone
 app:v1       sending
-total: 60.4/61.0 MB (99%), 50.0 kB/s, 12 s left, 1 done, 1 exist, 1 failed, 1 sending
-total: 60.5/61.0 MB (99%), 1 done, 1 exist, 1 failed, 1 sending
-total: 60.5/61.0 MB (99%), no byte for 18 s, 1 done, 1 exist, 1 failed, 1 sending
+total: 60.0/60.0 MB (100%), 49.2 kB/s, 1 done, 1 exist, 1 failed, 1 sending
+total: 60.0/60.0 MB (100%), 1 done, 1 exist, 1 failed, 1 sending
+total: 60.0/60.0 MB (100%), no byte for 18 s, 1 done, 1 exist, 1 failed, 1 sending
 app:v1       loading
-total: 61.0/61.0 MB (100%), 1 done, 1 exist, 1 failed, 1 loading
+total: 60.0/60.0 MB (100%), 1 done, 1 exist, 1 failed, 1 loading
 app:v1       done        500.0 kB in 40 s
 total: 60.0 MB in 1 min 52 s (535.7 kB/s), 2 done, 1 exist, 1 failed, 1 not finished
 `[1:])

@@ -132,6 +132,11 @@ func TestUnfitForAStore(t *testing.T) {
 					t.Errorf("dry run %v: %v (%s)", dry, err, fault.HintOf(err))
 				}
 			}
+			e := startEngine(t)
+			o := e.options(ref)
+			if _, err := pull(t, t.Context(), o); fault.KindOf(err) != fault.Failed || !strings.Contains(err.Error(), tc.refuse) {
+				t.Errorf("into an Engine: %v", err)
+			}
 			if n := s.got(blobOf(layers[0])); n != 0 {
 				t.Errorf("a layer was fetched %d times", n)
 			}

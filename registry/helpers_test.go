@@ -4,12 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -19,18 +17,21 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/testkit"
 )
 
 func TestMain(m *testing.M) {
 	if os.Getenv(proxyEnv) != "" { // of the process that TestProxyRefuses starts
 		os.Exit(m.Run())
 	}
-	for _, env := range []string{"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"} {
-		os.Unsetenv(env)
-	}
+	testkit.Unproxied()
 	os.Exit(m.Run())
 }
+
+var (
+	write    = testkit.TempFile
+	wantKind = testkit.WantKind
+)
 
 // keychain gives the same answer for every registry.
 type keychain struct {
@@ -62,15 +63,6 @@ func newClient(t *testing.T, o Options) *Client {
 	return c
 }
 
-func write(t *testing.T, name, content string) string {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
-}
-
 // script is a registry that answers requests for manifests and blobs with one
 // handler after the other, the last one for all that follow.
 type script struct {
@@ -83,10 +75,7 @@ type script struct {
 
 func newScript(t *testing.T, steps ...http.HandlerFunc) *script {
 	s := &script{steps: steps}
-	s.Server = httptest.NewUnstartedServer(s)
-	s.Config.ErrorLog = log.New(io.Discard, "", 0)
-	s.Start()
-	t.Cleanup(s.Close)
+	s.Server = testkit.QuietServer(t, s)
 	return s
 }
 
@@ -150,19 +139,6 @@ func reset(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 
 func descriptor(body string) ocispec.Descriptor {
 	return ocispec.Descriptor{Digest: digest.FromString(body), Size: int64(len(body))}
-}
-
-func wantKind(t *testing.T, err error, kind fault.Kind, words ...string) {
-	t.Helper()
-	if fault.KindOf(err) != kind {
-		t.Errorf("kind of %v is %d, want %d", err, fault.KindOf(err), kind)
-	}
-	all := fmt.Sprint(err) + "\n" + fault.HintOf(err)
-	for _, word := range words {
-		if !strings.Contains(all, word) {
-			t.Errorf("%q is missing in: %s", word, all)
-		}
-	}
 }
 
 // at makes the client find every host at the address of one server.

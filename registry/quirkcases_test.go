@@ -36,6 +36,16 @@ func quirks() []quirk {
 		{name: "the token server answers with a page", front: tokenServer(usualChallenge, answer(200, "text/html", "<html>")), fails: fault.Failed, says: []string{"the token server 127.0.0.1", "200 OK", "text/html"}},
 		{name: "the token server gives no token", front: tokenServer(usualChallenge, answer(200, "application/json", `{"detail":"none for you"}`)), fails: fault.Failed, says: []string{"no token", "none for you"}},
 		{name: "the token server refuses strangers", front: tokenServer(usualChallenge, status(401)), fails: fault.Denied, says: []string{"the token server", "login"}},
+		{name: "`/v2/` wants a token that strangers do not get, the image is public", front: func(r *quirky, next http.Handler) http.Handler {
+			asks := tokenServer(usualChallenge, status(401))(r, next)
+			return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+				if isPing(q) || q.URL.Path == "/token" {
+					asks.ServeHTTP(w, q)
+					return
+				}
+				next.ServeHTTP(w, q)
+			})
+		}},
 		{name: "the password is stale, the image public", front: tokenServer(usualChallenge, func(w http.ResponseWriter, q *http.Request) {
 			if _, _, ok := q.BasicAuth(); ok {
 				status(401)(w, q)

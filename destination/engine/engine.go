@@ -121,12 +121,13 @@ func (e *engine) Info() destination.Info {
 	return destination.Info{Name: e.api.String(), Platform: e.api.Platform()}
 }
 
-// Check implements [destination.Destination].
+// Check implements [destination.Destination]. An Engine with a graph driver keeps images as
+// a store does: what it cannot read there later is not sent to it.
 func (e *engine) Check(img *image.Image) error {
 	if e.api.Containerd() {
 		return nil
 	}
-	return image.CheckLayers(img)
+	return image.CheckDocker(img)
 }
 
 // Lookup implements [destination.Destination]. Only the config tells which layers there

@@ -27,11 +27,12 @@ type relay struct {
 	img        *destination.Image
 	deliveries map[digest.Digest]*delivery // of the layers that the Engine lacked at first, by diffID
 	often      map[digest.Digest]int       // how often the image has a diffID
-	over       chan struct{}               // closed when nothing is going to be sent any more
+	view       *view
+	over       chan struct{} // closed when nothing is going to be sent any more
 }
 
-func newRelay(e *engine, img *destination.Image, missing []image.Layer) *relay {
-	r := &relay{e: e, img: img, deliveries: make(map[digest.Digest]*delivery), often: make(map[digest.Digest]int), over: make(chan struct{})}
+func newRelay(e *engine, img *destination.Image, missing []image.Layer, v *view) *relay {
+	r := &relay{e: e, img: img, view: v, deliveries: make(map[digest.Digest]*delivery), often: make(map[digest.Digest]int), over: make(chan struct{})}
 	for _, l := range missing {
 		r.deliveries[l.DiffID] = newDelivery(l)
 	}
@@ -187,7 +188,6 @@ func (r *relay) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	view := r.newView(legs)
 	g, gctx := errgroup.WithContext(ctx)
 	var before *leg
 	for _, next := range legs {
@@ -202,10 +202,10 @@ func (r *relay) load(ctx context.Context) error {
 		}
 		previous := before
 		g.Go(func() error {
-			next.err = r.send(gctx, next, previous, view)
+			next.err = r.send(gctx, next, previous)
 			close(next.done)
 			if next.err == nil {
-				view.registered(next)
+				r.view.has(next.layers...)
 			}
 			if next.err == nil && previous != nil {
 				r.e.removePart(ctx, previous.img.ID)
@@ -227,13 +227,13 @@ func (r *relay) load(ctx context.Context) error {
 		}
 		err = fmt.Errorf("load into the Engine: %w", err)
 	}
-	view.end(err)
+	r.view.end(err)
 	return err
 }
 
 // send sends one archive, and once more if a layer in it was not what it seemed. The end of
 // the archive waits for the leg before.
-func (r *relay) send(ctx context.Context, g, before *leg, v *view) error {
+func (r *relay) send(ctx context.Context, g, before *leg) error {
 	write := func(ctx context.Context, out *outgoing) error {
 		for _, l := range g.layers {
 			if out.Has(l.DiffID) {
@@ -265,10 +265,10 @@ func (r *relay) send(ctx context.Context, g, before *leg, v *view) error {
 	if !g.last {
 		grace = registerGrace
 	}
-	err := r.e.post(ctx, v.watch(g), grace, write)
+	err := r.e.post(ctx, r.view.watch(0), grace, write)
 	if errors.Is(err, errAgain) && ctx.Err() == nil {
 		r.e.env.Progress.Note("%v, sending it again", err)
-		err = r.e.post(ctx, v.watch(g), grace, write)
+		err = r.e.post(ctx, r.view.watch(0), grace, write)
 	}
 	return err
 }

@@ -22,6 +22,7 @@ type tx struct {
 	drop    func()       // lets go of the layers' files
 	ready   chan arrival // without a relay
 	relay   *relay       // nil for containerd's store
+	view    *view
 
 	before chan struct{}                   // closed when the images before this one have ended, nil if there is none
 	others map[digest.Digest]chan struct{} // closed when an earlier image has ended that brings the layer, by diffID
@@ -48,8 +49,9 @@ func (e *engine) Begin(ctx context.Context, img *destination.Image) (destination
 	form := e.formOf(img)
 	t := &tx{e: e, img: img, form: form, missing: e.missing(img.Image, form.needsAll()), loaded: make(chan error, 1), ended: make(chan struct{})}
 	t.ready = make(chan arrival, len(t.missing))
+	t.view = e.newView(img, t.missing)
 	if _, graph := form.(*graphForm); graph {
-		t.relay = newRelay(e, img, t.missing)
+		t.relay = newRelay(e, img, t.missing, t.view)
 	}
 	keys := make([]digest.Digest, len(img.Layers))
 	for i, l := range img.Layers {
@@ -62,6 +64,8 @@ func (e *engine) Begin(ctx context.Context, img *destination.Image) (destination
 		err := t.await()
 		if err == nil {
 			err = t.load()
+		} else {
+			t.view.end(err)
 		}
 		if err != nil {
 			t.stop(err)
@@ -139,7 +143,7 @@ func (t *tx) load() error {
 	if t.relay != nil {
 		err = t.relay.load(ctx)
 	} else {
-		s := &sending{e: t.e, img: t.img, form: form, layers: len(t.missing), ready: t.ready, all: form.needsAll()}
+		s := &sending{e: t.e, img: t.img, form: form, layers: t.missing, view: t.view, ready: t.ready, all: form.needsAll()}
 		err = s.load(ctx)
 		whole = s.whole()
 	}
@@ -177,7 +181,7 @@ func (t *tx) loadAll(form form) error {
 		})
 	}
 	g.Go(func() error {
-		s := &sending{e: t.e, img: t.img, form: form, layers: len(all), ready: ready, all: true}
+		s := &sending{e: t.e, img: t.img, form: form, layers: all, view: t.e.newView(t.img, all), ready: ready, all: true}
 		return s.load(ctx)
 	})
 	return g.Wait()

@@ -14,7 +14,7 @@
 //	store/multi, store/one  into the store, against docker pull and ctr images pull
 //	load/multi, load/py     into an Engine, against docker pull, and docker load of a
 //	                        local plain tar; py has 100,000 small files
-//	restart/multi, /py      into the data-root of an Engine, with a restart of it, against
+//	restart/multi, py       into the data-root of an Engine, with a restart of it, against
 //	                        the same; until the Engine answers again and has the image
 //	again/multi             a second pull of an image that the store has
 //	memory                  the peak of multi, and of an image twice its size

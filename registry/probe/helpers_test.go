@@ -2,8 +2,6 @@ package probe
 
 import (
 	"context"
-	"io"
-	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -14,7 +12,7 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/authn"
 
-	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/testkit"
 	"github.com/fastpull/fastpull/registry"
 )
 
@@ -23,11 +21,14 @@ import (
 const example = "example.com:5000"
 
 func TestMain(m *testing.M) {
-	for _, env := range []string{"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy", "ALL_PROXY"} {
-		os.Unsetenv(env)
-	}
+	testkit.Unproxied()
 	os.Exit(m.Run())
 }
+
+var (
+	write    = testkit.TempFile
+	wantKind = testkit.WantKind
+)
 
 // newClient returns a client that reads nothing of this machine's configuration.
 func newClient(t *testing.T, o registry.Options) *registry.Client {
@@ -45,15 +46,6 @@ func newClient(t *testing.T, o registry.Options) *registry.Client {
 	return c
 }
 
-func write(t *testing.T, name, content string) string {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), name)
-	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return file
-}
-
 // hostsDir returns a folder with a hosts.toml for a registry.
 func hostsDir(t *testing.T, host, text string) string {
 	t.Helper()
@@ -67,13 +59,7 @@ func hostsDir(t *testing.T, host, text string) string {
 	return dir
 }
 
-func serve(t *testing.T, h http.HandlerFunc) *httptest.Server {
-	s := httptest.NewUnstartedServer(h)
-	s.Config.ErrorLog = log.New(io.Discard, "", 0)
-	s.Start()
-	t.Cleanup(s.Close)
-	return s
-}
+func serve(t *testing.T, h http.HandlerFunc) *httptest.Server { return testkit.QuietServer(t, h) }
 
 // nothing answers 200 without a body.
 func nothing(http.ResponseWriter, *http.Request) {}
@@ -105,18 +91,4 @@ func parse(t *testing.T, s string) registry.Reference {
 		t.Fatal(err)
 	}
 	return ref
-}
-
-func wantKind(t *testing.T, err error, kind fault.Kind, words ...string) {
-	t.Helper()
-	if err == nil || fault.KindOf(err) != kind {
-		t.Errorf("kind of %v is %d, want %d", err, fault.KindOf(err), kind)
-		return
-	}
-	all := err.Error() + "\n" + fault.HintOf(err)
-	for _, word := range words {
-		if !strings.Contains(all, word) {
-			t.Errorf("%q is missing in: %s", word, all)
-		}
-	}
 }
