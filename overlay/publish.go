@@ -131,7 +131,7 @@ func (s *Staging) Publish(ctx context.Context, images []*Image) (done []Publishe
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, base.Close()) }()
-	// Who removes layers has the lists, too: what is moved stays.
+	// A process that removes layers holds the lists, too: what is moved stays.
 	unlock, err := base.lockLists(ctx, nil)
 	if err != nil {
 		return nil, err

@@ -187,6 +187,7 @@ func childPublish(args []string) error {
 func TestPublishCrash(t *testing.T) {
 	for _, step := range []string{"note", "files", "link", "aside", "entry", "config", "names", "staged names"} {
 		t.Run(step, func(t *testing.T) {
+			t.Parallel() // it waits for the disk most of the time
 			w := stage(t)
 			c := start(t, "publish", w.dir, "publish: "+step)
 			c.cmd.Wait()

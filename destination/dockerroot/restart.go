@@ -57,7 +57,7 @@ func Restart(ctx context.Context, env *destination.Env, o RestartOptions) (_ des
 		return nil, err
 	}
 	if env.DryRun {
-		return stagingReader(h.root, restartName(api))
+		return stagingReader(h.root, h.name())
 	}
 	s, err := stage(ctx, env, h.root)
 	if err != nil {
@@ -66,12 +66,13 @@ func Restart(ctx context.Context, env *destination.Env, o RestartOptions) (_ des
 	return &restart{staging: s, host: h, options: o, ids: make(map[digest.Digest]bool)}, nil
 }
 
-func restartName(api *daemon.Engine) string { return api.String() + ", restarted" }
+// name is the destination for people.
+func (h *host) name() string { return fmt.Sprintf("data-root %s of %s", h.root, h.api) }
 
 // Info implements [destination.Destination].
 func (r *restart) Info() destination.Info {
 	i := r.store.Info()
-	i.Name, i.Platform, i.Together = restartName(r.host.api), r.host.api.Platform(), true
+	i.Name, i.Platform, i.Together = r.host.name(), r.host.api.Platform(), true
 	return i
 }
 

@@ -64,8 +64,8 @@ func (b *bench) startEngine(ctx context.Context, d *disk) (e *engine, err error)
 	return e, nil
 }
 
-// service makes a command that stops and starts the engine, until end is called. Who calls
-// it waits for the command.
+// service makes a command that stops and starts the engine, until end is called. Meanwhile
+// only the command may change which server the engine is.
 func (e *engine) service() (command string, end func(), err error) {
 	return manager.Serve(e.config, func(verb string) (err error) {
 		switch verb {

@@ -40,7 +40,7 @@ func startRestarted(t *testing.T, release kit.Release) *restarted {
 	s.service = s.Service(t)
 	s.Configure(t, `{"live-restore": true}`)
 	sleeper := s.reg.Push(t, "sleeper:1", kit.MakeImage(t, kit.ImageSpec{Layers: []kit.Layer{s.base}, Cmd: []string{"/bin/sleep", "3600"}}))
-	s.pull(t, sleeper).Expect(t, 0, "restarted", "the Engine did not answer for")
+	s.pull(t, sleeper).Expect(t, 0, "data-root "+s.Root, "the Engine did not answer for")
 	s.container = s.Must(t, "run", "-d", "--network", "none", "--security-opt", "seccomp=unconfined", sleeper)
 	s.pid = s.Must(t, "inspect", "-f", "{{.State.Pid}}", s.container)
 	s.service.Asked()
@@ -158,7 +158,7 @@ func (s *restarted) testMany(t *testing.T) {
 	s.runs(t, second, "the same")
 	s.pull(t, "--dry-run", refs[0]).Expect(t, 0)
 	ref, _ := s.image(t)
-	s.pull(t, "--dry-run", ref).Expect(t, 0, "restarted")
+	s.pull(t, "--dry-run", ref).Expect(t, 0, "data-root")
 	s.expect(t, 0)
 }
 

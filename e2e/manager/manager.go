@@ -37,7 +37,7 @@ func Serve(dir string, do func(verb string) error) (command string, stop func(),
 			closeAll()
 			return "", nil, &os.PathError{Op: "mkfifo", Path: name, Err: err}
 		}
-		p, err := os.OpenFile(name, os.O_RDWR|unix.O_NONBLOCK, 0) // which waits for nobody
+		p, err := os.OpenFile(name, os.O_RDWR|unix.O_NONBLOCK, 0) // open at both ends, so that it does not wait
 		if err != nil {
 			closeAll()
 			return "", nil, err

@@ -24,7 +24,7 @@ type command struct {
 // command prints goes to out.
 //
 // out should be an [os.File]: a daemon that the command starts may inherit it, and dies of
-// a pipe that nobody reads.
+// a pipe without a reader.
 func Command(line string, out io.Writer) (Service, error) {
 	c := &command{strings.Fields(line), out}
 	if len(c.words) == 0 {

@@ -110,8 +110,8 @@ func (m *manager) dial(t *testing.T) func(context.Context) (*dbus.Conn, error) {
 	}
 }
 
-// ends returns the ends of a connection. The library knows clients only, so that somebody
-// between them has to accept what they say of themselves.
+// ends returns the ends of a connection. The library has clients only, so that a server's
+// part of both handshakes is spoken between them.
 func ends(t *testing.T, ctx context.Context) (a, b *bus.Conn) {
 	t.Helper()
 	var conns [2]*bus.Conn
