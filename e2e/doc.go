@@ -31,5 +31,7 @@
 // with the race detector. FASTPULL_ENTRIES=100000 makes the made-up tree of TestRealTrees as
 // large as it was when it was compared first. FASTPULL_LAYERS and FASTPULL_SEED make
 // TestDifferential a longer or another one; a layer is told by the seed and its number.
+// FASTPULL_PARITY is a regular expression for the images that TestParity tries, in place of a
+// few; -parity.update writes their rows in docs/parity.md.
 // FASTPULL_REGISTRIES=1 has TestRegistries try distribution 3, which takes a minute to compile.
 package e2e

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/process"
 )
 
 // refuse returns an error if dir is no place for a store: a root in use by a
@@ -132,16 +133,11 @@ func dockerdIn(dir string) string {
 	if err != nil {
 		return ""
 	}
-	procs, _ := filepath.Glob("/proc/[0-9]*/comm")
-	for _, comm := range procs {
-		name, err := os.ReadFile(comm)
-		if err != nil || strings.TrimSpace(string(name)) != "dockerd" {
-			continue
-		}
-		fds, _ := filepath.Glob(filepath.Join(filepath.Dir(comm), "fd/*"))
+	for _, proc := range process.Named("dockerd") {
+		fds, _ := filepath.Glob(filepath.Join(proc, "fd/*"))
 		for _, fd := range fds {
 			if to, err := os.Readlink(fd); err == nil && strings.HasPrefix(to, real+"/") {
-				return filepath.Base(filepath.Dir(comm))
+				return filepath.Base(proc)
 			}
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/fastpull/fastpull/daemon"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/privilege"
+	"github.com/fastpull/fastpull/internal/process"
 	"github.com/fastpull/fastpull/internal/service"
 	"github.com/fastpull/fastpull/internal/text"
 	"github.com/fastpull/fastpull/overlay"
@@ -158,12 +159,7 @@ func findEngine(root string) (p engineProcess, err error) {
 			open[i] = true
 		}
 	}
-	comms, _ := filepath.Glob("/proc/[0-9]*/comm")
-	for _, comm := range comms {
-		if name, err := os.ReadFile(comm); err != nil || strings.TrimSpace(string(name)) != "dockerd" {
-			continue
-		}
-		proc := filepath.Dir(comm)
+	for _, proc := range process.Named("dockerd") {
 		fds, _ := filepath.Glob(proc + "/fd/*")
 		for _, fd := range fds {
 			if i, err := at(fd); err != nil || !open[i] {

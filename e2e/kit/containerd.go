@@ -3,6 +3,7 @@
 package kit
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -33,6 +34,7 @@ type ContainerdOptions struct {
 // Containerd is a running containerd with a root of its own.
 type Containerd struct {
 	Root, Sock string
+	Namespace  string // "" is e2e
 	folder     string // its programs, "" for those of Debian
 	out        *LogBuffer
 }
@@ -78,7 +80,7 @@ func (c *Containerd) program(name string) string {
 }
 
 func (c *Containerd) Command(args ...string) *exec.Cmd {
-	return exec.Command(c.program("ctr"), append([]string{"-a", c.Sock, "-n", "e2e"}, args...)...)
+	return exec.Command(c.program("ctr"), append([]string{"-a", c.Sock, "-n", cmp.Or(c.Namespace, "e2e")}, args...)...)
 }
 
 // Ctr runs ctr, which has to succeed, and returns its stdout.
