@@ -26,8 +26,8 @@ type Published struct {
 	Layers int           `json:"layers"` // that were moved for it
 }
 
-// Prepare makes what is staged ready, so that [Staging.Publish] has nothing to do but
-// renames. A dockerd may run meanwhile. No other process has the staging store open from
+// Prepare makes what is staged ready, and brings it to the disk, so that [Staging.Publish]
+// has nothing to do but renames. A dockerd may run meanwhile. No other process has the staging store open from
 // then on, until it is closed; waiting is called once if one has.
 func (s *Staging) Prepare(ctx context.Context, waiting func()) (ready []*Image, unready []Unready, err error) {
 	defer func() {
@@ -49,10 +49,7 @@ func (s *Staging) Prepare(ctx context.Context, waiting func()) (ready []*Image, 
 		}
 		ready = append(ready, img)
 	}
-	if len(ready) > 0 {
-		err = s.durable.disk.Flush(ctx)
-	}
-	return ready, unready, err
+	return ready, unready, s.Sync(ctx)
 }
 
 // nameOf returns what an image is called in messages.
@@ -104,6 +101,7 @@ func (s *Staging) place(l Layer, short string, below []string) error {
 			return err
 		}
 		if string(have) != f.content {
+			s.durable.name()
 			if err := s.writeFile(name, 0o644, []byte(f.content)); err != nil {
 				return err
 			}

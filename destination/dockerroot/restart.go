@@ -92,9 +92,6 @@ func (r *restart) Close() error {
 // Finish implements [destination.Destination]. It publishes all that is staged, also by
 // earlier runs. If nothing is, the Engine is not restarted.
 func (r *restart) Finish(ctx context.Context) error {
-	if err := r.store.Finish(ctx); err != nil {
-		return err
-	}
 	show := r.env.Progress
 	ready, unready, err := r.waiting.Prepare(ctx, func() {
 		show.Note("another fastpull is staging images for the same Engine, waiting for it")
