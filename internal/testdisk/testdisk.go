@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fastpull/fastpull/internal/need"
 )
 
@@ -21,19 +23,20 @@ func Losing(t *testing.T) string {
 			t.Fatalf("%v: %v\n%s", args, err, out)
 		}
 	}
-	unmount := func(dir string) func() {
+	unmount := func(dir string, flags int) func() {
 		return func() {
-			if out, err := exec.Command("umount", dir).CombinedOutput(); err != nil {
-				t.Errorf("umount: %v\n%s", err, out)
+			if err := unix.Unmount(dir, flags); err != nil {
+				t.Errorf("unmount %s: %v", dir, err)
 			}
 		}
 	}
 	img := filepath.Join(small, "img")
 	do("mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", small)
-	t.Cleanup(unmount(small))
+	// The kernel lets go of the image some time after the file system on it is unmounted.
+	t.Cleanup(unmount(small, unix.MNT_DETACH))
 	do("truncate", "-s", "256M", img)
 	do("mkfs.ext4", "-q", "-O", "^has_journal", "-E", "lazy_itable_init=1,nodiscard", img)
 	do("mount", "-o", "loop,errors=continue", img, mnt)
-	t.Cleanup(unmount(mnt))
+	t.Cleanup(unmount(mnt, 0))
 	return mnt
 }
