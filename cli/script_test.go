@@ -46,16 +46,30 @@ func TestMain(m *testing.M) {
 	os.Exit(need.RootMain("make stores and mount them", func() int { return apart.Main(tests) }))
 }
 
-// TestScripts runs the command as a user would. In the scripts,
+// TestScripts has the race detector look at a pull with all of its flags.
+func TestScripts(t *testing.T) { runScripts(t, "testdata/pull.txt") }
+
+// TestUnracedScripts runs all scripts. They start the command hundreds of times, which takes
+// the detector longer than the work. It sees the same goroutines in the tests of pull.
+func TestUnracedScripts(t *testing.T) {
+	need.NoDetector(t)
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	runScripts(t, files...)
+}
+
+// runScripts runs the command as a user would. In the scripts,
 // $REG is a registry with the images base:1 (one layer), app:1 (base's and one
 // more), other:1 (base's, for another processor), and many with three tags, $PRIVATE is the same for user
 // ali with the password "open sesame"; "exits N" runs a command and wants that
 // exit code.
-func TestScripts(t *testing.T) {
+func runScripts(t *testing.T, files ...string) {
 	host := startRegistry(t)
 	private := startPrivate(t, host)
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata",
+		Files: files,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("REG", host)
 			env.Setenv("PRIVATE", private)
