@@ -125,7 +125,7 @@ func (tc faultCase) run(t *testing.T, reg *kit.Registry, im kit.Image, name stri
 	case tc.code != 0:
 		limit = 3*size + buffered.bytes
 	case tc.thrown == before && args != nil:
-		limit += 2 << 20 // what was on the way to the other connections
+		limit += 8 << 20 // bytes on the way to the other connections, a chunk each
 	case tc.thrown == theBlob:
 		limit = 2*size + size/10
 		if tc.refuse && args != nil {

@@ -138,8 +138,8 @@ func TestInterruptResumes(t *testing.T) {
 	}
 }
 
-// TestPrune removes what interrupted pulls have left, of a store and of the cache,
-// but not what somebody is fetching.
+// TestPrune removes the partial blobs of interrupted pulls, of a store and of the cache,
+// but not those that another process is fetching.
 func TestPrune(t *testing.T) {
 	t.Parallel()
 	from := newSource(t)
@@ -157,6 +157,7 @@ func TestPrune(t *testing.T) {
 
 			r := p.start(t, p.user, p.args...)
 			p.sent(t, p.proxy.SentInAll()+1<<20, r)
+			r.Signal(t, syscall.SIGSTOP) // that it does not end before prune has looked
 			p.user.Fastpull(t, prune...).Expect(t, 0, "0 partial blobs, 0 B freed")
 			if want := []string{"other", p.big.Digest.String()}; !slices.Equal(kit.Names(t, p.dir), want) {
 				t.Errorf("kept while it is fetched: %q, want %q", kit.Names(t, p.dir), want)
