@@ -25,7 +25,7 @@ func TestMatching(t *testing.T) {
 		files bool
 		want  string
 	}{
-		{"store", false, "store/multi store/one"},
+		{"store", false, "store/multi store/one line/store"},
 		{"share|memory", false, "memory files/share gzip/share"},
 		{"share|memory", true, "files/share"},
 		{"store", true, ""},
