@@ -55,14 +55,25 @@ func (l *lockFile) share(ctx context.Context, at int64, pulse func() error) erro
 func (l *lockFile) try(at int64) bool { return l.set(at, unix.F_WRLCK) == nil }
 
 func (l *lockFile) wait(ctx context.Context, at int64, kind int16, waiting func(), pulse func() error) error {
-	const poll = 100 * time.Millisecond // F_OFD_SETLKW could not be interrupted
-	for i := 0; ; i++ {
+	return awaitLock(ctx, func() (bool, error) {
 		err := l.set(at, kind)
-		if err == nil {
-			return nil
+		if err == unix.EAGAIN || err == unix.EACCES {
+			return false, nil
 		}
-		if err != unix.EAGAIN && err != unix.EACCES {
-			return fmt.Errorf("lock %s: %w", l.f.Name(), err)
+		if err != nil {
+			return false, fmt.Errorf("lock %s: %w", l.f.Name(), err)
+		}
+		return true, nil
+	}, waiting, pulse)
+}
+
+// awaitLock tries to take a lock until it has it, try or pulse fails, or ctx ends. It asks
+// pulse once a second. waiting is called once if the first try fails; nil is fine.
+func awaitLock(ctx context.Context, try func() (taken bool, err error), waiting func(), pulse func() error) error {
+	const poll = 100 * time.Millisecond // a system call that waits could not be interrupted
+	for i := 0; ; i++ {
+		if taken, err := try(); taken || err != nil {
+			return err
 		}
 		if waiting != nil {
 			waiting()

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
@@ -230,33 +229,22 @@ func (s *Staging) seize(ctx context.Context, waiting func()) error {
 	if s.alone {
 		return nil
 	}
-	const poll = 100 * time.Millisecond
-	pulse := s.pulse()
-	for i := 0; ; i++ {
+	err := awaitLock(ctx, func() (bool, error) {
 		// It gives up the shared lock first: of two that seize, one succeeds.
 		err := unix.Flock(int(s.inside.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			s.alone = true
-			return s.named()
+		if err == unix.EWOULDBLOCK || err == unix.EINTR {
+			return false, nil
 		}
-		if err != unix.EWOULDBLOCK && err != unix.EINTR {
-			return &os.PathError{Op: "lock", Path: s.inside.Name(), Err: err}
+		if err != nil {
+			return false, &os.PathError{Op: "lock", Path: s.inside.Name(), Err: err}
 		}
-		if waiting != nil {
-			waiting()
-			waiting = nil
-		}
-		if i%10 == 9 {
-			if err := pulse(); err != nil {
-				return err
-			}
-		}
-		select {
-		case <-time.After(poll):
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
+		return true, nil
+	}, waiting, s.pulse())
+	if err != nil {
+		return err
 	}
+	s.alone = true
+	return s.named()
 }
 
 // DropStaged removes all that is staged for the data-root at dir, published images apart,
