@@ -53,23 +53,51 @@ func (r *Reader) names() (names, error) {
 	if err != nil {
 		return n, denied(err)
 	}
-	for repo, tags := range n.Repositories {
-		maps.DeleteFunc(tags, func(_ string, id digest.Digest) bool { return gone[id] })
-		if len(tags) == 0 {
-			delete(n.Repositories, repo)
-		}
-	}
+	n.forget(func(id digest.Digest) bool { return gone[id] })
 	return n, nil
 }
 
-// id returns the image that has the name, or "".
-func (n names) id(name string) digest.Digest {
+// forget removes the names of images, and the repositories that have no names then.
+func (n names) forget(gone func(id digest.Digest) bool) {
+	for _, tags := range n.Repositories {
+		maps.DeleteFunc(tags, func(_ string, id digest.Digest) bool { return gone(id) })
+	}
+	maps.DeleteFunc(n.Repositories, func(_ string, tags map[string]digest.Digest) bool { return len(tags) == 0 })
+}
+
+// id returns the image that has the name.
+func (n names) id(name string) (id digest.Digest, ok bool) {
 	for _, tags := range n.Repositories {
 		if id, ok := tags[name]; ok {
-			return id
+			return id, true
 		}
 	}
-	return ""
+	return "", false
+}
+
+// refs returns the names of an image, in order.
+func (n names) refs(id digest.Digest) (list []string) {
+	for _, tags := range n.Repositories {
+		for name, to := range tags {
+			if to == id {
+				list = append(list, name)
+			}
+		}
+	}
+	slices.Sort(list)
+	return list
+}
+
+// configs lists the images whose configs the store has. A file of Docker's that never got
+// its name is none.
+func (r *Reader) configs() (ids []digest.Digest, err error) {
+	entries, err := os.ReadDir(r.path("image/overlay2/imagedb/content/sha256"))
+	for _, e := range entries {
+		if id := digest.NewDigestFromEncoded(digest.SHA256, e.Name()); id.Validate() == nil {
+			ids = append(ids, id)
+		}
+	}
+	return ids, err
 }
 
 // ID returns the image that has the name, a tag or a digest in Docker's familiar
@@ -79,7 +107,7 @@ func (r *Reader) ID(name string) (digest.Digest, error) {
 	if err != nil {
 		return "", err
 	}
-	id := n.id(name)
+	id, _ := n.id(name)
 	if id == "" && r.base != nil {
 		return r.base.ID(name)
 	}
@@ -113,7 +141,7 @@ func (r *Reader) Image(id digest.Digest) (*Image, error) {
 // Images lists the images of the store, the newest first. The list is good also
 // where there is an error, which then tells of images that cannot be read.
 func (r *Reader) Images() ([]*Image, error) {
-	entries, err := os.ReadDir(r.path("image/overlay2/imagedb/content/sha256"))
+	ids, err := r.configs()
 	if err != nil {
 		return nil, denied(err)
 	}
@@ -129,11 +157,7 @@ func (r *Reader) Images() ([]*Image, error) {
 	}
 	var list []*Image
 	var damaged []error
-	for _, e := range entries {
-		id := digest.NewDigestFromEncoded(digest.SHA256, e.Name())
-		if id.Validate() != nil {
-			continue // a file of Docker's that never got its name
-		}
+	for _, id := range ids {
 		img, err := r.Image(id)
 		if err != nil {
 			damaged = append(damaged, fault.WithHint(fmt.Errorf("read the image %.12s: %w", id.Encoded(), denied(err)),
@@ -179,8 +203,10 @@ func (r *Reader) Find(name string) (*Image, error) {
 func (r *Reader) noImage(name string) error {
 	err := fault.New(fault.NotFound, "there is no image %s in the store %s", name, r.dir)
 	staged := r.Staging()
-	if n, nerr := staged.names(); nerr == nil && n.id(name) != "" {
-		return fault.WithHint(err, "it is staged, and not published: --store %s looks at it there", staged.dir)
+	if n, nerr := staged.names(); nerr == nil {
+		if id, _ := n.id(name); id != "" {
+			return fault.WithHint(err, "it is staged, and not published: --store %s looks at it there", staged.dir)
+		}
 	}
 	return fault.WithHint(err, "`fastpull images --store %s` lists those there are", r.dir)
 }
@@ -202,7 +228,7 @@ func (r *Reader) Names(id digest.Digest) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return (&stock{names: n}).refs(id), nil
+	return n.refs(id), nil
 }
 
 // PutImage records an image whose layers are all in the store, under the given

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -362,10 +361,7 @@ func (s *Staging) Forget(img *Image) error {
 	if err != nil {
 		return err
 	}
-	for _, tags := range n.Repositories {
-		maps.DeleteFunc(tags, func(_ string, id digest.Digest) bool { return id == img.ID })
-	}
-	maps.DeleteFunc(n.Repositories, func(_ string, tags map[string]digest.Digest) bool { return len(tags) == 0 })
+	n.forget(func(id digest.Digest) bool { return id == img.ID })
 	if err := s.keepNames(n); err != nil {
 		return err
 	}

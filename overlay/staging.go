@@ -173,9 +173,9 @@ func (s *Store) below(img *image.Image, n names, refs []string) (bool, error) {
 		return false, err
 	}
 	for _, ref := range refs {
-		id := n.id(ref)
+		id, _ := n.id(ref)
 		if id == "" {
-			id = docker.id(ref)
+			id, _ = docker.id(ref)
 		}
 		if id != img.ID && (id != "" || !strings.Contains(ref, "@")) {
 			return false, nil
@@ -202,14 +202,12 @@ func (r *Reader) Waiting() (list []*Image, damaged []Unready, err error) {
 			ids[id] = true
 		}
 	}
-	entries, err := os.ReadDir(r.path("image/overlay2/imagedb/content/sha256"))
+	configs, err := r.configs()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, denied(err)
 	}
-	for _, e := range entries {
-		if id := digest.NewDigestFromEncoded(digest.SHA256, e.Name()); id.Validate() == nil {
-			ids[id] = true
-		}
+	for _, id := range configs {
+		ids[id] = true
 	}
 	for _, id := range slices.Sorted(maps.Keys(ids)) {
 		img, err := r.Image(id)
@@ -217,7 +215,7 @@ func (r *Reader) Waiting() (list []*Image, damaged []Unready, err error) {
 			damaged = append(damaged, Unready{id, fault.WithHint(fmt.Errorf("read the staged image %.12s: %w", id.Encoded(), denied(err)), "stage it again, or remove what is staged: fastpull prune --staged")})
 			continue
 		}
-		img.Names = (&stock{names: n}).refs(id)
+		img.Names = n.refs(id)
 		list = append(list, img)
 	}
 	return list, damaged, nil

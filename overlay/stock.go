@@ -7,7 +7,6 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 
@@ -40,15 +39,11 @@ func (r *Reader) stock() (*stock, error) {
 	if st.names, err = r.names(); err != nil {
 		return nil, err
 	}
-	list, err := os.ReadDir(r.path("image/overlay2/imagedb/content/sha256"))
+	ids, err := r.configs()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, denied(err)
 	}
-	for _, f := range list {
-		id := digest.NewDigestFromEncoded(digest.SHA256, f.Name())
-		if id.Validate() != nil {
-			continue
-		}
+	for _, id := range ids {
 		st.images[id] = nil
 		if img, err := r.Image(id); err == nil {
 			st.images[id] = []digest.Digest{}
@@ -193,24 +188,12 @@ func (st *stock) without(images []digest.Digest) *stock {
 }
 
 // refs returns the names of an image, in order.
-func (st *stock) refs(id digest.Digest) (list []string) {
-	for _, tags := range st.names.Repositories {
-		for name, to := range tags {
-			if to == id {
-				list = append(list, name)
-			}
-		}
-	}
-	slices.Sort(list)
-	return list
-}
+func (st *stock) refs(id digest.Digest) []string { return st.names.refs(id) }
 
 // find returns what a user means: a name, an ID or the beginning of one.
 func (st *stock) find(name string, r *Reader) (id digest.Digest, byName bool, err error) {
-	for _, tags := range st.names.Repositories {
-		if id, ok := tags[name]; ok {
-			return id, true, nil
-		}
+	if id, ok := st.names.id(name); ok {
+		return id, true, nil
 	}
 	hex := strings.TrimPrefix(name, "sha256:")
 	var found []digest.Digest
