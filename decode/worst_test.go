@@ -123,12 +123,6 @@ func TestUnracedWorst(t *testing.T) {
 	need.NoDetector(t)
 	need.Time(t, "the worst inputs")
 	for _, w := range worst {
-		t.Run(w.name, func(t *testing.T) {
-			peak := testkit.PeakMemory(t, w.run)
-			t.Logf("%d MiB", peak)
-			if peak > w.most {
-				t.Errorf("%d MiB, more than %d", peak, w.most)
-			}
-		})
+		t.Run(w.name, func(t *testing.T) { testkit.ExpectPeak(t, w.most, w.run) })
 	}
 }

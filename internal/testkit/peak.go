@@ -9,13 +9,23 @@ import (
 	"testing"
 )
 
-// inPeak is set in the environment of a test binary that [PeakMemory] runs.
+// inPeak is set in the environment of a test binary that [ExpectPeak] runs.
 const inPeak = "TESTKIT_PEAK_MEMORY"
 
-// PeakMemory returns the most memory, in MiB, of a process that calls run and does nothing
-// else. The process is the test binary, which runs the test t again: what t does before it
-// calls PeakMemory counts too.
-func PeakMemory(t *testing.T, run func(testing.TB) error) (peak int64) {
+// ExpectPeak fails the test if a process that calls run, and does nothing else, needs more
+// than most MiB. The process is the test binary, which runs the test t again: what t does
+// before it calls ExpectPeak counts too.
+func ExpectPeak(t *testing.T, most int64, run func(testing.TB) error) {
+	t.Helper()
+	peak := peakMemory(t, run)
+	t.Logf("%d MiB", peak)
+	if peak > most {
+		t.Errorf("%d MiB, more than %d", peak, most)
+	}
+}
+
+// peakMemory returns the most memory, in MiB, of that process.
+func peakMemory(t *testing.T, run func(testing.TB) error) (peak int64) {
 	t.Helper()
 	if os.Getenv(inPeak) != "" {
 		if err := run(t); err != nil {
