@@ -39,7 +39,7 @@ var classes = []class{
 	{is: isProxyDown, again: quick, hint: func(e errand, _ error) string {
 		return fmt.Sprintf("the proxy does not answer: check HTTPS_PROXY and HTTP_PROXY, and name %s in NO_PROXY if it needs none", hostOnly(e.ref.Host()))
 	}},
-	{is: isNoTLS, again: never, hint: func(e errand, _ error) string {
+	{is: IsNoTLS, again: never, hint: func(e errand, _ error) string {
 		return fmt.Sprintf("%s does not speak https: use --plain-http, or put it into \"insecure-registries\" of %s", e.ref.Host(), defaultDaemonJSON)
 	}},
 	{is: isPlainToTLS, again: never, hint: hintPlainToTLS},
@@ -168,8 +168,8 @@ func isUntrusted(err error) bool {
 	return isA[*tls.CertificateVerificationError](err) || isA[x509.HostnameError](err) || isA[x509.CertificateInvalidError](err)
 }
 
-// isNoTLS reports whether a server answered a TLS handshake with something else.
-func isNoTLS(err error) bool {
+// IsNoTLS reports whether a server answered a TLS handshake with something else.
+func IsNoTLS(err error) bool {
 	return errors.Is(err, http.ErrSchemeMismatch) || isA[tls.RecordHeaderError](err)
 }
 

@@ -135,7 +135,7 @@ func (c *Client) send(ctx context.Context, method string, s *session, path strin
 		var reached atomic.Bool // by this scheme, with TLS if that is part of it
 		traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { reached.Store(true) }})
 		resp, err := c.sendBy(traced, method, s, scheme, path, header)
-		if err == nil && len(failures) > 0 && resp.StatusCode == http.StatusBadRequest && !isNoTLS(failures[0]) {
+		if err == nil && len(failures) > 0 && resp.StatusCode == http.StatusBadRequest && !IsNoTLS(failures[0]) {
 			// A server of TLS says so of plain HTTP. It was slow before, or busy.
 			resp.Body.Close()
 			return nil, failures[0]
@@ -155,7 +155,7 @@ func (c *Client) send(ctx context.Context, method string, s *session, path strin
 		}
 		failures = append(failures, err)
 	}
-	if len(failures) == 2 && isNoTLS(failures[0]) {
+	if len(failures) == 2 && IsNoTLS(failures[0]) {
 		return nil, failures[1]
 	}
 	if len(failures) == 1 || failures[0].Error() == failures[1].Error() {

@@ -101,7 +101,7 @@ func examine(ctx context.Context, h registry.Host) (s Server) {
 		} else {
 			before := s
 			s.knock(ctx, h, scheme)
-			if s.Err != nil && i > 0 && !noTLS(before.Err) {
+			if s.Err != nil && i > 0 && !registry.IsNoTLS(before.Err) {
 				s = before // the failure of https is the one to report
 			}
 		}
@@ -110,12 +110,6 @@ func examine(ctx context.Context, h registry.Host) (s Server) {
 		}
 	}
 	return s
-}
-
-// noTLS tells if a server answered a TLS handshake with something else.
-func noTLS(err error) bool {
-	var record tls.RecordHeaderError
-	return errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, &record)
 }
 
 // knock asks for the root of the API by one scheme.
