@@ -85,11 +85,14 @@ func (e *engine) docker(ctx context.Context, args ...string) (string, usage, err
 	return command{program: e.client, args: append([]string{"-H", e.host}, args...), env: []string{"DOCKER_CONFIG=" + e.config}}.run(ctx)
 }
 
-// id looks for the image, by its ID: the archive that docker load reads is kept
-// from run to run, and the registry's port, which is in the name, is not.
-func (e *engine) id(ctx context.Context, img *testImage) (string, error) {
+// has checks that the Engine has the image. It looks for its ID: the archive that docker load
+// reads is kept from run to run, and the registry's port, which is in the name, is not.
+func (e *engine) has(ctx context.Context, img *testImage) error {
 	id, _, err := e.docker(ctx, "image", "inspect", "--format", "{{.ID}}", img.ID)
-	return id, err
+	if err != nil {
+		return err
+	}
+	return expectID(img, id)
 }
 
 // byDocker is a docker command that gets an image into a new Engine.
@@ -107,10 +110,6 @@ func (b *bench) byDocker(name string, img *testImage, args ...string) entrant {
 		if err != nil {
 			return f, err
 		}
-		id, err := e.id(ctx, img)
-		if err != nil {
-			return f, err
-		}
-		return f, expectID(img, id)
+		return f, e.has(ctx, img)
 	}}
 }
