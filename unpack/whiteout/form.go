@@ -124,7 +124,7 @@ func (o Overlay) Named(string)         {}
 
 func (o Overlay) unwhiteoutIn(fd int, name string) error {
 	sub, err := tree.OpenDir(fd, name)
-	if err == unix.EACCES { // closed to a user who is not root: at worst, ghosts of names stay
+	if err == unix.EACCES { // the process lacks root's rights: at worst, whiteouts of names stay
 		return nil
 	}
 	if err != nil {

@@ -100,9 +100,9 @@ func (d *Dir) Drop() {
 	}
 }
 
-// stamp has the mode and the times that a directory has to have when it is closed. What is
-// made in it changes its times, and a user who is not root may have to open its mode. All
-// Dirs of one directory share a stamp.
+// stamp has the mode and the times that a directory has to have when it is closed. Each entry
+// that is made in the directory changes its times. Without root's rights the process may have
+// to change its mode to get in. All Dirs of one directory share a stamp.
 type stamp struct {
 	ino    uint64
 	times  [2]unix.Timespec // access and modification
@@ -171,7 +171,7 @@ func (t *Tree) settle(d *Dir) error {
 }
 
 // Become sets the group, the mode and the times that d has to have when it is closed. Touch
-// must have been called. d stays open to a user who is not root until then.
+// must have been called. Until then a process without root's rights can create entries in d.
 func (d *Dir) Become(gid int, mode uint32, times [2]unix.Timespec) {
 	s := d.stamp
 	s.times, s.gid = times, gid

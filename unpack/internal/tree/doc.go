@@ -7,7 +7,7 @@
 // time with O_NOFOLLOW, and symlinks by this package. So no path can leave the root on any
 // kernel. Between entries descriptors are kept, never strings (CVE-2025-47290).
 //
-// What is made in a directory changes its times, and a user who is not root may have to
-// change its mode to get in. A Dir has the mode and the times that it should have again as
-// soon as it is closed. So nothing is remembered of directories that are not open.
+// Each entry that is made in a directory changes its times. Without root's rights the process
+// may have to change its mode to get in. A Dir has the mode and the times that it should have
+// again as soon as it is closed. So nothing is remembered of directories that are not open.
 package tree

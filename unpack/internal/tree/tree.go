@@ -29,8 +29,8 @@ type Tree struct {
 	Made func(parent *Dir, name string, over bool) error
 	// Replace removes what is in the place of a directory that is needed.
 	Replace func(parent *Dir, name string) error
-	// Unlock opens the mode of directories that are closed to their owner, until they are
-	// closed again, for a user who is not root.
+	// Unlock gives the owner the right to enter and to write a directory for as long as the
+	// Dir is open. A process needs that without root's rights.
 	Unlock bool
 
 	path  string   // of the root if there is no /proc, else ""
