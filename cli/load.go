@@ -29,7 +29,7 @@ The whole bundle is verified before anything is loaded.`,
 	fl := cmd.Flags()
 	fl.SortFlags = false
 	f.to.add(fl, "store", "load", "restart-engine", "containerd")
-	f.to.namespace(fl)
+	f.to.containerd(fl)
 	f.to.staging(fl, s.Err)
 	fl.StringVar(&f.platform, "platform", "", onePlatform)
 	f.work.add(fl, "load")

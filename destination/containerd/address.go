@@ -27,6 +27,9 @@ type Options struct {
 	// Snapshotter has the layers. "" means $CONTAINERD_SNAPSHOTTER, or else the one that is
 	// set for the namespace, or overlayfs.
 	Snapshotter string
+	// NoContent stores no blobs of layers, only the snapshots unpacked from them. Containers
+	// run, but the image cannot be pushed or exported. It is an error in Docker's namespace.
+	NoContent bool
 }
 
 // AnyAddress is the address that is found out.

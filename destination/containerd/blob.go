@@ -19,6 +19,7 @@ type blob struct {
 	s       *store
 	l       wanted
 	there   bool // it is in the content store
+	skipped bool // it is not, and is not written there: Options.NoContent
 	ref     string
 	resumed bool // its first bytes are those of an earlier pull
 	w       *containerdapi.Writer
@@ -33,6 +34,9 @@ func (s *store) openBlob(ctx context.Context, l wanted) (*blob, error) {
 	_, err := s.c.StatBlob(ctx, l.Blob.Digest)
 	if b.there = err == nil; b.there || !errdefs.IsNotFound(err) {
 		return b, err
+	}
+	if b.skipped = s.lean; b.skipped {
+		return b, nil
 	}
 	// It may be there in another namespace, or have been fetched and not committed.
 	if err := b.open(ctx); err != nil || b.there {
@@ -95,6 +99,9 @@ func (b *blob) take(ctx context.Context, r io.Reader) (err error) {
 
 // finish makes the blob visible, with labels and with where it came from.
 func (b *blob) finish(ctx context.Context, labels map[string]string) error {
+	if b.skipped {
+		return nil
+	}
 	if !b.there {
 		err := b.w.Commit(b.l.Blob.Digest, labels)
 		b.w = nil

@@ -14,6 +14,7 @@ import (
 
 	"github.com/fastpull/fastpull/containerdapi"
 	"github.com/fastpull/fastpull/destination"
+	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/internal/disk"
 )
@@ -32,6 +33,7 @@ type store struct {
 	c      *containerdapi.Client
 	snaps  *containerdapi.Snapshots
 	rebase atomic.Bool
+	lean   bool                     // store no blobs of layers: Options.NoContent
 	layers destination.Group[*made] // by key
 
 	lease string // "" in a dry run
@@ -63,7 +65,10 @@ func Open(ctx context.Context, env *destination.Env, o Options) (destination.Des
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	s := &store{run: ctx, env: env, c: in, snaps: snaps, chains: make(map[digest.Digest]wanted), blobs: make(map[digest.Digest]wanted)}
+	if o.NoContent && in.Namespace() == namespaceDocker {
+		return nil, errors.Join(errNoContent, c.Close())
+	}
+	s := &store{run: ctx, env: env, c: in, snaps: snaps, lean: o.NoContent, chains: make(map[digest.Digest]wanted), blobs: make(map[digest.Digest]wanted)}
 	s.rebase.Store(snaps.Name() == overlayfs && plugins.Snapshotters[snaps.Name()].Has("rebase"))
 	s.layers.Drop = func(m *made) { m.abort() }
 	if !env.DryRun {
@@ -73,6 +78,11 @@ func Open(ctx context.Context, env *destination.Env, o Options) (destination.Des
 	}
 	return s, nil
 }
+
+// errNoContent is the error of [Options.NoContent] for images of Docker, which exports an
+// image without its layers and reports no error.
+var errNoContent = fault.WithHint(fault.New(fault.Usage, "--no-content: docker save and docker push would silently leave out the layers"),
+	"leave out --no-content, or name another namespace with --namespace")
 
 // begin makes the lease of the run.
 func (s *store) begin(ctx context.Context) (err error) {
