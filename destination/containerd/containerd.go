@@ -158,13 +158,5 @@ func (s *store) key(chainID digest.Digest) string {
 	return fmt.Sprintf("extract-%d-%s %s", time.Now().Nanosecond(), cmp.Or(s.lease, "fastpull"), chainID)
 }
 
-// view is how this process sees the files of snapshots.
-type view struct {
-	known bool
-	dir   string // that has the snapshots' directories, "" if they are out of reach
-	why   string // they are
-	user  bool   // mounts have the option userxattr
-}
-
 // snapshotsDir returns the directory that has the directories of all snapshots.
 func snapshotsDir(files string) string { return filepath.Dir(filepath.Dir(files)) }
