@@ -57,6 +57,9 @@ func StartContainerd(t *testing.T, o ContainerdOptions) *Containerd {
 		t.Fatal(err)
 	}
 	c.Sock = sock
+	if o.CRI {
+		forPods(t, filepath.Join(dir, "config.toml"))
+	}
 	cmd.Env = append(cmd.Env, "PATH="+strings.Join(slices.DeleteFunc([]string{o.PathFirst, c.folder, os.Getenv("PATH")},
 		func(s string) bool { return s == "" }), ":"))
 	cmd.Stdout, cmd.Stderr = c.out, c.out
