@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
+	"github.com/fastpull/fastpull/daemon"
 	"github.com/fastpull/fastpull/internal/checkup"
 	"github.com/fastpull/fastpull/internal/privilege"
 	"github.com/fastpull/fastpull/overlay"
@@ -27,22 +29,25 @@ type disk struct {
 	spare bool   // images go elsewhere if nobody says so
 }
 
-// disks looks at the file systems of the Engine's data-root, of the containerd that keeps
-// its images, and of the store.
+// disks looks at the file systems of the Engine's data-root, of the containerd that has its
+// images, or of the host's containerd if there is no Engine, and of the store.
 func disks(ctx context.Context, e *exam, rights privilege.Process) {
 	var list []disk
+	of, named := daemon.Facts{Containerd: containerdSocket, Driver: "overlayfs"}, false
 	if engine, err := e.docker(ctx); err == nil && engine.Local() {
 		list = append(list, disk{what: "data-root " + engine.Root(), dir: engine.Root()})
-		if f := engine.Facts(); f.Containerd != "" {
-			more, err := e.containerdDisks(ctx, f)
-			if err != nil {
-				e.found(Finding{Area: Host, What: "root of containerd", Level: Unknown,
-					Text: fmt.Sprintf("the Engine keeps images in it, and where it is was not found out: %s", checkup.Plain(err))})
-			}
-			list = append(list, more...)
-		}
+		of, named = engine.Facts(), true
 	} else if _, serr := os.Stat(defaultRoot); serr == nil && err != nil {
 		list = append(list, disk{what: "data-root " + defaultRoot, dir: defaultRoot, spare: true})
+	}
+	if of.Containerd != "" {
+		more, err := e.containerdDisks(ctx, of)
+		absent := errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED)
+		if err != nil && (named || !absent) {
+			e.found(Finding{Area: Host, What: "root of containerd", Level: Unknown,
+				Text: fmt.Sprintf("images are in it, and where it is was not found out: %s", checkup.Plain(err))})
+		}
+		list = append(list, more...)
 	}
 	if e.Places["store"] != "" {
 		if store, err := filepath.Abs(e.Places["store"]); err == nil {

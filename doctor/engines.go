@@ -14,6 +14,9 @@ import (
 	"github.com/fastpull/fastpull/internal/checkup"
 )
 
+// containerdSocket is where a containerd listens that no other program has started.
+const containerdSocket = "/run/containerd/containerd.sock"
+
 // engineTimeout is for an Engine to say what it is.
 const engineTimeout = 10 * time.Second
 
@@ -50,13 +53,13 @@ func engines(ctx context.Context, e *exam) {
 		e.found(engineOf(engine.Host(), engine.Facts()))
 	}
 	for _, other := range []struct{ name, socket, takes string }{
-		{"containerd", "/run/containerd/containerd.sock", "ctr images import"},
-		{"Podman", "/run/podman/podman.sock", "podman load"},
-		{"CRI-O", "/run/crio/crio.sock", "skopeo copy"},
+		{"containerd", containerdSocket, "fastpull --containerd puts images there"},
+		{"Podman", "/run/podman/podman.sock", "it takes what fastpull bundle writes (podman load)"},
+		{"CRI-O", "/run/crio/crio.sock", "it takes what fastpull bundle writes (skopeo copy)"},
 	} {
 		if st, err := os.Stat(other.socket); err == nil && st.Mode()&fs.ModeSocket != 0 {
 			e.found(Finding{Area: Engines, What: other.name, Level: OK,
-				Text: fmt.Sprintf("has a socket, %s, which was not spoken to; it takes what fastpull bundle writes (%s)", other.socket, other.takes)})
+				Text: fmt.Sprintf("has a socket, %s; %s", other.socket, other.takes)})
 		}
 	}
 }

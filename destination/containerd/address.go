@@ -66,15 +66,15 @@ func connect(ctx context.Context, o Options) (*containerdapi.Client, error) {
 	if address != "" {
 		return containerdapi.Dial(ctx, containerdapi.Options{Address: address})
 	}
-	return first(ctx, append(rootless(), sockets...))
+	return first(ctx, append(rootless(os.Geteuid()), sockets...))
 }
 
 // rootless returns the socket of the containerd that nerdctl's containerd-rootless.sh has
 // started for a user other than root. It is in the mount namespace of a process that a file
 // names.
-func rootless() []string {
+func rootless(euid int) []string {
 	dir := os.Getenv("XDG_RUNTIME_DIR")
-	if os.Geteuid() == 0 || dir == "" {
+	if euid == 0 || dir == "" {
 		return nil
 	}
 	text, err := os.ReadFile(filepath.Join(dir, "containerd-rootless/child_pid"))

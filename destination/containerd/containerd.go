@@ -34,6 +34,8 @@ type store struct {
 	snaps  *containerdapi.Snapshots
 	rebase atomic.Bool
 	lean   bool                     // store no blobs of layers: Options.NoContent
+	dir    string                   // that containerd says its snapshots are in
+	cri    bool                     // it serves a kubelet
 	layers destination.Group[*made] // by key
 
 	lease string // "" in a dry run
@@ -68,7 +70,7 @@ func Open(ctx context.Context, env *destination.Env, o Options) (destination.Des
 	if o.NoContent && in.Namespace() == namespaceDocker {
 		return nil, errors.Join(errNoContent, c.Close())
 	}
-	s := &store{run: ctx, env: env, c: in, snaps: snaps, lean: o.NoContent, chains: make(map[digest.Digest]wanted), blobs: make(map[digest.Digest]wanted)}
+	s := &store{run: ctx, env: env, c: in, snaps: snaps, lean: o.NoContent, dir: plugins.Snapshotters[snaps.Name()].Root, cri: plugins.CRI, chains: make(map[digest.Digest]wanted), blobs: make(map[digest.Digest]wanted)}
 	s.rebase.Store(snaps.Name() == overlayfs && plugins.Snapshotters[snaps.Name()].Has("rebase"))
 	s.layers.Drop = func(m *made) { m.abort() }
 	if !env.DryRun {

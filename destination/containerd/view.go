@@ -102,12 +102,18 @@ func (s *store) locate(ctx context.Context, key, files string) (root, why string
 			return "", "", fmt.Errorf("look at the snapshot %s: %w", root+files, err)
 		}
 		// Files of the image's root have to belong to the root that containerd has.
-		if s.env.Rights.Level == privilege.User || int(st.Uid) != os.Geteuid() {
+		if !s.owns(st) {
 			return "", fmt.Sprintf("its files belong to the user ID %d here, and fastpull (user ID %d) is not root of its user namespace; run fastpull in that", st.Uid, os.Geteuid()), nil
 		}
 		return root, "", nil
 	}
 	return "", "this process does not see its directory " + snapshotsDir(files), nil
+}
+
+// owns reports whether a file of containerd belongs to the root of this process's user
+// namespace, and this process is that root.
+func (s *store) owns(st unix.Stat_t) bool {
+	return s.env.Rights.Level != privilege.User && int(st.Uid) == os.Geteuid()
 }
 
 // roots returns the directories where the root of containerd's file system may be for this
