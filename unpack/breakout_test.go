@@ -2,6 +2,7 @@ package unpack
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -93,10 +94,13 @@ func TestUnracedBreakouts(t *testing.T) {
 	}
 }
 
-// overlay extracts the layer for a store, and looks at every file of it by the
+// overlay extracts the layer for a store and for containerd, and looks at every file of it by the
 // names that the tar has, as Docker will by tar-split.
 func (tc hostile) overlay(t *testing.T) {
-	for _, o := range []ExtractOptions{{Whiteouts: whiteout.Overlay{}}, {Whiteouts: whiteout.Overlay{}, TarSplit: io.Discard}} {
+	for _, o := range []ExtractOptions{
+		{Whiteouts: whiteout.Overlay{}}, {Whiteouts: whiteout.Overlay{}, TarSplit: io.Discard},
+		{Whiteouts: new(whiteout.Inheriting)}, // for containerd
+	} {
 		outside, root := tc.prison(t)
 		err := unharmed(t, outside, "root", func() error {
 			_, err := extractRaw(t, tc.tar(t, outside), root, o)
@@ -158,6 +162,9 @@ func (tc hostile) merge(t *testing.T) {
 			raw := makeTar(t, put(outside, entries)...)
 			if j == len(below) {
 				raw = tc.tar(t, outside)
+				if err := tc.inherit(t, outside, raw, lowers); err != nil {
+					t.Fatalf("for containerd, over %d: %v", i, err)
+				}
 			}
 			layer, flat := filepath.Join(outside, "layer"), filepath.Join(work, fmt.Sprint(j))
 			for _, dir := range []string{layer, flat, lowers[0]} {
@@ -192,6 +199,25 @@ func (tc hostile) merge(t *testing.T) {
 			looksLike(t, root, within(outside, tc.merged)...)
 		}
 	}
+}
+
+// inherit extracts the layer as for containerd: its implied directories get the owners and
+// modes of those in lowers, which have symlinks out of the root.
+func (tc hostile) inherit(t *testing.T, outside string, raw []byte, lowers []string) error {
+	t.Helper()
+	layer := filepath.Join(outside, "layer")
+	if err := os.Mkdir(layer, 0o755); err != nil {
+		return err
+	}
+	var form whiteout.Inheriting
+	err := unharmed(t, outside, "layer", func() error {
+		_, err := extractRaw(t, raw, layer, ExtractOptions{Whiteouts: &form})
+		if err != nil {
+			return err
+		}
+		return form.Inherit(layer, lowers)
+	})
+	return errors.Join(err, os.RemoveAll(layer))
 }
 
 // prison is a new one, of the case's kind.
