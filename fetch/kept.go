@@ -67,6 +67,21 @@ func (k *Kept) add(d digest.Digest, b Blob) {
 	k.whole[d] = b
 }
 
+// MoveTo makes the file of a blob that was fetched the file at path. It returns false if the
+// blob was not kept, or cannot be moved there.
+func (k *Kept) MoveTo(d digest.Digest, path string, durable bool) (bool, error) {
+	if k == nil {
+		return false, nil
+	}
+	k.mu.Lock()
+	b := k.whole[d]
+	k.mu.Unlock()
+	if b == nil {
+		return false, nil
+	}
+	return b.MoveTo(path, durable)
+}
+
 // Release removes the blobs of an image that is durable: those of this run, and those
 // that an earlier run left when it was killed.
 func (k *Kept) Release(blobs []ocispec.Descriptor) {
