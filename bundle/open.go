@@ -84,7 +84,7 @@ func open(ctx context.Context, name string, files []*os.File, o OpenOptions) (*R
 		}
 		all = io.NewSectionReader(f, 0, size)
 		r.close = func() error { return errors.Join(f.Close(), joined.Close()) }
-		r.changed = func() error { return nil } // nobody else can write to f
+		r.changed = func() error { return nil } // f has no other writer
 	}
 	if r.tarball, err = scan(ctx, all); err == nil {
 		r.index, err = parse(ctx, r.tarball)

@@ -51,8 +51,8 @@ type Options struct {
 	// Chosen is called with the destination's name, and the note of Open, before work
 	// begins. Nil is fine.
 	Chosen func(name, note string)
-	// Done is called with every image as it ends, one at a time: when it is at the
-	// destination for good, or has failed. Nil is fine.
+	// Done is called with every image as it ends, one at a time: when it is complete at the
+	// destination, or has failed. It is durable when Run returns. Nil is fine.
 	Done func(Result)
 }
 
