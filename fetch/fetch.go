@@ -263,7 +263,7 @@ func (f *Fetcher) open(ctx context.Context, q Request) (Blob, error) {
 	in := q.Place
 	if in == nil {
 		q.Space.SetLeft(q.Layer.Blob.Digest, q.Layer.Blob.Size)
-		in = f.Kept.place(q.Space, q.Layer.Blob.Size)
+		in = f.Kept.place(q.Space, q.Layer.Blob)
 	}
 	return f.Source.Keep(ctx, q.Ref, q.Layer.Blob, in, func() {
 		f.Notes.Note("another fastpull is fetching layer %.19s, reading along", q.Layer.Blob.Digest)
