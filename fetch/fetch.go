@@ -203,7 +203,7 @@ func (f *Fetcher) decode(ctx context.Context, q Request, b io.ReadCloser, c *cou
 // Keeps reports whether the blob of a request will be in a file of its own.
 func (f *Fetcher) Keeps(q Request) bool {
 	size := q.Layer.Blob.Size
-	return q.Place == nil && f.Source.Keeps(size) && f.Kept.place(q.Space, size) != nil
+	return q.Place == nil && f.Source.Keeps(size) && f.Kept.keeps(q.Space, size)
 }
 
 // twice calls once, and calls it again if the blob arrived damaged.
@@ -274,7 +274,7 @@ func (f *Fetcher) open(ctx context.Context, q Request) (Blob, error) {
 	in := q.Place
 	if in == nil {
 		q.Space.SetLeft(q.Layer.Blob.Digest, q.Layer.Blob.Size)
-		in = f.Kept.place(q.Space, q.Layer.Blob.Size)
+		in = f.Kept.place(q.Space, q.Layer.Blob)
 	}
 	return f.Source.Keep(ctx, q.Ref, q.Layer.Blob, in, func() {
 		f.Notes.Note("another fastpull is fetching layer %.19s, reading along", q.Layer.Blob.Digest)

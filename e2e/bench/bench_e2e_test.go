@@ -83,9 +83,9 @@ func expectNothingLeft(t *testing.T, cache string) {
 	}
 }
 
-// held are the contests of TestAll. Contests that differ in their image alone are held with
+// heldByTest are the contests of TestAll. Contests that differ in their image alone are held with
 // one image, and each image is in one of them.
-func held() []string {
+func heldByTest() []string {
 	return slices.DeleteFunc(slices.Clone(contestNames), func(name string) bool {
 		return filepath.Base(name) == py && name != "load/py"
 	})
@@ -96,7 +96,7 @@ func TestAll(t *testing.T) {
 	t.Setenv("TMPDIR", shortTemp(t))
 	cache, file := t.TempDir(), filepath.Join(t.TempDir(), "out.json")
 	var out, errs bytes.Buffer
-	code := run(t.Context(), []string{"-fastpull", program, "-n", "1", "-dirs", smallDirs(t), "-cache", cache, "-json", file, "-scale", "0.001", "-run", "^(" + strings.Join(held(), "|") + ")$"}, &out, &errs)
+	code := run(t.Context(), []string{"-fastpull", program, "-n", "1", "-dirs", smallDirs(t), "-cache", cache, "-json", file, "-scale", "0.001", "-run", "^(" + strings.Join(heldByTest(), "|") + ")$"}, &out, &errs)
 	if code != 0 {
 		t.Fatalf("exit code %d\n%s%s", code, out.String(), errs.String())
 	}
