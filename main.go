@@ -1,5 +1,5 @@
-// Command fastpull pulls container images without a daemon's help and without
-// running any other program. See README.md.
+// Command fastpull pulls container images. It needs no daemon, and runs no other program to
+// decompress layers. See README.md.
 package main
 
 import (

@@ -1,46 +1,57 @@
-// Package bundle writes images as one tar that everybody reads.
+// Package bundle writes and reads bundles. A bundle is one tar that is both an OCI image
+// layout and Docker's archive, so that docker load, podman load, ctr, skopeo and crane read
+// it.
+//
+// To write one, call [Create], give the [File] to [NewWriter], and call [File.Publish] at the
+// end. To read one, call [Open]; [Reader.Verify] checks every byte of it.
 //
 // # Promises
 //
-// A bundle is an OCI image layout and Docker's archive at once, over the same
-// blobs, each of which is in it once however many images have it. The same images
-// written in the same order give the same bytes: names, modes, times and owners of
-// its files are always the same.
+// A blob is in a bundle once, however many images have it. The same images in the same order
+// give the same bytes: names, modes, times and owners in the tar are constant.
 //
-// Layers are plain tars unless somebody asks for something else, so that no Engine
-// has to decompress anything to load them: not even dockerd's import is safe on a
-// host whose pigz is broken, it pipes compressed layers through unpigz as a pull
-// does.
+// Layers are plain tars by default, so that no Engine has to decompress them. On a host with
+// a broken pigz docker load is no safer than docker pull: the Engine pipes compressed layers
+// through unpigz in both.
 //
-// A [File] gets its name, or its parts theirs, when it is complete. A draft that was left
-// is taken for what it says only after its blobs have been hashed again, by the caller.
+// A [File] or its parts get their names when they are complete. The exception is a draft, an
+// incomplete bundle that a later run continues with. The caller hashes the blobs of a draft
+// again before it uses them.
+//
+// A Writer and a File are for one goroutine, and a Reader is safe for concurrent use.
+//
+// # Stability
+//
+// The format is stable: a bundle of today can be read by later versions, and by the programs
+// named above. The bytes for the same images may change with a minor version. The Go
+// interface may change with any version.
+//
+// # Format
+//
+// The blobs come first, as blobs/sha256/<hex>. The lists follow, which are known only then:
+//
+//	index.json, oci-layout       for containerd, Podman and skopeo (image-spec, image-layout.md)
+//	manifest.json, repositories  for Docker and crane (moby, image/tarexport)
+//	SHA256SUMS                   digests of the four; sha256sum -c checks an unpacked bundle
+//
+// An image is a descriptor in index.json, with its full name in the annotations that Podman
+// and containerd look for. Referrers, such as signatures, are descriptors without a name.
+// With a name, Docker, Podman and containerd would take them for images.
+//
+// An Engine gets the same without entries in index.json. Then manifest.json is the only list,
+// and layers that the Engine has may be left out.
 //
 // # How it works
 //
-// First come the blobs, blobs/sha256/<hex>, then the lists of what there is, which
-// are known only then. index.json and oci-layout (image-spec, image-layout.md) are
-// for containerd, Podman and skopeo; manifest.json and repositories (moby,
-// image/tarexport) for Docker, and for crane. Each image is a descriptor in
-// index.json with its full name in the annotations that Podman and containerd look
-// for. What refers to images, signatures and the like, has descriptors too, without
-// names: by those Docker, Podman and containerd would take it for images. SHA256SUMS has the digests of those four, as blobs have theirs in their
-// names: sha256sum -c checks it in an unpacked bundle.
+// A [Reader] has two parts. tarball.go finds the files of the tar. The index of what they
+// are is made of the lists, manifests and configs (parse.go, index.go, dockerarchive.go).
 //
-// A [Reader] is in two parts: where the files of the tar are (tarball.go), and the index of
-// what they are, which a parser makes of the lists, the manifests and the configs
-// (parse.go, index.go, dockerarchive.go).
+// A header has the same length for any size of its file (format.go). So [Writer.Stream]
+// writes a blob of unknown size to its final offset, and the header afterwards.
 //
-// Headers have the same length whatever the size ([header]). So a blob whose
-// size nobody knows before it is decompressed can be written where it belongs, and
-// its header last ([Writer.Stream]).
-//
-// Where sizes and digests of all blobs are known beforehand, as they are if nothing is
-// done to them, each has its place at once ([Writer.Place]) and may come there whenever
-// it does. Until a blob is whole, the record of what has come of it is where its header
-// is to be ([partial.Room]). A draft is such a bundle with a name from the beginning:
-// whoever is killed goes on with it. One whose images are others is used up to the first
-// difference.
-//
-// An Engine that is running is given the same without entries in index.json: then
-// there is manifest.json alone, and layers that it has may be left out.
+// If all sizes and digests are known beforehand, [Writer.Place] gives each blob its final
+// offset, and blobs are written in any order. Until a blob is complete, a record of the
+// bytes downloaded takes the place of its header ([partial.Room]). A draft is a bundle of
+// this kind with a name. The next run continues with it, up to the first difference if its
+// images are others.
 package bundle

@@ -14,8 +14,8 @@ const DraftSuffix = ".fastpull-partial"
 // worthKeeping is how many bytes a draft must have to be left there.
 const worthKeeping = 1 << 20
 
-// resume makes f a draft, or goes on with the one that is there. Where there cannot
-// be one, since another process has it say, f has no name, and is begun anew each time.
+// resume makes f a draft, or continues with the draft that is there. If there can be none, for
+// example because another process has it, f has no name and is begun anew each time.
 func (f *File) resume() {
 	t, err := tmpfile.Resume(f.place.Dir, f.place.Base+DraftSuffix, 0o666)
 	if err != nil {
@@ -51,7 +51,7 @@ func (f *File) reserve(end int64) error {
 	return err
 }
 
-// leaveDraft lets a draft stay when it is closed, if something has come of it.
+// leaveDraft keeps a draft when it is closed, if it has content.
 func (f *File) leaveDraft() error {
 	f.draft = false
 	used, err := f.parts[0].Used()
@@ -62,13 +62,13 @@ func (f *File) leaveDraft() error {
 	return err
 }
 
-// dropDraft removes a draft that nobody needs any more, as the bundle is there.
+// dropDraft removes a draft that is no longer needed, since the bundle is complete.
 func (f *File) dropDraft() {
 	if f.draft {
 		f.draft = false // it has got its name
 		return
 	}
-	_, _ = tmpfile.Left(f.place.Dir, f.place.Base+DraftSuffix, isDraft) // it is in nobody's way
+	_, _ = tmpfile.Left(f.place.Dir, f.place.Base+DraftSuffix, isDraft) // a draft that stays does no harm
 }
 
 // Left is the name of the draft that stayed when the file was closed, "" if none did.

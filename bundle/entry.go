@@ -9,9 +9,9 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Entry is an image of a bundle, or what refers to one, as index.json has it. What an image
-// is called is decided here alone: [Entry.Reference] and [Entry.Repository] for those
-// that read it, the annotations that have it in this file.
+// Entry is an image or a referrer of a bundle, as index.json has it. Only this file decides
+// what an image is called: [Entry.Reference] and [Entry.Repository] for readers, and the
+// annotations for writers.
 type Entry struct {
 	Name       string             // with host and tag, "" if it has no tag
 	Source     string             // name@digest in the registry that it came from, "" if not known

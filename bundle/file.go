@@ -48,17 +48,17 @@ type File struct {
 	left  string // what that was, if it stayed
 	off   int64
 	wrote atomic.Int64   // bytes, by this process
-	due   atomic.Int64   // those that nobody has told the disk of
-	pack  io.WriteCloser // compresses what is written; nil if nobody does
+	due   atomic.Int64   // bytes whose writing to the disk was not begun
+	pack  io.WriteCloser // compresses what is written; nil for a file that is not compressed
 
 	mu   sync.Mutex
 	dead bool // closed: what is written to it is lost
 }
 
-// Create begins a bundle that is to be called name, in one file or in parts. It is
-// compressed if the name ends in .gz, .tgz, .zst or .tzst. What has the name now is
-// replaced by [File.Publish]; it is an error if that is no regular file, or if it
-// must not be replaced by the rules of package safepath.
+// Create begins a bundle in one file or in parts. It is compressed if name ends in .gz, .tgz,
+// .zst or .tzst. [File.Publish] gives it the name, and replaces a file that has it. It is an
+// error if that is not a regular file, or must not be replaced by the rules of package
+// safepath.
 func Create(name string, o FileOptions) (*File, error) {
 	place, err := findPlace(name)
 	if err != nil {
@@ -234,8 +234,8 @@ func (f *File) WriteAt(p []byte, off int64) (n int, err error) {
 	return n, err
 }
 
-// behind is how many bytes are written before the disk is told to take them, so that
-// it does meanwhile what would else be left for the end.
+// behind is how many bytes are written before the kernel is told to begin writing them to the
+// disk, so that little is left to wait for at the end.
 const behind = 8 << 20
 
 // written counts what was written to a part.

@@ -42,7 +42,7 @@ type ListLayer struct {
 	Digest digest.Digest `json:"digest"` // in the bundle
 	Size   int64         `json:"size"`   // in the bundle
 	DiffID digest.Digest `json:"diffID"`
-	Left   bool          `json:"left,omitempty"` // it is left out: the bundle before has it
+	Left   bool          `json:"left,omitempty"` // the layer is in the bundle that this one builds on
 }
 
 // ListReferrer is a signature, an SBOM or the like.

@@ -17,7 +17,7 @@ type Form string
 // The forms of layers. What is made of a layer differs in size and time only;
 // all but Keep change an image's manifest, and none its ID.
 const (
-	Plain Form = "plain" // tars: whoever loads them decompresses nothing
+	Plain Form = "plain" // tars: loading them needs no decompressor
 	Keep  Form = "keep"  // the registry's own bytes, with the digests that they have there
 	Gzip  Form = "gzip"  // compressed anew
 	Zstd  Form = "zstd"  // compressed anew; Docker reads it from 23.0 on

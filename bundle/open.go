@@ -84,7 +84,7 @@ func open(ctx context.Context, name string, files []*os.File, o OpenOptions) (*R
 		}
 		all = io.NewSectionReader(f, 0, size)
 		r.close = func() error { return errors.Join(f.Close(), joined.Close()) }
-		r.changed = func() error { return nil } // nobody else can write to f
+		r.changed = func() error { return nil } // f has no other writer
 	}
 	if r.tarball, err = scan(ctx, all); err == nil {
 		r.index, err = parse(ctx, r.tarball)
@@ -140,6 +140,15 @@ func partOf(name string) string {
 		return ""
 	}
 	return filepath.Join(filepath.Dir(name), base)
+}
+
+// Whole returns the name that the parts of a bundle have in common, or the name itself if it
+// is not that of a part.
+func Whole(name string) string {
+	if whole := partOf(name); whole != "" {
+		return whole
+	}
+	return filepath.Clean(name)
 }
 
 // openFiles opens a bundle's file, or all its parts.

@@ -14,9 +14,9 @@ import (
 	"github.com/fastpull/fastpull/internal/partial"
 )
 
-// Place is where a blob goes whose digest and size are known before it has come, so
-// that what comes after it has its place as well, and many may come at a time. In a
-// draft that was left, what has come for the same place is still there.
+// Place is the offset of a blob whose digest and size are known before it is written. So the
+// offsets of later blobs are known too, and several blobs can be written at a time. In a
+// draft, the bytes that an earlier run wrote to the same Place are still there.
 type Place struct {
 	partial.Room
 	w *Writer

@@ -159,8 +159,8 @@ func (f *File) dropList() error {
 	return f.remove(name)
 }
 
-// lockFor is how long Publish waits for other processes. To give names takes
-// milliseconds, but any user may lock a directory that he can read.
+// lockFor is how long Publish waits for other processes. Giving names takes milliseconds, but
+// any user may lock a directory that they can read.
 const lockFor = 10 * time.Second
 
 // lock keeps other processes from publishing in the same directory, where the file

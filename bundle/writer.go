@@ -20,7 +20,7 @@ type Writer struct {
 	single  *File                    // the same, if blobs can have places in it
 	off     int64                    // bytes written
 	blobs   map[digest.Digest]bool   // that are there
-	places  map[digest.Digest]*Place // of those that are, or are to come
+	places  map[digest.Digest]*Place // written, or with a Place
 	entries []ocispec.Descriptor
 	images  []dockerImage
 	since   digest.Digest
@@ -65,8 +65,8 @@ func (w *Writer) Has(d digest.Digest) bool { return w.blobs[d] }
 // Coming tells if a blob has a place to which it has not come.
 func (w *Writer) Coming(d digest.Digest) bool { return w.places[d] != nil && !w.blobs[d] }
 
-// Blob writes size bytes which hash to d, as the caller knows. What was written
-// already, or has a place where it is to come, is not written again.
+// Blob writes size bytes whose digest is d; the caller has verified them. A blob that was
+// written already, or that has a [Place], is not written.
 func (w *Writer) Blob(d digest.Digest, size int64, r io.Reader) error {
 	if w.blobs[d] || w.places[d] != nil {
 		return nil
@@ -78,9 +78,9 @@ func (w *Writer) Blob(d digest.Digest, size int64, r io.Reader) error {
 	return nil
 }
 
-// Docker adds an image to what Docker finds, under the given tags
-// ("host:5000/img:tag"), with the blobs that are its layers. Config and layers
-// have been written, or are known to whoever reads the bundle.
+// Docker adds an image to the list for Docker, under the given tags ("host:5000/img:tag"),
+// with the blobs that are its layers. The caller has written config and layers, or the reader
+// of the bundle has them.
 func (w *Writer) Docker(img *image.Image, tags []string, layers []digest.Digest) {
 	item := dockerImage{Config: blobName(img.ID), RepoTags: tags, Layers: []string{}}
 	for _, d := range layers {

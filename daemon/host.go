@@ -42,7 +42,7 @@ func parseHost(host string) (endpoint, error) {
 		return parseTCP(host, addr)
 	case "ssh":
 		return endpoint{}, fault.WithHint(
-			fault.New(fault.Usage, "Docker Engine address %q: fastpull runs no other program, so not ssh either", host),
+			fault.New(fault.Usage, "Docker Engine address %q: fastpull does not run ssh", host),
 			"forward the socket with `ssh -nNT -L /tmp/engine.sock:/var/run/docker.sock HOST` and use unix:///tmp/engine.sock, or run fastpull on that host")
 	}
 	return endpoint{}, fault.New(fault.Usage, "Docker Engine address %q: not unix:///PATH or tcp://HOST:PORT", host)

@@ -11,6 +11,11 @@
 // goroutines. The memory of both is bounded, whatever the blob is: each has fixed buffers,
 // and takes the rest from a [Memory], which all layers of a run share.
 //
+// # Stability
+//
+// What is verified, and that io.EOF says so, is stable. The Go interface may change with any
+// version.
+//
 // # How a layer is decoded
 //
 // Package codec detects the format from the first bytes of the blob. Media types do not

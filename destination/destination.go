@@ -44,7 +44,7 @@ type Info struct {
 	// the one that the run has for all destinations.
 	PartialDir string
 	// Together is set if the images of a run become one thing in Finish, as those of an
-	// archive. Otherwise each of them is durable when it is committed.
+	// archive. Otherwise each of them is visible and complete when it is committed.
 	Together bool
 }
 

@@ -5,8 +5,8 @@
 //
 //  1. Nothing is visible before it is complete. A kill at any moment leaves the
 //     destination valid, and the next run continues or cleans up.
-//  2. What Commit or Finish has reported is there after a power failure, unless the user
-//     does without ([Env.NoSync]).
+//  2. What was committed is there after a power failure once Finish has returned, unless the
+//     user does without ([Env.NoSync]).
 //  3. Only missing layers are fetched. A second run fetches one manifest.
 //  4. No other program decompresses: none of ours, and none that an engine would run on
 //     what it is handed.

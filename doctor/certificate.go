@@ -84,8 +84,8 @@ func (v *visit) certificate(now time.Time) (found []Finding) {
 	return []Finding{f}
 }
 
-// authorityFix is what to do about an authority that is not known. Its certificate
-// has to come from whoever runs the registry: one from the connection proves nothing.
+// authorityFix returns what to do about an unknown authority. Its certificate has to come from
+// the operator of the registry: one that came over the connection proves nothing.
 func authorityFix(host, image string) []string {
 	return []string{
 		"# get the certificate of the authority, ca.crt, from whoever runs " + host + ", then",
@@ -107,7 +107,7 @@ func namesOf(cert *x509.Certificate) []string {
 	return names
 }
 
-// issuer names who has signed the last certificate of a chain.
+// issuer returns the name of the authority that signed the last certificate of a chain.
 func issuer(chain []*x509.Certificate) string {
 	last := chain[len(chain)-1]
 	if name := last.Issuer.CommonName; name != "" {

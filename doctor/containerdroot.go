@@ -33,7 +33,7 @@ func (e *exam) containerdDisks(ctx context.Context, f daemon.Facts) ([]disk, err
 	for _, entry := range entries {
 		name, err := os.Readlink(filepath.Join(p.file(pid, "fd"), entry.Name()))
 		if err != nil {
-			continue // closed meanwhile
+			continue // closed since the list was read
 		}
 		if d, ok := strings.CutSuffix(name, "/"+metadataFile); ok {
 			dir = d

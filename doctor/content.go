@@ -206,7 +206,7 @@ func (v *visit) transfer(ctx context.Context, d ocispec.Descriptor) {
 	v.rate(ctx, d, one, ranges)
 }
 
-// ranges asks for a small range of what has come, and compares.
+// ranges requests a small range of a blob that was downloaded, and compares the bytes.
 func (v *visit) ranges(ctx context.Context, d ocispec.Descriptor, whole probe.Sample) (right bool) {
 	have := int64(len(whole.Head))
 	if d.Size < 4 || have < 4 {

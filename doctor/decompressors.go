@@ -44,9 +44,9 @@ func (g *engine) restarts() *process {
 	return g.proc
 }
 
-// How long what is there may be looked at, and how much later it is left alone: an
-// Engine's files may be on a disk that does not answer. How many Engines are looked at:
-// whoever may start programs here can give them an Engine's name.
+// Limits of an examination of Engines. Their files may be on a disk that does not answer, so
+// each look has a deadline, and is abandoned some time later. The number of Engines is
+// bounded: any user who may start programs can give a program an Engine's name.
 const (
 	processesTime = 2 * time.Minute
 	processesMore = 5 * time.Second
@@ -183,8 +183,8 @@ func sameRoot(p procfs, pid int) bool {
 	return err1 == nil && err2 == nil && a == b
 }
 
-// choose returns what an Engine would run, as it would find it, or "". What is to be
-// said about that is why it runs none, or a setting that does not count.
+// choose returns the program that an Engine would run, found as the Engine finds it, or "".
+// note says why it runs none, or names a setting without effect.
 func (g *engine) choose() (c candidate, program, note string) {
 	var why, void []string
 	for _, c := range g.candidates {
@@ -243,7 +243,7 @@ type tried struct {
 	owner
 }
 
-// try tries a program in the way of an Engine, once for all who would run the same.
+// try runs a program as an Engine would, once for all Engines that would run the same.
 func (e *exam) try(ctx context.Context, g *engine, program string, args []string, all map[string]tried) tried {
 	s := &sandbox{root: g.root, uid: g.uid}
 	key := program[strings.LastIndexByte(program, '/'):] + fmt.Sprint(args)

@@ -26,7 +26,7 @@ const defaultRoot = "/var/lib/docker"
 type disk struct {
 	what  string // whose it is
 	dir   string // a folder there
-	spare bool   // images go elsewhere if nobody says so
+	spare bool   // images go elsewhere by default
 }
 
 // disks looks at the file systems of the Engine's data-root, of the containerd that has its

@@ -16,7 +16,7 @@ import (
 // not, so that these are warnings.
 func (v *visit) dockerPull(ctx context.Context) {
 	if v.origin.Err != nil {
-		return // nobody gets anything there, and why has been said
+		return // the host refuses everyone, and why has been said
 	}
 	trips := 0
 	warn := func(fix []string, format string, args ...any) {

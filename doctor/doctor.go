@@ -38,7 +38,7 @@ type exam struct {
 	target target
 	engine engineLook
 	silent map[int]bool    // dockerds, by PID, that do not answer
-	ended  <-chan struct{} // closed when whoever waits has had enough; nil is never
+	ended  <-chan struct{} // closed when the caller no longer waits; nil is never
 }
 
 // found notes a finding, unless the examination was ended: what is looked at then looks

@@ -47,10 +47,9 @@ func (d *DropIn) Restart() string {
 	return "systemctl daemon-reload && systemctl restart " + strings.TrimSuffix(d.Unit, ".service")
 }
 
-// WriteDropIn writes the file below a root ("/" but for tests), whole or not at all,
-// and reports whether it is new: it may have been there just so. It restarts nothing.
-// A file of somebody else that says something different is left alone, with an error
-// of kind fault.Denied.
+// WriteDropIn writes the file below a root ("/" but for tests), completely or not at all. It
+// reports whether the file is new: the same file may have been there. It restarts nothing. A
+// different file that fastpull did not write stays, and the error is of kind fault.Denied.
 func WriteDropIn(root string, d *DropIn) (bool, error) {
 	name := filepath.Join(root, d.Path)
 	have, err := readRegular(name)

@@ -44,7 +44,7 @@ func (l *engineLook) close() {
 	}
 }
 
-// engines asks the Docker Engine what it is, and looks who else is here.
+// engines asks the Docker Engine what it is, and looks for other Engines.
 func engines(ctx context.Context, e *exam) {
 	engine, err := e.docker(ctx)
 	if err != nil {

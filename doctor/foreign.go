@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Files of others may be anything: what calls itself an Engine may live in the container
-// of somebody who means harm. A pipe with a name keeps whoever opens it for ever, a
-// device may do something when it is opened, and a file may be larger than memory.
+// Files of other users may be anything: a program that calls itself an Engine may run in an
+// attacker's container. Opening a named pipe may never return, opening a device may have an
+// effect, and a file may be larger than memory.
 
 // openRegular opens a file for reading if it is a regular one. Nothing else is opened,
-// whatever becomes of the name meanwhile: what was found is looked at first, and then
+// whatever happens to the name: the file is found first, its type is checked, and then it is
 // opened without its name.
 func openRegular(name string) (*os.File, error) {
 	fd, err := unix.Open(name, unix.O_PATH|unix.O_CLOEXEC, 0)

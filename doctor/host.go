@@ -55,7 +55,7 @@ func kernelOf(release, machine string) Finding {
 	return f
 }
 
-// rightsOf says who this is, and so what cannot be looked at.
+// rightsOf reports the user and rights of this process, and so what it cannot examine.
 func rightsOf(p privilege.Process) Finding {
 	f := Finding{Area: Host, What: "rights", Level: OK, Facts: map[string]any{"uid": os.Geteuid(), "trusted": p.Trusted}}
 	switch p.Level {

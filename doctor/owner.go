@@ -67,7 +67,7 @@ func (s *sandbox) owner(ctx context.Context, program string) (o owner) {
 	return o
 }
 
-// usualPath is where services of systemd look for programs, if nobody says otherwise.
+// usualPath is where services of systemd look for programs by default.
 const usualPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 func (s *sandbox) dpkg(ctx context.Context, in root, names []string) (o owner) {

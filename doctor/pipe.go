@@ -8,23 +8,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pipe is a pipe of somebody else's, as it is at a moment.
+// pipe is the state of another process's pipe at a moment.
 type pipe struct {
 	name    string // of the kernel, the same at both ends
 	waiting int    // bytes in it
-	ended   bool   // nobody can write to it any more
+	ended   bool   // no process can write to it any more
 }
 
-// pipe looks into the pipe that is a file descriptor of a process. It is nil if there
-// is something else.
+// pipe examines the pipe behind a file descriptor of a process. It returns nil if the
+// descriptor is something else.
 //
-// To be asked, the pipe has to be opened: for reading, from the link in /proc, once it
-// was seen that it is one (a device may do anything when it is opened). That does not touch the descriptors of the two who use it, O_NONBLOCK included, which is
-// of the new description alone. Opening one that is for reading never waits, and no
-// byte is read, so none is lost. For the moment until it is closed there is one more
-// who could read: a writer whose reader is gone just now gets EPIPE not at once, but
-// with its next write after the close. Nothing else is different; it is not opened for
-// writing, which would keep a reader from its end of file.
+// To examine a pipe, it has to be opened. It is opened for reading, by the link in /proc,
+// after that was seen to be a pipe: opening a device may have an effect. This changes no
+// descriptor of the two processes that use the pipe: O_NONBLOCK belongs to the new file
+// description alone. Opening a pipe for reading never waits here. No byte is read, so none is
+// lost.
+//
+// Until it is closed, the pipe has one more reader. If its own reader ends just now, the
+// writer gets EPIPE with its next write after the close. That is the only difference. The pipe
+// is not opened for writing, which would keep its reader from the end of the file.
 func (p procfs) pipe(pid, fd int) (*pipe, error) {
 	file := p.file(pid, fmt.Sprintf("fd/%d", fd))
 	found, err := unix.Open(file, unix.O_PATH|unix.O_CLOEXEC, 0)

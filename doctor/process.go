@@ -25,7 +25,7 @@ const hertz = 100
 type process struct {
 	pid, ppid int
 	comm      string
-	args      []string // of those that matter; nil for zombies, and for who was started without any
+	args      []string // of the processes that matter; nil for zombies and for processes without any
 	state     byte     // R running, S sleeping, D in the kernel, T stopped, Z ended
 	cpu       int64    // hertz, of all its threads
 	start     int64    // hertz since boot
@@ -39,8 +39,8 @@ func (p procfs) file(pid int, name string) string {
 	return filepath.Join(string(p), strconv.Itoa(pid), name)
 }
 
-// all reads all processes. One that ends meanwhile is left out, and so is one of whose
-// memory the kernel lets nobody read just now, as that of some who wait for a disk.
+// all reads all processes. It leaves out processes that end meanwhile, and those whose memory
+// the kernel does not let be read at the moment, such as some that wait for a disk.
 func (p procfs) all() (map[int]*process, error) {
 	entries, err := os.ReadDir(string(p))
 	if err != nil {
@@ -68,7 +68,7 @@ func (p procfs) all() (map[int]*process, error) {
 	return list, nil
 }
 
-// procTimeout is for what is to be read of one process.
+// procTimeout is how long reading about one process may take.
 const procTimeout = time.Second
 
 // matters reports whether a process may be one that is looked for, by the name that the

@@ -24,7 +24,7 @@ type visit struct {
 	origin probe.Server // the registry's own host
 	spare  bool         // a mirror answers
 	layers []string     // what docker pull would trip over in the image's index and layers
-	keeper string       // who keeps the credentials, "" if there are none or that is not known
+	keeper string       // helper or file with the credentials, "" if there are none or that is not known
 	seen   bool         // the image was looked at, if one is named
 }
 
@@ -37,7 +37,7 @@ func registries(ctx context.Context, e *exam) {
 	defer cancel()
 	o := e.Hosts
 	if o.Retries == 0 {
-		o.Retries = 1 // whoever reads this waits for it
+		o.Retries = 1 // the user waits for the report
 	}
 	if o.StallTimeout == 0 {
 		o.StallTimeout = 6 * time.Second

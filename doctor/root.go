@@ -6,10 +6,11 @@ import (
 	"strings"
 )
 
-// root is a folder that is somebody's /.
+// root is the root directory of another process.
 type root string
 
-// path is where a path of his is for us. What is not there stays as it is.
+// path returns the path by which this process reaches a path in the root. A path that does not
+// exist stays as it is.
 func (r root) path(path string) string {
 	if real, err := r.resolve(path); err == nil {
 		return filepath.Join(string(r), real)

@@ -21,27 +21,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nobody is who runs foreign programs if we are root and so is who would run them. Whose
-// Engine is another user's gets that user's: as nobody it would have what is nobody's,
-// which that user has not.
+// nobody is the user that runs the programs of Engines if this process is root and the
+// Engine's user is root too. The Engine of another user gets that user: as nobody the program
+// could reach files of nobody, which that user cannot.
 const nobody = 65534
 
-// sandbox is where a program of somebody else's is run: below his /, in it, with little
-// in its environment, as a user who can write nowhere, who gains no privileges by
-// running it, and with limits.
+// sandbox runs a program of an Engine: found below the Engine's root directory, run in it,
+// with few variables, as a user that can write nowhere, without a way to gain privileges, and
+// with limits.
 //
-// Whoever is root and looks at a host may find an "Engine" there in a container of
-// somebody whom he does not trust. So a chroot does not do, and a program is not given
-// the rights that its Engine would give it. A decompressor needs none. In another root it
-// sees no other processes and has no network, as the host's are none of a container's,
-// and whatever it has started ends with it.
+// An "Engine" on a host may be a program in an attacker's container. So a chroot is not
+// enough, and the program does not get the rights that its Engine would give it: a
+// decompressor needs none. In another root directory it sees no other processes and has no
+// network, since a container does not have those of the host. Processes that it has started
+// end with it.
 type sandbox struct {
 	root root // "" is ours
 	env  []string
-	uid  int // who runs it if we are root; 0 is nobody
+	uid  int // user that runs it if this process is root; 0 is nobody
 }
 
-// user is who runs it.
+// user returns the user that runs it.
 func (s *sandbox) user() int {
 	if !isRoot() {
 		return os.Geteuid()
@@ -49,8 +49,8 @@ func (s *sandbox) user() int {
 	return cmp.Or(s.uid, nobody)
 }
 
-// isRoot reports whether we are root, and not only in a user namespace: there may be
-// nobody else in one, and its root is some user outside.
+// isRoot reports whether this process is root, and not only in a user namespace. Such a
+// namespace may have no other user, and its root is a plain user outside.
 var isRoot = sync.OnceValue(func() bool {
 	text, err := os.ReadFile("/proc/self/uid_map")
 	return os.Geteuid() == 0 && (err != nil || slices.Equal(strings.Fields(string(text)), []string{"0", "0", "4294967295"}))
@@ -121,8 +121,8 @@ func (s *sandbox) exec(path, program string, args []string, f *os.File) (*run, e
 		return nil, err
 	}
 	go func() {
-		// Its group is killed while it is still there to be waited for: until then
-		// nobody else gets its number.
+		// The group is killed before the process is waited for: until then no other process
+		// gets its number.
 		for unix.Waitid(unix.P_PID, r.cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
 		}
 		_ = unix.Kill(-r.cmd.Process.Pid, unix.SIGKILL)
@@ -232,7 +232,7 @@ func (r *run) await(ctx context.Context, moved *atomic.Int64) ending {
 func (r *run) kill() {
 	_ = r.cmd.Process.Kill() // an error says that it has ended
 	<-r.ended
-	// Whoever has left the group may still hold the other ends.
+	// A process that has left the group may still hold the other ends.
 	deadline := time.Now().Add(time.Second)
 	_ = r.stdout.SetReadDeadline(deadline)
 	_ = r.stdin.SetWriteDeadline(deadline)

@@ -27,8 +27,8 @@ func (p pattern) size() int64 { return int64(len(p.bytes)) * int64(p.times) }
 type stream struct {
 	name  string    // "a stream of several members"
 	parts []pattern // its bytes
-	plain []pattern // what it is to become
-	// broken is a stream that nobody may take for a whole one. What comes of its
+	plain []pattern // the expected output
+	// broken marks a stream that no decompressor may accept as complete. The output for its
 	// beginning does not matter.
 	broken bool
 	piece  int           // how many bytes are written at a time; 0 is many

@@ -24,7 +24,8 @@ type job struct {
 // mostJobs is how many processes are watched. No Engine has as many at a time.
 const mostJobs = 256
 
-// stuck looks for decompressors that make no progress, and who waits for them.
+// stuck looks for decompressors that make no progress, and for the processes that wait for
+// them.
 func stuck(ctx context.Context, e *exam) {
 	p := e.procfs()
 	all, err := p.all()
@@ -224,7 +225,7 @@ func inputOf(j *job) string {
 	return "all of its input is there"
 }
 
-// told adds to a finding who waits, for which layer, and of which image.
+// told adds to a finding which process waits, for which layer, and of which image.
 func (e *exam) told(f *Finding, all map[int]*process, j, unpacker *job) {
 	if isUnpacker(j.name()) {
 		unpacker = j

@@ -43,7 +43,7 @@ func isHost(s string) bool {
 	return err == nil && (n == 80 || n >= 100)
 }
 
-// String is what fastpull is to be told in a way out.
+// String returns the flag of fastpull for a way out.
 func (t target) String() string {
 	if t.image {
 		return t.ref.String()

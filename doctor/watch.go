@@ -8,8 +8,8 @@ import (
 	"github.com/fastpull/fastpull/internal/checkup"
 )
 
-// How long processes are watched, and how often they are looked at. One that moves
-// seldom needs the time; who moves is seen to at once.
+// How long processes are watched, and how often they are examined. A process that moves seldom
+// needs the whole time. One that moves is recognized at once.
 const (
 	watchTime  = 4 * time.Second
 	watchEvery = 200 * time.Millisecond
@@ -62,7 +62,7 @@ type watched struct {
 	*process
 	samples []sample
 	gone    bool // it has ended
-	hangs   bool // in the kernel, and so does who asks for what it does
+	hangs   bool // in the kernel, and a process that asks about it hangs too
 }
 
 // moved reports whether a process has read or written between two samples, or used the
@@ -160,8 +160,8 @@ func (w *watched) judge(d time.Duration) verdict {
 	case last.state == 'R':
 		return queued
 	case out > 0:
-		// Who reads takes what there is at once. So its reader does not, and it has
-		// no reason to do anything.
+		// A reader takes at once what is in a pipe. So the reader of this one is stuck, and
+		// the process in between has no reason to move.
 		return held
 	case last.in != nil && last.in.ended, in > 0:
 		return standing

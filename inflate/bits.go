@@ -2,10 +2,9 @@ package inflate
 
 import "encoding/binary"
 
-// bitReader takes bits from a slice, the lowest bit of each byte first (RFC
-// 1951, 3.1.1). Behind the end of the slice it reads zeroes: who uses it asks
-// afterwards, once, whether it went too far. It is for all that is read but the
-// symbols of a block, which have a loop of their own.
+// bitReader reads bits from a slice, the lowest bit of each byte first (RFC 1951, 3.1.1). Past
+// the end of the slice it reads zeroes. The caller asks once, afterwards, whether it read too
+// far. It reads everything except the symbols of a block, which have a loop of their own.
 type bitReader struct {
 	in  []byte
 	pos int    // of the next byte to go into buf
@@ -51,6 +50,5 @@ func (b *bitReader) unread() {
 	b.buf &= 1<<b.n - 1
 }
 
-// over tells that bits were taken which are not there. It is to be asked after
-// unread.
+// over reports whether bits past the end were read. Call it after unread.
 func (b *bitReader) over() bool { return b.pos > len(b.in) }

@@ -115,8 +115,8 @@ func (d *decoder) symbols() error {
 	if limit := d.end - inSlack; d.pos+inAhead < limit {
 		st = d.run(limit, d.limit-1)
 	} else {
-		// The end of what has come is near, and zeroes follow. So one turn
-		// at a time, and none that took these in counts.
+		// The input ends soon, and zeroes follow it. So decode one iteration at a time, and
+		// undo an iteration that used zeroes.
 		saved := d.lane
 		if st = d.run(d.pos+inAhead, d.w); d.pos > d.end {
 			d.lane = saved

@@ -7,17 +7,16 @@ import (
 	"sync"
 )
 
-// The buffers of a decoder. That for the output is what the processor's second
-// cache should have room for, besides what comes of it elsewhere; the window is
-// what distances reach (RFC 1951, 2).
+// Sizes of a decoder's buffers. The output should fit into the processor's second-level cache,
+// together with what the caller makes of it. The window is the largest distance (RFC 1951, 2).
 const (
 	inSize     = 64 << 10
 	windowSize = 32 << 10
 	slabSize   = 128 << 10
 )
 
-// decoder is the state of a [Reader] with its buffers, which are kept for the
-// next one. It knows nothing of who reads.
+// decoder is the state of a [Reader], with its buffers. The next Reader uses it again. It does
+// not know its reader.
 type decoder struct {
 	r       io.Reader
 	raw     bool
@@ -30,7 +29,7 @@ type decoder struct {
 	before int64 // how much input there was before the buffer
 	gone   int64 // how much output has left the buffer
 
-	step   func(*decoder) error // what is to be done next
+	step   func(*decoder) error // the next step
 	points points
 	last   bool // this is the last block of its member
 	stored int  // what is left of a stored block
@@ -76,7 +75,7 @@ func (d *decoder) reset(r io.Reader, o Options) {
 	}
 }
 
-// release gives the decoder back for the next one, and forgets who had it.
+// release returns the decoder to the pool, without references to its reader.
 func (d *decoder) release() {
 	d.r, d.err, d.readErr = nil, nil, nil
 	d.step, d.points = nil, points{}
@@ -126,7 +125,7 @@ func (d *decoder) slide() {
 	d.base = max(0, d.base-by)
 }
 
-// sum has crc and size cover all output. The processor's cache still has it.
+// sum adds the output to the CRC and the size, while it is in the processor's cache.
 func (d *decoder) sum() {
 	p := d.out[d.summed:d.w]
 	d.summed = d.w
@@ -136,7 +135,7 @@ func (d *decoder) sum() {
 	}
 }
 
-// more gets more input, unless the caller is to get output first.
+// more reads more input, unless there is output to return first.
 func (d *decoder) more() error {
 	if d.w > d.from {
 		return errDeliver

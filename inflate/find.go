@@ -16,16 +16,16 @@ type place struct {
 // finder looks for places where a block or a member seems to begin.
 type finder struct{ lengths codeLengths }
 
-// find returns the first place from one bit on and before another one. in goes on
-// for inSlack bytes behind end.
+// find returns the first position from one bit on and before another at which a block or a
+// member seems to begin. in has inSlack bytes behind end.
 //
-// A block is taken for one if it is not its member's last, has codes of its own and
-// these are complete, which some 80 bits of chance are not in a hundred thousand
-// cases. Of stored blocks and of those with the fixed codes too little can be
-// known. A member shows by the first bytes of its header.
+// A block counts if it is not the last of its member, and has Huffman codes of its own that
+// are complete. Some 80 random bits look like that in less than one of a hundred thousand
+// cases. Stored blocks and blocks with the fixed codes cannot be recognized. A member is
+// recognized by the first bytes of its header.
 //
-// Input made for it can seem to begin a block every few bytes and take seconds, of
-// which stop is the end.
+// Input that was made for it can seem to begin a block every few bytes, which takes seconds.
+// stop ends the search.
 func (f *finder) find(in []byte, end, from, to int, stop *atomic.Bool) (place, bool) {
 	to = min(to, 8*end)
 	member := nextMember(in[:end], (from+7)/8)

@@ -6,15 +6,14 @@ import (
 	"slices"
 )
 
-// Index has entry points of one gzip stream: blocks at which decoding can begin.
-// The [Reader] of [NewIndexReader] fills it. Once that Reader has returned [io.EOF]
-// the Index is complete and does not change any more: any number of goroutines may
-// use it then, and none before.
+// Index has entry points of a gzip stream: blocks at which decoding can begin. The [Reader] of
+// [NewIndexReader] fills it. When that Reader has returned [io.EOF] the Index is complete and
+// does not change any more. Then any number of goroutines may use it, and none before.
 //
-// An entry point has the 32 KiB of plain data that distances reach, as in zlib's
-// examples/zran.c. Two of them are an interval of plain bytes apart, or the length of
-// a block where that is longer. An Index has 64 at most, which take 2 MiB: the
-// interval doubles whenever there would be more.
+// An entry point has the 32 KiB of plain data that distances reach, as in examples/zran.c of
+// zlib. Entry points are an interval of plain bytes apart, or a block where that is longer. An
+// Index has at most 64 of them, which take 2 MiB: the interval doubles when there would be
+// more.
 type Index struct {
 	every   int64 // the interval
 	entries []entry

@@ -22,12 +22,12 @@ type piece struct {
 	begun, ended bool
 	place        place   // where it has begun, if found
 	found        bool    // a place
-	result       *result // nil if nothing came of it
+	result       *result // nil if there is nothing to use
 	stop         atomic.Bool
 }
 
-// ahead is what the front and those ahead of it share: the input in pieces, and
-// what comes of them. A goroutine reads the input.
+// ahead is the state that the front and the workers share: the input in pieces, and their
+// results. A goroutine reads the input.
 type ahead struct {
 	s       sizes
 	raw     bool // a DEFLATE stream
@@ -42,7 +42,7 @@ type ahead struct {
 	reason  error    // why nothing goes on any more
 	working int
 	missed  int   // results in a row that the front had no use for
-	rest    int64 // before this place in the input nobody works ahead
+	rest    int64 // workers begin at this offset of the input at the earliest
 
 	wg sync.WaitGroup
 }
@@ -77,9 +77,8 @@ func (a *ahead) close() {
 	a.drop(len(a.pieces))
 }
 
-// most is how many pieces there are at a time: two that the front has read, two that
-// it will decode itself, one that is being read, and two for each who works ahead, of
-// which one may be done.
+// most is the largest number of pieces: two that the front has read, two that it will decode
+// itself, one that is being read, and two for each worker, one of which may be done.
 func (a *ahead) most() int { return 5 + 2*a.workers }
 
 // read reads the input into pieces.
@@ -105,8 +104,8 @@ func (a *ahead) read(r io.Reader, at int64) {
 	}
 }
 
-// hasRoom waits until there is room for more of the input, and returns the piece
-// that it goes to; nil when nobody wants it.
+// hasRoom waits until there is space for more input, and returns the piece for it. It returns
+// nil if no more is wanted.
 func (a *ahead) hasRoom(at int64) *piece {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -130,7 +129,7 @@ func (a *ahead) came(p *piece, n int, err error) {
 	defer a.mu.Unlock()
 	i := len(a.pieces) - 1
 	if i > 0 && a.pieces[i] == p && !a.pieces[i-1].ready {
-		before := a.pieces[i-1] // which nobody works on yet
+		before := a.pieces[i-1] // which no worker has yet
 		before.all += copy(before.buf[before.all:a.s.piece+a.s.overlap], p.buf[p.own:p.own+n])
 		before.ready = before.all == a.s.piece+a.s.overlap || err != nil
 	}
@@ -189,7 +188,7 @@ func (a *ahead) seek(at int64) {
 	}
 }
 
-// drop forgets the first pieces. If somebody works on one, its memory is his.
+// drop forgets the first pieces. If a worker has one, the worker frees its memory.
 func (a *ahead) drop(n int) {
 	for _, p := range a.pieces[:n] {
 		p.stop.Store(true)
@@ -204,7 +203,7 @@ func (a *ahead) drop(n int) {
 	a.begin()
 }
 
-// free gives back what nobody needs any more of a piece that somebody worked on.
+// free releases the memory of a piece that a worker had and that is no longer needed.
 func (a *ahead) free(p *piece) {
 	if p.result != nil {
 		a.useless(p)
@@ -278,8 +277,8 @@ func (a *ahead) work(p *piece, done func()) {
 	a.begin()
 }
 
-// useless has everybody rest after a few pieces in a row of which nothing came, for
-// more of them each time.
+// useless pauses all workers after a few pieces in a row without a usable result. Each pause
+// is longer than the one before.
 func (a *ahead) useless(p *piece) {
 	a.missed++
 	if n := a.missed - 2*a.workers; n > 0 {
@@ -287,9 +286,9 @@ func (a *ahead) useless(p *piece) {
 	}
 }
 
-// meet returns what was decoded from a place on to which the front has come, nil
-// if there is nothing of use. Whoever is working on it is to end with the block he is
-// in, and is waited for: so neither loses more than the time of a block.
+// meet returns what was decoded from the position of the front on, or nil if there is nothing
+// to use. A worker that still decodes it ends with its current block, and meet waits for that.
+// So neither loses more than the time of a block.
 func (a *ahead) meet(at place) *result {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -42,13 +42,13 @@ const (
 	badWindow               // a distance before the first byte
 )
 
-// run decodes symbols, turn by turn, as long as the input has not reached inLimit
-// and the output is not behind outLimit. What a turn looks ahead is given back:
-// pos is where the last symbol has ended, at most inSlack behind inLimit, and buf
-// has the 7 bits or less that are left of the byte before it.
+// run decodes symbols, one iteration after the other, until the input reaches inLimit or the
+// output passes outLimit. Bits that an iteration looked ahead are given back: pos is the end
+// of the last symbol, at most inSlack behind inLimit, and buf has the 7 bits or less that are
+// left of the byte before pos.
 //
-// There is at least one turn if inLimit is inAhead behind pos and w is not behind
-// outLimit, and only one if w is outLimit.
+// There is at least one iteration if inLimit is inAhead behind pos and w is not behind
+// outLimit. There is exactly one if w is outLimit.
 func (l *lane) run(inLimit, outLimit int) status {
 	if len(l.in)-inSlack < max(inLimit, l.pos) || len(l.out)-outSlack < max(outLimit, l.w) ||
 		min(inLimit, outLimit, l.pos, l.base) < 0 || l.w < l.base {

@@ -10,14 +10,14 @@ var (
 	markerLoop = unsafeLoop[uint16]
 )
 
-// unsafeLoop is the loop of [lane.run] and [lane.runMarkers] with pointers in
-// place of indices. It is the only code of this package that uses unsafe. Its
-// machines are those that have the lowest byte first and load from any address.
+// unsafeLoop is the loop of [lane.run] and [lane.runMarkers], with pointers in place of
+// indices. No other code of this package uses unsafe. It is for machines that store the lowest
+// byte first and load from any address.
 //
-// Why each access is within its slice: run has made sure that a turn begins with
-// inSlack bytes of input and outSlack of output behind the pointers, or more, and
-// lane says that no turn needs as much. A match begins at base or behind it. The
-// tables are arrays, and indexed by masked numbers only.
+// Each access is within its slice for these reasons. run makes sure that an iteration begins
+// with at least inSlack bytes of input and outSlack bytes of output after the pointers, and
+// lane has the proof that no iteration needs more. A match begins at base or after it. The
+// tables are arrays, and their indices are masked.
 func unsafeLoop[T byte | uint16](l *lane, slab []T, w, first, inLimit, outLimit int) (int, status) {
 	size := unsafe.Sizeof(T(0))
 	in := unsafe.Pointer(&l.in[l.pos])

@@ -14,9 +14,9 @@ type ParallelOptions struct {
 	// Workers is how many goroutines decode at a time, at most, that of the caller
 	// of Next included. Fewer than 2 decode one behind the other.
 	Workers int
-	// Idle is asked before somebody works ahead, if there is a core for it. It
-	// returns a function that gives the core back, or nil if there is none. It must
-	// not wait, and any goroutine may call it. A nil Idle grants all Workers.
+	// Idle is called before a worker begins, and returns nil if no core is free for it.
+	// Otherwise it returns a function that gives the core back. It must not wait, and any
+	// goroutine may call it. A nil Idle allows all Workers.
 	Idle func() (done func())
 
 	sizes sizes // for tests; zero are the usual ones
@@ -31,10 +31,10 @@ type ParallelReader struct {
 	front  *decoder
 	rest   []byte // of what Next has returned, for Read
 	err    error
-	ahead  *ahead // nil as long as nobody works ahead
+	ahead  *ahead // nil while there are no workers
 	unwant func() bool
 
-	taken *result // that is to be returned next, or is
+	taken *result // the result that is returned now or next
 	given int     // of it
 	plain resolver
 	slab  []byte // for what was resolved
@@ -47,13 +47,14 @@ var (
 
 var errImpossible = errors.New("gzip: the reader returned an impossible number of bytes")
 
-// NewParallelReader returns a ParallelReader of r. When ctx ends, so does all that
-// works ahead, and Next returns its cause; a Read of r that waits then has to come
-// back by itself. Another goroutine may read from r until Close returns, farther
-// than is decoded: a MiB for each of the Workers.
+// NewParallelReader returns a ParallelReader of r. The caller must call Close.
 //
-// All memory is less than 64 MiB and 16 MiB for each of the Workers, whatever the
-// input is; it takes about half of that where all of them work.
+// When ctx ends, the workers end, and Next returns its cause. A Read of r that waits at that
+// time must return by itself. Another goroutine reads from r until Close returns. It reads up
+// to a MiB for each worker farther than is decoded.
+//
+// A ParallelReader needs less than 64 MiB, and 16 MiB more for each of the Workers, whatever
+// the input is. It takes about half of that if all of them work.
 func NewParallelReader(ctx context.Context, r io.Reader, o ParallelOptions) *ParallelReader {
 	if o.sizes == (sizes{}) {
 		o.sizes = usualSizes
@@ -121,7 +122,7 @@ func (z *ParallelReader) start() {
 	}
 }
 
-// meet looks for what was decoded from here on, which is to be given next.
+// meet looks for a result that begins at this position, to be returned next.
 func (z *ParallelReader) meet(member bool) bool {
 	d := z.front
 	at := place{bit: 8*(d.before+int64(d.pos)) - int64(d.n), member: member}

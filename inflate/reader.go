@@ -56,13 +56,12 @@ func (z *Reader) Reset(r io.Reader) {
 	z.rest = nil
 }
 
-// Next returns the bytes that come next, some 128 KiB at most, without a copy:
-// they are valid until the next call of any method. It waits for input only when
-// it has no bytes to return. At the end of the stream, when all checksums were
-// right, the error is [io.EOF].
+// Next returns the next bytes, about 128 KiB at most, without a copy. They are valid until the
+// next call of any method. It waits for input only if it has no bytes to return. At the end of
+// the stream, when all checksums were right, the error is [io.EOF].
 //
-// Bytes are returned before their member's checksum was seen. With an error
-// there are none.
+// Bytes are returned before the checksum of their member is read. With an error there are no
+// bytes.
 func (z *Reader) Next() ([]byte, error) {
 	if p := z.rest; len(p) > 0 {
 		z.rest = nil

@@ -7,8 +7,7 @@ import (
 	"sync/atomic"
 )
 
-// sizes are how the input is cut, and how much may come of a piece. Tests have
-// smaller ones.
+// sizes are the sizes of pieces and the limits of their results. Tests have smaller ones.
 type sizes struct {
 	piece   int // bytes of a piece of the input
 	overlap int // bytes of the next one, no more than it has, that are there for what goes over the end
@@ -18,7 +17,7 @@ type sizes struct {
 	// When work on a piece can begin, so that the front need not wait for it: that
 	// many pieces, decoded by itself, before the front comes to it.
 	lead    float64
-	settled bool // the front waits for all that work: tests are to have it always the same
+	settled bool // for tests: the front waits for all workers, so that results do not depend on timing
 }
 
 var usualSizes = sizes{piece: 512 << 10, overlap: 128 << 10, head: 1 << 20, tail: 4 << 20, first: 512 << 10, lead: 1.4}
@@ -143,7 +142,7 @@ func (s *speculator) decode(bit int) error {
 		d.pos++
 	}
 	d.end, d.readErr = s.end, io.EOF
-	d.from = math.MaxInt // nobody waits for what is there
+	d.from = math.MaxInt // no reader waits for these bytes
 	d.w, d.base = windowSize, windowSize
 	d.limit = len(s.tail) - outSlack
 	d.points = points{s.block, s.member, s.trailer}

@@ -17,13 +17,13 @@ const (
 	distSize = 512
 )
 
-// Entries of both tables have in their lowest 6 bits how many bits of the input
-// they take: the code's, and the extra bits behind it. An entry can be the count of a
-// shift as it is: processors take the lowest 6 bits of it. What stands above is
+// Entries of both tables have in their lowest 6 bits how many bits of the input they use:
+// those of the code, and the extra bits after it. The entry itself can be the count of a
+// shift, since processors use the lowest 6 bits of a count. The bits above are
 //
 //	literal:           bit 6; bits 8-15 the byte
 //	length, distance:  bits 8-13 how many bits the code has; bits 16-31 the base
-//	to a subtable:     special; bits 8-11 how many bits it is looked up with;
+//	to a subtable:     special; bits 8-11 how many bits are its index;
 //	                   bits 16-31 where it begins
 //	end of the block:  special and entryEnd
 //	no code:           special and entryBad

@@ -7,8 +7,8 @@
 // point. One rename makes it visible, and comes last. What a crash leaves behind lies
 // where neither Docker nor fastpull looks, and the next [Open] removes it. The metadata
 // of a layer and its files are on the disk before the layer is visible. The names of an
-// image are there after [Store.Sync], and at the latest after [Store.Close]. With
-// [Options].NoSync, files of layers reach the disk when the kernel writes them.
+// image are on the disk after [Store.Sync], and at the latest after [Store.Close]. With
+// [Options].NoSync, the kernel decides when files of layers and names reach the disk.
 //
 // Several processes may write to one store. They lock single layers, so that a process
 // waits only for layers that it needs. The locks of a process end with it.

@@ -57,8 +57,8 @@
 //
 // A task object comes at each change of phase, in order, and at most once a
 // second while the task's counter moves. "id" is the name of the task, "phase"
-// one of waiting, downloading, extracting, sending, loading, done, exists and
-// failed; "done" and "total" are bytes of the current counter, a total of 0
+// one of waiting, downloading, extracting, sending, loading, verifying, done, exists
+// and failed; "done" and "total" are bytes of the current counter, a total of 0
 // is unknown; "doing" says what goes on where the phase alone does not. A total object comes at most once a second while something
 // changes and every ten seconds while nothing does: "rate" is in bytes a
 // second, "eta" in seconds and absent while unknown, "idle" the seconds since

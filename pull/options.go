@@ -51,8 +51,8 @@ type Options struct {
 	// Chosen is called with the destination's name, and the note of Open, before work
 	// begins. Nil is fine.
 	Chosen func(name, note string)
-	// Done is called with every image as it ends, one at a time: when it is at the
-	// destination for good, or has failed. Nil is fine.
+	// Done is called with every image as it ends, one at a time: when it is complete at the
+	// destination, or has failed. It is durable when Run returns. Nil is fine.
 	Done func(Result)
 }
 
@@ -96,6 +96,8 @@ type Summary struct {
 	Images       []Result `json:"images"`
 	BytesFetched int64    `json:"bytesFetched"` // from registries, blobs
 	BytesSent    int64    `json:"bytesSent"`    // to the Engine
+	// BytesKept is how many bytes of blobs a run that failed has left on disk for the next.
+	BytesKept int64 `json:"bytesKept,omitempty"`
 	// BytesToFetch is what a dry run would have fetched, blobs.
 	BytesToFetch *int64  `json:"bytesToFetch,omitempty"`
 	Seconds      float64 `json:"seconds"`

@@ -1,56 +1,67 @@
-// Package registry is the remote side of a pull: image names, the hosts that
-// serve them, the credentials for those, manifests, and blobs. It knows bytes
-// and digests; what a layer or an image is, it does not know.
+// Package registry is a client of image registries: names, hosts and mirrors, credentials,
+// manifests and blobs. It knows bytes and digests, and not what a layer or an image is.
 //
-// What it promises:
+// For most callers: [ParseReference] parses a name, and [New] returns a [Client] that is
+// configured like Docker on the same machine. [Client.Manifest] fetches a manifest,
+// [Client.Blob] reads a blob, and [Client.Keep] reads a blob by way of a file from which
+// another process can resume.
 //
-//   - A [Manifest] has been hashed. What was asked for by digest has that
-//     digest; the one that a registry names for a tag is worth a note if it differs.
-//   - A blob from [Client.Blob] is exactly as long as its descriptor says: the
-//     reader gives io.EOF there and nowhere else. It heals by itself what can
-//     be healed: a lost connection, a stall, an overloaded server. It does not
-//     hash, since its caller does so on the way.
-//   - What [Client.Keep] has fetched stays on disk until the caller discards it:
-//     whoever is killed goes on from there.
-//   - Nothing waits for ever. Each step of a request has a time limit, a body
-//     is given up when no byte came for a while, failures in a row are counted,
-//     and every wait ends with its context.
-//   - Credentials go to the host they are for and to the token server that it
-//     names, by the rules of package auth, never to a host that a download is
-//     redirected to, and those of a registry never to a mirror of it. What began
-//     with https does not go on with http, unless the user has named the host.
-//   - A digest is checked before it becomes part of an address.
+// # Promises
 //
-// # How it works
+//   - A [Manifest] has been hashed. One that was asked for by digest has that digest. If a
+//     registry names another digest for a tag than that of the bytes, the user gets a note.
+//   - A blob of [Client.Blob] is exactly as long as its descriptor says: the reader returns
+//     io.EOF there and nowhere else. Lost connections, stalls and overloaded servers are
+//     handled. The reader does not hash, since its caller does.
+//   - What [Client.Keep] has downloaded stays on disk until the caller discards it. After a
+//     kill the next process continues from there.
+//   - Nothing waits for ever. Each step of a request has a time limit. A body without bytes
+//     is given up. Failures in a row are counted. Every wait ends with its context.
+//   - Credentials go to the host that they are for, and to its token server by the rules of
+//     package auth. They do not go to hosts that a download is redirected to, and those of a
+//     registry do not go to a mirror. A request that began with https does not continue with
+//     http, unless the user has named the host.
+//   - A digest is checked before it becomes part of a URL.
 //
-// A registry is a list of hosts (endpoints.go): the mirrors that containerd's
-// hosts.toml (hosts.go) or Docker's daemon.json (daemonjson.go) name, and its
-// own. One after the other is asked; a blob changes hosts in the middle. For
-// each host there is one [http.Transport] with the TLS configuration that Docker
-// would use for it, and for each repository there one session (session.go). The first
-// session is no login: requests are sent (request.go), and the challenge of an answer 401
-// is answered by package auth, once however many requests wait for it, and again when the
-// host asks in mid-pull. No host is greeted before it is asked for something. One that
-// refuses without a challenge is greeted then, since it may have one for the root of the
-// API.
+// A Client is safe for concurrent use.
 //
-// Requests are plain GETs, with a limit of time for their headers (silence.go), and bodies
-// with a limit below and above (watch.go, limit.go). What is tried again is decided by one
-// table (classify.go), and how often by retry.go.
+// # Stability
 //
-// A part of a blob, or all of it, comes by one connection at a time (part.go), from
-// the host that all parts of the blob are asked of (sources.go). A small blob is one
-// part (blob.go). A large one is a file of package partial that a transfer fills by
-// several connections (transfer.go, slow.go) while it is read (kept.go).
+// The promises, and the configuration files that are read, are stable. The Go interface may
+// change with any version.
+//
+// # Hosts and requests
+//
+// A registry is a list of hosts (endpoints.go): the mirrors that containerd's hosts.toml
+// (hosts.go) or Docker's daemon.json (daemonjson.go) name, and then its own. They are asked
+// in that order, and a blob changes hosts in the middle. Each host has an [http.Transport]
+// with the TLS configuration that Docker would use for it. Each repository of a host has a
+// session (session.go).
+//
+// The first session has no login. Requests are sent (request.go), and package auth answers
+// the challenge of a 401, once for all requests that wait for it, and again when a token
+// expires. The root of the API is not asked first. It is asked if a host refuses without a
+// challenge, since some hosts have a challenge only there.
+//
+// Requests are GETs with a time limit for their headers (silence.go). Their bodies have a
+// lower and an upper limit for the rate (watch.go, limit.go). One table decides what is
+// tried again (classify.go), and retry.go how often.
+//
+// # Blobs
+//
+// One connection at a time downloads a part of a blob, or all of it (part.go). All parts of a
+// blob come from the same host (sources.go). A small blob is one part (blob.go). A large blob
+// is a file of package partial, which a transfer fills by several connections (transfer.go,
+// slow.go) while it is read (kept.go).
 //
 // # Plain http
 //
-// As in Docker, a host is spoken to by https, except that one which is
-// loopback (127.0.0.0/8, ::1, or a name for one of them) or is listed in "insecure-registries"
-// of Docker's daemon.json is not asked for a certificate to trust, and is
-// tried by http when there is no https at all. Other private addresses get no
-// such favour. Options.PlainHTTP makes it http for all hosts, except those that
-// a configuration names with their scheme.
+// The rules are Docker's. Hosts are spoken to by https. A host is insecure if it is loopback
+// (127.0.0.0/8, ::1, or a name for one of them) or is listed in "insecure-registries" of
+// Docker's daemon.json. The certificate of an insecure host is not verified, and http is
+// tried if the host has no https. Other private addresses are not insecure. With
+// Options.PlainHTTP all hosts are spoken to by http, except those that a configuration names
+// with their scheme.
 //
 // # Sources
 //

@@ -7,6 +7,12 @@
 // whatever the layer is: fixed buffers for each layer, and the names of entries, which a
 // [nameset.Budget] bounds for all layers of a run.
 //
+// # Stability
+//
+// The promises above and the rules of layers are stable. An exception of today may follow
+// Docker or the image-spec later, with an entry in the changelog. The Go interface may
+// change with any version.
+//
 // # How a layer is extracted
 //
 // Extract reads the tar once. It records headers, padding, and content that becomes no
@@ -19,9 +25,9 @@
 // Package tree resolves the names, and keeps the directories as they should be. Package
 // tarsplit writes the record.
 //
-// Of an entry that is done, nothing is kept but a hash of its name, in 8 to 18 bytes. It
-// tells whether Docker could store the layer. Whiteouts and opaque directories are looked up
-// on disk.
+// After an entry is done, only a hash of its name stays in memory, in 8 to 18 bytes. It tells
+// whether Docker could store the layer. Whiteouts and opaque directories are looked up on
+// disk.
 //
 // The layer rules are those of the OCI image-spec (layer.md). Where it leaves room they
 // are those of Docker's overlay2 driver (moby's go-archive, diff.go and archive_linux.go).

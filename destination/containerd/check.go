@@ -42,10 +42,10 @@ func Check(ctx context.Context, m *destination.Machine, address string) []checku
 // setting says what containerd serves, and how it would get layers.
 func (s *store) setting() string {
 	text := ", snapshotter " + s.snaps.Name()
-	if s.dir != "" {
-		text += " in " + s.dir
+	if dir := s.plugins.Snapshotters[s.snaps.Name()].Root; dir != "" {
+		text += " in " + dir
 	}
-	if s.cri {
+	if s.plugins.CRI {
 		text += "; a kubelet is served (CRI)"
 	}
 	switch {
@@ -63,7 +63,7 @@ func (s *store) setting() string {
 func (s *store) reachable() bool {
 	for _, root := range roots(s.c.Address()) {
 		var st unix.Stat_t
-		if unix.Stat(filepath.Join(root, s.dir, "snapshots"), &st) == nil {
+		if unix.Stat(filepath.Join(root, s.plugins.Snapshotters[s.snaps.Name()].Root, "snapshots"), &st) == nil {
 			return s.owns(st)
 		}
 	}

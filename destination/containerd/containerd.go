@@ -34,14 +34,14 @@ type store struct {
 	snaps  *containerdapi.Snapshots
 	rebase atomic.Bool
 	lean   bool                     // store no blobs of layers: Options.NoContent
-	dir    string                   // that containerd says its snapshots are in
-	cri    bool                     // it serves a kubelet
 	layers destination.Group[*made] // by key
 
 	lease string // "" in a dry run
 
+	plugins containerdapi.Plugins
 	looking sync.Mutex
 	view    view        // see prepare
+	content string      // the directory of the content store, "" if it is out of reach
 	space   *disk.Space // of the snapshots, nil if they are out of reach
 	disk    *disk.Flusher
 
@@ -70,7 +70,10 @@ func Open(ctx context.Context, env *destination.Env, o Options) (destination.Des
 	if o.NoContent && in.Namespace() == namespaceDocker {
 		return nil, errors.Join(errNoContent, c.Close())
 	}
-	s := &store{run: ctx, env: env, c: in, snaps: snaps, lean: o.NoContent, dir: plugins.Snapshotters[snaps.Name()].Root, cri: plugins.CRI, chains: make(map[digest.Digest]wanted), blobs: make(map[digest.Digest]wanted)}
+	s := &store{
+		run: ctx, env: env, c: in, snaps: snaps, plugins: plugins, lean: o.NoContent,
+		chains: make(map[digest.Digest]wanted), blobs: make(map[digest.Digest]wanted),
+	}
 	s.rebase.Store(snaps.Name() == overlayfs && plugins.Snapshotters[snaps.Name()].Has("rebase"))
 	s.layers.Drop = func(m *made) { m.abort() }
 	if !env.DryRun {
@@ -106,6 +109,9 @@ func (s *store) prepare(ctx context.Context) (err error) {
 	if s.view, err = s.look(ctx); err != nil {
 		return fmt.Errorf("look at the snapshots of containerd: %w", err)
 	}
+	if s.content, err = s.findContent(ctx); err != nil {
+		return err
+	}
 	if s.view.dir == "" {
 		s.env.Progress.Note("containerd unpacks the layers itself, from plain tars: %s", s.view.why)
 		return nil
@@ -120,6 +126,8 @@ func (s *store) Info() destination.Info {
 	return destination.Info{
 		Name:     fmt.Sprintf("containerd %s at %s, namespace %s", s.c.Version(), s.c.Address(), s.c.Namespace()),
 		Platform: image.Host(),
+
+		PartialDir: s.partialDir(),
 	}
 }
 
