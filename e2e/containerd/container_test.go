@@ -43,7 +43,8 @@ func TestContainerdFromContainer(t *testing.T) {
 			for _, m := range way.mounts {
 				args = append(args, "--mount", fmt.Sprintf("type=bind,src=%s,dst=%s,options=rbind:rw", m[0], m[1]))
 			}
-			cmd := c.Command(slices.Concat(args, []string{base, "inside", "/fastpull", "--containerd=" + way.socket, "--namespace", "e2e"}, s.Refs)...)
+			// runc knows the containers of all containerds by their names.
+			cmd := c.Command(slices.Concat(args, []string{base, fmt.Sprintf("inside-%d", r), "/fastpull", "--containerd=" + way.socket, "--namespace", "e2e"}, s.Refs)...)
 			out, err := cmd.CombinedOutput()
 			if err != nil {
 				t.Fatalf("%s: %v\n%s", way.name, err, out)
@@ -53,7 +54,7 @@ func TestContainerdFromContainer(t *testing.T) {
 			}
 			expectKept(t, c)
 			for i, ref := range s.Refs[:2] {
-				if got := c.Ctr(t, "run", "--rm", ref, fmt.Sprintf("after-%d", i)); got != kit.Words[i] {
+				if got := c.Ctr(t, "run", "--rm", ref, fmt.Sprintf("after-%d-%d", r, i)); got != kit.Words[i] {
 					t.Errorf("%s: ctr run %s prints %q", way.name, ref, got)
 				}
 			}
