@@ -6,8 +6,8 @@
 // requirements differ.
 //
 // The executables stay in Go's build cache, so a program is compiled once for a machine:
-// Docker takes about three minutes on two cores, crictl two, containerd, runc and distribution one, the
-// others some seconds.
+// Docker takes about three minutes on two cores, crictl two, containerd, runc and
+// distribution one, the others some seconds.
 package engines
 
 import (
