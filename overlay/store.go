@@ -448,12 +448,11 @@ func denied(err error) error {
 	return err
 }
 
-// patience is how long the lists may be another's before somebody is told of it.
+// patience is how long a wait for the lists may take before the user is told.
 const patience = time.Second
 
-// lockLists waits until nobody else, in this process or another, changes the
-// lists. The caller must call unlock. waiting is called once, by another goroutine,
-// if that takes a while; nil is fine.
+// lockLists waits until no other goroutine or process changes the lists. The caller must call
+// unlock. waiting is called once, by another goroutine, if that takes a while; nil is fine.
 func (s *Store) lockLists(ctx context.Context, waiting func()) (unlock func(), err error) {
 	if waiting != nil {
 		defer time.AfterFunc(patience, waiting).Stop()

@@ -25,7 +25,7 @@ type part struct {
 	helper   bool   // others of the same blob have the patience, and choose the host
 	whole    func() // told when the whole blob comes, whatever was asked for
 
-	at     *host          // who was asked last
+	at     *host          // the host that was asked last
 	came   bool           // something, since then
 	resp   *http.Response // nil between an interruption and the next try
 	broken error          // what the interruption was

@@ -115,7 +115,7 @@ func hasReferrersAPI(resp *http.Response, err error) bool {
 		}, status.code)
 	}
 	if err != nil {
-		return true // nobody knows
+		return true // not known
 	}
 	contentType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	return contentType == ocispec.MediaTypeImageIndex

@@ -18,8 +18,8 @@ import (
 const (
 	// minChunk is the least that is worth a request of its own.
 	minChunk = 1 << 20
-	// usualChunk and mostChunk bound a chunk whose size nobody has named; between
-	// them it is what comes in chunkTime, and towards the end in lastTime.
+	// usualChunk and mostChunk bound a chunk if the user gave no size. Between them a chunk
+	// has the bytes of chunkTime, and towards the end those of lastTime.
 	usualChunk = 8 << 20
 	mostChunk  = 64 << 20
 	chunkTime  = 500 * time.Millisecond
@@ -41,12 +41,11 @@ const (
 	extraPause = 2 * time.Second
 )
 
-// transfer fills a partial file. One connection, the first, takes what is missing
-// from the front and is patient. Where the blob is large and the host gives
-// ranges, others take chunks further on; they are not: what one of them fails at
-// is left to the first, who gets there. If the user did not name a size of chunks,
-// others come only to a blob that would take a while without them, and whose reader
-// waits for it.
+// transfer fills a partial file. The first connection downloads what is missing from the
+// front, and retries. If the blob is large and the host gives ranges, helpers download chunks
+// further on. They do not retry: what a helper fails at is left to the first connection.
+// Without a size of chunks from the user, helpers start only if the blob would take a while
+// without them and its reader waits for it.
 type transfer struct {
 	errand
 	client  *Client
@@ -168,8 +167,7 @@ func (t *transfer) wantsHelp(ctx context.Context) bool {
 // parallel tells if the host may be asked for several ranges at a time.
 func (h *host) parallel() bool { return h.ranges.Load() && !h.noRanges.Load() }
 
-// next returns the first range that is missing and that nobody brings. t.mu is
-// held.
+// next returns the first missing range that no connection downloads. t.mu is held.
 func (t *transfer) next() (start, end int64) {
 	for start = 0; ; {
 		start, end = t.file.Missing(start)

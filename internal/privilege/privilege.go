@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Level is who this process is to the kernel.
+// Level is what the kernel lets this process do.
 type Level int
 
 const (
@@ -25,7 +25,7 @@ const (
 	Reduced
 	// Namespace is root of a user namespace.
 	Namespace
-	// User is everybody else.
+	// User is a process without any of these rights.
 	User
 )
 
@@ -111,8 +111,8 @@ func (p Process) level(euid int, first bool) Level {
 	return Full
 }
 
-// effective returns the effective capabilities; all of them of a root whom the
-// kernel does not tell, none of another.
+// effective returns the effective capabilities. If the kernel does not tell, it returns all of
+// them for root, and none for other users.
 func effective() uint64 {
 	var data [2]unix.CapUserData
 	err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data[0])
@@ -125,8 +125,8 @@ func effective() uint64 {
 	return 0
 }
 
-// trustedTrial sets an attribute trusted.* on a file in memory, which nobody
-// else sees: EPERM says that this process may not.
+// trustedTrial sets an attribute trusted.* on a file in memory. EPERM means that this process
+// may not.
 func trustedTrial() error {
 	fd, err := unix.MemfdCreate("fastpull", unix.MFD_CLOEXEC)
 	if err != nil {
