@@ -84,7 +84,7 @@ func (s *Store) Decided() bool { return s.decided }
 // of the store, and would have wrong owners in a store of another user namespace.
 func (s *Store) settle(p privilege.Process) (err error) {
 	s.opaque, err = s.fits(p)
-	if err == errUndecided {
+	if errors.Is(err, errUndecided) {
 		return s.decide(p)
 	}
 	return err

@@ -91,7 +91,7 @@ func (r *Reader) stageable() error {
 	if err := refuseOthers(r.dir); err != nil {
 		return err
 	}
-	if _, err := r.fits(privilege.Current()); err != nil && err != errUndecided {
+	if _, err := r.fits(privilege.Current()); err != nil && !errors.Is(err, errUndecided) {
 		return err
 	}
 	return r.oneMount()

@@ -215,7 +215,7 @@ func openOnce(dir string, o Options, toRemove bool) (_ *Store, err error) {
 		return nil, err
 	}
 	me := privilege.Current()
-	if _, err := s.fits(me); err != nil && err != errUndecided {
+	if _, err := s.fits(me); err != nil && !errors.Is(err, errUndecided) {
 		return nil, err
 	}
 	// What processes have left that are gone may be the space that the rest takes.

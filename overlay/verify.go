@@ -92,7 +92,7 @@ func (r *Reader) Verify(ctx context.Context, o VerifyOptions) (v Verified, err e
 		return v, err
 	}
 	form, err := r.form()
-	if err != nil && err != errUndecided {
+	if err != nil && !errors.Is(err, errUndecided) {
 		return v, err
 	}
 	c := &verifier{r: r, st: st, o: o, form: form, v: &v, users: make(map[digest.Digest][]string), parents: make(map[digest.Digest]digest.Digest), diffs: make(map[digest.Digest]digest.Digest)}

@@ -195,7 +195,7 @@ func (k *Kept) read(p []byte) (int, error) {
 			switch {
 			case errors.Is(k.failed, errKeep) && !k.file.InRoom():
 				k.abandon()
-			case k.failed == errSilent:
+			case errors.Is(k.failed, errSilent):
 				k.leave()
 				_, k.direct.end = k.file.Missing(k.pos)
 				k.direct.whole = func() { k.direct.end = k.desc.Size }

@@ -100,7 +100,7 @@ func (t *transfer) run(ctx context.Context) error {
 		}
 		t.helpers(ctx, &extras, cancel)
 		err := t.bring(ctx, c, patience, func() { t.helpers(ctx, &extras, cancel) })
-		if err != nil && err != errSlowRange {
+		if err != nil && !errors.Is(err, errSlowRange) {
 			if cause := context.Cause(ctx); cause != nil {
 				return cause // of a helper, maybe
 			}
@@ -129,7 +129,7 @@ func (t *transfer) helpers(ctx context.Context, extras *sync.WaitGroup, cancel c
 				if errors.Is(err, errKeep) {
 					cancel(err)
 				}
-				if err != nil && err != errSlowRange {
+				if err != nil && !errors.Is(err, errSlowRange) {
 					t.mu.Lock()
 					t.pause = time.Now().Add(extraPause)
 					t.mu.Unlock()
@@ -321,7 +321,7 @@ func (t *transfer) bring(ctx context.Context, c *claim, p *patience, look func()
 		if err == io.EOF {
 			return nil
 		}
-		if err != nil && context.Cause(ctx) == errSlowRange {
+		if err != nil && errors.Is(context.Cause(ctx), errSlowRange) {
 			return errSlowRange
 		}
 		if err != nil {
