@@ -18,7 +18,7 @@ import (
 // imports packages of lower floors only: none of its own. So no destination imports
 // another, and doctor imports nothing of pull.
 var floors = [][]string{
-	{"internal/need", "fault", "inflate"},
+	{"internal/need", "internal/text", "fault", "inflate"},
 	{"internal/safepath"},
 	{"internal/*"},
 	{"progress", "image", "internal/checkup", "internal/testdisk"},

@@ -142,6 +142,15 @@ func partOf(name string) string {
 	return filepath.Join(filepath.Dir(name), base)
 }
 
+// Whole returns the name that the parts of a bundle have in common, or the name itself if it
+// is not that of a part.
+func Whole(name string) string {
+	if whole := partOf(name); whole != "" {
+		return whole
+	}
+	return filepath.Clean(name)
+}
+
 // openFiles opens a bundle's file, or all its parts.
 func openFiles(name string) (files []*os.File, err error) {
 	whole := partOf(name)

@@ -1,12 +1,15 @@
 package cli
 
 import (
+	"context"
 	"io"
+	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
 
+	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/destination/all"
 	"github.com/fastpull/fastpull/fault"
 )
@@ -82,12 +85,23 @@ func (f *destinationFlags) opener() (all.Opener, error) {
 	}
 	switch len(given) {
 	case 0:
+		if dir := os.Getenv(storeVariable); dir != "" && f.strings["store"] != nil {
+			return noted(all.Named("store", dir, f.options), "$"+storeVariable+" names it"), nil
+		}
 		return all.Auto(defaultStore(), f.options), nil
 	case 1:
 		value, _ := f.value(given[0])
 		return all.Named(given[0], value, f.options), nil
 	}
 	return nil, fault.WithHint(fault.New(fault.Usage, "an image goes to one place at a time"), "choose one of %s and %s", strings.Join(names[:len(names)-1], ", "), names[len(names)-1])
+}
+
+// noted returns an opener that says why its destination was chosen.
+func noted(open all.Opener, why string) all.Opener {
+	return func(ctx context.Context, env *destination.Env) (destination.Destination, string, error) {
+		d, _, err := open(ctx, env)
+		return d, why, err
+	}
 }
 
 // flagOf returns the flag of a destination as people write it.

@@ -61,7 +61,7 @@ A host alone is written with its port, or with a slash at its end.`,
 					if err == nil {
 						return werr
 					}
-					printError(s.Err, werr) // beside the interruption
+					printError(s.Err, false, werr) // beside the interruption
 				}
 			}
 			if err != nil {

@@ -48,17 +48,28 @@ func (f *workFlags) set(fl *pflag.FlagSet, o *pull.Options) (err error) {
 // outputFlags say what a command prints.
 type outputFlags struct {
 	progress string
+	quiet    bool
 	json     bool
 }
 
 // add adds the flags. asJSON is the help text of --json.
 func (f *outputFlags) add(fl *pflag.FlagSet, asJSON string) {
 	fl.StringVar(&f.progress, "progress", "auto", "show progress as auto, tty, plain, json or quiet")
+	fl.BoolVarP(&f.quiet, "quiet", "q", false, "show no progress but warnings, and print the names of images alone")
 	fl.BoolVar(&f.json, "json", false, asJSON)
 }
 
 // mode returns how progress is shown.
-func (f *outputFlags) mode() (progress.Mode, error) { return progress.ParseMode(f.progress) }
+func (f *outputFlags) mode() (progress.Mode, error) {
+	m, err := progress.ParseMode(f.progress)
+	if err == nil && f.quiet {
+		if m != progress.Auto && m != progress.Quiet {
+			return m, fault.New(fault.Usage, "--quiet and --progress=%s exclude each other", m)
+		}
+		m = progress.Quiet
+	}
+	return m, err
+}
 
 // Help texts that several commands have.
 const (

@@ -1,10 +1,13 @@
 package cli
 
 import (
+	"errors"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/fastpull/fastpull/bundle"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
@@ -14,16 +17,18 @@ import (
 func newLoad(s Streams) *cobra.Command {
 	var f pullFlags
 	cmd := &cobra.Command{
-		Use:   "load [flags] FILE [IMAGE...]",
-		Short: "Load images from a bundle",
-		Long: `load puts the images of a bundle, or those of them that are named, where pull would
-put them. It reads what docker save, podman save and skopeo write as well. FILE may be
-the first of several parts, or what their names have in common; - is standard input.
+		Use:   "load [flags] FILE... [IMAGE...]",
+		Short: "Load images from bundles",
+		Long: `load puts the images of bundles, or those of them that are named, where pull would put
+them. It reads what docker save, podman save and skopeo write as well. FILE may be one of
+several parts, or what their names have in common; - is standard input. The first
+argument, and each that names a file that is there, is a FILE.
 
-The whole bundle is verified before anything is loaded.`,
+All files are verified before anything is loaded.`,
 		Args: args(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			return f.fromBundle(cmd, s, a[0], a[1:])
+			files, names := filesFirst(a)
+			return f.fromBundles(cmd, s, files, names)
 		},
 	}
 	fl := cmd.Flags()
@@ -38,31 +43,54 @@ The whole bundle is verified before anything is loaded.`,
 	return cmd
 }
 
-// fromBundle loads a bundle as pull pulls.
-func (f *pullFlags) fromBundle(cmd *cobra.Command, s Streams, name string, names []string) error {
+// filesFirst divides arguments into bundles and images. Of a bundle in parts, one is returned.
+func filesFirst(a []string) (files, images []string) {
+	seen := make(map[string]bool)
+	for i, name := range a {
+		if i > 0 && name != "-" && !isBundle(name) {
+			images = append(images, name)
+			continue
+		}
+		if whole := bundle.Whole(name); !seen[whole] {
+			seen[whole] = true
+			files = append(files, name)
+		}
+	}
+	return files, images
+}
+
+// fromBundles loads bundles as pull pulls.
+func (f *pullFlags) fromBundles(cmd *cobra.Command, s Streams, files, names []string) error {
 	mode, o, err := f.options(cmd)
 	if err != nil {
 		return err
 	}
-	r, err := openBundle(cmd.Context(), name, f.to.options.Engine.TempDir, s.In)
-	if err != nil {
-		return err
+	var list []*bundle.Reader
+	for _, name := range files {
+		r, err := openBundle(cmd.Context(), name, f.to.options.Engine.TempDir, s.In)
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		list = append(list, r)
 	}
-	defer r.Close()
-	if o.Source, o.References, err = source.Bundle(r); err != nil {
+	if o.Source, o.References, err = source.Bundles(list); err != nil {
 		return err
 	}
 	if len(names) > 0 {
-		if o.References, err = chosen(o.References, names, r.Name()); err != nil {
+		if o.References, err = chosen(o.References, names, strings.Join(files, ", ")); err != nil {
 			return err
 		}
 	}
 	if len(o.References) == 0 {
-		return fault.New(fault.NotFound, "%s: there is no image in it", r.Name())
+		return fault.New(fault.NotFound, "%s: there is no image in it", strings.Join(files, ", "))
 	}
 	display := progress.New(progress.Options{Mode: mode, Out: s.Err})
 	defer display.Close()
-	if err := verifyBundle(cmd.Context(), r, display, false); err != nil {
+	for _, r := range list {
+		err = errors.Join(err, verifyBundle(cmd.Context(), r, display, false))
+	}
+	if err != nil {
 		return err
 	}
 	return f.pull(cmd, s, display, o)

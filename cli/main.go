@@ -3,15 +3,12 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/fastpull/fastpull/fault"
-	"github.com/fastpull/fastpull/internal/text"
 )
 
 // Streams are what the command reads and writes.
@@ -31,25 +28,25 @@ func Main(ctx context.Context, args []string, s Streams) (code int) {
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
 	err := root.ExecuteContext(ctx)
-	switch {
-	case err == nil:
+	if err == nil {
 		return 0
-	case ctx.Err() != nil:
-		fmt.Fprintln(s.Err, "fastpull: interrupted; nothing was left half done")
+	}
+	asJSON := asksForJSON(args)
+	left := new(unfinished)
+	errors.As(err, &left)
+	if ctx.Err() != nil {
+		words := "interrupted"
+		if more := left.words(); more != "" {
+			words += "; " + more
+		}
+		sayAs(s.Err, asJSON, message{Type: "interrupted", Text: words, Code: interrupted, Kept: left.kept, Stays: left.stays})
 		return interrupted
 	}
-	printError(s.Err, err)
-	return int(fault.KindOf(err))
-}
-
-// printError prints errors that were joined one by one, each with its hint.
-func printError(w io.Writer, err error) {
-	for _, err := range split(err) {
-		fmt.Fprintf(w, "fastpull: %s\n", text.Printable(err.Error()))
-		if hint := fault.Advice(err); hint != "" {
-			fmt.Fprintf(w, "hint: %s\n", text.Printable(hint))
-		}
+	printError(s.Err, asJSON, err)
+	if more := left.words(); more != "" {
+		sayAs(s.Err, asJSON, message{Type: "note", Text: more, Kept: left.kept, Stays: left.stays})
 	}
+	return int(fault.KindOf(err))
 }
 
 // split takes errors.Join apart again. It is told from other errors with several
@@ -73,19 +70,6 @@ func split(err error) []error {
 	return []error{err}
 }
 
-// version is set by the linker for releases.
-var version = ""
-
-func versionString() string {
-	if version != "" {
-		return version
-	}
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
-		return info.Main.Version
-	}
-	return "(unknown)"
-}
-
 func newRoot(s Streams) *cobra.Command {
 	root := newPull(s)
 	root.Use = "fastpull [flags] IMAGE..."
@@ -100,13 +84,16 @@ no other program for that, so that it works where docker pull hangs in unpigz.
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetVersionTemplate("fastpull {{.Version}}\n")
 	root.CompletionOptions.HiddenDefaultCmd = true
+	root.Args = checkWord
+	debugFlag(root, s.Err)
 	sub := newPull(s)
 	sub.Use = "pull [flags] IMAGE..."
 	root.AddCommand(sub, newBundle(s), newLoad(s), newVerify(s), newServe(s), newPush(s), newImages(s), newTags(s), newInspect(s), newMount(s), newUmount(),
-		newPublish(s), newRemove(s), newPrune(s), newUsage(s), newDoctor(s), newLogin(s), newLogout(s))
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return fault.WithHint(fault.Wrap(fault.Usage, err), "see: %s --help", cmd.CommandPath())
-	})
+		newPublish(s), newRemove(s), newPrune(s), newUsage(s), newDoctor(s), newLogin(s), newLogout(s), newVersion(s))
+	root.AddCommand(topics()...)
+	root.SetHelpCommand(newHelp())
+	root.SetFlagErrorFunc(flagError)
+	complete(root)
 	return root
 }
 

@@ -47,7 +47,7 @@ func TestPrintError(t *testing.T) {
 		errors.New("second"),
 		fmt.Errorf("third: %w", fault.WithHint(errors.New("\x1b[2Jevil\nfastpull: forged"), "\u202ehint"))))
 	var b bytes.Buffer
-	printError(&b, err)
+	printError(&b, false, err)
 	want := "fastpull: first\nhint: do this\nfastpull: second\n" +
 		"fastpull: third: \\x1b[2Jevil\\nfastpull: forged\nhint: \\u202ehint\n"
 	if b.String() != want {

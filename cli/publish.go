@@ -42,7 +42,7 @@ finds them when it starts again. It takes some renames, however large the images
 			if output.json {
 				return errors.Join(err, printJSON(s.Out, p))
 			}
-			return errors.Join(err, printPublished(s.Out, p, err))
+			return errors.Join(err, printPublished(s.Out, p, output.quiet, err))
 		},
 	}
 	fl := cmd.Flags()
@@ -53,18 +53,24 @@ finds them when it starts again. It takes some renames, however large the images
 	return cmd
 }
 
-func printPublished(w io.Writer, p dockerroot.Publication, failed error) (err error) {
+// printPublished prints a line for each name, or for an image that has none. Quiet, the line
+// is the name alone.
+func printPublished(w io.Writer, p dockerroot.Publication, quiet bool, failed error) (err error) {
+	verb := "published "
+	if quiet {
+		verb = ""
+	}
 	for _, img := range p.Images {
-		for _, name := range img.Names {
-			_, perr := fmt.Fprintf(w, "published %s\n", text.Printable(name))
-			err = errors.Join(err, perr)
+		names := img.Names
+		if len(names) == 0 {
+			names = []string{img.ID.String()}
 		}
-		if len(img.Names) == 0 {
-			_, perr := fmt.Fprintf(w, "published %s\n", img.ID)
+		for _, name := range names {
+			_, perr := fmt.Fprintf(w, "%s%s\n", verb, text.Printable(name))
 			err = errors.Join(err, perr)
 		}
 	}
-	if len(p.Images) == 0 && failed == nil {
+	if len(p.Images) == 0 && failed == nil && !quiet {
 		_, err = fmt.Fprintln(w, "nothing is staged")
 	}
 	return err

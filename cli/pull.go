@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/fastpull/fastpull/bundle"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/internal/text"
@@ -151,6 +152,7 @@ func (f *pullFlags) pull(cmd *cobra.Command, s Streams, display *progress.Displa
 	}
 	sum, err := pull.Run(cmd.Context(), o)
 	display.Close()
+	err = f.unfinished(sum, err)
 	if f.output.json {
 		return errors.Join(err, printJSON(s.Out, sum))
 	}
@@ -159,7 +161,11 @@ func (f *pullFlags) pull(cmd *cobra.Command, s Streams, display *progress.Displa
 	}
 	for _, r := range sum.Images {
 		if r.Status != pull.Failed && r.Reference != "" {
-			if _, perr := fmt.Fprintln(s.Out, resultLine(r, sum.Destination)); perr != nil {
+			line := resultLine(r, sum.Destination)
+			if f.output.quiet {
+				line = nameOf(r)
+			}
+			if _, perr := fmt.Fprintln(s.Out, line); perr != nil {
 				return errors.Join(err, perr)
 			}
 		}
@@ -167,11 +173,30 @@ func (f *pullFlags) pull(cmd *cobra.Command, s Streams, display *progress.Displa
 	return err
 }
 
+// unfinished adds to the error of a run what the next one can continue with.
+func (f *pullFlags) unfinished(sum *pull.Summary, err error) error {
+	if err == nil {
+		return nil
+	}
+	u := &unfinished{error: err, kept: sum.BytesKept}
+	if file, given := f.to.value("output"); given {
+		if st, serr := os.Stat(file + bundle.DraftSuffix); serr == nil && st.Mode().IsRegular() {
+			u.stays = file + bundle.DraftSuffix
+		}
+	}
+	return u
+}
+
+// nameOf returns the name of an image with its tag and digest.
+func nameOf(r pull.Result) string {
+	name, _, _ := strings.Cut(r.Reference, "@")
+	return fmt.Sprintf("%s@%s", name, r.Digest)
+}
+
 // resultLine is what is printed of an image: where it is now, and how long that
 // took.
 func resultLine(r pull.Result, where string) string {
-	name, _, _ := strings.Cut(r.Reference, "@")
-	line := fmt.Sprintf("%s@%s → %s", name, r.Digest, text.Printable(where))
+	line := fmt.Sprintf("%s → %s", nameOf(r), text.Printable(where))
 	if r.Status == pull.Exists {
 		return line + ", is there already, " + progress.Duration(r.Took)
 	}
@@ -237,9 +262,16 @@ func parseList(name string, in io.Reader) ([]string, error) {
 	return names, nil
 }
 
-// defaultStore is where images go when no Engine answers and nothing was said.
-// Root of a user namespace, who may not write to /var/lib, is one of the users.
+// storeVariable names the store, for all commands and as the destination of a pull.
+const storeVariable = "FASTPULL_STORE"
+
+// defaultStore is the store of commands that name none: that of the variable, or else the
+// one where images go when no Engine answers. Root of a user namespace, who may not write to
+// /var/lib, is one of the users.
 func defaultStore() string {
+	if dir := os.Getenv(storeVariable); dir != "" {
+		return dir
+	}
 	if os.Geteuid() == 0 && unix.Access("/var/lib", unix.W_OK) != unix.EACCES {
 		return "/var/lib/fastpull"
 	}

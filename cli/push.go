@@ -69,11 +69,7 @@ bundle is verified before anything is sent.`,
 				return errors.Join(err, printJSON(s.Out, done))
 			}
 			for _, res := range done {
-				with := ""
-				if res.Referrers > 0 {
-					with = fmt.Sprintf(" with %d that refer to it", res.Referrers)
-				}
-				_, perr := fmt.Fprintf(s.Out, "%s → %s@%s%s, %s sent\n", res.Reference, res.Target, res.Digest, with, progress.Bytes(res.BytesSent))
+				_, perr := fmt.Fprintln(s.Out, pushedLine(res, output.quiet))
 				err = errors.Join(err, perr)
 			}
 			return err
@@ -87,4 +83,17 @@ bundle is verified before anything is sent.`,
 	limits.addSending(fl)
 	output.add(fl, "print JSON instead of a line an image")
 	return cmd
+}
+
+// pushedLine is what is printed of an image that was pushed.
+func pushedLine(r push.Result, quiet bool) string {
+	target := fmt.Sprintf("%s@%s", r.Target, r.Digest)
+	if quiet {
+		return target
+	}
+	with := ""
+	if r.Referrers > 0 {
+		with = fmt.Sprintf(" with %d that refer to it", r.Referrers)
+	}
+	return fmt.Sprintf("%s → %s%s, %s sent", r.Reference, target, with, progress.Bytes(r.BytesSent))
 }

@@ -63,7 +63,7 @@ func describe(s *overlay.Reader, img *overlay.Image) imageInfo {
 
 func newImages(s Streams) *cobra.Command {
 	var dir string
-	var asJSON bool
+	var asJSON, quiet bool
 	cmd := &cobra.Command{
 		Use:     "images",
 		Aliases: []string{"ls"},
@@ -88,17 +88,35 @@ func newImages(s Streams) *cobra.Command {
 				info.Staged = true
 				infos = append(infos, info)
 			}
-			if asJSON {
+			switch {
+			case asJSON:
 				err = printJSON(s.Out, infos)
-			} else {
+			case quiet:
+				err = printIDs(s.Out, infos)
+			default:
 				err = printTable(s.Out, infos)
 			}
 			return errors.Join(damaged, err)
 		},
 	}
 	storeFlag(cmd, &dir)
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print the IDs of the images alone, without those that are staged")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.MarkFlagsMutuallyExclusive("quiet", "json")
 	return cmd
+}
+
+// printIDs prints the ID of each image that the store has.
+func printIDs(w io.Writer, infos []imageInfo) error {
+	for _, i := range infos {
+		if i.Staged {
+			continue
+		}
+		if _, err := fmt.Fprintln(w, i.ID); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // printTable prints a row for every tag, and one for an image without any.

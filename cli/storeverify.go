@@ -25,8 +25,7 @@ type storeVerify struct {
 	dir     string
 	repair  bool
 	jobs    int
-	mode    string
-	json    bool
+	output  outputFlags
 	connect connectFlags
 	limits  limitFlags
 }
@@ -50,7 +49,7 @@ type storeVerified struct {
 
 func (f *storeVerify) run(cmd *cobra.Command, s Streams, names []string) error {
 	ctx := cmd.Context()
-	mode, err := progress.ParseMode(f.mode)
+	mode, err := f.output.mode()
 	if err != nil {
 		return err
 	}
@@ -100,10 +99,13 @@ func (f *storeVerify) run(cmd *cobra.Command, s Streams, names []string) error {
 	display.Close()
 	result.OK = len(result.Damages) == 0
 	failures := append(result.failures(f.repair), fault.Wrap(fault.Corrupt, unmended))
-	if f.json {
+	if f.output.json {
 		return errors.Join(append(failures, printJSON(s.Out, result))...)
 	}
-	return errors.Join(append(failures, result.print(s.Out))...)
+	if !f.output.quiet {
+		failures = append(failures, result.print(s.Out))
+	}
+	return errors.Join(failures...)
 }
 
 // failures returns an error for each damage, with what the user can do.

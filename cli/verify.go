@@ -34,21 +34,21 @@ it was, with owners, modes and all else that a tar says of files.`,
 			if f.repair {
 				return fault.WithHint(fault.New(fault.Usage, "--repair is for a store, and %s is a file", a[0]), "name the store with --store")
 			}
-			return verifyFile(cmd.Context(), s, a[0], tempDir, f.mode, f.json)
+			return verifyFile(cmd.Context(), s, a[0], tempDir, &f.output)
 		},
 	}
 	fl := cmd.Flags()
 	fl.SortFlags = false
 	fl.StringVar(&tempDir, "temp-dir", "", compressedTemp)
 	f.add(cmd)
-	fl.StringVar(&f.mode, "progress", "auto", "show progress as auto, tty, plain, json or quiet")
-	fl.BoolVar(&f.json, "json", false, "print JSON")
+	f.output.add(fl, "print JSON")
+	fl.Lookup("quiet").Usage = "show no progress, and print nothing unless something is damaged"
 	return cmd
 }
 
 // verifyFile checks a bundle.
-func verifyFile(ctx context.Context, s Streams, name, tempDir, mode string, asJSON bool) error {
-	m, err := progress.ParseMode(mode)
+func verifyFile(ctx context.Context, s Streams, name, tempDir string, output *outputFlags) error {
+	m, err := output.mode()
 	if err != nil {
 		return err
 	}
@@ -63,10 +63,10 @@ func verifyFile(ctx context.Context, s Streams, name, tempDir, mode string, asJS
 		_, _, err = source.Bundle(r) // names that load does not take are damage as well
 	}
 	display.Close()
-	if asJSON {
+	if output.json {
 		return errors.Join(err, printJSON(s.Out, verified{r.Name(), err == nil, len(r.Entries()), r.Blobs(), r.Size()}))
 	}
-	if err != nil {
+	if err != nil || output.quiet {
 		return err
 	}
 	_, err = fmt.Fprintf(s.Out, "%s: %s, %d blobs, %s: all as it should be\n", text.Printable(r.Name()), text.Count(len(r.Entries()), "image"), r.Blobs(), progress.Bytes(r.Size()))

@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/trace"
 )
 
 const (
@@ -91,6 +92,9 @@ func connect(ctx context.Context, o Options, ep endpoint, d *dialer) (*Engine, e
 		client.WithScheme(scheme),
 		client.WithDialContext(d.dial),
 		client.WithUserAgent("fastpull"),
+		client.WithResponseHook(func(resp *http.Response) {
+			trace.Exchange(resp.Request, resp, nil, time.Time{}, ep.url)
+		}),
 	)
 	if err != nil {
 		return nil, fault.New(fault.Usage, "Docker Engine address %q: %w", ep.url, err)

@@ -89,6 +89,17 @@ func (c *Content) Both(ctx context.Context, how How, blob, plain func(io.Reader)
 	return c.count(c.fetcher.Both(ctx, c.with(how), blob, plain))
 }
 
+// Keeps reports whether the layer's blob will be in a file of its own, which [Content.MoveTo]
+// can move.
+func (c *Content) Keeps(how How) bool { return c.fetcher.Keeps(c.with(how)) }
+
+// MoveTo makes the file of the layer's blob the file at path, after Plain or Blob has
+// returned nil. Nothing is copied. It returns false if that is not possible, as on another
+// file system: then Blob reads the blob from its file, and downloads nothing.
+func (c *Content) MoveTo(path string, durable bool) (bool, error) {
+	return c.fetcher.Kept.MoveTo(c.request.Layer.Blob.Digest, path, durable)
+}
+
 func (c *Content) with(how How) fetch.Request {
 	q := c.request
 	q.Task, q.Space, q.Weight, q.Turn, q.Place, q.Have = c.Task(), how.Space, how.Weight, how.Turn, how.Place, how.Have

@@ -24,6 +24,8 @@ import (
 
 // Source opens blobs. [registry.Client.Keep] has the rules.
 type Source interface {
+	// Keeps reports whether blobs of a size are kept in files while they are fetched.
+	Keeps(size int64) bool
 	Keep(ctx context.Context, ref registry.Reference, d ocispec.Descriptor, in registry.Place, waiting func()) (Blob, error)
 }
 
@@ -36,6 +38,9 @@ type Blob interface {
 	InRoom() bool
 	Discard() error
 	Distrust() error
+	// MoveTo makes the file of a complete and verified blob the file at path. It returns
+	// false if the blob has no file, or if that is not possible; see [partial.File.MoveTo].
+	MoveTo(path string, durable bool) (bool, error)
 }
 
 // Fetcher fetches the layers of a run. Its fields are set before the first call, and
@@ -195,6 +200,12 @@ func (f *Fetcher) decode(ctx context.Context, q Request, b io.ReadCloser, c *cou
 	})
 }
 
+// Keeps reports whether the blob of a request will be in a file of its own.
+func (f *Fetcher) Keeps(q Request) bool {
+	size := q.Layer.Blob.Size
+	return q.Place == nil && f.Source.Keeps(size) && f.Kept.keeps(q.Space, size)
+}
+
 // twice calls once, and calls it again if the blob arrived damaged.
 func (f *Fetcher) twice(ctx context.Context, q Request, once func(Request) (int64, error)) (n int64, err error) {
 	for again := false; ; again = true {
@@ -263,7 +274,7 @@ func (f *Fetcher) open(ctx context.Context, q Request) (Blob, error) {
 	in := q.Place
 	if in == nil {
 		q.Space.SetLeft(q.Layer.Blob.Digest, q.Layer.Blob.Size)
-		in = f.Kept.place(q.Space, q.Layer.Blob.Size)
+		in = f.Kept.place(q.Space, q.Layer.Blob)
 	}
 	return f.Source.Keep(ctx, q.Ref, q.Layer.Blob, in, func() {
 		f.Notes.Note("another fastpull is fetching layer %.19s, reading along", q.Layer.Blob.Digest)

@@ -30,6 +30,8 @@ type scripted struct {
 	last     *scriptedBlob
 }
 
+func (s *scripted) Keeps(int64) bool { return false }
+
 func (s *scripted) Keep(context.Context, registry.Reference, ocispec.Descriptor, registry.Place, func()) (Blob, error) {
 	s.last = &scriptedBlob{r: bytes.NewReader(s.versions[s.opened])}
 	s.opened++
@@ -54,6 +56,8 @@ func (b *scriptedBlob) Whole() (n int64, all bool) { return 0, false }
 func (b *scriptedBlob) InRoom() bool               { return false }
 func (b *scriptedBlob) Discard() error             { return nil }
 func (b *scriptedBlob) Distrust() error            { b.distrusted = true; return nil }
+
+func (b *scriptedBlob) MoveTo(string, bool) (bool, error) { return false, nil }
 
 // sample is a layer of 3 MB, its blob and its plain bytes.
 func sample(t *testing.T) (l image.Layer, blob, plain []byte) {

@@ -20,8 +20,9 @@ import (
 type Kept struct {
 	folder *partial.Folder
 
-	mu    sync.Mutex
-	whole map[digest.Digest]Blob // complete and verified
+	mu     sync.Mutex
+	opened map[digest.Digest]int64 // the sizes of the blobs that were asked for
+	whole  map[digest.Digest]Blob  // complete and verified
 }
 
 // PartialDir returns the directory of a store for partial blobs.
@@ -29,7 +30,7 @@ func PartialDir(store string) string { return filepath.Join(store, "fastpull/par
 
 // KeepIn keeps blobs in dir, which is made when the first one needs it.
 func KeepIn(dir string) *Kept {
-	return &Kept{folder: partial.In(dir), whole: make(map[digest.Digest]Blob)}
+	return &Kept{folder: partial.In(dir), opened: make(map[digest.Digest]int64), whole: make(map[digest.Digest]Blob)}
 }
 
 // Sweep removes blobs that no run has used for a long time. Failures do not matter: a
@@ -48,12 +49,34 @@ func (k *Kept) Found(blob ocispec.Descriptor) int64 {
 	return k.folder.Found(blob.Digest, blob.Size)
 }
 
-// place returns where a blob of size bytes is kept, nil if there is not enough space for
-// it beside what is made of it.
-func (k *Kept) place(where *disk.Space, size int64) registry.Place {
-	if k == nil || !where.KeepsBlob(k.folder.Dir(), size) {
+// Bytes returns how many bytes of the blobs that were asked for are on disk. Call it when all
+// blobs are closed.
+func (k *Kept) Bytes() (n int64) {
+	if k == nil {
+		return 0
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for d, size := range k.opened {
+		n += k.folder.Found(d, size)
+	}
+	return n
+}
+
+// keeps reports whether there is enough space for a blob beside what is made of it.
+func (k *Kept) keeps(where *disk.Space, size int64) bool {
+	return k != nil && where.KeepsBlob(k.folder.Dir(), size)
+}
+
+// place returns where a blob is kept, nil if there is not enough space for it beside what is
+// made of it.
+func (k *Kept) place(where *disk.Space, blob ocispec.Descriptor) registry.Place {
+	if !k.keeps(where, blob.Size) {
 		return nil
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.opened[blob.Digest] = blob.Size
 	return k.folder
 }
 
@@ -65,6 +88,21 @@ func (k *Kept) add(d digest.Digest, b Blob) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.whole[d] = b
+}
+
+// MoveTo makes the file of a blob that was fetched the file at path. It returns false if the
+// blob was not kept, or cannot be moved there.
+func (k *Kept) MoveTo(d digest.Digest, path string, durable bool) (bool, error) {
+	if k == nil {
+		return false, nil
+	}
+	k.mu.Lock()
+	b := k.whole[d]
+	k.mu.Unlock()
+	if b == nil {
+		return false, nil
+	}
+	return b.MoveTo(path, durable)
 }
 
 // Release removes the blobs of an image that is durable: those of this run, and those

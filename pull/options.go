@@ -96,6 +96,8 @@ type Summary struct {
 	Images       []Result `json:"images"`
 	BytesFetched int64    `json:"bytesFetched"` // from registries, blobs
 	BytesSent    int64    `json:"bytesSent"`    // to the Engine
+	// BytesKept is how many bytes of blobs a run that failed has left on disk for the next.
+	BytesKept int64 `json:"bytesKept,omitempty"`
 	// BytesToFetch is what a dry run would have fetched, blobs.
 	BytesToFetch *int64  `json:"bytesToFetch,omitempty"`
 	Seconds      float64 `json:"seconds"`

@@ -55,6 +55,9 @@ func Run(ctx context.Context, o Options) (_ *Summary, err error) {
 	err = errors.Join(err, r.to.Close())
 	r.env.LeftOut.Warn(o.Progress, r.env.Rights)
 	sum.BytesFetched, sum.BytesSent = r.fetcher.Fetched(), r.env.Sent.Load()
+	if err != nil && !o.DryRun {
+		sum.BytesKept = r.fetcher.Kept.Bytes()
+	}
 	sum.Seconds = time.Since(begun).Seconds()
 	if o.DryRun {
 		sum.BytesToFetch = new(toFetch(sum.Images))

@@ -1,12 +1,14 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 
+	"github.com/fastpull/fastpull/internal/trace"
 	"github.com/fastpull/fastpull/registry/auth"
 )
 
@@ -40,6 +42,14 @@ func (c *Client) credentials(ctx context.Context, repo name.Repository) credenti
 	go func() { result <- c.resolve(ctx, repo) }()
 	select {
 	case creds := <-result:
+		switch {
+		case creds.err != nil:
+			trace.Tell(ctx, "credentials for %s cannot be read: %v", repo, creds.err)
+		case creds.found:
+			trace.Tell(ctx, "credentials for %s: found %s", repo, cmp.Or(creds.where, "by the keychain"))
+		default:
+			trace.Tell(ctx, "credentials for %s: none are kept", repo)
+		}
 		return creds
 	case <-ctx.Done():
 		return credentials{err: ctx.Err()}

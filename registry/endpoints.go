@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/fastpull/fastpull/internal/trace"
 )
 
 // restTime is how long a mirror that could not be reached is asked after all
@@ -75,6 +77,7 @@ func (c *Client) findServers(ctx context.Context, registry string) (*servers, er
 		confs = append(confs, origin)
 	}
 	s := &servers{}
+	var names []string
 	for i, conf := range confs {
 		h, err := c.newHost(ctx, conf)
 		if err != nil {
@@ -85,7 +88,9 @@ func (c *Client) findServers(ctx context.Context, registry string) (*servers, er
 			h.ns = namespace(registry)
 		}
 		s.hosts = append(s.hosts, h)
+		names = append(names, fmt.Sprintf("%s (%s)", h.name, strings.Join(h.schemes, ", ")))
 	}
+	trace.Tell(ctx, "images of %s come from, in this order: %s", registry, strings.Join(names, ", "))
 	return s, nil
 }
 
@@ -103,6 +108,7 @@ func (c *Client) each(ctx context.Context, ref Reference, resolve bool, ask func
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
+		trace.Tell(ctx, "%s has no answer for %s: %v", h.name, ref, err)
 		h.failed(err)
 		failure.add(h, err)
 	}

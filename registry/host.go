@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/fastpull/fastpull/internal/text"
+	"github.com/fastpull/fastpull/internal/trace"
 )
 
 const (
@@ -168,8 +169,10 @@ func (h *host) RoundTrip(req *http.Request) (*http.Response, error) {
 	req.Header.Set("Accept-Encoding", "identity")
 	ctx, cancel := context.WithCancelCause(req.Context())
 	out, begun := listen(req.WithContext(ctx), h.headerWait(ctx), cancel)
+	began := time.Now()
 	resp, err := h.transport.RoundTrip(out)
 	begun()
+	trace.Exchange(out, resp, err, began, "")
 	if err != nil {
 		var silent *silentError
 		if errors.As(context.Cause(ctx), &silent) {

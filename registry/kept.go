@@ -65,7 +65,7 @@ func (c *Client) Keep(ctx context.Context, ref Reference, d ocispec.Descriptor, 
 		done:     make(chan struct{}),
 	}
 	k.ctx, k.cancel = context.WithCancel(ctx)
-	if in != nil && d.Size >= keepFrom {
+	if in != nil && c.Keeps(d.Size) {
 		k.file, err = in.Open(d.Digest, d.Size)
 	}
 	if k.file == nil || err != nil {
@@ -281,6 +281,18 @@ func (k *Kept) Discard() error {
 		return nil
 	}
 	return k.file.Remove()
+}
+
+// Keeps reports whether [Client.Keep] keeps blobs of a size in files.
+func (c *Client) Keeps(size int64) bool { return size >= keepFrom }
+
+// MoveTo makes the file of the blob, which is complete and verified, the file at path;
+// see [partial.File.MoveTo].
+func (k *Kept) MoveTo(path string, durable bool) (bool, error) {
+	if k.file == nil {
+		return false, nil
+	}
+	return k.file.MoveTo(path, durable)
 }
 
 // Distrust is for a blob that came damaged: its file goes, and the hosts that it

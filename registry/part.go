@@ -10,6 +10,8 @@ import (
 	"strconv"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/fastpull/fastpull/internal/trace"
 )
 
 // part is a part of a blob that comes by one connection at a time, the whole of
@@ -88,6 +90,7 @@ func (r *part) wrongSize(what string) error {
 func (r *part) reopen(ctx context.Context, broken error) error {
 	for err := broken; ; {
 		if err != nil && ctx.Err() == nil && !r.helper && !(r.came && worthRetrying(err)) && r.sources.leave(r.at, err) {
+			trace.Tell(ctx, "blob %s comes from the next host: %v", r.desc.Digest, err)
 			err = nil
 		}
 		if err != nil {

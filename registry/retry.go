@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/fastpull/fastpull/internal/trace"
 )
 
 const (
@@ -110,6 +112,7 @@ func (p *patience) again(ctx context.Context, err error) error {
 		delay = max(delay, answer.retryAfter)
 	}
 	p.fails++
+	trace.Tell(ctx, "trying again in %v: %v", delay.Round(time.Millisecond), err)
 
 	timer := time.NewTimer(delay)
 	defer timer.Stop()

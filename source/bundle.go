@@ -89,6 +89,10 @@ func (s carried) ReadBlob(_ context.Context, _ registry.Reference, d ocispec.Des
 	return s.r.ReadBlob(d, limit)
 }
 
+// Keeps implements [fetch.Source]. The blobs stay in the bundle.
+func (carried) Keeps(int64) bool { return false }
+
+// Keep implements [fetch.Source].
 func (s carried) Keep(_ context.Context, _ registry.Reference, d ocispec.Descriptor, _ registry.Place, _ func()) (fetch.Blob, error) {
 	b, err := s.r.Blob(d.Digest)
 	if since := s.r.Since(); err != nil && since != "" {
@@ -136,3 +140,5 @@ func (b *carriedBlob) InRoom() bool               { return false }
 func (b *carriedBlob) Close() error               { return nil }
 func (b *carriedBlob) Discard() error             { return nil }
 func (b *carriedBlob) Distrust() error            { return nil }
+
+func (b *carriedBlob) MoveTo(string, bool) (bool, error) { return false, nil }

@@ -67,6 +67,8 @@ type source struct {
 	discarded int // files of the blob
 }
 
+func (s *source) Keeps(int64) bool { return false }
+
 func (s *source) Keep(context.Context, registry.Reference, ocispec.Descriptor, registry.Place, func()) (fetch.Blob, error) {
 	came := make(chan struct{})
 	close(came)
@@ -86,6 +88,8 @@ func (b *blob) Whole() (n int64, all bool) { return b.Size(), true }
 func (b *blob) InRoom() bool               { return false }
 func (b *blob) Discard() error             { b.s.discarded++; return nil }
 func (b *blob) Distrust() error            { return nil }
+
+func (b *blob) MoveTo(string, bool) (bool, error) { return false, nil }
 
 // noise is a layer of 2 MiB that does not compress, and its blob.
 func noise(t *testing.T) (image.Layer, []byte) {

@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/fastpull/fastpull/containerdapi"
+	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/fetch"
 )
@@ -19,6 +20,7 @@ type blob struct {
 	s       *store
 	l       wanted
 	there   bool // it is in the content store
+	moves   bool // its file will be moved there
 	ref     string
 	resumed bool // its first bytes are those of an earlier pull
 	w       *containerdapi.Writer
@@ -26,7 +28,7 @@ type blob struct {
 
 // openBlob finds out whether a blob is in the content store, and keeps it there.
 func (s *store) openBlob(ctx context.Context, l wanted) (*blob, error) {
-	b := &blob{s: s, l: l}
+	b := &blob{s: s, l: l, moves: s.content != "" && l.content.Keeps(destination.How{Space: s.space})}
 	if err := s.c.HoldBlob(ctx, l.Blob.Digest); err != nil {
 		return nil, fmt.Errorf("keep a blob in containerd: %w", err)
 	}
@@ -39,7 +41,7 @@ func (s *store) openBlob(ctx context.Context, l wanted) (*blob, error) {
 		return b, err
 	}
 	if b.w.Offset() < l.Blob.Size {
-		return b, b.close() // until it is fetched, another process may have the ref
+		return b, b.leave(ctx) // until it is fetched, another process may have the ref
 	}
 	err = b.w.Commit(l.Blob.Digest, nil)
 	if b.w = nil; errdefs.IsFailedPrecondition(err) {
@@ -51,10 +53,15 @@ func (s *store) openBlob(ctx context.Context, l wanted) (*blob, error) {
 
 // open begins to write the blob. The ref is that of containerd's own pulls, so that what
 // either has left is used by the other. If another process has the ref, the blob is written
-// under a ref of this run: containerd keeps only one of the two.
+// under a ref of this run: containerd keeps only one of the two. A blob that moves has only
+// the latter.
 func (b *blob) open(ctx context.Context) (err error) {
-	own := "layer-" + b.l.Blob.Digest.String()
-	for _, b.ref = range []string{own, own + "-" + b.s.lease} {
+	shared := "layer-" + b.l.Blob.Digest.String()
+	refs := []string{shared, shared + "-" + b.s.lease}
+	if b.moves {
+		refs = refs[1:]
+	}
+	for _, b.ref = range refs {
 		b.w, err = b.s.c.WriteBlob(ctx, b.ref, b.l.Blob.Digest, b.l.Blob.Size)
 		if !errdefs.IsUnavailable(err) {
 			break
@@ -109,6 +116,15 @@ func (b *blob) finish(ctx context.Context, labels map[string]string) error {
 	return b.s.label(ctx, b.l.Blob.Digest, b.l.ref, labels)
 }
 
+// leave ends the writer of a blob that is not there. What earlier pulls have written stays.
+func (b *blob) leave(ctx context.Context) error {
+	err := b.close()
+	if b.moves {
+		err = errors.Join(err, b.s.c.AbortWrite(ctx, b.ref))
+	}
+	return err
+}
+
 // close ends the writer. What was written stays for the next one while the lease is there.
 func (b *blob) close() (err error) {
 	if b.w != nil {
@@ -157,3 +173,6 @@ func (b *stored) Discard() error { return nil }
 
 // Distrust implements [fetch.Blob].
 func (b *stored) Distrust() error { return nil }
+
+// MoveTo implements [fetch.Blob]. The blob is where it belongs.
+func (b *stored) MoveTo(string, bool) (bool, error) { return false, nil }

@@ -36,8 +36,10 @@ type store struct {
 
 	lease string // "" in a dry run
 
+	plugins containerdapi.Plugins
 	looking sync.Mutex
 	view    view        // see prepare
+	content string      // the directory of the content store, "" if it is out of reach
 	space   *disk.Space // of the snapshots, nil if they are out of reach
 	disk    *disk.Flusher
 
@@ -63,7 +65,7 @@ func Open(ctx context.Context, env *destination.Env, o Options) (destination.Des
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	s := &store{run: ctx, env: env, c: in, snaps: snaps, chains: make(map[digest.Digest]wanted), blobs: make(map[digest.Digest]wanted)}
+	s := &store{run: ctx, env: env, c: in, snaps: snaps, plugins: plugins, chains: make(map[digest.Digest]wanted), blobs: make(map[digest.Digest]wanted)}
 	s.rebase.Store(snaps.Name() == overlayfs && plugins.Snapshotters[snaps.Name()].Has("rebase"))
 	s.layers.Drop = func(m *made) { m.abort() }
 	if !env.DryRun {
@@ -94,6 +96,9 @@ func (s *store) prepare(ctx context.Context) (err error) {
 	if s.view, err = s.look(ctx); err != nil {
 		return fmt.Errorf("look at the snapshots of containerd: %w", err)
 	}
+	if s.content, err = s.findContent(ctx, s.plugins.Content.Root); err != nil {
+		return err
+	}
 	if s.view.dir == "" {
 		s.env.Progress.Note("containerd unpacks the layers itself, from plain tars: %s", s.view.why)
 		return nil
@@ -108,6 +113,8 @@ func (s *store) Info() destination.Info {
 	return destination.Info{
 		Name:     fmt.Sprintf("containerd %s at %s, namespace %s", s.c.Version(), s.c.Address(), s.c.Namespace()),
 		Platform: image.Host(),
+
+		PartialDir: s.partialDir(),
 	}
 }
 

@@ -9,11 +9,14 @@
 // is killed.
 //
 // Layers are extracted in any order and at the same time, each into a staging snapshot
-// without a parent, while the blob goes into the content store. Package unpack does that:
-// containerd runs no decompressor. When all layers of an image are there, the snapshots are
-// committed, parents first. A snapshotter with the capability rebase gives a staging
-// snapshot its parent then. For another one the directory is moved into a new snapshot on
-// the parent.
+// without a parent. Package unpack does that: containerd runs no decompressor. A large blob
+// is downloaded into a file beside the content store, where a later run can go on with it,
+// and the verified file is moved into the store. A small one is sent to containerd, and so is
+// every blob if the store is out of reach.
+//
+// When all layers of an image are there, the snapshots are committed, parents first. A
+// snapshotter with the capability rebase gives a staging snapshot its parent then. For
+// another one the directory is moved into a new snapshot on the parent.
 //
 // This takes the overlayfs snapshotter, and that its files have the same path for this
 // process as for containerd. Open proves the latter: containerd counts a file that this

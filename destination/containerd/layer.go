@@ -186,6 +186,8 @@ func (s *store) fetch(ctx context.Context, m *made, b *blob) (err error) {
 	fill := func(tar io.Reader) error { return m.st.fill(ctx, tar) }
 	take := func(r io.Reader) error { return b.take(ctx, r) }
 	switch {
+	case !b.there && b.moves:
+		err = s.fetchAndMove(ctx, m, b, how, fill)
 	case m.st == nil:
 		err = m.content.Blob(ctx, how, func(r io.Reader, _ bool) error { return take(r) })
 	case b.there:

@@ -71,6 +71,8 @@ var others = []string{docker, ctr, tarProgram, goArchive, umoci, skopeo, crane, 
 // contestNames are all there are, in the order in which they are held.
 var contestNames = []string{
 	"store/multi", "store/one", "load/multi", "load/py", "restart/multi", "restart/py", "again/multi", "memory",
+	"containerd1.6/multi", "containerd1.6/py", "containerd2.4/multi", "containerd2.4/py", "docker29/multi", "docker29/py",
+	"rootfs/multi",
 	"bundle/plain", "bundle/keep",
 	lineStore, lineToken, lineAgain,
 	"files/share", "files/go", "files/libs", "files/python", "files/empty",
@@ -108,6 +110,14 @@ func (b *bench) contests(ctx context.Context, names []string) ([]*contest, error
 			err = b.loadContest(ctx, c, b.toEngine, kind)
 		case "restart":
 			err = b.loadContest(ctx, c, b.restarting, kind)
+		case "containerd1.6":
+			err = b.containerdContest(ctx, c, debian, kind)
+		case "containerd2.4":
+			err = b.containerdContest(ctx, c, today, kind)
+		case "docker29":
+			err = b.docker29Contest(ctx, c, kind)
+		case "rootfs":
+			err = b.forBuilds(ctx, c, b.toDirectory, kind)
 		case "again":
 			err = b.forBuilds(ctx, c, b.again, kind)
 		case "bundle":
@@ -142,7 +152,30 @@ func (b *bench) storeContest(ctx context.Context, c *contest, kind string) error
 		c.entrants = append(c.entrants, b.byDocker("docker pull", img, "pull", "--quiet", img.ref))
 	}
 	if slices.Contains(b.against, ctr) {
-		c.entrants = append(c.entrants, b.byContainerd(img))
+		c.entrants = append(c.entrants, b.byContainerd(debian, img))
+	}
+	return nil
+}
+
+// containerdContest is about ways into a containerd: fastpull's, and its own.
+func (b *bench) containerdContest(ctx context.Context, c *contest, r release, kind string) error {
+	if err := b.forBuilds(ctx, c, b.toContainerd(r), kind); err != nil {
+		return err
+	}
+	if slices.Contains(b.against, ctr) {
+		c.entrants = append(c.entrants, b.byContainerd(r, c.entrants[0].image))
+	}
+	return nil
+}
+
+// docker29Contest is about ways into an Engine that has containerd's store.
+func (b *bench) docker29Contest(ctx context.Context, c *contest, kind string) error {
+	if err := b.forBuilds(ctx, c, b.toDocker29, kind); err != nil {
+		return err
+	}
+	if slices.Contains(b.against, docker) {
+		img := c.entrants[0].image
+		c.entrants = append(c.entrants, b.byDockerOf(today, "docker pull", img, "pull", "--quiet", img.ref))
 	}
 	return nil
 }

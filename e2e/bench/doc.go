@@ -16,6 +16,12 @@
 //	                        local plain tar; py has 100,000 small files
 //	restart/multi, py       into the data-root of an Engine, with a restart of it, against
 //	                        the same; until the Engine answers again and has the image
+//	containerd1.6/multi, py into Debian's containerd, against ctr images pull
+//	containerd2.4/multi, py the same with today's, which has igzip and unpacks four
+//	                        layers at a time
+//	docker29/multi, py      into today's Engine with containerd's store, against docker
+//	                        pull
+//	rootfs/multi            to a directory
 //	again/multi             a second pull of an image that the store has
 //	memory                  the peak of multi, and of an image twice its size
 //	bundle/plain            to a file with plain layers, against skopeo copy

@@ -6,8 +6,18 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
+	"github.com/fastpull/fastpull/e2e/engines"
 	"github.com/fastpull/fastpull/e2e/manager"
+)
+
+// release says which release of an engine a contest is about.
+type release int
+
+const (
+	debian release = iota // Debian's package: Docker 20.10 with overlay2, containerd 1.6
+	today                 // built by package engines: Docker 29 with containerd's store, containerd 2.4
 )
 
 // debianPath is where Debian's programs are, pigz' unpigz among them, which
@@ -22,17 +32,15 @@ type engine struct {
 	client string // Debian's docker
 	config string // the client's folder
 
+	release release
+
 	command func() *exec.Cmd // the daemon
 }
 
 // startEngine starts one whose data-root is on d.
-func (b *bench) startEngine(ctx context.Context, d *disk) (e *engine, err error) {
+func (b *bench) startEngine(ctx context.Context, d *disk, r release) (e *engine, err error) {
 	if _, err := os.Stat("/usr/bin/unpigz"); err != nil {
 		return nil, fmt.Errorf("dockerd without unpigz is not what is to be measured: %w", err)
-	}
-	daemon, err := firstOf("/usr/sbin/dockerd", "dockerd")
-	if err != nil {
-		return nil, err
 	}
 	// The folder is not on d: a socket's name has 107 characters at most.
 	dir, err := os.MkdirTemp(b.temp, "engine-")
@@ -42,16 +50,21 @@ func (b *bench) startEngine(ctx context.Context, d *disk) (e *engine, err error)
 	if err := os.WriteFile(filepath.Join(dir, "daemon.json"), []byte("{}"), 0o600); err != nil {
 		return nil, err
 	}
-	e = &engine{host: "unix://" + filepath.Join(dir, "sock"), config: dir}
+	e = &engine{host: "unix://" + filepath.Join(dir, "sock"), config: dir, release: r}
 	if e.client, err = firstOf("/usr/bin/docker", "docker"); err != nil {
 		return nil, err
 	}
+	daemon, path, args, err := b.dockerd(ctx, r)
+	if err != nil {
+		return nil, err
+	}
 	e.command = func() *exec.Cmd {
-		cmd := exec.Command(daemon, "--config-file", filepath.Join(dir, "daemon.json"), "--data-root", d.path("docker"),
+		cmd := exec.Command(daemon, append(args, "--config-file", filepath.Join(dir, "daemon.json"), "--data-root", d.path("docker"),
 			"--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"), "-H", e.host,
-			"--storage-driver", "overlay2", "--iptables=false", "--bridge=none")
+			"--iptables=false", "--bridge=none")...)
 		// Its containerd leaves a record of its goroutines behind when it is slow to start.
-		cmd.Env = append(os.Environ(), debianPath, "TMPDIR="+dir)
+		// Debian's client speaks 1.41.
+		cmd.Env = append(os.Environ(), path, "TMPDIR="+dir, "DOCKER_MIN_API_VERSION=1.24")
 		return cmd
 	}
 	if e.server, err = startServer(e.command(), nil); err != nil {
@@ -62,6 +75,21 @@ func (b *bench) startEngine(ctx context.Context, d *disk) (e *engine, err error)
 		return nil, err
 	}
 	return e, nil
+}
+
+// dockerd finds the daemon of a release, and returns the PATH that it needs and its own flags.
+func (b *bench) dockerd(ctx context.Context, r release) (daemon, path string, args []string, err error) {
+	if r == debian {
+		daemon, err = firstOf("/usr/sbin/dockerd", "dockerd")
+		return daemon, debianPath, []string{"--storage-driver", "overlay2"}, err
+	}
+	folder, err := engines.Docker(ctx, b.temp)
+	return filepath.Join(folder, "dockerd"), withFolder(folder), []string{"--ip6tables=false"}, err
+}
+
+// withFolder is Debian's PATH behind a folder.
+func withFolder(folder string) string {
+	return "PATH=" + folder + ":" + strings.TrimPrefix(debianPath, "PATH=")
 }
 
 // service makes a command that stops and starts the engine, until end is called. Meanwhile
@@ -88,6 +116,9 @@ func (e *engine) docker(ctx context.Context, args ...string) (string, usage, err
 // has checks that the Engine has the image. It looks for its ID: the archive that docker load
 // reads is kept from run to run, and the registry's port, which is in the name, is not.
 func (e *engine) has(ctx context.Context, img *testImage) error {
+	if e.release == today {
+		return e.unpacked(ctx, img)
+	}
 	id, _, err := e.docker(ctx, "image", "inspect", "--format", "{{.ID}}", img.ID)
 	if err != nil {
 		return err
@@ -95,10 +126,29 @@ func (e *engine) has(ctx context.Context, img *testImage) error {
 	return expectID(img, id)
 }
 
-// byDocker is a docker command that gets an image into a new Engine.
+// unpacked checks that an Engine with containerd's store has the image, whose ID is the
+// manifest's digest there, and can make a container of it.
+func (e *engine) unpacked(ctx context.Context, img *testImage) error {
+	id, _, err := e.docker(ctx, "image", "inspect", "--format", "{{.ID}}", img.ref)
+	if err != nil {
+		return err
+	}
+	if id != img.digest {
+		return fmt.Errorf("the Engine has %s as %s, not %s", img.ref, id, img.digest)
+	}
+	_, _, err = e.docker(ctx, "create", "--network", "none", img.ref, "/true")
+	return err
+}
+
+// byDocker is a docker command that gets an image into a new Engine of Debian's.
 func (b *bench) byDocker(name string, img *testImage, args ...string) entrant {
+	return b.byDockerOf(debian, name, img, args...)
+}
+
+// byDockerOf is the same with an Engine of any release.
+func (b *bench) byDockerOf(r release, name string, img *testImage, args ...string) entrant {
 	return entrant{name: name, image: img, turn: func(ctx context.Context, d *disk) (f figures, err error) {
-		e, err := b.startEngine(ctx, d)
+		e, err := b.startEngine(ctx, d, r)
 		if err != nil {
 			return f, err
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -96,7 +97,7 @@ func (b *bench) again(p fastpull, img *testImage) entrant {
 // toEngine loads into an empty Engine.
 func (b *bench) toEngine(p fastpull, img *testImage) entrant {
 	return entrant{name: p.name + " --load", image: img, turn: func(ctx context.Context, d *disk) (f figures, err error) {
-		e, err := b.startEngine(ctx, d)
+		e, err := b.startEngine(ctx, d, debian)
 		if err != nil {
 			return f, err
 		}
@@ -115,7 +116,7 @@ func (b *bench) toEngine(p fastpull, img *testImage) entrant {
 // Engine that is stopped the CPU time is not counted as its own.
 func (b *bench) restarting(p fastpull, img *testImage) entrant {
 	return entrant{name: p.name + " --restart-engine", image: img, turn: func(ctx context.Context, d *disk) (f figures, err error) {
-		e, err := b.startEngine(ctx, d)
+		e, err := b.startEngine(ctx, d, debian)
 		if err != nil {
 			return f, err
 		}
@@ -139,6 +140,69 @@ func (b *bench) restarting(p fastpull, img *testImage) entrant {
 		}
 		return f, e.has(ctx, img)
 	}}
+}
+
+// toContainerd puts an image into a new containerd, which runs no decompressor.
+func (b *bench) toContainerd(r release) func(fastpull, *testImage) entrant {
+	return func(p fastpull, img *testImage) entrant {
+		return entrant{name: p.name + " --containerd", image: img, turn: func(ctx context.Context, d *disk) (f figures, err error) {
+			c, err := b.startContainerd(ctx, d, r)
+			if err != nil {
+				return f, err
+			}
+			defer c.stop()
+			f, err = b.withDaemon(ctx, d, c.server, false, func(ctx context.Context) (usage, error) {
+				return p.pull(ctx, nil, "--containerd="+c.sock, "--temp-dir", d.dir, img.ref)
+			})
+			if err != nil {
+				return f, err
+			}
+			return f, c.has(ctx, img)
+		}}
+	}
+}
+
+// toDocker29 puts an image into a new Engine that has containerd's store. The program
+// chooses the way by itself.
+func (b *bench) toDocker29(p fastpull, img *testImage) entrant {
+	return entrant{name: p.name, image: img, turn: func(ctx context.Context, d *disk) (f figures, err error) {
+		e, err := b.startEngine(ctx, d, today)
+		if err != nil {
+			return f, err
+		}
+		defer e.stop()
+		f, err = b.withDaemon(ctx, d, e.server, false, func(ctx context.Context) (usage, error) {
+			return p.pull(ctx, []string{"DOCKER_HOST=" + e.host}, "--temp-dir", d.dir, img.ref)
+		})
+		if err != nil {
+			return f, err
+		}
+		return f, e.has(ctx, img)
+	}}
+}
+
+// toDirectory writes the files of an image to a new directory.
+func (b *bench) toDirectory(p fastpull, img *testImage) entrant {
+	return entrant{name: p.name + " --rootfs", image: img, turn: func(ctx context.Context, d *disk) (f figures, err error) {
+		dir := d.path("rootfs")
+		f, err = b.measure(ctx, d, func(ctx context.Context) (usage, error) {
+			return p.pull(ctx, nil, "--rootfs", dir, "--temp-dir", d.dir, img.ref)
+		})
+		if err != nil {
+			return f, err
+		}
+		entries, err := countBelow(dir)
+		if err == nil && entries < img.Stats.Entries*9/10 { // layers may replace each other's files
+			err = fmt.Errorf("%s has %d entries of %d", dir, entries, img.Stats.Entries)
+		}
+		return f, err
+	}}
+}
+
+// countBelow counts the files and directories below dir.
+func countBelow(dir string) (n int, err error) {
+	err = filepath.WalkDir(dir, func(string, fs.DirEntry, error) error { n++; return nil })
+	return n - 1, err
 }
 
 // archive has an image as a plain tar in the cache, for docker load.

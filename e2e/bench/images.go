@@ -34,6 +34,7 @@ type testImage struct {
 	Stats sample.Stats `json:"stats"`
 
 	ref    string   // HOST:PORT/NAME:TAG
+	digest string   // of the manifest
 	layers []string // their digests
 }
 
@@ -177,6 +178,11 @@ func (s *source) image(ctx context.Context, kind string) (*testImage, error) {
 		return nil, err
 	}
 	t.ID = id.String()
+	digest, err := img.Digest()
+	if err != nil {
+		return nil, err
+	}
+	t.digest = digest.String()
 	manifest, err := img.Manifest()
 	if err != nil {
 		return nil, err

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -74,15 +76,48 @@ func (s *server) stop() {
 	}
 }
 
-// usage is what it has used since it was started.
-func (s *server) usage() (u usage, err error) {
-	if u.cpu, err = processCPU(s.cmd.Process.Pid); err != nil {
-		return u, fmt.Errorf("measure %s: %w", s.name, err)
+// usage is what it has used since it was started, with the processes that it has started,
+// as dockerd has started a containerd. The peak is that of the largest.
+func (s *server) usage() (sum usage, err error) {
+	pids := []int{s.cmd.Process.Pid}
+	for i := 0; i < len(pids); i++ {
+		pids = append(pids, childrenOf(pids[i])...)
 	}
-	if u.peak, err = peakMemory(s.cmd.Process.Pid); err != nil {
-		return u, fmt.Errorf("measure %s: %w", s.name, err)
+	for i, pid := range pids {
+		u, err := usageOf(pid)
+		switch {
+		case err == nil:
+			sum.cpu += u.cpu
+			sum.peak = max(sum.peak, u.peak)
+		case i == 0: // a child may have ended, and then is in its parent's figures
+			return usage{}, fmt.Errorf("measure %s: %w", s.name, err)
+		}
 	}
-	return u, nil
+	return sum, nil
+}
+
+func usageOf(pid int) (u usage, err error) {
+	if u.cpu, err = processCPU(pid); err == nil {
+		u.peak, err = peakMemory(pid)
+	}
+	return u, err
+}
+
+// childrenOf returns the children of a process that run.
+func childrenOf(pid int) (list []int) {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid)) // the pattern is sound
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // the thread has ended
+		}
+		for field := range strings.FieldsSeq(string(text)) {
+			if child, err := strconv.Atoi(field); err == nil {
+				list = append(list, child)
+			}
+		}
+	}
+	return list
 }
 
 // tail keeps the end of what is written to it.

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fastpull/fastpull/e2e/kit"
 )
 
@@ -37,6 +39,7 @@ func TestContainerd(t *testing.T) {
 		kit.MakeLayer(t, kit.Gzipped, kit.Dir("secret", 0o700).Owned(5, 6).At(kit.OldTime), kit.Dir("secret/deep", 0o2750).Xattr("user.note", "kept"), kit.Symlink("alias", "secret")),
 		kit.MakeLayer(t, kit.Zstded, kit.File("secret/deep/new/file", 0o644, "new"), kit.File("tmp/file", 0o644, "in /tmp")),
 		kit.SmallLayer(t, "word", "implied\n"),
+		kit.NoiseLayer(t, 2<<20, 8), // large enough for a partial blob, which moves into the content store
 	}, Cmd: []string{"/bin/cat", "/word"}, OCI: true})
 	foreign := kit.MakeImage(t, kit.ImageSpec{Layers: []kit.Layer{kit.NoiseLayer(t, 1<<20, 7)}, Platform: "linux/s390x"})
 	refs := []string{reg.Push(t, "tricky:1", tricky), reg.Push(t, "implied:1", implied)}
@@ -53,6 +56,7 @@ func TestContainerd(t *testing.T) {
 			want.Pull(t, ref)
 		}
 		kit.ExpectSame(t, "content", differing(c.Content(t), want.Content(t)))
+		kit.ExpectSame(t, "files of blobs", differing(blobFiles(t, c), blobFiles(t, want)))
 		kit.ExpectSame(t, "snapshots", differing(c.Snapshots(t), want.Snapshots(t)))
 		kit.ExpectSame(t, "images", differing(c.Lines(t, "images", "ls"), want.Lines(t, "images", "ls")))
 		kit.ExpectSame(t, "check", differing(c.Lines(t, "images", "check"), want.Lines(t, "images", "check")))
@@ -81,6 +85,27 @@ func TestContainerd(t *testing.T) {
 			t.Errorf("containerd has run a decompressor: %v", pids)
 		}
 	})
+}
+
+// blobFiles returns the files of the content store with their modes, owners and sizes, and
+// what is left of writes into it.
+func blobFiles(t *testing.T, c *kit.Containerd) (lines []string) {
+	t.Helper()
+	root := filepath.Join(c.Root, "io.containerd.content.v1.content")
+	for _, pattern := range []string{"blobs/sha256/*", "ingest/*"} {
+		names, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range names {
+			var st unix.Stat_t
+			if err := unix.Lstat(name, &st); err != nil {
+				t.Fatal(err)
+			}
+			lines = append(lines, fmt.Sprintf("%s %o %d:%d, %d bytes, %d links", strings.TrimPrefix(name, root), st.Mode, st.Uid, st.Gid, st.Size, st.Nlink))
+		}
+	}
+	return lines
 }
 
 // differing returns the lines that only one of two lists has.

@@ -16,7 +16,8 @@
 // A blob of n bytes is one file, named by its digest. The first n bytes are the
 // blob's. Behind them, at the next multiple of 4096, is the record: a header with
 // the blob's size, and one bit for each block of 16 KiB. The file is sparse; what
-// was not fetched takes no room.
+// was not fetched takes no room. A file that ends with the blob has no record, and is
+// whole: its process was about to give it away ([File.MoveTo]).
 //
 // A [Room] is a place for a blob in a larger file that is being made: it has no file
 // of its own, and its record is in the 512 bytes before it, with blocks as large as

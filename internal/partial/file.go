@@ -177,7 +177,7 @@ func (f *File) Refresh() bool {
 
 func (f *File) read() {
 	if f.room == nil {
-		f.rec.read(f.f)
+		f.rec.readFile(f.f)
 	}
 }
 

@@ -346,3 +346,74 @@ func TestReadWhileReplaced(t *testing.T) {
 		<-done
 	}
 }
+
+// TestMoveTo gives a blob away: the file at the new path has the blob alone, readers read
+// on, and another process that was following finds the blob whole.
+func TestMoveTo(t *testing.T) {
+	d := In(filepath.Join(t.TempDir(), "partial"))
+	target := filepath.Join(t.TempDir(), "blob")
+	f := open(t, d)
+	own(t, f)
+	fill(t, f, 0, len(blob)-1)
+	follower := open(t, d)
+	if moved, err := f.MoveTo(target, true); moved || err != nil {
+		t.Fatalf("a blob that another process may still fetch was moved: %v, %v", moved, err)
+	}
+	fill(t, f, len(blob)/Block*Block, len(blob))
+	f.Close()
+	if moved, err := f.MoveTo(filepath.Join(target, "none"), true); moved || err != nil {
+		t.Errorf("moved to a directory that is not there: %v, %v", moved, err)
+	}
+	if again := open(t, d); again.Left() > 0 {
+		t.Errorf("%d bytes are missing after a move that was not possible", again.Left())
+	}
+	if moved, err := f.MoveTo(target, true); !moved || err != nil {
+		t.Fatalf("MoveTo: %v, %v", moved, err)
+	}
+	got, err := os.ReadFile(target)
+	if err != nil || !bytes.Equal(got, blob) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	if st, err := os.Stat(target); err != nil || st.Mode() != 0o444 {
+		t.Errorf("%v, %v", st.Mode(), err)
+	}
+	follower.Refresh()
+	read := make([]byte, len(blob))
+	if n, err := follower.ReadWhole(read, 0); err != nil || !bytes.Equal(read[:n], blob) {
+		t.Errorf("the follower reads %d bytes, %v", n, err)
+	}
+	if mine, err := follower.Own(); !mine || err != nil || follower.Left() > 0 {
+		t.Errorf("the follower would fetch %d bytes again: %v, %v", follower.Left(), mine, err)
+	}
+	if moved, err := f.MoveTo(target+"2", false); moved || err != nil {
+		t.Errorf("moved twice: %v, %v", moved, err)
+	}
+	if fresh := open(t, d); fresh.Left() != int64(len(blob)) {
+		t.Error("the folder still has the blob")
+	}
+	if got, err := os.ReadFile(target); err != nil || !bytes.Equal(got, blob) {
+		t.Errorf("after a new file was begun: %d bytes, %v", len(got), err)
+	}
+}
+
+// TestMoveToThere leaves what is there, and the blob where it was.
+func TestMoveToThere(t *testing.T) {
+	d := In(filepath.Join(t.TempDir(), "partial"))
+	target := filepath.Join(t.TempDir(), "blob")
+	if err := os.WriteFile(target, []byte("another"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := open(t, d)
+	own(t, f)
+	fill(t, f, 0, len(blob))
+	f.Close()
+	if moved, err := f.MoveTo(target, false); moved || err != nil {
+		t.Errorf("%v, %v", moved, err)
+	}
+	if got, _ := os.ReadFile(target); string(got) != "another" {
+		t.Errorf("the file that was there: %q", got)
+	}
+	if again := open(t, d); again.Left() > 0 {
+		t.Errorf("%d bytes are missing", again.Left())
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"io"
 	"math/bits"
+	"os"
 
 	"github.com/opencontainers/go-digest"
 )
@@ -68,6 +69,16 @@ func (r *record) read(file io.ReaderAt) {
 	disk := make([]byte, r.end()-r.at)
 	n, _ := file.ReadAt(disk, r.at)
 	r.load(disk[:n])
+}
+
+// readFile takes over the record of a file. A file that ends with the blob has none, and is
+// whole; see [File.MoveTo].
+func (r *record) readFile(file *os.File) {
+	if st, err := file.Stat(); err == nil && st.Size() == r.size {
+		r.set(0, r.blocks())
+		return
+	}
+	r.read(file)
 }
 
 // load takes over a record as it is on disk. One that is not for this blob says
