@@ -112,7 +112,7 @@ func hasSuffix(name string, suffixes ...string) bool {
 
 func (f *File) compressed() bool { return f.pack != nil }
 
-// single tells if it is one file, and what is read of it what was written.
+// single reports whether it is one file, and what is read of it what was written.
 func (f *File) single() bool { return f.Split == 0 && f.pack == nil }
 
 // Name returns the path that the file will have, or that the paths of its parts begin

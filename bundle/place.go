@@ -26,7 +26,7 @@ type Place struct {
 // The record of a blob is where its header will be, or the last block of that.
 var _ = [1]struct{}{}[blockSize-partial.RecordSize]
 
-// Places tells if [Writer.Place] can be used: if it writes one file that is not
+// Places reports whether [Writer.Place] can be used: if it writes one file that is not
 // compressed.
 func (w *Writer) Places() bool { return w.single != nil }
 

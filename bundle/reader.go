@@ -33,7 +33,7 @@ func (r *Reader) Changed() error { return r.changed() }
 // Name is what was opened.
 func (r *Reader) Name() string { return r.name }
 
-// IsIn tells if the bundle is in that file, or a part of it is.
+// IsIn reports whether the bundle is in that file, or a part of it is.
 func (r *Reader) IsIn(file fs.FileInfo) bool {
 	return slices.ContainsFunc(r.files.files, func(f *os.File) bool {
 		st, err := f.Stat()

@@ -146,7 +146,7 @@ func (c *counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Ours tells if fastpull has written the bundle.
+// Ours reports whether fastpull has written the bundle.
 func (r *Reader) Ours() bool {
 	_, ok := r.members[sumsName]
 	return ok
@@ -213,7 +213,7 @@ func (r *Reader) verifyMember(name string, m member) (ours bool, err error) {
 	return true, nil
 }
 
-// zero tells if there is nothing but zeroes.
+// zero reports whether there is nothing but zeroes.
 func zero(r io.Reader) bool {
 	data, err := io.ReadAll(io.LimitReader(r, 64<<10))
 	return err == nil && len(bytes.Trim(data, "\x00")) == 0

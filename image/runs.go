@@ -32,7 +32,7 @@ func Runs(want, have ocispec.Platform) int {
 	return runsBest - i
 }
 
-// IsFor tells if an image for have is one for the very platform that is wanted.
+// IsFor reports whether an image for have is one for the very platform that is wanted.
 func IsFor(want, have ocispec.Platform) bool { return Runs(want, have) == runsBest }
 
 // machine is an architecture and a variant of it, as [Normalize] writes them.

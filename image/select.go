@@ -170,7 +170,7 @@ func (c *choice) none(want ocispec.Platform) error {
 // another entry of the index.
 const attestation = "vnd.docker.reference.type"
 
-// Aside tells if an entry is no image but goes with one: an attestation, a signature or
+// Aside reports whether an entry is no image but goes with one: an attestation, a signature or
 // another artifact.
 func (e Entry) Aside() bool {
 	switch {

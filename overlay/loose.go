@@ -81,7 +81,7 @@ func (r *Reader) loose() (l loose, err error) {
 	return l, nil
 }
 
-// alone tells if no other process has the store open. One that has writes down what
+// alone reports whether no other process has the store open. One that has writes down what
 // a layer's blob is before the layer is there.
 func (s *Store) alone() bool {
 	runs, err := os.ReadDir(s.path("fastpull/run"))

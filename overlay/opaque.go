@@ -74,7 +74,7 @@ func (r *Reader) owner() (uid int, err error) {
 // Whiteouts returns how the layers of this store keep what they delete.
 func (s *Store) Whiteouts() whiteout.Overlay { return s.opaque }
 
-// Decided tells if it was this [Open] that settled what Whiteouts returns.
+// Decided reports whether it was this [Open] that settled what Whiteouts returns.
 func (s *Store) Decided() bool { return s.decided }
 
 // settle makes sure that what this process writes fits to what is there. In a new store it

@@ -125,7 +125,7 @@ func (r *Reader) dead(prefix string, do func(dir string) error) error {
 	return errors.Join(tmpfile.DeadDirs(runs, prefix, do), runs.Close())
 }
 
-// lives tells if the process lives whose folder in run/ this is.
+// lives reports whether the process lives whose folder in run/ this is.
 func (r *Reader) lives(run string) bool {
 	if _, err := os.Stat(r.path("fastpull/run", run)); err != nil {
 		return false

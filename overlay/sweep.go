@@ -102,7 +102,7 @@ func (s *Store) sweepPending(cacheID string) error {
 	return nil
 }
 
-// namesCacheID tells if some layer of layerdb has its files there.
+// namesCacheID reports whether some layer of layerdb has its files there.
 func (r *Reader) namesCacheID(cacheID string) (bool, error) {
 	layers, err := os.ReadDir(r.path("image/overlay2/layerdb/sha256"))
 	if err != nil {

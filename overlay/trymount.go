@@ -54,7 +54,7 @@ func apart(f func() error, result chan<- error) {
 	}()
 }
 
-// plant makes the layers. The lower one has all that is to be hidden.
+// plant makes the layers. The lower one has what the upper one hides.
 func plant(at string) error {
 	for _, d := range []string{"low/dir", "up/dir", "top", "work", "merged"} {
 		if err := os.MkdirAll(filepath.Join(at, d), 0o755); err != nil {

@@ -212,7 +212,7 @@ func (c *verifier) images() []digest.Digest {
 	return list
 }
 
-// still tells if what a damage is of is what it was: neither gone by now, nor put
+// still reports whether what a damage is of is what it was: neither gone by now, nor put
 // in place meanwhile.
 func (c *verifier) still(d Damage) bool {
 	if d.Layer != "" {
@@ -234,7 +234,7 @@ func (c *verifier) still(d Damage) bool {
 	return d.Unfit || err != nil
 }
 
-// wanted tells if an image has the layer now.
+// wanted reports whether an image has the layer now.
 func (c *verifier) wanted(chain digest.Digest) bool {
 	now, err := c.r.stock()
 	return err != nil || now.held[chain] != ""

@@ -46,7 +46,7 @@ func (c *Client) open(ctx context.Context, e errand, d ocispec.Descriptor, s *so
 	return r, nil
 }
 
-// blobErrand checks a descriptor, and says what is to be done with it.
+// blobErrand checks a descriptor, and describes the request for it.
 func blobErrand(ref Reference, d ocispec.Descriptor) (errand, error) {
 	e := errand{
 		ref: ref, doing: fmt.Sprintf("fetch blob %s of %s", cut(d.Digest.String(), 150), ref.Familiar()),

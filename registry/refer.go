@@ -113,7 +113,7 @@ type rawIndex []byte
 func (r rawIndex) RawManifest() ([]byte, error)        { return r, nil }
 func (r rawIndex) MediaType() (types.MediaType, error) { return types.OCIImageIndex, nil }
 
-// Has tells if the registry of ref, no mirror of it, has a manifest. One that may not
+// Has reports whether the registry of ref, no mirror of it, has a manifest. One that may not
 // be seen is not there.
 func (c *Client) Has(ctx context.Context, ref Reference) (bool, error) {
 	h, err := c.own(ctx, ref)

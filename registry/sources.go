@@ -9,7 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// sources is where a blob is to be had. All connections that bring parts of it
+// sources has the hosts of a blob. All connections that bring parts of it
 // go to the same host, the first one that has not failed.
 type sources struct {
 	blob digest.Digest

@@ -140,7 +140,7 @@ func (t *transfer) helpers(ctx context.Context, extras *sync.WaitGroup, cancel c
 	}
 }
 
-// wantsHelp tells if there is to be one more connection, and counts it.
+// wantsHelp reports whether to open one more connection, and counts it.
 func (t *transfer) wantsHelp(ctx context.Context) bool {
 	h, err := t.sources.current(ctx, t.client, t.ref)
 	left := t.file.Left()
@@ -164,7 +164,7 @@ func (t *transfer) wantsHelp(ctx context.Context) bool {
 	}
 }
 
-// parallel tells if the host may be asked for several ranges at a time.
+// parallel reports whether the host may be asked for several ranges at a time.
 func (h *host) parallel() bool { return h.ranges.Load() && !h.noRanges.Load() }
 
 // next returns the first missing range that no connection downloads. t.mu is held.
@@ -212,7 +212,7 @@ func (t *transfer) ahead() int64 {
 	return t.file.Whole(pos, min(pos+plenty, t.desc.Size)) - pos
 }
 
-// takesLong tells if n bytes would take so long by the connections that there are
+// takesLong reports whether n bytes would take so long by the connections that there are
 // that it is worth another one. t.mu is held.
 func (t *transfer) takesLong(n int64) bool {
 	rate, from := t.rate(), helpFrom
@@ -240,7 +240,7 @@ func (t *transfer) leastChunk() int64 {
 	return int64(min(max(t.rate()*lastTime.Seconds(), minChunk), mostChunk))
 }
 
-// take claims what is to be fetched next, nil if there is nothing. A chunk is
+// take claims the next part to download, nil if there is none. A chunk is
 // smaller than usual towards the end, so that the last ones end at about the same
 // time. A helper takes only chunks.
 func (t *transfer) take(ctx context.Context, helper bool) *claim {

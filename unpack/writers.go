@@ -56,7 +56,7 @@ type part struct {
 	off  int64 // in the file
 }
 
-// output is a file that has a name and is to be written.
+// output is a file that has a name, and whose content is being written.
 type output struct {
 	fd   int
 	name string // of the entry

@@ -221,7 +221,7 @@ func (a *archive) there(b *bundled, top digest.Digest) error {
 	return nil
 }
 
-// keeps tells if an image's index goes into the archive as the registry has it. Else the
+// keeps reports whether an image's index goes into the archive as the registry has it. Else the
 // archive gets an index of its own, which has no other indexes in it.
 func (a *archive) keeps(b *bundled) bool { return a.pack.form == bundle.Keep && b.whole }
 

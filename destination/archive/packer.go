@@ -73,7 +73,7 @@ func (p *packed) Close() error {
 	return p.f.Close()
 }
 
-// turn says which layer is to be written next.
+// turn says which layer is written next.
 func (p *packer) turn(key digest.Digest) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

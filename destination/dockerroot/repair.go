@@ -224,7 +224,7 @@ func (p *repair) config(ctx context.Context, id digest.Digest) error {
 	return p.s.s.PutConfig(ctx, id, img.Config)
 }
 
-// find tells where a layer is to be had.
+// find returns where a layer can be fetched.
 func (p *repair) find(ctx context.Context, d overlay.Damage, images []*overlay.Image) (wanted, error) {
 	var failures []error
 	for _, img := range images {

@@ -41,7 +41,7 @@ func (f *File) Found() int64 { return f.found }
 // Block returns how many bytes the blocks have that are whole or not.
 func (f *File) Block() int64 { return f.rec.block }
 
-// InRoom tells if the blob is in a [Room]: then it can be nowhere else.
+// InRoom reports whether the blob is in a [Room]: then it can be nowhere else.
 func (f *File) InRoom() bool { return f.room != nil }
 
 // Left returns how many bytes are not whole.
@@ -137,7 +137,7 @@ func (f *File) Own() (bool, error) {
 	return true, nil
 }
 
-// current tells whether the file still has its name.
+// current reports whether the file still has its name.
 func (f *File) current() bool {
 	dir, err := f.folder.in()
 	if err != nil {

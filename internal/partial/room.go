@@ -40,10 +40,10 @@ func (r *Room) Found() int64 {
 
 func (r *Room) record() *record { return newRoomRecord(r.Blob, r.Size, r.At-RecordSize) }
 
-// IsRecord tells if what a file begins with is a Room's record.
+// IsRecord reports whether what a file begins with is a Room's record.
 func IsRecord(block []byte) bool { return strings.HasPrefix(string(block), roomMagic) }
 
-// Recorded tells if block, which is RecordSize bytes long, is the record of a blob.
+// Recorded reports whether block, which is RecordSize bytes long, is the record of a blob.
 func Recorded(block []byte, blob digest.Digest, size int64) bool {
 	rec := newRoomRecord(blob, size, 0)
 	return len(block) == RecordSize && string(block[:len(rec.header)]) == string(rec.header)

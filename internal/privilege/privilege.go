@@ -60,7 +60,7 @@ type Process struct {
 	effective uint64 // capabilities, a bit each
 }
 
-// Has tells if the process has the capability, over its user namespace.
+// Has reports whether the process has the capability, over its user namespace.
 func (p Process) Has(c Capability) bool { return p.effective&(1<<c) != 0 }
 
 // ForOwners are what it takes to give a file away and then set its attributes,
@@ -136,7 +136,7 @@ func trustedTrial() error {
 	return unix.Fsetxattr(fd, "trusted.fastpull", []byte("y"), 0)
 }
 
-// initial tells if this is the machine's own user namespace, whose number has
+// initial reports whether this is the machine's own user namespace, whose number has
 // been the same since Linux 3.8 (USER_NS_INIT_INO). Without /proc the trial
 // tells it, of a process with CAP_SYS_ADMIN: it works there and nowhere else.
 func initial(trial error, admin bool) bool {
