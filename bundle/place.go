@@ -96,7 +96,7 @@ func (p *Place) start() int64 { return p.At - headerLen(p.Blob) }
 // end is where the next file of the bundle begins.
 func (p *Place) end() int64 { return p.At + p.Size + padding(p.Size) }
 
-// Reset has Write begin anew.
+// Reset makes Write begin anew.
 func (p *Place) Reset() { p.n = 0 }
 
 // Write writes more of the blob, if it does not come into the room by itself.

@@ -26,8 +26,8 @@ type Reader struct {
 // Close closes the files. Readers that [Reader.Blob] has returned fail from then on.
 func (r *Reader) Close() error { return r.close() }
 
-// Changed returns an error of kind [fault.Corrupt] if a file has been written to since
-// the Reader opened it: what was verified says nothing then.
+// Changed returns an error of kind [fault.Corrupt] if a file has been written to since the
+// Reader opened it. Then an earlier verification means nothing.
 func (r *Reader) Changed() error { return r.changed() }
 
 // Name is what was opened.

@@ -28,12 +28,12 @@ type VerifyOptions struct {
 	// DiffIDs decompresses layers, too, compares them with their diffIDs, and reads
 	// them as tars.
 	DiffIDs bool
-	// Done is told of bytes that have been read, from several goroutines. Nil is
-	// fine.
+	// Done is called with the number of bytes that were read, from several goroutines. Nil
+	// is fine.
 	Done func(n int64)
 }
 
-// mostErrors is how many damaged blobs are told of.
+// mostErrors is how many damaged blobs are reported.
 const mostErrors = 20
 
 // Verify reads everything: each blob must hash to its digest, and where fastpull

@@ -91,8 +91,8 @@ type mark struct {
 	blocks     int
 }
 
-// run looks for a place and decodes from there on. begun is told of each place that
-// is tried. A result may be missing.
+// run searches for a position and decodes from there. It calls begun for each position that
+// it tries. It returns nil if there is no result.
 func (s *speculator) run(begun func(place)) *result {
 	from := 0
 	for range tries {

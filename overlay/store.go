@@ -130,7 +130,7 @@ type Options struct {
 	// NoSync lets Commit, Sync and Close return while files are still on their way to
 	// the disk. After a power failure, layers can have files that are empty.
 	NoSync bool
-	// Progress is told about a long wait for the disk; nil is not told.
+	// Progress shows a long wait for the disk; nil shows nothing.
 	Progress *progress.Display
 }
 

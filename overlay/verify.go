@@ -29,8 +29,8 @@ type VerifyOptions struct {
 	Cores int
 	// Good are layers that need not be looked at again, by chainID.
 	Good map[digest.Digest]bool
-	// Expect is told how many bytes of files there are to be read, and Read of those
-	// that were. Nil is fine.
+	// Expect is called with the number of bytes of files to read, and Read with the number
+	// that was read. Nil is fine.
 	Expect, Read func(n int64)
 }
 

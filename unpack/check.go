@@ -33,7 +33,7 @@ type CheckOptions struct {
 	// Rootless is for a layer of which owners, devices and attributes may have been
 	// left out: these are not compared.
 	Rootless bool
-	// Read is told of bytes of files as they are read. Nil is fine.
+	// Read is called with the number of bytes of files that were read. Nil is fine.
 	Read func(n int64)
 }
 
