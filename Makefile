@@ -45,7 +45,7 @@ test: deps lint unit e2e ## everything: installs what it needs, takes some minut
 	@echo 'all tests passed'
 
 check: lint ## what a change is held to before a commit: no root, no packages, two minutes
-	$(GO) test -short -vet=off ./...
+	$(GO) test -short -vet=off -skip '^TestUnraced' ./...
 
 unit: ## unit tests, with the race detector (some need root)
 	@# A program with the detector sleeps a second at its end if nobody says otherwise.

@@ -185,6 +185,7 @@ func TestOpen(t *testing.T) {
 // TestFlippedByte changes a byte anywhere: it is found, and of a blob its name is
 // told.
 func TestFlippedByte(t *testing.T) {
+	need.Time(t, "a bundle is read for each of its bytes")
 	whole := written(t)
 	r, err := openBytes(t, whole)
 	expectThree(t, r, err)

@@ -41,9 +41,10 @@ func (f *destinationFlags) add(fl *pflag.FlagSet, names ...string) {
 	}
 }
 
-// namespace adds the flag that goes with containerd.
-func (f *destinationFlags) namespace(fl *pflag.FlagSet) {
+// containerd adds the flags that go with containerd.
+func (f *destinationFlags) containerd(fl *pflag.FlagSet) {
 	fl.StringVar(&f.options.Containerd.Namespace, "namespace", "", "use the namespace `NAME` of containerd (default: $CONTAINERD_NAMESPACE,\nk8s.io where it serves a kubelet, moby where Docker has started it, or default)")
+	fl.BoolVar(&f.options.Containerd.NoContent, "no-content", false, "store no blobs of layers in containerd, for hosts that discard them: containers\nrun, but the image cannot be pushed or exported")
 }
 
 // staging adds the flags that go with the data-root of a running Docker.
@@ -74,8 +75,11 @@ func (f *destinationFlags) opener() (all.Opener, error) {
 			names = append(names, flagOf(d))
 		}
 	}
-	if f.options.Containerd.Namespace != "" && (len(given) != 1 || given[0] != "containerd") {
+	if _, ok := f.value("containerd"); !ok && f.options.Containerd.Namespace != "" {
 		return nil, fault.New(fault.Usage, "--namespace goes with --containerd")
+	}
+	if _, ok := f.value("containerd"); !ok && f.options.Containerd.NoContent {
+		return nil, fault.New(fault.Usage, "--no-content goes with --containerd")
 	}
 	if _, ok := f.value("store"); f.options.Stage && !ok {
 		return nil, fault.New(fault.Usage, "--stage goes with --store DIR, the data-root of a Docker that runs")

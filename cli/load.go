@@ -34,7 +34,7 @@ All files are verified before anything is loaded.`,
 	fl := cmd.Flags()
 	fl.SortFlags = false
 	f.to.add(fl, "store", "load", "restart-engine", "containerd")
-	f.to.namespace(fl)
+	f.to.containerd(fl)
 	f.to.staging(fl, s.Err)
 	fl.StringVar(&f.platform, "platform", "", onePlatform)
 	f.work.add(fl, "load")

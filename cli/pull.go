@@ -54,7 +54,7 @@ func newPull(s Streams) *cobra.Command {
 	fl := cmd.Flags()
 	fl.SortFlags = false
 	f.to.add(fl, "store", "load", "restart-engine", "containerd", "output", "rootfs", "null")
-	f.to.namespace(fl)
+	f.to.containerd(fl)
 	f.to.staging(fl, s.Err)
 	fl.StringVarP(&f.list, "file", "f", "", namesFromFile)
 	fl.BoolVar(&f.allTags, "all-tags", false, "pull all tags of the repositories that are named")

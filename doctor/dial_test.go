@@ -4,10 +4,13 @@ import (
 	"net"
 	"path/filepath"
 	"testing"
+
+	"github.com/fastpull/fastpull/internal/need"
 )
 
 // TestDialOnce has a dockerd that takes connections and says nothing.
 func TestDialOnce(t *testing.T) {
+	need.Time(t, "it waits for a socket that says nothing")
 	socket := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", socket)
 	if err != nil {

@@ -36,6 +36,7 @@ func after(x *Index, stream []byte, off int64) ([]byte, error) {
 
 // TestIndex decodes from places of streams of all levels, and of several members.
 func TestIndex(t *testing.T) {
+	need.Time(t, "many members")
 	third := 500_000
 	if need.Raced {
 		third /= 3 // which is a ninth of the work

@@ -122,6 +122,7 @@ func TestParallelLevels(t *testing.T) {
 }
 
 func TestParallelMembers(t *testing.T) {
+	need.Time(t, "many members")
 	plain := mixed(often(1_000_000))
 	for _, size := range []int{10, 300, 3000, 40_000, 200_000} {
 		var stream []byte

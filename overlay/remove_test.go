@@ -18,6 +18,7 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/need"
 )
 
 // childRemove removes an image and dies at the given step of it.
@@ -344,6 +345,7 @@ func childLists(args []string) error {
 // TestRemoveWaits has another process keep the lists: it is waited for, which is
 // said, until the user interrupts it or that process has been silent for too long.
 func TestRemoveWaits(t *testing.T) {
+	need.Time(t, "it waits for locks")
 	s := openTest(t, t.TempDir())
 	img := putChain(t, s, "w", 1)
 	record(t, s, img, "w:1")

@@ -4,11 +4,13 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/fastpull/fastpull/containerdapi"
@@ -27,6 +29,9 @@ type Options struct {
 	// Snapshotter has the layers. "" means $CONTAINERD_SNAPSHOTTER, or else the one that is
 	// set for the namespace, or overlayfs.
 	Snapshotter string
+	// NoContent stores no blobs of layers, only the snapshots unpacked from them. Containers
+	// run, but the image cannot be pushed or exported. It is an error in Docker's namespace.
+	NoContent bool
 }
 
 // AnyAddress is the address that is found out.
@@ -42,8 +47,8 @@ const (
 // overlayfs is the snapshotter whose layout of directories is known here.
 const overlayfs = "overlayfs"
 
-// sockets are where containerd listens, as a rule: by itself, in k3s and RKE2, in MicroK8s,
-// in k0s, and as a child of dockerd.
+// sockets are the usual sockets of containerd: by itself and in a node of kind, in k3s and
+// RKE2, in MicroK8s, in k0s, and as a child of dockerd.
 var sockets = []string{
 	"/run/containerd/containerd.sock",
 	"/run/k3s/containerd/containerd.sock",
@@ -61,7 +66,23 @@ func connect(ctx context.Context, o Options) (*containerdapi.Client, error) {
 	if address != "" {
 		return containerdapi.Dial(ctx, containerdapi.Options{Address: address})
 	}
-	return first(ctx, sockets)
+	return first(ctx, append(rootless(), sockets...))
+}
+
+// rootless returns the socket of the containerd that nerdctl's containerd-rootless.sh has
+// started for a user other than root. It is in the mount namespace of a process that a file
+// names.
+func rootless() []string {
+	dir := os.Getenv("XDG_RUNTIME_DIR")
+	if os.Geteuid() == 0 || dir == "" {
+		return nil
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "containerd-rootless/child_pid"))
+	pid, perr := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || perr != nil {
+		return nil
+	}
+	return []string{fmt.Sprintf("/proc/%d/root%s", pid, sockets[0])}
 }
 
 // first connects to the first socket that answers.

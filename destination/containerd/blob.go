@@ -21,6 +21,7 @@ type blob struct {
 	l       wanted
 	there   bool // it is in the content store
 	moves   bool // its file will be moved there
+	skipped bool // it is not, and is not written there: Options.NoContent
 	ref     string
 	resumed bool // its first bytes are those of an earlier pull
 	w       *containerdapi.Writer
@@ -28,13 +29,16 @@ type blob struct {
 
 // openBlob finds out whether a blob is in the content store, and keeps it there.
 func (s *store) openBlob(ctx context.Context, l wanted) (*blob, error) {
-	b := &blob{s: s, l: l, moves: s.content != "" && l.content.Keeps(destination.How{Space: s.space})}
+	b := &blob{s: s, l: l, moves: !s.lean && s.content != "" && l.content.Keeps(destination.How{Space: s.space})}
 	if err := s.c.HoldBlob(ctx, l.Blob.Digest); err != nil {
 		return nil, fmt.Errorf("keep a blob in containerd: %w", err)
 	}
 	_, err := s.c.StatBlob(ctx, l.Blob.Digest)
 	if b.there = err == nil; b.there || !errdefs.IsNotFound(err) {
 		return b, err
+	}
+	if b.skipped = s.lean; b.skipped {
+		return b, nil
 	}
 	// It may be there in another namespace, or have been fetched and not committed.
 	if err := b.open(ctx); err != nil || b.there {
@@ -102,6 +106,9 @@ func (b *blob) take(ctx context.Context, r io.Reader) (err error) {
 
 // finish makes the blob visible, with labels and with where it came from.
 func (b *blob) finish(ctx context.Context, labels map[string]string) error {
+	if b.skipped {
+		return nil
+	}
 	if !b.there {
 		err := b.w.Commit(b.l.Blob.Digest, labels)
 		b.w = nil

@@ -14,6 +14,7 @@ import (
 
 	"github.com/fastpull/fastpull/containerdapi"
 	"github.com/fastpull/fastpull/destination"
+	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/internal/disk"
 )
@@ -32,6 +33,7 @@ type store struct {
 	c      *containerdapi.Client
 	snaps  *containerdapi.Snapshots
 	rebase atomic.Bool
+	lean   bool                     // store no blobs of layers: Options.NoContent
 	layers destination.Group[*made] // by key
 
 	lease string // "" in a dry run
@@ -65,7 +67,13 @@ func Open(ctx context.Context, env *destination.Env, o Options) (destination.Des
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	s := &store{run: ctx, env: env, c: in, snaps: snaps, plugins: plugins, chains: make(map[digest.Digest]wanted), blobs: make(map[digest.Digest]wanted)}
+	if o.NoContent && in.Namespace() == namespaceDocker {
+		return nil, errors.Join(errNoContent, c.Close())
+	}
+	s := &store{
+		run: ctx, env: env, c: in, snaps: snaps, plugins: plugins, lean: o.NoContent,
+		chains: make(map[digest.Digest]wanted), blobs: make(map[digest.Digest]wanted),
+	}
 	s.rebase.Store(snaps.Name() == overlayfs && plugins.Snapshotters[snaps.Name()].Has("rebase"))
 	s.layers.Drop = func(m *made) { m.abort() }
 	if !env.DryRun {
@@ -75,6 +83,11 @@ func Open(ctx context.Context, env *destination.Env, o Options) (destination.Des
 	}
 	return s, nil
 }
+
+// errNoContent is the error of [Options.NoContent] for images of Docker, which exports an
+// image without its layers and reports no error.
+var errNoContent = fault.WithHint(fault.New(fault.Usage, "--no-content: docker save and docker push would silently leave out the layers"),
+	"leave out --no-content, or name another namespace with --namespace")
 
 // begin makes the lease of the run.
 func (s *store) begin(ctx context.Context) (err error) {
@@ -153,14 +166,6 @@ func (s *store) after() (context.Context, context.CancelFunc) {
 // key returns a name for a snapshot of this run.
 func (s *store) key(chainID digest.Digest) string {
 	return fmt.Sprintf("extract-%d-%s %s", time.Now().Nanosecond(), cmp.Or(s.lease, "fastpull"), chainID)
-}
-
-// view is how this process sees the files of snapshots.
-type view struct {
-	known bool
-	dir   string // that has the snapshots' directories, "" if they are out of reach
-	why   string // they are
-	user  bool   // mounts have the option userxattr
 }
 
 // snapshotsDir returns the directory that has the directories of all snapshots.

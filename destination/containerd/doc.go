@@ -18,10 +18,10 @@
 // snapshotter with the capability rebase gives a staging snapshot its parent then. For
 // another one the directory is moved into a new snapshot on the parent.
 //
-// This takes the overlayfs snapshotter, and that its files have the same path for this
-// process as for containerd. Open proves the latter: containerd counts a file that this
-// process puts there. Otherwise containerd unpacks the layers, one after the other, from
-// plain tars that are given to it. For those it runs no decompressor either.
+// This takes the overlayfs snapshotter, access to its directories, and the user namespace of
+// containerd. Begin proves the access: containerd counts a file that this process puts there.
+// Otherwise containerd unpacks the layers, one after the other, from plain tars that are given
+// to it. It runs no decompressor for those.
 //
 // Then the documents of the image are stored, the config first and what the reference
 // names last, each with the labels that keep what it refers to. The names come last of all.

@@ -70,11 +70,15 @@ func origin(ref registry.Reference, have map[string]string) (name, value string)
 }
 
 // childLabels returns the labels that keep what a document refers to from the garbage
-// collection. They are numbered in the order of the document.
-func childLabels(m *image.Manifest) map[string]string {
+// collection. They are numbered in the order of the document. With Options.NoContent a
+// manifest keeps no layers, as with containerd's discard_unpacked_layers.
+func (s *store) childLabels(m *image.Manifest) map[string]string {
 	labels := make(map[string]string)
 	if !m.IsIndex() {
 		labels["containerd.io/gc.ref.content.config"] = m.Config.Digest.String()
+		if s.lean {
+			return labels
+		}
 		for i, l := range m.Layers {
 			labels[fmt.Sprintf("containerd.io/gc.ref.content.l.%d", i)] = l.Digest.String()
 		}

@@ -114,7 +114,7 @@ func (s *store) make(ctx context.Context, l wanted) (m *made, existed bool, err 
 	if err != nil {
 		return nil, false, err
 	}
-	if unpacked && b.there {
+	if unpacked && (b.there || b.skipped) {
 		return m, true, nil
 	}
 	if !unpacked {
@@ -173,11 +173,7 @@ func (s *store) holdSnapshot(ctx context.Context, chainID digest.Digest) (bool, 
 	if err := s.snaps.Hold(ctx, chainID.String()); err != nil {
 		return false, fmt.Errorf("keep a snapshot in containerd: %w", err)
 	}
-	got, err := s.snaps.Stat(ctx, chainID.String())
-	if errdefs.IsNotFound(err) {
-		return false, nil
-	}
-	return err == nil && got.Committed, err
+	return s.committed(ctx, chainID)
 }
 
 // fetch brings what is missing of a layer: its blob, its files, or both.
@@ -192,6 +188,8 @@ func (s *store) fetch(ctx context.Context, m *made, b *blob) (err error) {
 		err = m.content.Blob(ctx, how, func(r io.Reader, _ bool) error { return take(r) })
 	case b.there:
 		how.Have = func(ctx context.Context) (fetch.Blob, error) { return s.openStored(ctx, m.Blob.Digest) }
+		err = m.content.Plain(ctx, how, fill)
+	case b.skipped:
 		err = m.content.Plain(ctx, how, fill)
 	default:
 		err = m.content.Both(ctx, how, take, fill)

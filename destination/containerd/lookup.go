@@ -134,18 +134,40 @@ func (s *store) Lookup(ctx context.Context, q destination.Query) (state destinat
 	return state, nil
 }
 
-// missing returns the layers whose blobs containerd does not have, each diffID once.
+// missing returns the layers that have to be fetched, each diffID once: containerd lacks the
+// blob, or with Options.NoContent the blob and the snapshot.
 func (s *store) missing(ctx context.Context, layers []image.Layer) (list []image.Layer, err error) {
 	for _, l := range destination.Distinct(layers) {
-		_, err := s.c.StatBlob(ctx, l.Blob.Digest)
-		switch {
-		case errdefs.IsNotFound(err):
-			list = append(list, l)
-		case err != nil:
+		there, err := s.has(ctx, l.Blob.Digest)
+		if !there && err == nil && s.lean {
+			there, err = s.committed(ctx, l.ChainID)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("look for layer %s in containerd: %w", l.Blob.Digest, err)
+		}
+		if !there {
+			list = append(list, l)
 		}
 	}
 	return list, nil
+}
+
+// has reports whether a blob is in the content store.
+func (s *store) has(ctx context.Context, d digest.Digest) (bool, error) {
+	_, err := s.c.StatBlob(ctx, d)
+	if errdefs.IsNotFound(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// committed reports whether a snapshot is there.
+func (s *store) committed(ctx context.Context, chainID digest.Digest) (bool, error) {
+	got, err := s.snaps.Stat(ctx, chainID.String())
+	if errdefs.IsNotFound(err) {
+		return false, nil
+	}
+	return err == nil && got.Committed, err
 }
 
 // unpacked reports whether containerd has the snapshots of an image. The topmost one keeps
@@ -154,14 +176,7 @@ func (s *store) unpacked(ctx context.Context, img *image.Image) (bool, error) {
 	if len(img.Layers) == 0 {
 		return true, nil
 	}
-	got, err := s.snaps.Stat(ctx, top(img).String())
-	if err != nil {
-		if errdefs.IsNotFound(err) {
-			err = nil
-		}
-		return false, err
-	}
-	return got.Committed, nil
+	return s.committed(ctx, top(img))
 }
 
 // top returns the chainID of an image's topmost layer, "" if it has none.
@@ -179,16 +194,15 @@ func (s *store) hold(ctx context.Context, k *known) (bool, error) {
 		blobs = append(blobs, doc.Digest)
 	}
 	for _, l := range k.img.Layers {
-		blobs = append(blobs, l.Blob.Digest)
+		if !s.lean {
+			blobs = append(blobs, l.Blob.Digest)
+		}
 	}
 	for _, d := range blobs {
 		if err := s.c.HoldBlob(ctx, d); err != nil {
 			return false, err
 		}
-		if _, err := s.c.StatBlob(ctx, d); err != nil {
-			if errdefs.IsNotFound(err) {
-				err = nil
-			}
+		if there, err := s.has(ctx, d); !there {
 			return false, err
 		}
 	}

@@ -36,7 +36,7 @@ func (s *store) publish(ctx context.Context, img *destination.Image, k *known) e
 		if doc.IsIndex() {
 			kind = "index-"
 		}
-		if err := s.put(ctx, img.Ref, kind, doc.Digest, doc.Bytes, childLabels(doc.Manifest)); err != nil {
+		if err := s.put(ctx, img.Ref, kind, doc.Digest, doc.Bytes, s.childLabels(doc.Manifest)); err != nil {
 			return err
 		}
 	}

@@ -59,6 +59,7 @@ func (t *tree) fill(ctx context.Context, tar io.Reader) error {
 	}
 	t.key = key
 	dir, ok := bound(mounts)
+	dir = t.s.view.root + dir
 	if !ok || snapshotsDir(dir) != t.s.view.dir {
 		return fault.New(fault.Failed, "containerd has put a snapshot where no other one is")
 	}
@@ -120,12 +121,17 @@ func (t *tree) move(ctx context.Context) error {
 	}
 	t.child = child
 	upper, ok := upperOf(mounts)
+	upper = s.view.root + upper
 	if !ok || snapshotsDir(upper) != s.view.dir {
 		return fault.New(fault.Failed, "containerd has put a snapshot where no other one is")
 	}
 	if t.form.Inherits() {
-		lowers, _ := containerdapi.MountOption(mounts[0], "lowerdir")
-		if err := t.form.Inherit(t.dir, strings.Split(lowers, ":")); err != nil {
+		option, _ := containerdapi.MountOption(mounts[0], "lowerdir")
+		lowers := strings.Split(option, ":")
+		for i := range lowers {
+			lowers[i] = s.view.root + lowers[i]
+		}
+		if err := t.form.Inherit(t.dir, lowers); err != nil {
 			return fmt.Errorf("look at the layers below: %w", err)
 		}
 		if err := s.disk.Flush(ctx); err != nil {

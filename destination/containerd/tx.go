@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/internal/disk"
@@ -81,7 +83,8 @@ func (t *tx) Commit(ctx context.Context) error {
 		}
 	}
 	for _, l := range t.layers {
-		if err := t.s.label(ctx, l.Blob.Digest, l.ref, nil); err != nil {
+		err := t.s.label(ctx, l.Blob.Digest, l.ref, nil)
+		if err != nil && !(t.s.lean && errdefs.IsNotFound(err)) {
 			return err
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -123,18 +122,31 @@ func differing(got, want []string) (diffs []string) {
 	return diffs
 }
 
-// expectKept checks that a garbage collection leaves the images, and what they have.
+// expectKept checks that a garbage collection leaves the images, and what they have, and
+// that they are complete.
 func expectKept(t *testing.T, c *kit.Containerd) {
+	t.Helper()
+	expectCollected(t, c)
+	expectComplete(t, "at the end", c)
+}
+
+// expectComplete has containerd check its images.
+func expectComplete(t *testing.T, when string, c *kit.Containerd) {
+	t.Helper()
+	for _, line := range c.Lines(t, "images", "check") {
+		if !strings.Contains(line, "complete") || strings.Contains(line, "incomplete") {
+			t.Errorf("%s: images check: %s", when, line)
+		}
+	}
+}
+
+// expectCollected checks that nothing is left for the garbage collection.
+func expectCollected(t *testing.T, c *kit.Containerd) {
 	t.Helper()
 	before := slices.Concat(c.Content(t), c.Snapshots(t))
 	c.Ctr(t, "leases", "create", "--id", "gc")
 	c.Ctr(t, "leases", "delete", "--sync", "gc")
 	kit.ExpectSame(t, "the garbage collection", differing(slices.Concat(c.Content(t), c.Snapshots(t)), before))
-	for _, line := range c.Lines(t, "images", "check") {
-		if !strings.Contains(line, "complete") || strings.Contains(line, "incomplete") {
-			t.Errorf("images check: %s", line)
-		}
-	}
 	if leases := c.Lines(t, "leases", "ls"); len(leases) > 0 {
 		t.Errorf("leases are left: %q", leases)
 	}
@@ -185,57 +197,4 @@ func expectEmpty(t *testing.T, when string, c *kit.Containerd) {
 	}) {
 		t.Errorf("%s: directories of snapshots are left: %q", when, dirs)
 	}
-}
-
-// TestContainerdInterrupt: a run that is interrupted leaves nothing. One that is killed
-// leaves what its lease has: that is used by the next run, and goes with the lease.
-func TestContainerdInterrupt(t *testing.T) {
-	t.Parallel()
-	reg := kit.StartRegistry(t, kit.RegistryOptions{})
-	im := kit.KillImage(t)
-	reg.Push(t, "img:tag", im)
-	g := kit.StartGate(t, reg)
-	ref := g.Addr + "/img:tag"
-	eachContainerd(t, func(t *testing.T, r kit.Release) {
-		c := kit.StartContainerd(t, kit.ContainerdOptions{Release: r})
-		if r == kit.Debian { // the gate is for one at a time
-			for _, limit := range []int64{100 << 10, 5 << 20} {
-				g.Arm(limit)
-				p := c.User(t).Start(t, "--no-resume", "--containerd", ref)
-				g.Hold(t, &p.Err)
-				p.Signal(t, syscall.SIGINT)
-				p.Wait(t).Expect(t, 130)
-				g.Open()
-				expectEmpty(t, fmt.Sprintf("interrupted after %d bytes", limit), c)
-			}
-		}
-		direct := reg.Addr + "/img:tag"
-		undisturbed := c.User(t).Fastpull(t, "--containerd", direct).Expect(t, 0).Took
-		c.Ctr(t, "images", "rm", "--sync", direct)
-		const kills = 4
-		for i := range kills {
-			p := c.User(t).Start(t, "--containerd", direct)
-			time.Sleep(undisturbed * time.Duration(i+1) / kills)
-			p.Cmd.Process.Kill() // or it has ended by itself: as good
-			p.Wait(t)
-			for _, line := range c.Lines(t, "images", "check") {
-				if !strings.Contains(line, "complete") || strings.Contains(line, "incomplete") {
-					t.Errorf("after kill %d: %s", i, line)
-				}
-			}
-		}
-		c.User(t).Fastpull(t, "--containerd", direct).Expect(t, 0)
-		for _, line := range c.Lines(t, "leases", "ls") { // as when they expire
-			c.Ctr(t, "leases", "delete", "--sync", strings.Fields(line)[0])
-		}
-		expectKept(t, c)
-		if n := len(c.Lines(t, "snapshots", "ls")); n != len(im.Layers) {
-			t.Errorf("there are %d snapshots of %d layers", n, len(im.Layers))
-		}
-		if got, want := len(c.Content(t)), len(im.Layers)+2; got != want {
-			t.Errorf("there are %d blobs, want %d", got, want)
-		}
-		c.Ctr(t, "images", "rm", "--sync", direct)
-		expectEmpty(t, "at the end", c)
-	})
 }

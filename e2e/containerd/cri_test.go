@@ -3,59 +3,90 @@
 package containerd
 
 import (
-	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/protobuf/types/known/emptypb"
-
 	"github.com/fastpull/fastpull/e2e/kit"
 )
 
-// kubelet asks the image service of a kubelet's containerd for its images, and returns the
-// answer as it came: names and IDs are readable in it.
-func kubelet(t *testing.T, c *kit.Containerd) string {
+// criImage is what crictl prints of an image.
+type criImage struct {
+	ID          string   `json:"id"`
+	RepoTags    []string `json:"repoTags"`
+	RepoDigests []string `json:"repoDigests"`
+}
+
+// cri returns what the kubelet sees of an image, the zero value if it does not see it.
+func cri(t *testing.T, c *kit.Containerd, ref string) (im criImage) {
 	t.Helper()
-	conn, err := grpc.NewClient("unix://"+c.Sock, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
+	var list struct{ Images []criImage }
+	if err := json.Unmarshal([]byte(c.Crictl(t, "images", "-o", "json")), &list); err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	answer := new(emptypb.Empty) // which keeps the fields that it does not know
-	if err := conn.Invoke(ctx, "/runtime.v1.ImageService/ListImages", &emptypb.Empty{}, answer); err != nil {
-		t.Fatal(err)
+	for _, im := range list.Images {
+		if slices.Contains(im.RepoTags, ref) {
+			return im
+		}
 	}
-	return string(answer.ProtoReflect().GetUnknown())
+	return im
 }
 
 // TestContainerdCRI: where containerd serves a kubelet, an image goes to that, which knows
-// it by its tag, its digest and its ID.
+// it by its tag, its digest and its ID, and runs pods of it while no registry can be reached.
 func TestContainerdCRI(t *testing.T) {
 	t.Parallel()
 	s := kit.NewShipment(t)
+	s.Reg.Push(t, "pause:1", kit.MakeImage(t, kit.ImageSpec{Layers: s.Images[0].Layers[:1], Cmd: []string{"/bin/sleep", "600"}}))
+	// The images have the names of a registry that is not there. Fastpull gets them by way of
+	// a mirror.
+	hosts := t.TempDir()
+	kit.WriteFile(t, filepath.Join(hosts, "registry.invalid/hosts.toml"), fmt.Sprintf("[host.%q]\n", "http://"+s.Reg.Addr))
 	eachContainerd(t, func(t *testing.T, r kit.Release) {
 		broken := kit.PlantUnpigz(t, "unpigz", "igzip")
 		c := kit.StartContainerd(t, kit.ContainerdOptions{Release: r, PathFirst: broken.Dir, CRI: true})
+		c.Namespace = "k8s.io"
+		var refs []string
+		for _, ref := range s.Refs {
+			refs = append(refs, "registry.invalid"+strings.TrimPrefix(ref, s.Reg.Addr))
+		}
+		pull := slices.Concat([]string{"--containerd", "--hosts-dir", hosts, kit.PauseImage}, refs)
 		u := kit.NewUser(t, "CONTAINERD_ADDRESS="+c.Sock)
-		u.Fastpull(t, append([]string{"--containerd"}, s.Refs...)...).Expect(t, 0, "namespace k8s.io")
-		for i, ref := range s.Refs {
+		u.Fastpull(t, pull...).Expect(t, 0, "namespace k8s.io")
+		for i, ref := range refs {
+			var im criImage
+			if !kit.Eventually(10*time.Second, func() bool { im = cri(t, c, ref); return len(im.RepoDigests) > 0 }) {
+				t.Fatalf("the kubelet does not see %s", ref)
+			}
 			repository := ref[:strings.LastIndex(ref, ":")]
-			for _, name := range []string{ref, repository + "@" + s.Images[i].Digest.String(), s.Images[i].ID.String()} {
-				if !kit.Eventually(10*time.Second, func() bool { return strings.Contains(kubelet(t, c), name) }) {
-					t.Errorf("the kubelet does not see %s", name)
+			if want := repository + "@" + s.Images[i].Digest.String(); im.ID != s.Images[i].ID.String() || !slices.Equal(im.RepoDigests, []string{want}) {
+				t.Errorf("crictl images: %+v, want the ID %s and the digest %s", im, s.Images[i].ID, want)
+			}
+			for _, name := range []string{ref, im.RepoDigests[0], im.ID} {
+				var got struct{ Status criImage }
+				if err := json.Unmarshal([]byte(c.Crictl(t, "inspecti", name)), &got); err != nil || got.Status.ID != im.ID {
+					t.Errorf("crictl inspecti %s: %v, %+v", name, err, got)
 				}
 			}
 		}
-		for _, im := range u.Fastpull(t, append([]string{"--containerd", "--json"}, s.Refs...)...).Expect(t, 0).Summary(t).Images {
+		for _, i := range []int{0, 2} {
+			if got := c.InPod(t, refs[i]); got != kit.Words[i] {
+				t.Errorf("a pod of %s prints %q", refs[i], got)
+			}
+		}
+		for _, im := range u.Fastpull(t, append([]string{"--json"}, pull...)...).Expect(t, 0).Summary(t).Images {
 			if im.Status != "exists" || im.BytesFetched > 0 {
 				t.Errorf("%+v", im)
 			}
 		}
+		c.Crictl(t, append([]string{"rmi", kit.PauseImage}, refs...)...)
+		c.Ctr(t, "leases", "create", "--id", "gc")
+		c.Ctr(t, "leases", "delete", "--sync", "gc")
+		expectEmpty(t, "after crictl rmi", c)
 		if pids := broken.Starts(t); len(pids) > 0 {
 			t.Errorf("containerd has run a decompressor: %v", pids)
 		}

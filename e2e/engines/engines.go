@@ -48,6 +48,10 @@ func Ocimem(ctx context.Context) (string, error) { return build(ctx, "ocimem") }
 // tells it what to test, and its exit code is 0 if nothing failed.
 func Conformance(ctx context.Context) (string, error) { return build(ctx, "conformance") }
 
+// Crictl returns the path of the client with which containers and images are managed as a
+// kubelet manages them.
+func Crictl(ctx context.Context) (string, error) { return build(ctx, "crictl") }
+
 // program tells how a program is built.
 type program struct {
 	module string // the folder of the module that pins it
@@ -61,6 +65,7 @@ var programs = map[string]program{
 	"containerd-shim-runc-v2": {"containerd", "0", ""},
 	"ctr":                     {"containerd", "0", ""},
 	"runc":                    {"runc", "1", ""},
+	"crictl":                  {"crictl", "0", ""},
 	"distribution":            {"distribution", "0", ""},
 	"ocimem":                  {"ocimem", "0", ""},
 	"conformance":             {"conformance", "0", ""},

@@ -29,12 +29,14 @@ type ContainerdOptions struct {
 	Release   Release // Debian is 1.6, Today 2.4
 	PathFirst string  // a folder to put first into its PATH
 	CRI       bool    // serve a kubelet
+	Rootless  bool    // run in the namespaces of a user who is not root: see Inside and Outside
 }
 
 // Containerd is a running containerd with a root of its own.
 type Containerd struct {
 	Root, Sock string
 	Namespace  string // "" is e2e
+	Pid        int
 	folder     string // its programs, "" for those of Debian
 	out        *LogBuffer
 }
@@ -55,9 +57,16 @@ func StartContainerd(t *testing.T, o ContainerdOptions) *Containerd {
 		t.Fatal(err)
 	}
 	c.Sock = sock
+	if o.CRI {
+		forPods(t, filepath.Join(dir, "config.toml"))
+	}
 	cmd.Env = append(cmd.Env, "PATH="+strings.Join(slices.DeleteFunc([]string{o.PathFirst, c.folder, os.Getenv("PATH")},
 		func(s string) bool { return s == "" }), ":"))
 	cmd.Stdout, cmd.Stderr = c.out, c.out
+	enter := func() {}
+	if o.Rootless {
+		enter = rootless(t, cmd, dir)
+	}
 	t.Cleanup(func() {
 		UnmountBelow(t, dir)
 		if t.Failed() {
@@ -65,6 +74,11 @@ func StartContainerd(t *testing.T, o ContainerdOptions) *Containerd {
 		}
 	})
 	StartServer(t, cmd, 15*time.Second)
+	enter()
+	c.Pid = cmd.Process.Pid
+	if o.Rootless {
+		c.Sock = fmt.Sprintf("/proc/%d/root%s", c.Pid, rootlessSocket)
+	}
 	if !Eventually(time.Minute, func() bool { return c.Command("version").Run() == nil }) {
 		t.Fatalf("containerd does not answer\n%s", c.out.Tail())
 	}

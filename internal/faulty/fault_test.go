@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/fastpull/fastpull/internal/need"
 )
 
 // TestFaults looks at what a client gets of a blob, or of the range 100-199 of
@@ -120,6 +122,7 @@ func TestStatus(t *testing.T) {
 
 // TestSlow is about the faults that a client has to end.
 func TestSlow(t *testing.T) {
+	need.Time(t, "each fault waits for its stall")
 	const patience = 700 * time.Millisecond
 	for _, tc := range []struct {
 		fault     Fault

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/internal/need"
 )
 
 // enough is the time for what ends by itself, also on a busy machine. What it is told
@@ -103,6 +105,7 @@ func TestBusiest(t *testing.T) {
 // TestRate: all connections together get no more bytes a second. That they get as many
 // is for TestLine, since a busy machine may not send them.
 func TestRate(t *testing.T) {
+	need.Time(t, "a slow line")
 	eachProtocol(t, func(t *testing.T, o Options) {
 		const most = 1 << 20
 		o.Rate = most

@@ -1,0 +1,126 @@
+//go:build e2e
+
+package containerd
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/fastpull/fastpull/e2e/kit"
+)
+
+// TestContainerdInterrupt: a run that is interrupted leaves nothing.
+func TestContainerdInterrupt(t *testing.T) {
+	t.Parallel()
+	reg := kit.StartRegistry(t, kit.RegistryOptions{})
+	reg.Push(t, "img:tag", kit.KillImage(t))
+	g := kit.StartGate(t, reg)
+	c := kit.StartContainerd(t, kit.ContainerdOptions{Release: kit.Debian})
+	for _, limit := range []int64{100 << 10, 5 << 20} {
+		g.Arm(limit)
+		p := c.User(t).Start(t, "--no-resume", "--containerd", g.Addr+"/img:tag")
+		g.Hold(t, &p.Err)
+		p.Signal(t, syscall.SIGINT)
+		p.Wait(t).Expect(t, 130)
+		g.Open()
+		expectEmpty(t, fmt.Sprintf("interrupted after %d bytes", limit), c)
+	}
+}
+
+// TestContainerdKill kills runs at random moments. After each kill containerd finds nothing
+// wrong, and the next run completes the images. Nothing is left of a killed run once its
+// lease is deleted, as containerd deletes it when it expires. FASTPULL_KILLS is how many.
+func TestContainerdKill(t *testing.T) {
+	t.Parallel()
+	kills, _ := strconv.Atoi(os.Getenv("FASTPULL_KILLS"))
+	if kills == 0 {
+		kills = 4
+	}
+	begun := time.Now()
+	reg := kit.StartRegistry(t, kit.RegistryOptions{})
+	im := kit.KillImage(t)
+	ref := reg.Push(t, "img:tag", im)
+	eachContainerd(t, func(t *testing.T, r kit.Release) {
+		c := kit.StartContainerd(t, kit.ContainerdOptions{Release: r})
+		whole := c.User(t).Fastpull(t, "--containerd", ref).Expect(t, 0).Took
+		right := trees(t, c, im, begun)
+		killed, resumed, runs := 0, 0, 0
+		for ; killed < kills && runs < 10*kills; runs++ {
+			c.Ctr(t, "images", "rm", "--sync", ref)
+			expectEmpty(t, "before", c)
+			delay := time.Duration(rand.Int64N(int64(whole)))
+			when := fmt.Sprintf("run %d, killed after %v of %v", runs, delay, whole)
+			p := c.User(t).Start(t, "--containerd", ref)
+			time.Sleep(delay)
+			p.Cmd.Process.Kill()
+			if p.Wait(t).Code != -1 { // it had ended by itself
+				whole = min(whole, delay)
+				continue
+			}
+			killed++
+			expectComplete(t, when, c)
+			kept := killed%2 == 0 // for the next run
+			if !kept {
+				expire(t, c)
+				if len(c.Lines(t, "images", "ls")) == 0 {
+					expectEmpty(t, when+" and the end of its lease", c)
+				}
+			}
+			sum := c.User(t).Fastpull(t, "--containerd", "--json", ref).Expect(t, 0).Summary(t)
+			if kept && sum.BytesFetched < im.Bytes() {
+				resumed++
+			}
+			expire(t, c)
+			expectImage(t, when, c, im)
+			for n, got := range trees(t, c, im, begun) {
+				kit.ExpectSame(t, fmt.Sprintf("%s: layer %d", when, n), kit.CompareNodes(got, right[n]))
+			}
+		}
+		c.Ctr(t, "images", "rm", "--sync", ref)
+		expectEmpty(t, "at the end", c)
+		if t.Logf("%d of %d runs were killed, and %d continued by the next one", killed, runs, resumed); killed < kills {
+			t.Errorf("only %d runs were killed", killed)
+		}
+	})
+}
+
+// expire deletes all leases, as containerd does when they expire.
+func expire(t *testing.T, c *kit.Containerd) {
+	t.Helper()
+	for _, line := range c.Lines(t, "leases", "ls") {
+		c.Ctr(t, "leases", "delete", "--sync", strings.Fields(line)[0])
+	}
+}
+
+// trees returns the files of an image's layers.
+func trees(t *testing.T, c *kit.Containerd, im kit.Image, begun time.Time) (list []map[string]kit.Node) {
+	t.Helper()
+	for _, dir := range c.Layers(t, im.ChainID()) {
+		list = append(list, kit.ReadTree(t, dir, kit.TreeOptions{MadeUp: begun}))
+	}
+	if len(list) != len(im.Layers) {
+		t.Fatalf("%d directories are mounted of %d layers", len(list), len(im.Layers))
+	}
+	return list
+}
+
+// expectImage checks that containerd has an image, all of it and nothing else.
+func expectImage(t *testing.T, when string, c *kit.Containerd, im kit.Image) {
+	t.Helper()
+	expectKept(t, c)
+	if n := len(c.Lines(t, "snapshots", "ls")); n != len(im.Layers) {
+		t.Errorf("%s: there are %d snapshots of %d layers", when, n, len(im.Layers))
+	}
+	if got, want := len(c.Content(t)), len(im.Layers)+2; got != want {
+		t.Errorf("%s: there are %d blobs, want %d", when, got, want)
+	}
+	if active := c.Lines(t, "content", "active"); len(active) > 0 {
+		t.Errorf("%s: blobs are being written: %q", when, active)
+	}
+}
