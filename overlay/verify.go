@@ -212,8 +212,7 @@ func (c *verifier) images() []digest.Digest {
 	return list
 }
 
-// still reports whether what a damage is of is what it was: neither gone by now, nor put
-// in place meanwhile.
+// still reports whether the damaged object is unchanged: not removed or repaired meanwhile.
 func (c *verifier) still(d Damage) bool {
 	if d.Layer != "" {
 		now, before := c.r.entryOf(d.Layer), c.st.entries[d.Layer]
