@@ -5,6 +5,8 @@ VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo u
 LDFLAGS     = -s -w -X github.com/fastpull/fastpull/cli.version=$(VERSION)
 BUILD       = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOLANGCI    = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+ACTIONLINT  = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 PLATFORMS   = linux/amd64 linux/arm64 linux/arm linux/386 linux/riscv64 linux/ppc64le linux/s390x
 FUZZTIME   ?= 10m
 
@@ -28,7 +30,7 @@ ALL         = FASTPULL_TEST_ALL=1
 ROOT       := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo --preserve-env=PATH,HOME,GOPATH,GOCACHE,GOPROXY,GOFLAGS,CI')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo check test test-cross unit e2e lint deps bench fuzz dist clean
+.PHONY: help build demo check test test-cross unit e2e lint lint-all deps bench fuzz dist clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -80,6 +82,11 @@ lint: ## gofmt, vet, staticcheck
 	@$(call staticcheck,-tags e2e ./e2e/... ./daemon ./inflate)
 	cd e2e/bench/peers && $(GO) vet ./...
 	@cd e2e/bench/peers && $(call staticcheck,./...)
+
+lint-all: lint ## lint, golangci-lint, and the workflows and scripts (the first time takes minutes)
+	$(GO) run $(GOLANGCI) run --timeout 15m
+	$(GO) run $(ACTIONLINT)
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run; else echo 'shellcheck is not installed: .ci/run was not checked'; fi
 
 deps: ## install the Debian packages that tests need, where they are missing
 	@missing=; for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \

@@ -50,7 +50,7 @@ func TestSkips(t *testing.T) {
 	}
 }
 
-// skips tells whether a call is that of a method of a test, going by what tests are called.
+// skips reports whether a call is that of a method of a test, going by what tests are called.
 func skips(c *ast.CallExpr) bool {
 	s, ok := c.Fun.(*ast.SelectorExpr)
 	if !ok || !slices.Contains([]string{"Skip", "Skipf", "SkipNow"}, s.Sel.Name) {

@@ -29,7 +29,7 @@ func (f *File) resume() {
 	f.parts, f.draft = []*tmpfile.File{t}, true
 }
 
-// isDraft tells if a file is a draft, by what it begins with: a blob, whole or not.
+// isDraft reports whether a file is a draft, by what it begins with: a blob, whole or not.
 func isDraft(file *os.File) bool {
 	var block [blockSize]byte
 	n, _ := file.ReadAt(block[:], 0)

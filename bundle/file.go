@@ -32,14 +32,15 @@ type FileOptions struct {
 	Split int64
 	// Sync waits until everything is on the disk before it gets its name.
 	Sync bool
-	// Resume makes it a draft, which has a name, and goes on with one that was left.
-	// It has to be one file that is not compressed.
+	// Resume makes the file a draft, and continues with the draft of an earlier run. It
+	// takes a single file that is not compressed.
 	Resume bool
 }
 
 // File is a bundle that is being written: one file, or its parts. It has no name until
-// [File.Publish], or that of a draft. Closing it before removes it, unless it is a
-// draft. It is for one goroutine, but that several may use ReadAt and WriteAt.
+// [File.Publish], unless it is a draft. Close removes a File that was not published, unless
+// it is a draft. A File is for one goroutine; only ReadAt and WriteAt may be called by
+// several.
 type File struct {
 	FileOptions
 	place *safepath.Place
@@ -112,7 +113,7 @@ func hasSuffix(name string, suffixes ...string) bool {
 
 func (f *File) compressed() bool { return f.pack != nil }
 
-// single tells if it is one file, and what is read of it what was written.
+// single reports whether it is one file, and what is read of it what was written.
 func (f *File) single() bool { return f.Split == 0 && f.pack == nil }
 
 // Name returns the path that the file will have, or that the paths of its parts begin

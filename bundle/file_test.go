@@ -195,7 +195,7 @@ func TestFileEnds(t *testing.T) {
 }
 
 // TestStream writes blobs whose size is not known before, one of them twice, one
-// that is given up, and one that begins anew: the file is that of a Writer who
+// that is given up, and one that begins anew: the file is that of a Writer that
 // knew it all.
 func TestStream(t *testing.T) {
 	for _, split := range []int64{0, 700} {

@@ -25,7 +25,7 @@ type OpenOptions struct {
 	TempDir string
 }
 
-// Open opens a bundle, or another's archive of images: an OCI layout or a
+// Open opens a bundle, or an archive of another program: an OCI layout or a
 // docker-archive in one tar. Name is the file, or what its parts' names have in
 // common, or the first of them. The lists of what it has are read and checked, the
 // blobs are not: see [Reader.Verify]. Errors are of kind [fault.Corrupt] for what

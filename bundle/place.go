@@ -26,7 +26,7 @@ type Place struct {
 // The record of a blob is where its header will be, or the last block of that.
 var _ = [1]struct{}{}[blockSize-partial.RecordSize]
 
-// Places tells if [Writer.Place] can be used: if it writes one file that is not
+// Places reports whether [Writer.Place] can be used: if it writes one file that is not
 // compressed.
 func (w *Writer) Places() bool { return w.single != nil }
 
@@ -96,7 +96,7 @@ func (p *Place) start() int64 { return p.At - headerLen(p.Blob) }
 // end is where the next file of the bundle begins.
 func (p *Place) end() int64 { return p.At + p.Size + padding(p.Size) }
 
-// Reset has Write begin anew.
+// Reset makes Write begin anew.
 func (p *Place) Reset() { p.n = 0 }
 
 // Write writes more of the blob, if it does not come into the room by itself.

@@ -89,7 +89,7 @@ func content(seed uint64, size int) string {
 }
 
 // TestPlace has blobs come in another order than they have in the bundle, one of them
-// damaged at first: the file is that of a Writer who had them one after the other.
+// damaged at first: the file is that of a Writer that had them one after the other.
 func TestPlace(t *testing.T) {
 	blobs := []string{content(1, 100_000), content(2, 511), "", content(3, 70_000), content(4, 512)}
 	f, w := draft(t, filepath.Join(t.TempDir(), "b.tar"))
@@ -313,7 +313,7 @@ func TestNoDraft(t *testing.T) {
 	try(name, FileOptions{})
 	f.Close()
 	if f.Left() == "" {
-		t.Error("what has come is gone")
+		t.Error("the bytes downloaded are gone")
 	}
 	publish(t, create(t, name, 0))
 	if _, err := os.Lstat(name + DraftSuffix); err == nil {

@@ -26,14 +26,14 @@ type Reader struct {
 // Close closes the files. Readers that [Reader.Blob] has returned fail from then on.
 func (r *Reader) Close() error { return r.close() }
 
-// Changed returns an error of kind [fault.Corrupt] if a file has been written to since
-// the Reader opened it: what was verified says nothing then.
+// Changed returns an error of kind [fault.Corrupt] if a file has been written to since the
+// Reader opened it. Then an earlier verification means nothing.
 func (r *Reader) Changed() error { return r.changed() }
 
 // Name is what was opened.
 func (r *Reader) Name() string { return r.name }
 
-// IsIn tells if the bundle is in that file, or a part of it is.
+// IsIn reports whether the bundle is in that file, or a part of it is.
 func (r *Reader) IsIn(file fs.FileInfo) bool {
 	return slices.ContainsFunc(r.files.files, func(f *os.File) bool {
 		st, err := f.Stat()

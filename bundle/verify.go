@@ -28,12 +28,12 @@ type VerifyOptions struct {
 	// DiffIDs decompresses layers, too, compares them with their diffIDs, and reads
 	// them as tars.
 	DiffIDs bool
-	// Done is told of bytes that have been read, from several goroutines. Nil is
-	// fine.
+	// Done is called with the number of bytes that were read, from several goroutines. Nil
+	// is fine.
 	Done func(n int64)
 }
 
-// mostErrors is how many damaged blobs are told of.
+// mostErrors is how many damaged blobs are reported.
 const mostErrors = 20
 
 // Verify reads everything: each blob must hash to its digest, and where fastpull
@@ -146,7 +146,7 @@ func (c *counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Ours tells if fastpull has written the bundle.
+// Ours reports whether fastpull has written the bundle.
 func (r *Reader) Ours() bool {
 	_, ok := r.members[sumsName]
 	return ok
@@ -213,7 +213,7 @@ func (r *Reader) verifyMember(name string, m member) (ours bool, err error) {
 	return true, nil
 }
 
-// zero tells if there is nothing but zeroes.
+// zero reports whether there is nothing but zeroes.
 func zero(r io.Reader) bool {
 	data, err := io.ReadAll(io.LimitReader(r, 64<<10))
 	return err == nil && len(bytes.Trim(data, "\x00")) == 0

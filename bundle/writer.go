@@ -59,10 +59,10 @@ func NewWriter(w io.Writer) *Writer {
 // that by the digest of its index.json.
 func (w *Writer) Since(index digest.Digest) { w.since = index }
 
-// Has tells if a blob has been written.
+// Has reports whether a blob has been written.
 func (w *Writer) Has(d digest.Digest) bool { return w.blobs[d] }
 
-// Coming tells if a blob has a place to which it has not come.
+// Coming reports whether a blob has a place to which it has not come.
 func (w *Writer) Coming(d digest.Digest) bool { return w.places[d] != nil && !w.blobs[d] }
 
 // Blob writes size bytes whose digest is d; the caller has verified them. A blob that was
@@ -164,7 +164,7 @@ type Stream struct {
 	n     int64
 }
 
-// Streams tells if [Writer.Stream] can be used.
+// Streams reports whether [Writer.Stream] can be used.
 func (w *Writer) Streams() bool { return w.file != nil }
 
 // Stream begins a blob whose size is not known, nor maybe its digest: then d is "", and

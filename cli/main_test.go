@@ -110,7 +110,7 @@ type failing struct{}
 func (failing) Read([]byte) (int, error)  { return 0, errors.New("broken") }
 func (failing) Write([]byte) (int, error) { return 0, syscall.EPIPE }
 
-// TestClosedOutput pulls while nobody reads the result. The image is there, and
+// TestClosedOutput pulls while no process reads the result. The image is there, and
 // the exit code tells that not all went well.
 func TestClosedOutput(t *testing.T) {
 	host := startRegistry(t)

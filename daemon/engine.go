@@ -57,10 +57,9 @@ type Engine struct {
 	stall time.Duration
 }
 
-// Connect pings the Engine, agrees with it on a version of the API, and asks
-// what it is. The error wraps [ErrUnavailable] when nobody answers; it is of
-// kind fault.Denied when the socket may not be used, and fault.Usage when the
-// address cannot be meant.
+// Connect pings the Engine, agrees with it on a version of the API, and asks what it is. The
+// error wraps [ErrUnavailable] if no Engine answers. It is of kind fault.Denied if the socket
+// may not be used, and fault.Usage if the address is not valid.
 func Connect(ctx context.Context, o Options) (*Engine, error) {
 	ep, err := parseHost(o.Host)
 	if err != nil {

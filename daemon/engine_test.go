@@ -20,7 +20,7 @@ import (
 	"github.com/fastpull/fastpull/internal/testkit"
 )
 
-// TestMain keeps the environment of whoever runs the tests out of them.
+// TestMain keeps the environment of the user out of the tests.
 func TestMain(m *testing.M) {
 	for _, v := range []string{"DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "DOCKER_CONFIG"} {
 		os.Unsetenv(v)

@@ -64,10 +64,10 @@ func (f Facts) Major() int {
 // Host returns the Engine's address.
 func (e *Engine) Host() string { return e.host }
 
-// Local tells if the Engine is spoken to by a socket of this machine.
+// Local reports whether the Engine is spoken to by a socket of this machine.
 func (e *Engine) Local() bool { return strings.HasPrefix(e.host, "unix://") }
 
-// Insecure tells if the Engine takes any certificate of a registry, and plain HTTP:
+// Insecure reports whether the Engine takes any certificate of a registry, and plain HTTP:
 // registries that its configuration names, or one with an address, which is given
 // where it is known, in a network that it names.
 func (e *Engine) Insecure(registry string, addresses []netip.Addr) bool {

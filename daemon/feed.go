@@ -19,7 +19,7 @@ type feed struct {
 	src  io.Reader
 	stop <-chan struct{} // closed when the load is over
 	full chan []byte     // blocks in order; closed after the last one
-	free chan []byte     // blocks to fill; closed by nobody
+	free chan []byte     // blocks to fill; never closed
 
 	end  error       // why full was closed; set before
 	fail func(error) // told the source's error at once, if not io.EOF

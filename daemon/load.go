@@ -16,34 +16,32 @@ import (
 	"github.com/fastpull/fastpull/fault"
 )
 
-// ErrLayerMissing is in the chain of the error of [Engine.Load] when a file
-// that the archive's manifest.json names is not in the archive and the Engine
-// has no such layer: after [Engine.Inventory] said so, somebody removed the image
-// that had it. Loading again, with every layer, helps.
+// ErrLayerMissing is in the chain of the error of [Engine.Load] if manifest.json names a file
+// that is not in the archive, and the Engine has no such layer. The image that had the layer
+// was removed after [Engine.Inventory]. Loading again, with every layer, helps.
 var ErrLayerMissing = errors.New("the Engine lacks a layer that is not in the archive")
 
 // sourceGrace is how long Load waits for a Read of the archive that is under
 // way when the load is over.
 const sourceGrace = 500 * time.Millisecond
 
-// Load gives the Engine the images of an archive, an uncompressed tar: a docker-archive
-// with plain layers for a graph driver, an OCI layout for containerd's store. Layers that
-// the Engine has may be left out. See the package's introduction, also for what proves that
-// the Engine has the images then.
+// Load gives the Engine the images of an archive, an uncompressed tar: a docker-archive with
+// plain layers for a graph driver, an OCI layout for containerd's store. Layers that the
+// Engine has may be left out. The package documentation describes this, and what proves that
+// the Engine has the images afterwards.
 //
-// Tar is read from another goroutine, and closed when the load is over,
-// whatever its outcome, if it is an io.Closer. Its Close must end a Read under
-// way, as that of an io.PipeReader does, or else the caller's context has to:
-// Load itself returns within a second of the end of ctx in any case, but leaves
-// a goroutine behind in a Read that never returns.
+// Another goroutine reads tar. If tar is an io.Closer it is closed when the load is over,
+// whatever its outcome. Close must end a Read that waits, as that of an io.PipeReader does, or
+// else the end of the caller's context must. Load itself returns within a second of the end of
+// ctx in any case, but a goroutine stays in a Read that never returns.
 //
-// The Engine may take all day if it keeps working: only when it neither takes
-// a byte nor says anything for Options.StallTimeout does Load give up. The time
-// in which tar has nothing to give does not count. An Engine with containerd's
-// store says nothing while it unpacks, and is given six times as long for that.
+// Load gives up if the Engine neither takes a byte nor sends a message for
+// Options.StallTimeout. An Engine that keeps working may take all day. Time in which tar has
+// nothing to give does not count. An Engine with containerd's store sends nothing while it
+// unpacks, and gets six times as long for that.
 //
-// An error of tar is returned wrapped. Otherwise the error is what the Engine
-// said, if it said anything.
+// An error of tar is returned wrapped. Otherwise the error is the Engine's message, if there
+// was one.
 func (e *Engine) Load(ctx context.Context, tar io.Reader, w Watch) error {
 	// A connection that the Engine closed while it was idle would fail the
 	// load: with its body half gone, the request cannot be sent again.

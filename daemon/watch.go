@@ -12,7 +12,7 @@ import (
 // noticeEvery is how often Watch.Stalled is called.
 const noticeEvery = 30 * time.Second
 
-// Watch is told how a load goes. Its functions, each of which may be nil, are
+// Watch has functions that are called during a load. The functions, each of which may be nil, are
 // called one at a time, never after Load has returned, and must not block.
 type Watch struct {
 	// Unpacking is called when the Engine says that it has unpacked done of

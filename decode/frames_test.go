@@ -74,7 +74,7 @@ func streamed(t testing.TB, blob []byte, most int64) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(d, most))
 }
 
-// begunAhead waits until nobody does anything, and tells how many jobs there are and
+// begunAhead waits until all goroutines wait, and returns how many jobs there are and
 // how many of them are done.
 func begunAhead(f *frames) (jobs, done int) {
 	synctest.Wait()
@@ -120,7 +120,7 @@ func TestFramesAhead(t *testing.T) {
 }
 
 // What is collected and decoded ahead has a bound, however little the frames are and
-// however much becomes of them; a reader that gives up leaves nobody behind.
+// however much becomes of them; a reader that gives up leaves no goroutine behind.
 func TestFramesBounds(t *testing.T) {
 	for name, frame := range map[string][]byte{
 		"a little to 4 MiB": zeroFrame(32),

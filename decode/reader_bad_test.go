@@ -14,7 +14,7 @@ import (
 )
 
 // damaged makes sure that a blob is refused as corrupt. byDigest says that the
-// blob is at fault and not the one who made it.
+// blob is at fault and not its producer.
 func damaged(t *testing.T, what string, blob []byte, want Expect, byDigest bool) {
 	t.Helper()
 	_, err := readAll(t, bytesBlob(blob), want, ReaderOptions{})

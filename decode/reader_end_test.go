@@ -95,7 +95,7 @@ func TestEnds(t *testing.T) {
 						_, err := io.Copy(io.Discard, r)
 						ended <- err
 					}()
-					synctest.Wait() // everybody waits for somebody
+					synctest.Wait() // every goroutine waits for another one
 					start := time.Now()
 					if byClose {
 						r.Close()
@@ -155,7 +155,7 @@ func TestCancelledBefore(t *testing.T) {
 }
 
 // A decoder that gives up early lets the rest of the blob come, for its digest,
-// and leaves nobody behind.
+// and leaves no goroutine behind.
 func TestFailuresLeaveNobody(t *testing.T) {
 	plain := content(1 << 20)
 	for name, blob := range map[string][]byte{"gzip": gz(t, plain), "zstd": zst(t, plain), "frames": framed(t, plain, 64<<10), "xz": xzed(t, plain[:1<<17])} {

@@ -57,7 +57,7 @@ func TestGroupShares(t *testing.T) {
 		if a := <-second; a != (answer{7, false, nil}) {
 			t.Errorf("the second got %+v", a)
 		}
-		// The result is kept for those who come later, and given until forgotten.
+		// The result is kept for later callers, until it is forgotten.
 		if a := <-ask(&g, t.Context(), t.Context(), never); a != (answer{7, false, nil}) {
 			t.Errorf("a late one got %+v", a)
 		}
@@ -93,8 +93,8 @@ func TestGroupKeepsErrors(t *testing.T) {
 	})
 }
 
-// TestGroupUnwanted: who leaves does not end what others wait for, the last one
-// does, and who asks then starts anew, when the old call has ended.
+// TestGroupUnwanted: a caller that leaves does not end what others wait for, the last one
+// does, and the next caller starts anew, when the old call has ended.
 func TestGroupUnwanted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var g Group[int]
@@ -124,7 +124,7 @@ func TestGroupUnwanted(t *testing.T) {
 		if err := <-cancelled; err != ErrUnwanted {
 			t.Errorf("the call was cancelled for %v", err)
 		}
-		// Somebody who leaves while he waits for the old call's end, and one who stays.
+		// A caller that leaves while it waits for the old call's end, and one that stays.
 		ctx3, cancel3 := context.WithCancelCause(t.Context())
 		third := ask(&g, ctx3, t.Context(), never)
 		release := make(chan struct{})

@@ -57,7 +57,7 @@ func (v *visit) certificate(now time.Time) (found []Finding) {
 	without := "fastpull --insecure-skip-tls-verify " + v.target.String()
 	switch {
 	case now.After(leaf.NotAfter):
-		add(bad, []string{"# whoever runs " + s.Host + " has to renew its certificate; at your own risk, until then:", without},
+		add(bad, []string{"# the operator of " + s.Host + " has to renew its certificate; at your own risk, until then:", without},
 			"that of %s has expired on %s, %s ago (this machine's clock says %s)", s.Host, day(leaf.NotAfter), days(now.Sub(leaf.NotAfter)), day(now))
 	case now.Before(leaf.NotBefore):
 		add(bad, setClock, "that of %s is not valid before %s, and this machine's clock says %s", s.Host, day(leaf.NotBefore), day(now))
@@ -88,7 +88,7 @@ func (v *visit) certificate(now time.Time) (found []Finding) {
 // the operator of the registry: one that came over the connection proves nothing.
 func authorityFix(host, image string) []string {
 	return []string{
-		"# get the certificate of the authority, ca.crt, from whoever runs " + host + ", then",
+		"# get the certificate of the authority, ca.crt, from the operator of " + host + ", then",
 		"fastpull --ca ca.crt " + image,
 		"# or for good, for Docker as well:",
 		"sudo install -D -m 644 ca.crt /etc/docker/certs.d/" + host + "/ca.crt",

@@ -58,7 +58,7 @@ func (v *visit) dockerPull(ctx context.Context) {
 	}
 }
 
-// insecure tells if Docker takes any certificate of the registry, and plain HTTP: as
+// insecure reports whether Docker takes any certificate of the registry, and plain HTTP: as
 // the Engine says that answers, or else as its daemon.json.
 func (v *visit) insecure(ctx context.Context) bool {
 	engine, err := v.docker(ctx)

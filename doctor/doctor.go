@@ -24,7 +24,7 @@ type Options struct {
 	// Command is what runs this examination again, a word an item, for a way out that
 	// needs another user. Nil is fastpull doctor, with the image.
 	Command []string
-	// Found is told of each finding as it is made, one at a time. Nil is fine.
+	// Found is called with each finding as it is made, one at a time. Nil is fine.
 	Found func(Finding)
 
 	proc      string        // where the processes are; "" is /proc

@@ -61,7 +61,7 @@ func TestWriteDropIn(t *testing.T) {
 			t.Fatalf("time %d: %q, %v", i, got, err)
 		}
 	}
-	// One of ours is replaced, one of somebody else is not.
+	// A file of fastpull's is replaced, another one is not.
 	more := newDropIn("docker.service", "A=1 B=2")
 	if written, err := WriteDropIn(root, more); err != nil || !written {
 		t.Errorf("%v, %v", written, err)

@@ -80,7 +80,7 @@ func TestHostileLayer(t *testing.T) {
 	}
 }
 
-// TestEnded has looks go on after whoever waits has had enough.
+// TestEnded: examinations go on after their caller has stopped waiting.
 func TestEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

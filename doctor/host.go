@@ -103,7 +103,7 @@ func userNamespaces(p privilege.Process) Finding {
 // born is when certificates of today had not been issued.
 var born = time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// clock tells if the clock is certainly wrong: with it no certificate is valid.
+// clock reports whether the clock is certainly wrong: with it no certificate is valid.
 // With a registry it is compared, too.
 func clock(now time.Time) (f Finding, wrong bool) {
 	return Finding{

@@ -121,7 +121,7 @@ func TestProcfs(t *testing.T) {
 	p.write("14/cgroup", "0::/../../system.slice/docker.service\n")
 	p.write("uptime", "400.50 100.00\n")
 	p.write("66/stat", "rubbish")
-	p.write("77/stat", stat(78, 1, "another", 'S', 0, 0, 1)) // not who it says
+	p.write("77/stat", stat(78, 1, "another", 'S', 0, 0, 1)) // not the process that it claims to be
 	p.write("version", "not a process")
 
 	all, err := p.all()

@@ -79,7 +79,7 @@ func TestJobsAndPairs(t *testing.T) {
 	// A script that goes by the name, and what it has started.
 	p.add(201, 20, 300, "igzip", "/bin/sh", "/usr/local/bin/igzip", "-d", "-c")
 	p.add(202, 201, 301, "gzip", "gzip", "-d")
-	// In a container, of somebody else, and none.
+	// In a container, of another user, and none.
 	p.add(301, 30, 400, "gzip", "gzip", "-d")
 	p.add(310, 10, 30, "runc", "runc", "run") // of a build
 	p.add(311, 310, 400, "xz", "xz", "-d")
@@ -87,8 +87,8 @@ func TestJobsAndPairs(t *testing.T) {
 	p.add(303, 10, 400, "docker-proxy", "docker-proxy")
 	p.add(304, 1, 500, "unpigz", "unpigz", "-d", "-c")
 	p.add(305, 1, 500, "unpigz")
-	p.write("305/cmdline", "") // as who starts it may have it
-	// Who ends, and a circle.
+	p.write("305/cmdline", "") // as its parent may have it
+	// A process that ends, and a circle.
 	p.add(401, 10, 600, "unpigz")
 	p.write("401/stat", stat(401, 10, "unpigz", 'Z', 1, 1, 600))
 	p.add(501, 502, 700, "xz", "xz")

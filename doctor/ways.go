@@ -55,7 +55,7 @@ func unconnected(s probe.Server) Finding {
 	return f
 }
 
-// timedOut tells if an error is that nothing happened for too long.
+// timedOut reports whether an error is that nothing happened for too long.
 func timedOut(err error) bool {
 	var slow net.Error
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded) || errors.As(err, &slow) && slow.Timeout()

@@ -1,16 +1,15 @@
-// Package fault gives an error the two things a user needs beside its words:
-// what kind of failure it is, which becomes the exit code, and what can be
-// done about it, which is printed as a hint.
+// Package fault adds to an error what a user needs beside its text: the kind of failure,
+// which becomes the exit code, and a hint, which says what the user can do.
 //
-// Every package of fastpull reports with it where it knows one of the two; an
-// error without a kind is of kind [Failed]. Errors are wrapped as usual (%w).
-// One rule finds the kind and the hint of an error, whatever wraps what:
+// [New] and [Wrap] give a kind, and [WithHint] a hint. Every package of fastpull uses them
+// where it knows one of the two. An error without a kind is of kind [Failed]. Errors are
+// wrapped as usual (%w). [KindOf] and [HintOf] find kind and hint by one rule:
 //
-//   - An outer kind or hint takes precedence over those of the errors it wraps,
-//     so that a caller with more knowledge can override them.
-//   - Where an error wraps several, by [errors.Join] or more than one %w, each is
-//     asked by itself. The first kind that is not [Failed] counts, since Failed
-//     says nothing; of hints the first counts.
+//   - An outer kind or hint takes precedence over those of the errors that it wraps. So a
+//     caller that knows more can override them.
+//   - If an error wraps several, by [errors.Join] or more than one %w, the rule is applied to
+//     each. The first kind other than [Failed] counts, since Failed says nothing. The first
+//     hint counts.
 package fault
 
 import (
@@ -18,7 +17,7 @@ import (
 	"fmt"
 )
 
-// Kind tells failures apart the way a script has to.
+// Kind is a kind of failure that a script can distinguish.
 type Kind int
 
 // The kinds of failure. Their values are the exit codes of the command and
@@ -26,8 +25,8 @@ type Kind int
 const (
 	// Failed is everything that is none of the others.
 	Failed Kind = 1
-	// Usage is a call that cannot be meant: unknown flags, a reference that
-	// does not parse, options that exclude each other.
+	// Usage is a call that is not valid: unknown flags, a reference that does not parse,
+	// options that exclude each other.
 	Usage Kind = 2
 	// NotFound is an image, a tag, a platform or a file that is not there.
 	NotFound Kind = 3

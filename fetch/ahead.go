@@ -38,8 +38,8 @@ func (a *ahead) give(n int64) {
 	a.used -= n
 }
 
-// early is a small blob that is downloaded into memory while its layer waits for a slot.
-// It needs nobody to read it, so that connections do not wait for slots.
+// early is a small blob that is downloaded into memory while its layer waits for a slot. The
+// download does not wait for a reader, so that connections do not wait for slots.
 type early struct {
 	cancel context.CancelFunc
 	give   func()

@@ -169,7 +169,7 @@ type tee struct {
 	w *io.PipeWriter
 }
 
-// Close ends a Write that nobody reads, too.
+// Close also ends a Write without a reader.
 func (t *tee) Close() error {
 	t.w.CloseWithError(errUnread)
 	return t.ReadCloser.Close()

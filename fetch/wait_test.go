@@ -87,7 +87,7 @@ func TestAwait(t *testing.T) {
 		t.Errorf("stopped: %v", err)
 	}
 
-	// What does not come is for its reader to tell, who must not wait for that.
+	// The reader reports bytes that are missing, and must not wait for them.
 	broken := &coming{came: make(chan struct{}), size: 100}
 	close(broken.came)
 	if _, done := begin(ctx, broken); <-done != nil || released.Load() != 0 {

@@ -23,16 +23,14 @@ func CheckLayers(img *Image) error {
 	return nil
 }
 
-// CheckDocker returns an error if an image must not be put into Docker's image store, nor be
-// loaded into an Engine that has one.
-// A dockerd reads all configs of its store when it starts. It keeps out those that it
-// cannot read, and crashes at some that it can.
+// CheckDocker returns an error if Docker must not get an image: by its image store, or by an
+// Engine that has one. A dockerd reads all configs of its store when it starts. It hides
+// images whose config it cannot read, and crashes at some that it can.
 //
 // The rules are those by which docker pull refuses an image, in moby 19.03 to 29
-// (image/store.go, distribution/pull_v2.go), but for those that only Docker 29 has: see
-// [CheckDocker29]. One is stricter. Docker takes "Linux" for linux, stores the image,
-// and up to version 20.10 looks for its layers among those of another system; then it
-// never starts again.
+// (image/store.go, distribution/pull_v2.go). Those of Docker 29 alone are in [CheckDocker29].
+// One rule is stricter. Docker takes "Linux" for linux, and stores the image. Up to version
+// 20.10 it then looks for its layers among those of another system, and never starts again.
 func CheckDocker(img *Image) error {
 	if err := CheckLayers(img); err != nil {
 		return err

@@ -61,8 +61,8 @@ func New(m *Manifest, config []byte) (*Image, error) {
 	return img, nil
 }
 
-// Parse reads an image's config alone: the result is whole but for the Blob of
-// each layer, of which a config knows nothing.
+// Parse reads an image's config alone: the result is complete except for the
+// Blob of each layer, which a config does not have.
 func Parse(config []byte) (*Image, error) {
 	var c struct {
 		ocispec.Platform

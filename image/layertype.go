@@ -49,7 +49,7 @@ func checkLayer(d ocispec.Descriptor, isImage bool) error {
 	return fault.New(fault.Failed, "%s is of the type %s, which is no layer of files", d.Digest, known(d.MediaType))
 }
 
-// isTarType recognizes a type of somebody's own that ends as those of layers do:
+// isTarType recognizes a vendor's media type that ends as those of layers do:
 // application/vnd.acme.layer.v1.tar+gzip.
 func isTarType(t string) bool {
 	t, _, _ = strings.Cut(t, "+")

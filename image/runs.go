@@ -12,11 +12,12 @@ import (
 // runsBest is what [Runs] returns for the very platform that is wanted.
 const runsBest = 1000
 
-// Runs tells how well an image for have runs on want. It returns 0 if it does not run
-// there, and otherwise more for a better image. As for containerd and Docker, a machine runs
-// the variants below its own, an arm64 also what is for arm, and an amd64 what is for 386. A
-// platform without an architecture stands for every one. What asks for features of the
-// system (os.features) does not run: those that images for linux name are of other pullers.
+// Runs returns how well an image for have runs on want: 0 if it does not run there, and
+// otherwise more for a better image. The rules are those of containerd and Docker. A machine
+// runs the variants below its own; arm64 also runs images for arm, and amd64 those for 386. A
+// platform without an architecture stands for every one. An image that asks for features of
+// the system (os.features) does not run: the features of linux images are those of other
+// clients.
 func Runs(want, have ocispec.Platform) int {
 	want, have = Normalize(want), Normalize(have)
 	switch {
@@ -32,7 +33,7 @@ func Runs(want, have ocispec.Platform) int {
 	return runsBest - i
 }
 
-// IsFor tells if an image for have is one for the very platform that is wanted.
+// IsFor reports whether an image for have is one for the very platform that is wanted.
 func IsFor(want, have ocispec.Platform) bool { return Runs(want, have) == runsBest }
 
 // machine is an architecture and a variant of it, as [Normalize] writes them.

@@ -17,13 +17,13 @@ type Leaf struct {
 	*Document
 }
 
-// Select returns the image of the tree that runs best on the wanted platform, and the
-// first of several that run equally well. An entry that names its platform is believed.
-// Entries that name none are opened, and their configs read, if no other entry is for the
-// very platform that is wanted; an index is opened if its platform fits or is not named.
+// Select returns the image of the tree that runs best on the wanted platform, and the first of
+// several that run equally well. The platform that an entry names is not verified. If no entry
+// names exactly the wanted platform, entries without a platform are opened, and their configs
+// read. An index is opened if its platform fits or is not named.
 //
-// A tree that is one image has only that to select, for whatever platform it is. If
-// there is none the error, of kind [fault.NotFound], lists the platforms that there are.
+// A tree of a single image returns that image, whatever its platform is. If no image fits, the
+// error of kind [fault.NotFound] lists the platforms.
 func (t *Tree) Select(ctx context.Context, want ocispec.Platform) (*Leaf, error) {
 	if !t.Top.IsIndex() {
 		d := ocispec.Descriptor{MediaType: t.Top.MediaType, Digest: t.Top.Digest, Size: int64(len(t.Top.Bytes))}
@@ -170,7 +170,7 @@ func (c *choice) none(want ocispec.Platform) error {
 // another entry of the index.
 const attestation = "vnd.docker.reference.type"
 
-// Aside tells if an entry is no image but goes with one: an attestation, a signature or
+// Aside reports whether an entry is no image but goes with one: an attestation, a signature or
 // another artifact.
 func (e Entry) Aside() bool {
 	switch {

@@ -126,7 +126,7 @@ type decoder struct {
 	decode func(io.Reader) (int64, error)
 }
 
-// decoders are who is compared.
+// decoders are those that are compared.
 var decoders = []decoder{
 	{"inflate", func(r io.Reader) (int64, error) {
 		z := inflate.NewReader(r, inflate.Options{})

@@ -83,7 +83,7 @@ func likeBlocks(v uint64) uint64 {
 	return m & (1<<likely - 1)
 }
 
-// likePrecode tells if the code of the code lengths is complete.
+// likePrecode reports whether the code of the code lengths is complete.
 func likePrecode(in []byte, bit int) bool {
 	bit += 13
 	v := binary.LittleEndian.Uint64(in[bit>>3:]) >> (bit & 7)

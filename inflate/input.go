@@ -172,7 +172,7 @@ func (a *ahead) Read(to []byte) (int, error) {
 	}
 }
 
-// full tells if there is no room for more of the input.
+// full reports whether there is no room for more of the input.
 func (a *ahead) full() bool {
 	n := len(a.pieces)
 	return n == a.most() && a.pieces[n-1].own == a.s.piece

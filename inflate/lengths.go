@@ -138,7 +138,7 @@ const (
 	completeCode              // every sequence of bits is decoded
 )
 
-// checkCounts tells whether as many codes of each length as count says can be
+// checkCounts reports whether as many codes of each length as count says can be
 // told apart, and leave nothing that is no code. The exceptions are those of
 // zlib: a code with one symbol, of one bit, and one with none, which must not be
 // used.

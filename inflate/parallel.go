@@ -138,7 +138,7 @@ func (z *ParallelReader) meet(member bool) bool {
 	return true
 }
 
-// knownFrom tells if all markers are for byte k of the window or those behind it.
+// knownFrom reports whether all markers are for byte k of the window or those behind it.
 func (r *result) knownFrom(k int) bool {
 	for _, s := range r.head {
 		if s >= firstMarker && int(s) < firstMarker+k {

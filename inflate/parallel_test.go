@@ -361,7 +361,7 @@ func TestFindStops(t *testing.T) {
 	}
 	stop.Store(true)
 	if at, found := f.find(stream, end, 8*1000, 8*end, &stop); found {
-		t.Errorf("a block at %d was found by who should stop", at.bit)
+		t.Errorf("a block at %d was found by a search that should have stopped", at.bit)
 	}
 }
 

@@ -91,8 +91,8 @@ type mark struct {
 	blocks     int
 }
 
-// run looks for a place and decodes from there on. begun is told of each place that
-// is tried. A result may be missing.
+// run searches for a position and decodes from there. It calls begun for each position that
+// it tries. It returns nil if there is no result.
 func (s *speculator) run(begun func(place)) *result {
 	from := 0
 	for range tries {
@@ -184,7 +184,7 @@ func (s *speculator) mayEnd(head, tail int, behind bool) {
 	s.mark = mark{pos: d.pos, buf: d.buf, n: d.n, behind: behind, head: head, tail: tail, ends: len(s.res.ends), blocks: s.mark.blocks}
 }
 
-// over tells if enough was decoded: what follows is the next piece's.
+// over reports whether enough was decoded: what follows is the next piece's.
 func (s *speculator) over() bool {
 	d := &s.d
 	return 8*d.pos-int(d.n) >= 8*s.own || s.stop.Load()
@@ -243,7 +243,7 @@ func (s *speculator) symbols(d *decoder) (w int, err error) {
 	}
 }
 
-// known tells if the window before w has no marker.
+// known reports whether the window before w has no marker.
 func (s *speculator) known(w int) bool {
 	for i := w - 1; i >= s.seen; i-- {
 		if s.head[i] >= firstMarker {

@@ -52,7 +52,7 @@ func TestWindow(t *testing.T) {
 }
 
 // TestParallelWindow has one block of a stream begin with a match that reaches just
-// to the first byte of its member, or one farther. Whoever decodes it, the front
+// to the first byte of its member, or one farther. The decoder of it, the front
 // behind something that it took, or one who works ahead, has to find that.
 func TestParallelWindow(t *testing.T) {
 	const head = "\x08\x00tttt\x00\x03"

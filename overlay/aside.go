@@ -63,7 +63,7 @@ func (s *Store) discard(dir string, b *bin) error {
 	return b.add(t.files)
 }
 
-// bin is what was moved out of sight, and is to be deleted. That may take a while, so it
+// bin has what was moved out of sight to be deleted. That may take a while, so it
 // is done when the caller has given back the lists. On a full disk it is done at once.
 type bin struct {
 	s     *Store

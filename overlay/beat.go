@@ -7,14 +7,13 @@ import (
 	"github.com/fastpull/fastpull/fault"
 )
 
-// A process that is dead has no locks, and one that lives ends some day, since
-// none of its own waits is for ever. But one that was stopped (SIGSTOP, a frozen
-// container) keeps its locks and does nothing. So a process that has a store open
-// touches its folder in run/ every now and then, and who waits for a lock looks
-// whether anybody else does that.
+// The locks of a process end with it, and no wait of a process is endless. But a process that
+// was stopped (SIGSTOP, a frozen container) keeps its locks and does nothing. So a process
+// that has a store open touches its folder in run/ regularly. A process that waits for a lock
+// looks whether any other process does.
 const beatEvery = 5 * time.Second
 
-// beatLost is how long nobody else may give a sign of life. Tests shorten it.
+// beatLost is how long the other processes may give no sign of life. Tests shorten it.
 var beatLost = time.Minute
 
 // beat touches this process' folder until stop is closed.
@@ -31,8 +30,8 @@ func (s *Store) beat(folder string, stop <-chan struct{}) {
 	}
 }
 
-// pulse returns a function that returns an error once nobody else has given a
-// sign of life for too long. It goes by changes, and not by what the clock says.
+// pulse returns a function that returns an error if no other process has given a sign of life
+// for too long. It looks at changes, not at the time of day.
 func (s *Store) pulse() func() error {
 	var last time.Time
 	changed := time.Now()

@@ -9,10 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What Docker has in a folder for each thing is read with these and not with
-// filepath.Glob: that takes brackets in the path of the root for a pattern, and a
-// folder that cannot be read for an empty one. Who removes by what he does not find
-// must know the difference.
+// These functions read Docker's folders instead of filepath.Glob. Glob takes brackets in the
+// path of the root for a pattern, and an unreadable folder for an empty one. Code that removes
+// what it does not find needs to know the difference.
 
 // contents reads the file of that name in each folder of a folder. A folder that
 // has none is not in the map.

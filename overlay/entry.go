@@ -42,7 +42,7 @@ func (r *Reader) entryAt(name string, chain digest.Digest) entry {
 	return e
 }
 
-// isCacheID tells if it can be a layer's folder in overlay2/. In l/ are the links of
+// isCacheID reports whether it can be a layer's folder in overlay2/. In l/ are the links of
 // all layers.
 func isCacheID(s string) bool { return s != "" && s != "l" && !strings.ContainsAny(s, "/.") }
 

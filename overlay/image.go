@@ -244,7 +244,8 @@ func (s *Store) PutImage(ctx context.Context, img *image.Image, repository strin
 		return err
 	}
 	defer unlock()
-	// Who removes layers has the lists too: what is there now stays for the image.
+	// A process that removes layers holds the lock of the lists, too: what is there now stays
+	// for the image.
 	if have := s.Chain(img.Layers); len(have) != len(img.Layers) {
 		return fmt.Errorf("record image %s: layer %s: %w", img.ID, img.Layers[len(have)].DiffID, ErrGone)
 	}

@@ -198,8 +198,8 @@ func (st *Staged) Commit(ctx context.Context, size int64) (err error) {
 		}
 	}
 
-	// An entry that came out of a power failure empty would be in everybody's way.
-	// The first of these costs as much as all of them together.
+	// An entry that is empty after a power failure would block the layer for every process.
+	// The first of these flushes costs as much as all of them together.
 	if err := errors.Join(syncFiles(st.meta), syncFiles(st.dir)); err != nil {
 		return err
 	}

@@ -17,9 +17,8 @@ import (
 // process callers must not ask for the same name twice through one lockFile.
 type lockFile struct{ f *os.File }
 
-// namesLock is the byte for the lists: which layers, images and names there are.
-// Layers that are being made have their bytes above, and those that somebody
-// builds on have theirs above these.
+// namesLock is the byte for the lists: which layers, images and names there are. The bytes of
+// layers that are being made are above it. The bytes of layers in use are above those.
 const namesLock int64 = 1
 
 func layerLock(chain digest.Digest) int64 {
@@ -28,7 +27,7 @@ func layerLock(chain digest.Digest) int64 {
 	return at | 1<<60
 }
 
-// useLock is the byte that everybody shares who needs the layer to stay.
+// useLock is the byte that all processes share that need the layer to stay.
 func useLock(chain digest.Digest) int64 { return layerLock(chain) | 1<<61 }
 
 func openLockFile(name string) (*lockFile, error) {
@@ -39,9 +38,9 @@ func openLockFile(name string) (*lockFile, error) {
 	return &lockFile{f}, nil
 }
 
-// lock waits for the lock at the given byte, which nobody else has then, as long as
-// the context allows. waiting is called once if somebody else has it; nil is fine. The wait ends when
-// pulse, asked now and then, has an error.
+// lock waits for exclusive use of the byte at, as long as the context allows. It calls waiting
+// once if another process has the byte; nil is fine. The wait ends when pulse, called now and
+// then, returns an error.
 func (l *lockFile) lock(ctx context.Context, at int64, waiting func(), pulse func() error) error {
 	return l.wait(ctx, at, unix.F_WRLCK, waiting, pulse)
 }

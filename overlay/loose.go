@@ -15,8 +15,8 @@ import (
 // loose is what is in overlay2/ and leads nowhere.
 type loose struct{ folders, links []string }
 
-// isFolder tells if it is the name of a folder that Docker, its builder or fastpull
-// makes: what somebody else has put into overlay2/ is none of ours.
+// isFolder reports whether Docker, its builder or fastpull makes folders of that name. Other
+// folders in overlay2/ are left alone.
 var isFolder = regexp.MustCompile(`^([0-9a-f]{64}|[0-9a-z]{25})(-init|-removing)?$`).MatchString
 
 // loose looks for folders that nothing names. They are listed first and the names
@@ -81,7 +81,7 @@ func (r *Reader) loose() (l loose, err error) {
 	return l, nil
 }
 
-// alone tells if no other process has the store open. One that has writes down what
+// alone reports whether no other process has the store open. One that has writes down what
 // a layer's blob is before the layer is there.
 func (s *Store) alone() bool {
 	runs, err := os.ReadDir(s.path("fastpull/run"))

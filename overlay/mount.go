@@ -77,8 +77,8 @@ func (r *Reader) Mount(img *image.Image, target string) error {
 	if err := mountIn(r.path("overlay2"), there, options); err != nil {
 		return mountError(fmt.Errorf("mount %s at %s: %w", img.ID, target, err), p, form.User, kernel())
 	}
-	// Who removes layers looks for mounts after they can be seen no more. So one of
-	// the two notices the other.
+	// A process that removes layers looks for mounts after the layers are no longer visible.
+	// So one of the two notices the other.
 	if len(r.Chain(img.Layers)) < len(img.Layers) {
 		return errors.Join(
 			fault.WithHint(fault.New(fault.NotFound, "mount %s: somebody has removed it meanwhile", img.ID), "pull the image again"),

@@ -240,7 +240,7 @@ func TestTar(t *testing.T) {
 		}
 	}
 
-	// Who closes it early has ended it.
+	// Closing it early ends it.
 	r, err := s.Tar(l)
 	if err != nil {
 		t.Fatal(err)

@@ -14,13 +14,12 @@ import (
 	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
-// overlayfs knows an opaque directory by an extended attribute, of which there
-// are two: trusted.overlay.opaque, which the machine's root alone may set, and
-// user.overlay.opaque, for everybody, which holds in mounts with the option
-// userxattr (Linux 5.11). One mount looks for one of the two and ignores the
-// other, so that what a layer deleted would be seen again. Hence a store has one
-// of them for all of its layers, for ever: who makes the store decides by what
-// he may do, and the file fastpull/opaque keeps it for those who come after.
+// overlayfs recognizes an opaque directory by one of two extended attributes. Only the
+// machine's root may set trusted.overlay.opaque. Any user may set user.overlay.opaque, which
+// mounts with the option userxattr read (Linux 5.11). A mount reads one of the two and ignores
+// the other, so that deleted files would be visible again. So all layers of a store have the
+// same attribute, for ever. The process that makes the store chooses it by its rights, and the
+// file fastpull/opaque records it.
 
 // opaqueFile has the name of the attribute in it.
 const opaqueFile = "fastpull/opaque"
@@ -62,7 +61,7 @@ func (r *Reader) dockers() (whiteout.Overlay, error) {
 	return whiteout.Overlay{User: uid != 0 || privilege.Current().Level == privilege.Namespace}, nil
 }
 
-// owner returns who made the store, as this user namespace calls him.
+// owner returns the user that made the store, as a user ID of this user namespace.
 func (r *Reader) owner() (uid int, err error) {
 	var st unix.Stat_t
 	name := r.path("image/overlay2/layerdb")
@@ -75,17 +74,17 @@ func (r *Reader) owner() (uid int, err error) {
 // Whiteouts returns how the layers of this store keep what they delete.
 func (s *Store) Whiteouts() whiteout.Overlay { return s.opaque }
 
-// Decided tells if it was this [Open] that settled what Whiteouts returns.
+// Decided reports whether it was this [Open] that settled what Whiteouts returns.
 func (s *Store) Decided() bool { return s.decided }
 
-// settle makes sure that what this process writes fits to what is there, and
-// in a new store decides what that is to be.
+// settle makes sure that what this process writes fits to what is there. In a new store it
+// decides the form.
 //
-// Root could write to everybody's store. The layers that it adds would be closed
-// to their owner, and in a store of another user namespace have wrong owners.
+// Root could write to the store of any user. Its layers would not be accessible to the owner
+// of the store, and would have wrong owners in a store of another user namespace.
 func (s *Store) settle(p privilege.Process) (err error) {
 	s.opaque, err = s.fits(p)
-	if err == errUndecided {
+	if errors.Is(err, errUndecided) {
 		return s.decide(p)
 	}
 	return err
@@ -99,8 +98,8 @@ func (r *Reader) fits(p privilege.Process) (whiteout.Overlay, error) {
 		return whiteout.Overlay{}, err
 	}
 	me := os.Geteuid()
-	// The folder of layers may be another's, by a symlink: who made that can lead
-	// everything else where he likes, too.
+	// The folder of layers may be another user's, by a symlink. That user can redirect
+	// everything else, too.
 	for _, name := range []string{"fastpull", "fastpull/run", "fastpull/pending", "overlay2", "overlay2/l", "image", "image/overlay2", "image/overlay2/layerdb"} {
 		var st unix.Stat_t
 		if unix.Lstat(r.path(name), &st) == nil && int(st.Uid) != me && st.Uid != 0 {

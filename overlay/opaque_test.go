@@ -82,8 +82,8 @@ func TestForm(t *testing.T) {
 	}
 }
 
-// TestFormIsOne: those who meet in a new store with different rights have one
-// form, that of the first; who cannot have it is told so.
+// TestFormIsOne: processes with different rights in a new store have one
+// form, that of the first. A process that cannot have it gets an error.
 func TestFormIsOne(t *testing.T) {
 	for range 4 {
 		dir := t.TempDir()

@@ -15,14 +15,13 @@ import (
 	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
-// probe tries in the folder dir what layers and overlayfs ask of a file system,
-// and leaves nothing there. What a file system can do depends on how it was made
-// and mounted, and where it is nested in others: its name does not tell. user is
-// that of [whiteout.Overlay].
+// probe tries in the folder dir what layers and overlayfs need of a file system, and leaves
+// nothing there. The name of a file system does not tell what it can do: that depends on how
+// it was made and mounted, and on what it is nested in. user is that of [whiteout.Overlay].
 //
-// It costs some twenty system calls. Without it a pull would fail after the
-// download, in the first layer that deletes something, or worse: where directory
-// entries have no type, overlayfs shows whiteouts as files.
+// It takes some twenty system calls. Without it a pull would fail after the download, in the
+// first layer that deletes something. If directory entries have no type, it would not even
+// fail: overlayfs shows whiteouts as files then.
 func probe(dir string, user bool) error {
 	needs, err := Probe(dir, user)
 	if err != nil {

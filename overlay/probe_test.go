@@ -75,7 +75,7 @@ func TestProbe(t *testing.T) {
 }
 
 // TestOpenTakesBack: a store that cannot be opened is not there afterwards, and
-// what somebody else has in its place stays.
+// what another process has in its place stays.
 func TestOpenTakesBack(t *testing.T) {
 	bad := mountAt(t, "ramfs", "")
 	few := mountAt(t, "tmpfs", "nr_inodes=12")

@@ -36,10 +36,9 @@ type Pruned struct {
 	Blobs   int `json:"blobs"`   // notes on the blobs of layers that are not there
 }
 
-// Prune removes from the store at dir what nobody needs: what processes have left
-// that were killed, layers that no image, no container and no builder of Docker's
-// has, folders in overlay2/ that nothing names. A store that is not there is an
-// error of kind [fault.NotFound].
+// Prune removes what is not needed from the store at dir: files of processes that were killed,
+// layers of no image, container or builder of Docker's, and folders in overlay2/ that nothing
+// names. If there is no store, the error is of kind [fault.NotFound].
 func Prune(ctx context.Context, dir string, o PruneOptions) (p Pruned, err error) {
 	r, err := OpenReader(dir)
 	if err != nil {
@@ -126,7 +125,7 @@ func (r *Reader) dead(prefix string, do func(dir string) error) error {
 	return errors.Join(tmpfile.DeadDirs(runs, prefix, do), runs.Close())
 }
 
-// lives tells if the process lives whose folder in run/ this is.
+// lives reports whether the process lives whose folder in run/ this is.
 func (r *Reader) lives(run string) bool {
 	if _, err := os.Stat(r.path("fastpull/run", run)); err != nil {
 		return false
@@ -139,8 +138,7 @@ func (r *Reader) lives(run string) bool {
 	return lives
 }
 
-// untagged returns the images that have no tag and that nobody needs, those that
-// were built last first.
+// untagged returns the images without a tag that nothing needs, the last built first.
 func (st *stock) untagged() (list []digest.Digest) {
 	for again := true; again; {
 		again = false
@@ -180,7 +178,7 @@ func (s *Store) prune(ctx context.Context, p *Pruned, o PruneOptions, b *bin) er
 		}
 		p.Kept = nil // what stays is told below
 	}
-	// Who cannot tell what is a stray folder cannot tell what stands on a layer.
+	// If stray folders cannot be recognized, neither can the layers that need another one.
 	before, err := s.loose()
 	if err != nil {
 		return err

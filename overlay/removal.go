@@ -14,11 +14,11 @@ import (
 	"github.com/fastpull/fastpull/internal/tmpfile"
 )
 
-// An image goes by one rename, which needs no space: its config moves to
-// fastpull/pending, under its ID and this suffix. From then on the names that lead to
-// the image count for nothing, though repositories.json may still have them. Docker, too,
-// passes over a name without an image. The config is the note that the list of names is
-// to be written: it is removed when that is done, by the next Open after a crash.
+// removal is the suffix of a note that an image is being removed. The removal is one rename,
+// which needs no space: the image's config moves to fastpull/pending, under its ID and this
+// suffix. From then on its names are void, although repositories.json may still have them.
+// Docker ignores a name without an image, too. The note says that the list of names has to be
+// written. It is removed when that is done, after a crash by the next Open.
 const removal = ".image"
 
 func isRemoval(note string) bool { return strings.HasSuffix(note, removal) }

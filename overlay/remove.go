@@ -33,14 +33,13 @@ type Removal struct {
 	Kept []Kept `json:"kept,omitempty"`
 }
 
-// Remove removes an image, or a name of one that has others: name is one in
-// Docker's familiar form, an ID or the beginning of one. What is removed by which
-// name, and what is refused, is as with docker rmi. Layers go that no image and
-// nobody else needs.
+// Remove removes an image, or one of its names. name is a name in Docker's familiar form, an
+// ID, or the beginning of an ID. The rules are those of docker rmi. Layers that nothing else
+// needs are removed, too.
 //
-// The order is that of a commit, backwards: the image with its names, its layers, those
-// on top first. A crash leaves whole images, and layers for [Prune]. To remove an image
-// needs no space on the disk. To remove one name of several does.
+// The order is that of a commit, backwards: first the image with its names, then its layers,
+// those on top first. A crash leaves whole images, and layers for [Prune]. Removing an image
+// needs no space on the disk. Removing one of several names does.
 func (s *Store) Remove(ctx context.Context, name string, o RemoveOptions) (r Removal, err error) {
 	defer func() {
 		if err != nil && fault.KindOf(err) != fault.NotFound { // which names the image
@@ -263,7 +262,7 @@ func (s *Store) takeLayers(st *stock, layers []entry, r *Removal, b *bin) error 
 		}
 	}
 	if len(layers) > 0 {
-		// To find out who needs them may have taken a while.
+		// Finding out what needs them may have taken a while.
 		if err := refuseRunning(s.dir); err != nil {
 			return err
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/fastpull/fastpull/image"
 )
 
-// litter makes a store of two images and a loose layer, which nobody works in.
+// litter makes a store of two images and a loose layer, which no process works in.
 func litter(t *testing.T) (s *Store, a *image.Image) {
 	t.Helper()
 	maker := openTest(t, t.TempDir())
@@ -20,7 +20,7 @@ func litter(t *testing.T) (s *Store, a *image.Image) {
 	return openTest(t, maker.dir), a
 }
 
-// TestCannotLook has something that tells who needs what, and that cannot be read:
+// TestCannotLook: a file that says what needs which layer cannot be read:
 // then nothing is removed.
 func TestCannotLook(t *testing.T) {
 	for _, tc := range []struct {
@@ -68,7 +68,7 @@ func TestCannotLook(t *testing.T) {
 	}
 }
 
-// TestDoubtful has damage that could hide who needs a's layers.
+// TestDoubtful: damage could hide what needs a's layers.
 func TestDoubtful(t *testing.T) {
 	for _, tc := range []struct {
 		name   string

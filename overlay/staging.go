@@ -24,13 +24,13 @@ import (
 // stagedDir is the staging store of a data-root.
 const stagedDir = "fastpull/staged"
 
-// Staging is a store in which images wait to be published: to be moved into the data-root
-// that has the store in its folder fastpull/staged. A dockerd may run on the data-root
-// until then, since nothing of Docker's is changed. The data-root's own layers are used,
-// and are not brought again.
+// Staging is a store in which images wait to be published: to be moved into the data-root that
+// has this store in its folder fastpull/staged. A dockerd may run on the data-root until then,
+// since nothing of Docker's is changed. Layers of the data-root are used and not fetched
+// again.
 //
-// A Staging is a store like others: what is committed to it stays, and can be listed,
-// verified and removed there.
+// A Staging is a store like others: what is committed to it stays, and can be listed, verified
+// and removed there.
 type Staging struct {
 	*Store
 	alone bool // no other process has it open
@@ -91,7 +91,7 @@ func (r *Reader) stageable() error {
 	if err := refuseOthers(r.dir); err != nil {
 		return err
 	}
-	if _, err := r.fits(privilege.Current()); err != nil && err != errUndecided {
+	if _, err := r.fits(privilege.Current()); err != nil && !errors.Is(err, errUndecided) {
 		return err
 	}
 	return r.oneMount()

@@ -15,8 +15,8 @@ import (
 	"github.com/fastpull/fastpull/fault"
 )
 
-// stock is all that the lists have, and who needs what of it. Who is to act on it
-// reads it while he has the lists.
+// stock has the content of the lists, and what needs which of it. Code that acts on it reads
+// it while it holds the lock of the lists.
 type stock struct {
 	names      names
 	images     map[digest.Digest][]digest.Digest // chainIDs; nil if the config cannot be read
@@ -96,8 +96,8 @@ func (r *Reader) stock() (*stock, error) {
 	return st, nil
 }
 
-// lockStock reads the lists for who is to change them: he has them until he calls
-// unlock. Waiting is as with lockLists.
+// lockStock reads the lists for a caller that changes them. The caller holds their lock until
+// it calls unlock. waiting is that of lockLists.
 func (s *Store) lockStock(ctx context.Context, waiting func()) (st *stock, unlock func(), err error) {
 	if unlock, err = s.lockLists(ctx, waiting); err != nil {
 		return nil, nil, err

@@ -130,7 +130,7 @@ type Options struct {
 	// NoSync lets Commit, Sync and Close return while files are still on their way to
 	// the disk. After a power failure, layers can have files that are empty.
 	NoSync bool
-	// Progress is told about a long wait for the disk; nil is not told.
+	// Progress shows a long wait for the disk; nil shows nothing.
 	Progress *progress.Display
 }
 
@@ -215,7 +215,7 @@ func openOnce(dir string, o Options, toRemove bool) (_ *Store, err error) {
 		return nil, err
 	}
 	me := privilege.Current()
-	if _, err := s.fits(me); err != nil && err != errUndecided {
+	if _, err := s.fits(me); err != nil && !errors.Is(err, errUndecided) {
 		return nil, err
 	}
 	// What processes have left that are gone may be the space that the rest takes.
@@ -448,12 +448,11 @@ func denied(err error) error {
 	return err
 }
 
-// patience is how long the lists may be another's before somebody is told of it.
+// patience is how long a wait for the lists may take before the user is told.
 const patience = time.Second
 
-// lockLists waits until nobody else, in this process or another, changes the
-// lists. The caller must call unlock. waiting is called once, by another goroutine,
-// if that takes a while; nil is fine.
+// lockLists waits until no other goroutine or process changes the lists. The caller must call
+// unlock. waiting is called once, by another goroutine, if that takes a while; nil is fine.
 func (s *Store) lockLists(ctx context.Context, waiting func()) (unlock func(), err error) {
 	if waiting != nil {
 		defer time.AfterFunc(patience, waiting).Stop()

@@ -31,11 +31,10 @@ func (s *Store) sweep() error {
 	return errors.Join(failures...)
 }
 
-// A layer is announced in fastpull/pending before it moves into overlay2/, and
-// the note goes away when layerdb names it. The same is done before a layer is
-// taken out of layerdb, and the note goes when its files are gone. A note that
-// stayed, of a process that is no more, tells of a layer that nobody will ever look
-// at, unless layerdb names it.
+// announce writes a note to fastpull/pending before a layer moves into overlay2/. The note is
+// removed when layerdb names the layer. The same is done before a layer is taken out of
+// layerdb, and that note is removed with its files. A note without a running process means
+// that the layer can be removed, unless layerdb names it.
 //
 // The note's content is the folder of the process, and the short ID.
 func (s *Store) announce(cacheID, short string) error {
@@ -103,7 +102,7 @@ func (s *Store) sweepPending(cacheID string) error {
 	return nil
 }
 
-// namesCacheID tells if some layer of layerdb has its files there.
+// namesCacheID reports whether some layer of layerdb has its files there.
 func (r *Reader) namesCacheID(cacheID string) (bool, error) {
 	layers, err := os.ReadDir(r.path("image/overlay2/layerdb/sha256"))
 	if err != nil {

@@ -13,13 +13,12 @@ import (
 	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
-// TryMount mounts layers in a new folder in dir as Docker does for a container: two
-// that are only read, with a whiteout and an opaque directory, below one that is
-// written to. It looks if the result is right, and the folder is gone afterwards. It
-// takes the rights of root.
+// TryMount mounts layers in a new folder in dir, as Docker does for a container: two that are
+// only read, with a whiteout and an opaque directory, below one that is written to. It checks
+// the result, and removes the folder. It needs root's rights.
 //
-// The mount is made in a mount namespace of one thread and ends with it: nobody
-// else ever sees it, and a kill in the middle leaves none.
+// The mount is made in the mount namespace of one thread, and ends with it. No other process
+// sees it, and a kill leaves no mount.
 func TryMount(dir string) (err error) {
 	at, err := os.MkdirTemp(dir, "mount-*")
 	if err != nil {
@@ -55,7 +54,7 @@ func apart(f func() error, result chan<- error) {
 	}()
 }
 
-// plant makes the layers. The lower one has all that is to be hidden.
+// plant makes the layers. The lower one has what the upper one hides.
 func plant(at string) error {
 	for _, d := range []string{"low/dir", "up/dir", "top", "work", "merged"} {
 		if err := os.MkdirAll(filepath.Join(at, d), 0o755); err != nil {

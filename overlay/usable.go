@@ -50,7 +50,7 @@ func usable(dir string) error {
 	}
 	if err == nil {
 		_, err = (&Reader{dir: dir}).fits(privilege.Current())
-		if errors.Is(err, fs.ErrNotExist) || err == errUndecided { // not a store yet
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errUndecided) { // not a store yet
 			err = nil
 		}
 	}

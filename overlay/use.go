@@ -7,11 +7,10 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// A pull finds some layers of its image in the store and builds on them. Until the
-// image is recorded nobody could tell from the lists that it needs them. So it
-// shares a lock on each layer that it needs, and who removes a layer takes that
-// lock for himself alone, or leaves the layer where it is. The one who removes
-// never waits for it, and has it for no longer than some renames take.
+// A pull finds some layers of its image in the store and builds on them. Until the image is
+// recorded, the lists do not say that it needs them. So the pull shares a lock on each of
+// these layers. A process that removes a layer takes that lock exclusively, or leaves the
+// layer. It never waits for the lock, and holds it no longer than some renames take.
 
 // ErrGone is returned for an image one of whose layers has been removed.
 var ErrGone = errors.New("the layer is not in the store")

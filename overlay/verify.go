@@ -29,8 +29,8 @@ type VerifyOptions struct {
 	Cores int
 	// Good are layers that need not be looked at again, by chainID.
 	Good map[digest.Digest]bool
-	// Expect is told how many bytes of files there are to be read, and Read of those
-	// that were. Nil is fine.
+	// Expect is called with the number of bytes of files to read, and Read with the number
+	// that was read. Nil is fine.
 	Expect, Read func(n int64)
 }
 
@@ -92,7 +92,7 @@ func (r *Reader) Verify(ctx context.Context, o VerifyOptions) (v Verified, err e
 		return v, err
 	}
 	form, err := r.form()
-	if err != nil && err != errUndecided {
+	if err != nil && !errors.Is(err, errUndecided) {
 		return v, err
 	}
 	c := &verifier{r: r, st: st, o: o, form: form, v: &v, users: make(map[digest.Digest][]string), parents: make(map[digest.Digest]digest.Digest), diffs: make(map[digest.Digest]digest.Digest)}
@@ -212,8 +212,7 @@ func (c *verifier) images() []digest.Digest {
 	return list
 }
 
-// still tells if what a damage is of is what it was: neither gone by now, nor put
-// in place meanwhile.
+// still reports whether the damaged object is unchanged: not removed or repaired meanwhile.
 func (c *verifier) still(d Damage) bool {
 	if d.Layer != "" {
 		now, before := c.r.entryOf(d.Layer), c.st.entries[d.Layer]
@@ -234,7 +233,7 @@ func (c *verifier) still(d Damage) bool {
 	return d.Unfit || err != nil
 }
 
-// wanted tells if an image has the layer now.
+// wanted reports whether an image has the layer now.
 func (c *verifier) wanted(chain digest.Digest) bool {
 	now, err := c.r.stock()
 	return err != nil || now.held[chain] != ""

@@ -210,7 +210,7 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-// TestVerifyMeanwhile has somebody remove an image while it is looked at.
+// TestVerifyMeanwhile removes an image while it is verified.
 func TestVerifyMeanwhile(t *testing.T) {
 	s, _ := verifyStore(t)
 	dir := s.dir

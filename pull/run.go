@@ -109,7 +109,7 @@ func start(ctx context.Context, o Options) (r *run, err error) {
 		fetcher: fetcher,
 		looking: make(chan struct{}, resolving),
 	}
-	note := ""
+	var note string
 	if r.to, note, err = o.Open(ctx, r.env); err != nil {
 		return nil, err
 	}

@@ -1,25 +1,26 @@
-// Package push brings the images of a bundle to a registry.
+// Package push pushes the images of a bundle to a registry.
 //
 // # Promises
 //
-// What is pushed is what the bundle has: manifests, indexes and blobs, byte for byte.
-// Blobs that are in the repository are not sent, and what this run has sent to
-// another repository of the registry is mounted from there. An image's tag is set
-// when everything that it needs is there, and images are pushed one after the other,
-// so that a run that fails leaves whole images only. What refers to an image follows it.
+// A registry gets what the bundle has: manifests, indexes and blobs, byte for byte. Blobs
+// that the repository has are not sent. Blobs that this run has sent to another repository
+// of the registry are mounted from there.
 //
-// An index of which manifests are neither in the bundle nor in the registry cannot be
-// pushed. What there is of it is, and the caller's display warns.
+// The tag of an image is set last. Images are pushed one after the other, so a run that fails
+// leaves complete images only. Referrers of an image are pushed after it.
+//
+// An index cannot be pushed as it is if the bundle and the registry both lack one of its
+// manifests. Then what there is of it is pushed, and the caller's display warns.
 //
 // # How it works
 //
-// A bundle's manifests and blobs are shown to go-containerregistry as an image or an
-// index (images.go); package registry has it push them with its own connections.
-// The layers that a bundle of `bundle --since` lacks have to be in the registry:
-// they are asked for, and only if they are missing it is an error.
+// The bundle's manifests and blobs are presented to go-containerregistry as an image or an
+// index (images.go). Package registry pushes them over its own connections. A bundle of
+// bundle --since lacks layers that the registry should have. They are looked up there, and
+// only a missing layer is an error.
 //
-// A blob whose connection breaks is sent from its beginning. The specification lets a
-// client ask how much has come, but docker-registry 2.8 gives up an upload
-// that was broken off in the middle of a request (BLOB_UPLOAD_INVALID, as the size is
-// not that of its state), in chunks or not.
+// A blob whose connection breaks is sent from its beginning. The specification lets a client
+// ask how many bytes have arrived. But docker-registry 2.8 gives up an upload that broke off
+// in the middle of a request, in chunks or not (BLOB_UPLOAD_INVALID: the size is not that of
+// its state).
 package push

@@ -20,11 +20,10 @@ import (
 // one that is no image is about.
 const attestationOf = "vnd.docker.reference.digest"
 
-// present returns what is pushed for an index. Archives of others have indexes of
-// which they lack manifests: docker save and ctr write such where only one platform
-// was pulled. If the registry has the rest the index is pushed as it is. Else, as
-// docker push does, what there is: one manifest, or a new index of several, which has no
-// other indexes in it.
+// present returns what is pushed for an index. Archives of docker save and ctr can have an
+// index without some of its manifests, if only one platform was pulled. If the registry has
+// the others, the index is pushed as it is. Otherwise, as docker push does, what there is of
+// it is pushed: one manifest, or a new index of several without nested indexes.
 func (p *pusher) present(ctx context.Context, to registry.Reference, d *document) (*document, error) {
 	l := looker{p: p, to: to, asked: make(map[digest.Digest]bool)}
 	if err := l.look(ctx, d); err != nil {

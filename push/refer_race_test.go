@@ -82,7 +82,7 @@ func TestReferTogether(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			if puts++; puts <= programs {
-				time.Sleep(20 * time.Millisecond) // whoever looked at once would find his own
+				time.Sleep(20 * time.Millisecond) // a client that looked at once would find its own entry
 			}
 			return true
 		},
@@ -99,7 +99,7 @@ func TestReferTogether(t *testing.T) {
 	if err != nil || len(list) != programs {
 		t.Errorf("%d are listed, %v; after %d reads and %d writes", len(list), err, gets, puts)
 	}
-	// Who is alone writes once, and not at all where there is nothing to add.
+	// A single client writes once, and not at all if there is nothing to add.
 	puts = programs
 	for range 2 {
 		if err := s.client.Refer(t.Context(), ref, subject, artifacts[1:]); err != nil || puts != programs+1 {

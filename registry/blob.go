@@ -17,20 +17,17 @@ const maxBlob = 1 << 44
 // incomplete is the advice when a part of an image is missing.
 const incomplete = "the image is not whole at the registry: it may have been deleted just now, or has to be pushed there again"
 
-// Blob opens the blob that d names in the repository of ref, and returns its
-// bytes as they come. An interrupted transfer is resumed inside Read. The
-// reader gives exactly d.Size bytes and then io.EOF, or an error; hashing them
-// is up to the caller, d.Digest only says which.
+// Blob opens the blob that d names in the repository of ref, and returns a reader of its
+// bytes. The reader returns exactly d.Size bytes and then io.EOF, or an error. It resumes
+// interrupted transfers. It does not hash: the caller verifies d.Digest.
 //
-// The reader lives as long as ctx, and holds one of Options.Connections until
-// it is at its end or closed: a caller who opens several must read all of them
-// and not one after the other. Close may be called at any time, also while a
-// Read is blocked, which it ends.
+// The reader lives as long as ctx, and holds one of Options.Connections until its end or
+// Close. A caller that opens several readers must read all of them at the same time. Close may
+// be called at any time, also while a Read waits, which it ends.
 //
-// Errors, from Blob and from Read, are of kind [fault.NotFound] when the
-// registry has no such blob, [fault.Denied] when credentials are lacking, and
-// [fault.Corrupt] when digest or size cannot be or the registry has another
-// size.
+// Errors of Blob and of Read are of kind [fault.NotFound] if the registry has no such blob,
+// [fault.Denied] if credentials are missing, and [fault.Corrupt] if digest or size are not
+// valid or the registry has another size.
 func (c *Client) Blob(ctx context.Context, ref Reference, d ocispec.Descriptor) (io.ReadCloser, error) {
 	e, err := blobErrand(ref, d)
 	if err != nil {
@@ -49,7 +46,7 @@ func (c *Client) open(ctx context.Context, e errand, d ocispec.Descriptor, s *so
 	return r, nil
 }
 
-// blobErrand checks a descriptor, and says what is to be done with it.
+// blobErrand checks a descriptor, and describes the request for it.
 func blobErrand(ref Reference, d ocispec.Descriptor) (errand, error) {
 	e := errand{
 		ref: ref, doing: fmt.Sprintf("fetch blob %s of %s", cut(d.Digest.String(), 150), ref.Familiar()),

@@ -66,9 +66,9 @@ type Options struct {
 	// over all connections, each with its share: one that brings less is given up
 	// as one that brings nothing is. Default: 4096; negative: any rate will do.
 	MinRate int64
-	// Note is told, once each, what the user should know of a request that does not fail:
-	// that credentials were not taken, or that a server is slow to answer. It is called
-	// from several goroutines. Nil tells nobody.
+	// Note is called, once each, with what the user should know of a request that does not
+	// fail: credentials were not taken, or a server is slow to answer. It is called from
+	// several goroutines. Nil is fine.
 	Note func(words string)
 	// LimitRate is how many bytes a second may come, over all connections.
 	// Default: 0, as many as can.
@@ -87,7 +87,7 @@ type Client struct {
 	pace        *pace
 	limiter     *limiter
 	slowAfter   time.Duration // see slow.go
-	followGrace time.Duration // for who has a partial blob and does nothing, beside two stalls
+	followGrace time.Duration // how long a process that has a partial blob may do nothing, beside two stalls
 	extra       chan struct{} // one for each connection beside the first of a blob
 
 	servers flight[string, *servers] // by registry

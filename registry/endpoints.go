@@ -19,7 +19,7 @@ import (
 // others: one that swallows packets takes dialTimeout each time.
 const restTime = 30 * time.Second
 
-// servers is where the images of a registry are to be had, in the order in
+// servers has the hosts of a registry's images, in the order in
 // which they are asked.
 type servers struct{ hosts []*host }
 
@@ -135,7 +135,7 @@ func (h *host) rests(now time.Time) bool {
 	return now.Before(h.resting)
 }
 
-// unpinged tells if a host is not asked for the root of the API. One that hands
+// unpinged reports whether a host is not asked for the root of the API. One that hands
 // requests on to several registries does not know for which that would be; it
 // tells that it wants a login when it is asked for something.
 func (h *host) unpinged() bool { return h.ns != "" || h.bare }

@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// flight makes the value for a key once, however many ask for it at the same
-// time, and keeps it. A failure is told to all who waited, and not kept. The
-// zero value is ready.
+// flight makes the value for a key once, however many callers ask for it at the same time, and
+// keeps it. A failure is returned to all waiting callers, and not kept. The zero value is
+// ready.
 type flight[K, V comparable] struct {
 	mu    sync.Mutex
 	calls map[K]*call[V]
@@ -17,7 +17,7 @@ type call[V any] struct {
 	done      chan struct{} // closed once the fields below are set
 	val       V
 	err       error
-	abandoned bool // the caller who made it gave up: no news for the others
+	abandoned bool // the caller that made it gave up: no result for the others
 }
 
 // do returns the value for key, made by fn in one of its callers. It ends with
@@ -58,8 +58,8 @@ func (f *flight[K, V]) do(ctx context.Context, key K, fn func(context.Context) (
 	}
 }
 
-// forget drops the value for key if it is still stale, so that of many who
-// find it useless only the first makes a new one.
+// forget drops the value for key if it is still stale. So only the first of many callers that
+// find it useless makes a new one.
 func (f *flight[K, V]) forget(key K, stale V) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

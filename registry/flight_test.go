@@ -76,7 +76,7 @@ func TestFlightFailure(t *testing.T) {
 	})
 }
 
-// When the one who does the work leaves, another of those who wait takes over.
+// When the caller that does the work leaves, one that waits takes over.
 func TestFlightLeaderLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var f flight[string, int]

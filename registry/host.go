@@ -31,7 +31,7 @@ const (
 type host struct {
 	hostConf
 	mirror    bool   // it is not the registry's own
-	ns        string // the registry, which a host of another name is told; else ""
+	ns        string // the registry, sent to a host of another name; else ""
 	transport *http.Transport
 	slots     chan struct{} // one for each request that may be in flight
 	userAgent string

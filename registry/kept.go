@@ -22,9 +22,9 @@ const (
 	followEvery = 20 * time.Millisecond
 )
 
-// Kept is a blob that is kept on disk while it comes, so that whoever is
-// interrupted, killed even, goes on where he was. It is read from its front as it
-// fills. Use is as with the reader of [Client.Blob].
+// Kept is a blob that is downloaded into a file, so that another process can continue after an
+// interruption or a kill. It is read from the front while the file fills. Use it like the
+// reader of [Client.Blob].
 type Kept struct {
 	transfer
 	ctx    context.Context
@@ -46,13 +46,14 @@ type Place interface {
 	Open(blob digest.Digest, size int64) (*partial.File, error)
 }
 
-// Keep is [Client.Blob] by way of a file in a folder, which several processes
-// may do at the same time: one fetches, and the others read what it has got, and
-// go on when it dies. Waiting, which may be nil, is called once if that is so. In a
-// room of a larger file it is only this one, and what cannot be written is an error.
+// Keep opens a blob like [Client.Blob], by way of a file in a folder. Several processes may do
+// so at the same time: one downloads, and the others read what it has written and take over
+// when it ends. waiting, which may be nil, is called once if another process downloads. In a
+// room of a larger file there is no other process, and bytes that cannot be written are an
+// error.
 //
-// The file stays until [Kept.Discard]. A blob that is small, or for which there
-// can be no file, or nil is the place, is nevertheless read, by one connection.
+// The file stays until [Kept.Discard]. A small blob, a blob without a place, and one for which
+// no file can be made, is read over one connection.
 func (c *Client) Keep(ctx context.Context, ref Reference, d ocispec.Descriptor, in Place, waiting func()) (*Kept, error) {
 	e, err := blobErrand(ref, d)
 	if err != nil {
@@ -100,7 +101,7 @@ func (k *Kept) straight() error {
 // errSilent is the end of waiting for another process.
 var errSilent = errors.New("another process has the blob and does nothing")
 
-// fill returns when the file is whole, whoever has done it.
+// fill returns when the file is whole, by this process or another.
 func (k *Kept) fill(ctx context.Context, waiting func()) error {
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
@@ -194,7 +195,7 @@ func (k *Kept) read(p []byte) (int, error) {
 			switch {
 			case errors.Is(k.failed, errKeep) && !k.file.InRoom():
 				k.abandon()
-			case k.failed == errSilent:
+			case errors.Is(k.failed, errSilent):
 				k.leave()
 				_, k.direct.end = k.file.Missing(k.pos)
 				k.direct.whole = func() { k.direct.end = k.desc.Size }
@@ -206,7 +207,7 @@ func (k *Kept) read(p []byte) (int, error) {
 		select {
 		case <-k.more:
 		case <-k.done:
-			ended = true // and what came last is there now
+			ended = true // and the last bytes are in the file now
 		case <-k.ctx.Done():
 			return 0, k.ctx.Err()
 		}
@@ -245,15 +246,15 @@ func (k *Kept) Whole() (n int64, all bool) {
 	return n, n == k.desc.Size
 }
 
-// InRoom tells if the blob comes into the [partial.Room] that was its place: one that
-// is small does not, and whoever reads it has to put it there.
+// InRoom reports whether the blob is downloaded into the [partial.Room] that was its place. A
+// small blob is not: its reader has to write it there.
 func (k *Kept) InRoom() bool { return k.file != nil && k.file.InRoom() }
 
 // Fetched returns how many bytes have come from the registry, to this process and
 // for this reader.
 func (k *Kept) Fetched() int64 { return k.fetched.Load() }
 
-// Close ends the transfer. What came of it stays on disk. It does not fail.
+// Close ends the transfer. The bytes downloaded stay on disk. It does not fail.
 func (k *Kept) Close() error {
 	k.cancel() // ends a Read in progress, which has the lock
 	<-k.done

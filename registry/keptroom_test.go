@@ -106,7 +106,7 @@ func TestRoomIsFull(t *testing.T) {
 	}
 }
 
-// What is small, or no room is for, comes by one connection and to nobody's room.
+// A blob that is small, or has no room, is downloaded by one connection into no file.
 func TestNotInRoom(t *testing.T) {
 	s := newScript(t, serveLarge)
 	in, _ := room(t)

@@ -116,8 +116,8 @@ type kept struct {
 	note  string // what is wrong with the place, "" for nothing
 }
 
-// keeper names who keeps the credentials for a registry: the helper that the file
-// names for it, or the file.
+// keeper names what has the credentials for a registry: the helper that the file names for it,
+// or the file.
 func (s source) keeper(cf *configfile.ConfigFile, target authn.Resource) string {
 	registry := target.RegistryStr()
 	if registry == name.DefaultRegistry {

@@ -41,7 +41,7 @@ func home(t *testing.T, files map[string]string) string {
 	return dir
 }
 
-// userFor is whom the keychain finds for an image, "" for nobody.
+// userFor is the user that the keychain finds for an image, "" for none.
 func userFor(t *testing.T, image string) (string, error) {
 	t.Helper()
 	auth, err := NewKeychain("").Resolve(parse(t, image).repo)

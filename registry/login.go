@@ -65,9 +65,9 @@ func (a Account) key() string {
 	return a.host
 }
 
-// Login asks the registry if it takes the password of a. Mirrors are not
-// asked. The error is of kind [fault.Denied] if it does not. A registry that
-// asks nobody for a password takes any.
+// Login asks the registry whether it accepts the password of a. It does not ask mirrors. The
+// error is of kind [fault.Denied] if the registry refuses. A registry that needs no login
+// accepts any password.
 func (c *Client) Login(ctx context.Context, a Account, password string) error {
 	reg, err := name.NewRegistry(a.host)
 	if err != nil {

@@ -39,13 +39,12 @@ type Manifest struct {
 	From string
 }
 
-// Manifest fetches the manifest that ref names: by digest if it has one, else
-// by tag.
+// Manifest fetches the manifest that ref names: by digest if it has one, else by tag.
 //
-// Errors are of kind [fault.NotFound] when there is none, [fault.Denied] when
-// credentials are lacking, and [fault.Corrupt] when what came is not what its
-// digest says, too large or no manifest. The signed kind of schema 1 cannot be
-// checked like this, and comes unchecked, as nobody can use it.
+// Errors are of kind [fault.NotFound] if there is none, [fault.Denied] if credentials are
+// missing, and [fault.Corrupt] if the body does not have its digest, is too large, or is no
+// manifest. A signed manifest of schema 1 cannot be checked like this. It is returned
+// unchecked, and cannot be used.
 func (c *Client) Manifest(ctx context.Context, ref Reference) (Manifest, error) {
 	e := errand{
 		ref: ref, doing: "fetch manifest of " + ref.String(), missing: "no such image",

@@ -27,7 +27,7 @@ type part struct {
 	helper   bool   // others of the same blob have the patience, and choose the host
 	whole    func() // told when the whole blob comes, whatever was asked for
 
-	at     *host          // who was asked last
+	at     *host          // the host that was asked last
 	came   bool           // something, since then
 	resp   *http.Response // nil between an interruption and the next try
 	broken error          // what the interruption was
@@ -152,6 +152,7 @@ func (r *part) open(ctx context.Context) error {
 	resp, err := r.client.getAt(ctx, h, r.ref, "/blobs/"+r.desc.Digest.String(), header)
 	if ranged && h.refusesRange(err) {
 		if r.helper { // the first will see to it
+			//nolint:errorlint // what the refusal says counts for a part without a range only
 			return fmt.Errorf("%w: %v for bytes %d-%d of %d", errBadRange, err, r.pos, r.end-1, size)
 		}
 		if resp, err = r.client.getAt(ctx, h, r.ref, "/blobs/"+r.desc.Digest.String(), nil); err == nil {

@@ -18,17 +18,17 @@ import (
 	"github.com/fastpull/fastpull/fault"
 )
 
-// Push brings an image, or an index with its images, to the registry of ref, under
-// its tag, or if it has none its digest. Blobs that are there are not sent. What the tag stands for changes last,
-// when all the rest is there. Sent is told of the bytes of blobs that were taken from
-// what, from several goroutines.
+// Push pushes an image, or an index with its images, to the registry of ref: under the tag of
+// ref, or under its digest if it has no tag. Blobs that are there are not sent. The tag is set
+// last, when everything else is there. sent is called with the number of bytes of blobs that
+// were read, from several goroutines.
 //
-// At the end the registry is asked for what it was given. Only where it does not let these
-// credentials read, its answers to the uploads have to do.
+// At the end Push reads the manifest from the registry and compares it. Credentials that may
+// not read get no such proof.
 //
-// It goes to the registry itself, never to a mirror of it, by go-containerregistry,
-// with our connections, credentials and time limits. Errors are of kind
-// [fault.Denied] where credentials are lacking.
+// Push goes to the registry itself, never to a mirror. go-containerregistry does the
+// exchange, over the connections of the Client, with its credentials and time limits. Errors
+// are of kind [fault.Denied] if credentials are missing.
 func (c *Client) Push(ctx context.Context, ref Reference, what remote.Taggable, sent func(n int64)) error {
 	if err := c.pushing(ctx, ref, sent, func(pusher *remote.Pusher, as name.Reference) error { return pusher.Push(ctx, as, what) }); err != nil {
 		return err

@@ -41,7 +41,7 @@ func taking(handle http.HandlerFunc) http.Handler {
 // that wants other credentials or none.
 func TestPushEnds(t *testing.T) {
 	need.Time(t, "waits for a registry that says nothing")
-	over := make(chan struct{}) // a server does not learn that who sends has gone
+	over := make(chan struct{}) // a server does not learn that the client has gone
 	defer close(over)
 	blob := make([]byte, 160<<20) // more than the kernel takes without anybody reading
 	for _, tc := range []struct {

@@ -27,16 +27,15 @@ const (
 	referPause  = 100 * time.Millisecond
 )
 
-// Refer makes sure that manifests which have been pushed, and refer to subject, are
-// found by that. A registry that has the referrers API sees to it itself. Where there
-// is none they are added to the index under the tag that stands in for it; what that
-// has already stays.
+// Refer makes sure that pushed manifests that refer to subject can be found by it. A registry
+// with the referrers API does that itself. Otherwise they are added to the index under the
+// fallback tag; what that index has stays.
 //
-// The distribution specification has no lock for the tag, and a common registry,
-// Docker's 2.8, heeds no If-Match. So whoever read the index before ours was put, and
-// puts his after it, takes ours away. It is read again after twice the time that
-// reading and putting took, and put anew a few times if something is missing. Another
-// program that is slower than that can still take it away.
+// The distribution specification has no lock for the tag, and Docker's registry 2.8 ignores
+// If-Match. So a client that read the index before this one was written, and writes its own
+// afterwards, removes these entries. The index is read again after twice the time that reading
+// and writing took, and is written anew a few times if entries are missing. A client that is
+// slower than that can still remove them.
 func (c *Client) Refer(ctx context.Context, ref Reference, subject digest.Digest, list []ocispec.Descriptor) error {
 	h, err := c.own(ctx, ref)
 	if err != nil {
@@ -114,7 +113,7 @@ type rawIndex []byte
 func (r rawIndex) RawManifest() ([]byte, error)        { return r, nil }
 func (r rawIndex) MediaType() (types.MediaType, error) { return types.OCIImageIndex, nil }
 
-// Has tells if the registry of ref, no mirror of it, has a manifest. One that may not
+// Has reports whether the registry of ref, no mirror of it, has a manifest. One that may not
 // be seen is not there.
 func (c *Client) Has(ctx context.Context, ref Reference) (bool, error) {
 	h, err := c.own(ctx, ref)
@@ -138,7 +137,7 @@ func (c *Client) Has(ctx context.Context, ref Reference) (bool, error) {
 		}
 		var status *statusError
 		if errors.As(err, &status) && status.handshake() && (status.code == http.StatusUnauthorized || status.code == http.StatusForbidden) {
-			return false, nil // who may push need not be allowed to look
+			return false, nil // credentials for a push may not allow reading
 		}
 		if err = p.again(ctx, err); err != nil {
 			return false, e.explain(err)

@@ -35,14 +35,12 @@ func ReferrersTag(subject digest.Digest) string {
 // errNoReferrers is that of a host that knows of none.
 var errNoReferrers = errors.New("nothing refers to it")
 
-// Referrers lists what refers to a manifest in the repository of ref: signatures,
-// SBOMs and the like, by their digests, sorted. It asks the referrers API, all of
-// its pages, and where there is none the tag that stands in for it. That nothing
-// refers to it is no error.
+// Referrers lists the referrers of a manifest in the repository of ref, such as signatures and
+// SBOMs, sorted by their digests. It asks for all pages of the referrers API, or reads the
+// fallback tag if there is no such API. No referrers are no error.
 //
-// What the descriptors name has not been looked at. Errors are of kind
-// [fault.Corrupt] for a list that is none, or an endless one, and else those of
-// [Client.Manifest].
+// The manifests that the descriptors name were not fetched. Errors are of kind [fault.Corrupt]
+// for an answer that is no list, or an endless one, and otherwise those of [Client.Manifest].
 func (c *Client) Referrers(ctx context.Context, ref Reference, subject digest.Digest) (list []ocispec.Descriptor, err error) {
 	e := errand{
 		ref: ref, doing: fmt.Sprintf("list what refers to %s of %s", cut(subject.String(), 150), ref.Familiar()),
@@ -115,7 +113,7 @@ func hasReferrersAPI(resp *http.Response, err error) bool {
 		}, status.code)
 	}
 	if err != nil {
-		return true // nobody knows
+		return true // not known
 	}
 	contentType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	return contentType == ocispec.MediaTypeImageIndex

@@ -105,7 +105,7 @@ type greeting struct {
 }
 
 // greet asks a host for the root of its API, once. Pulls do not need it: it tells more of
-// a host that has refused something, or that is to be pushed to.
+// a host that has refused something, or before a push to it.
 func (c *Client) greet(ctx context.Context, h *host) *greeting {
 	g, err := h.greetings.do(ctx, "", func(ctx context.Context) (*greeting, error) {
 		resp, err := c.send(ctx, http.MethodGet, &session{host: h}, h.base+"/", nil)

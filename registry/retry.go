@@ -18,9 +18,8 @@ const (
 	firstBackoff  = 200 * time.Millisecond
 	maxBackoff    = 10 * time.Second
 	maxRetryAfter = 60 * time.Second
-	// quickRetries is for what is rarely healed by waiting: a wrong port or a
-	// misspelt host, as long as nobody has answered there, and a redirect that
-	// leads to a refusal.
+	// quickRetries is for failures that waiting rarely heals: a wrong port or a misspelt host,
+	// until the host has answered once, and a redirect that leads to a refusal.
 	quickRetries = 2
 	// slowRetries is for a host that trickles. Each time has taken long.
 	slowRetries = 3

@@ -235,7 +235,7 @@ func TestLoginIsRetried(t *testing.T) {
 	}
 }
 
-// Nobody greets a registry that gives what it is asked for.
+// A registry that gives what it is asked for is not greeted.
 func TestNoGreeting(t *testing.T) {
 	open := newScript(t, content("text/plain", typed))
 	open.login = func(w http.ResponseWriter, r *http.Request) { t.Errorf("open: asked for %s", r.URL) }

@@ -9,7 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// sources is where a blob is to be had. All connections that bring parts of it
+// sources has the hosts of a blob. All connections that bring parts of it
 // go to the same host, the first one that has not failed.
 type sources struct {
 	blob digest.Digest
@@ -49,7 +49,7 @@ func trusted(hosts []*host, blob digest.Digest) []*host {
 	return hosts
 }
 
-// known returns the host to ask, or nil as long as nobody has asked for it.
+// known returns the host to ask, or nil if none was chosen yet.
 func (s *sources) known() *host {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,7 +68,7 @@ func (s *sources) leave(h *host, err error) bool {
 		return false
 	}
 	if s.hosts[s.at] != h {
-		return true // somebody was faster
+		return true // another connection was faster
 	}
 	if s.at == len(s.hosts)-1 {
 		return false

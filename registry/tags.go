@@ -14,12 +14,11 @@ const (
 	tagsAtOnce  = "?n=1000"
 )
 
-// Tags lists the tags of the repository of ref, in the order of their bytes, and those
-// alone that can be pulled. It asks for all pages, as many at a time as the registry
-// gives.
+// Tags lists the tags of the repository of ref that can be pulled, in the order of their
+// bytes. It asks for all pages, in the size that the registry chooses.
 //
-// Errors are of kind [fault.NotFound] when there is no such repository, [fault.Denied]
-// when credentials are lacking, and [fault.Corrupt] for a list that is none, or an endless
+// Errors are of kind [fault.NotFound] if there is no such repository, [fault.Denied] if
+// credentials are missing, and [fault.Corrupt] for an answer that is no list, or an endless
 // one.
 func (c *Client) Tags(ctx context.Context, ref Reference) (tags []string, err error) {
 	e := errand{

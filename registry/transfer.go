@@ -18,8 +18,8 @@ import (
 const (
 	// minChunk is the least that is worth a request of its own.
 	minChunk = 1 << 20
-	// usualChunk and mostChunk bound a chunk whose size nobody has named; between
-	// them it is what comes in chunkTime, and towards the end in lastTime.
+	// usualChunk and mostChunk bound a chunk if the user gave no size. Between them a chunk
+	// has the bytes of chunkTime, and towards the end those of lastTime.
 	usualChunk = 8 << 20
 	mostChunk  = 64 << 20
 	chunkTime  = 500 * time.Millisecond
@@ -41,12 +41,11 @@ const (
 	extraPause = 2 * time.Second
 )
 
-// transfer fills a partial file. One connection, the first, takes what is missing
-// from the front and is patient. Where the blob is large and the host gives
-// ranges, others take chunks further on; they are not: what one of them fails at
-// is left to the first, who gets there. If the user did not name a size of chunks,
-// others come only to a blob that would take a while without them, and whose reader
-// waits for it.
+// transfer fills a partial file. The first connection downloads what is missing from the
+// front, and retries. If the blob is large and the host gives ranges, helpers download chunks
+// further on. They do not retry: what a helper fails at is left to the first connection.
+// Without a size of chunks from the user, helpers start only if the blob would take a while
+// without them and its reader waits for it.
 type transfer struct {
 	errand
 	client  *Client
@@ -101,7 +100,7 @@ func (t *transfer) run(ctx context.Context) error {
 		}
 		t.helpers(ctx, &extras, cancel)
 		err := t.bring(ctx, c, patience, func() { t.helpers(ctx, &extras, cancel) })
-		if err != nil && err != errSlowRange {
+		if err != nil && !errors.Is(err, errSlowRange) {
 			if cause := context.Cause(ctx); cause != nil {
 				return cause // of a helper, maybe
 			}
@@ -130,7 +129,7 @@ func (t *transfer) helpers(ctx context.Context, extras *sync.WaitGroup, cancel c
 				if errors.Is(err, errKeep) {
 					cancel(err)
 				}
-				if err != nil && err != errSlowRange {
+				if err != nil && !errors.Is(err, errSlowRange) {
 					t.mu.Lock()
 					t.pause = time.Now().Add(extraPause)
 					t.mu.Unlock()
@@ -141,7 +140,7 @@ func (t *transfer) helpers(ctx context.Context, extras *sync.WaitGroup, cancel c
 	}
 }
 
-// wantsHelp tells if there is to be one more connection, and counts it.
+// wantsHelp reports whether to open one more connection, and counts it.
 func (t *transfer) wantsHelp(ctx context.Context) bool {
 	h, err := t.sources.current(ctx, t.client, t.ref)
 	left := t.file.Left()
@@ -165,11 +164,10 @@ func (t *transfer) wantsHelp(ctx context.Context) bool {
 	}
 }
 
-// parallel tells if the host may be asked for several ranges at a time.
+// parallel reports whether the host may be asked for several ranges at a time.
 func (h *host) parallel() bool { return h.ranges.Load() && !h.noRanges.Load() }
 
-// next returns the first range that is missing and that nobody brings. t.mu is
-// held.
+// next returns the first missing range that no connection downloads. t.mu is held.
 func (t *transfer) next() (start, end int64) {
 	for start = 0; ; {
 		start, end = t.file.Missing(start)
@@ -214,7 +212,7 @@ func (t *transfer) ahead() int64 {
 	return t.file.Whole(pos, min(pos+plenty, t.desc.Size)) - pos
 }
 
-// takesLong tells if n bytes would take so long by the connections that there are
+// takesLong reports whether n bytes would take so long by the connections that there are
 // that it is worth another one. t.mu is held.
 func (t *transfer) takesLong(n int64) bool {
 	rate, from := t.rate(), helpFrom
@@ -242,7 +240,7 @@ func (t *transfer) leastChunk() int64 {
 	return int64(min(max(t.rate()*lastTime.Seconds(), minChunk), mostChunk))
 }
 
-// take claims what is to be fetched next, nil if there is nothing. A chunk is
+// take claims the next part to download, nil if there is none. A chunk is
 // smaller than usual towards the end, so that the last ones end at about the same
 // time. A helper takes only chunks.
 func (t *transfer) take(ctx context.Context, helper bool) *claim {
@@ -323,7 +321,7 @@ func (t *transfer) bring(ctx context.Context, c *claim, p *patience, look func()
 		if err == io.EOF {
 			return nil
 		}
-		if err != nil && context.Cause(ctx) == errSlowRange {
+		if err != nil && errors.Is(context.Cause(ctx), errSlowRange) {
 			return errSlowRange
 		}
 		if err != nil {

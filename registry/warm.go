@@ -57,7 +57,7 @@ func (s *spares) put(addr string, c net.Conn, err error) {
 	}
 }
 
-// want returns how many connections are to be opened so that there are n, and counts them.
+// want returns how many connections to open so that there are n, and counts them.
 func (s *spares) want(n int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -82,8 +82,8 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// judge is told that n bytes came after a time, while that many bodies were
-// waited for.
+// judge counts n bytes that arrived after a time, while open bodies were read. It returns an
+// error if the rate is too low.
 func (b *watchedBody) judge(n int, took time.Duration, open int64) error {
 	b.waited += took
 	b.came += int64(n)

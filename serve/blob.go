@@ -32,7 +32,7 @@ type blob struct {
 	open func(off int64) (io.ReadCloser, error)
 }
 
-// inMemory returns a blob of bytes that nobody changes.
+// inMemory returns a blob of bytes that do not change.
 func inMemory(data []byte) blob { return sectioned(bytes.NewReader(data), int64(len(data))) }
 
 // sectioned returns the blob of the first size bytes of r.

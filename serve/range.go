@@ -113,7 +113,7 @@ func precondition(q *http.Request, etag string) int {
 	return 0
 }
 
-// lists tells if a list of entity tags (RFC 9110, 8.8.3) has etag, or is "*". Weak tags
+// lists reports whether a list of entity tags (RFC 9110, 8.8.3) has etag, or is "*". Weak tags
 // match in the weak comparison only.
 func lists(header []string, etag string, weak bool) bool {
 	rest := strings.Join(header, ",")

@@ -74,13 +74,13 @@ func limited(h http.Handler, lim limits) http.Handler {
 			g = blobs
 		}
 		leave, err := g.enter(q.Context(), clientOf(q.RemoteAddr))
-		switch err {
-		case nil:
+		switch {
+		case err == nil:
 			defer leave()
 			h.ServeHTTP(w, q)
-		case errCrowded:
+		case errors.Is(err, errCrowded):
 			later(w, http.StatusTooManyRequests, err.Error())
-		case errFull:
+		case errors.Is(err, errFull):
 			later(w, http.StatusServiceUnavailable, err.Error())
 		default:
 			panic(http.ErrAbortHandler) // the client is gone

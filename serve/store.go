@@ -41,12 +41,12 @@ type storedLayer struct {
 // tar-split, of a file, and of the directories that lead there.
 const filesOfTar = 12
 
-// NewStore returns a handler for the images of a store that have tags. Every layer is
-// made again and compared with its diffID before it returns, which shows in display.
-// Images that lack layers, or have damaged ones, are left out, and so is one whose name
-// another one has; left says which and why. The error is of kind [fault.NotFound] if no
-// image is left, or [fault.Corrupt] if that is because they are damaged. What is removed
-// from the store later can no longer be served.
+// NewStore returns a handler for the images of a store that have tags. Before it returns, it
+// makes the tar of every layer again and compares its diffID; display shows that. It leaves
+// out images with missing or damaged layers, and an image whose name another one has; left
+// says which and why. The error is of kind [fault.NotFound] if no image is left, or
+// [fault.Corrupt] if they are damaged. What is removed from the store later can no longer be
+// served.
 func NewStore(ctx context.Context, r *overlay.Reader, display *progress.Display) (h *Handler, left []error, err error) {
 	s := &stored{
 		r: r, manifests: make(map[digest.Digest]blob), configs: make(map[digest.Digest]blob), layers: make(map[digest.Digest]*storedLayer),

@@ -33,7 +33,7 @@ func within(outside string, want []string) (lines []string) {
 	return lines
 }
 
-// repeats tells whether a layer has a path twice.
+// repeats reports whether a layer has a path twice.
 func repeats(layer []entry) bool {
 	seen := make(map[string]bool)
 	for _, e := range layer {

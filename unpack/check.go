@@ -33,22 +33,22 @@ type CheckOptions struct {
 	// Rootless is for a layer of which owners, devices and attributes may have been
 	// left out: these are not compared.
 	Rootless bool
-	// Read is told of bytes of files as they are read. Nil is fine.
+	// Read is called with the number of bytes of files that were read. Nil is fine.
 	Read func(n int64)
 }
 
-// Check compares the files of an extracted layer in the directory root with what
-// its tar-split says, JSON lines that are not compressed: content, mode, owner,
-// links, devices, attributes, deletions, and the time of files to the second. found
-// is called for each thing that is wrong, with a path in the layer. What the tar
-// does not have is wrong, too.
+// Check compares the files of an extracted layer in the directory root with its tar-split,
+// JSON lines that are not compressed. It compares content, mode, owner, links, devices,
+// attributes, deletions, and the times of files to the second. It calls found for each
+// difference, with a path in the layer. A file that the tar does not have is a difference,
+// too.
 //
-// A layer that goes through symlinks of its own to what it then replaces, which no
-// builder makes, may be found damaged.
+// It returns the digest of the tar that Docker would make of both. It returns "" if a
+// difference, or a file that Rootless may not read, prevents that. The error is about a
+// tar-split that cannot be read to its end.
 //
-// It returns the digest of the tar, as made again of both, or "" where what was
-// found keeps it from being made, or a file that Rootless may not read. An error says
-// that tar-split cannot be read to its end.
+// A layer that goes through its own symlinks to files that it then replaces may be reported as
+// damaged. No builder makes such layers.
 func Check(ctx context.Context, split io.Reader, root string, o CheckOptions, found func(name, problem string)) (digest.Digest, error) {
 	f, err := OpenFiles(root)
 	if err != nil {
@@ -88,8 +88,8 @@ type checker struct {
 	kept  bool      // a file is to have the content of the entry at hand
 	buf   []byte
 
-	// names has the hashes of the paths that the tar has, with the directories that
-	// they are in. Two with the same could hide a file that nobody expects.
+	// names has the hashes of all paths in the tar and of their parent directories. Two paths
+	// with the same hash could hide an unexpected file.
 	names nameset.Set
 	seed  maphash.Seed
 	// linked has what is wrong with files that have several names: another entry of
@@ -135,7 +135,7 @@ func (c *checker) wrong(name, problem string) {
 const maxHeader = 16 << 20
 
 func (c *checker) run(in storage.Unpacker) error {
-	var raw []byte // what came since the last file, the first of it
+	var raw []byte // raw bytes since the last file, the first of them
 	var n int64    // all of it
 	at := int64(0) // where that begins, in a block; -1 if that is not known
 	for {

@@ -15,7 +15,7 @@ import (
 const errAccess = unix.EACCES
 
 // entry compares what an entry of the tar became, by the rules of extractor.place.
-// It tells if there is something that can have content.
+// It reports whether there is something that can have content.
 func (c *checker) entry(h *tar.Header) bool {
 	name := path.Clean(strings.TrimLeft(h.Name, "/"))
 	if h.Typeflag == tar.TypeXGlobalHeader || name == "." {

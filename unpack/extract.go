@@ -29,8 +29,8 @@ type ExtractOptions struct {
 	// Rootless leaves out what the kernel refuses (owners, devices, attributes)
 	// and counts it in Stats. Otherwise that is an error.
 	Rootless bool
-	// WriteBack has the kernel begin to write large files to the disk at once, for
-	// a caller who will wait for all of them in the end.
+	// WriteBack tells the kernel to begin writing large files to the disk at once. It is for a
+	// caller that flushes all files at the end.
 	WriteBack bool
 	// Names bounds the names that are kept for TarSplit. It is shared with other layers.
 	// Nil bounds those of this layer only.
@@ -53,14 +53,12 @@ type Stats struct {
 // maxEntries bounds the memory for the names that a layer has had.
 const maxEntries = 1 << 24
 
-// Extract unpacks the plain tar r, one layer, into the empty directory root, and
-// reads r to its end. Errors of kind [fault.Corrupt] name the entry and the rule
-// that it breaks. After an error the directory holds a part of the layer and is
-// to be thrown away.
+// Extract unpacks the plain tar r of one layer into the empty directory root, and reads r to
+// its end. Errors of kind [fault.Corrupt] name the entry and the rule that it breaks. After an
+// error root has a part of the layer, and the caller removes it.
 //
-// Nobody else may change root meanwhile: it is expected to be in a place that
-// only this process writes to. Goroutines that Extract starts have ended when it
-// returns.
+// No other process may change root meanwhile: the caller chooses a directory that only this
+// process writes to. The goroutines of Extract have ended when it returns.
 func Extract(ctx context.Context, r io.Reader, root string, o ExtractOptions) (Stats, error) {
 	t, err := tree.Open(root)
 	if err != nil {

@@ -30,7 +30,7 @@ type feed struct {
 	tee  func([]byte) // gets what is read; may be nil
 }
 
-// scratch is room for bytes that nobody wants.
+// scratch is a buffer for bytes that are discarded.
 func (f *feed) scratch() []byte {
 	if f.buf == nil {
 		f.buf = make([]byte, 32<<10)

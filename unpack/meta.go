@@ -140,10 +140,10 @@ func (x *extractor) dress(fd int, m *meta) error {
 	return nil
 }
 
-// owner changes the owner, if that is needed. Without root's rights what is left
-// out is counted: all of them for who could not give a file its metadata when it
-// is another's, in a user namespace the ids that it does not have (EINVAL). A
-// program that would run as one user does not become one that runs as another.
+// owner changes the owner if necessary. Without root's rights, owners that cannot be set are
+// counted. A process that may not change the metadata of another user's file sets no owner. In
+// a user namespace, IDs that are not mapped are left out (EINVAL). A program that would run as
+// one user never gets another user as its owner.
 func (x *extractor) owner(m *meta, change func() error) error {
 	if !m.chown {
 		return nil
@@ -163,9 +163,9 @@ func (x *extractor) owner(m *meta, change func() error) error {
 	return nil
 }
 
-// applyAt does the same for what cannot be opened without side effects:
-// symlinks, devices, fifos. It was created a moment ago in a directory that
-// nobody else writes to, so that its name cannot mean something else by now.
+// applyAt does the same for files that cannot be opened without side effects: symlinks,
+// devices and FIFOs. It uses their names. The file was created just before, in a directory
+// that no other process writes to, so the name still means this file.
 func (x *extractor) applyAt(d *tree.Dir, name string, m meta, chmod bool) error {
 	err := x.owner(&m, func() error { return unix.Fchownat(d.FD, name, m.uid, m.gid, unix.AT_SYMLINK_NOFOLLOW) })
 	if err != nil {

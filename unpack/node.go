@@ -121,7 +121,7 @@ func (x *extractor) directory(d *tree.Dir, base string, m meta) error {
 	return nil
 }
 
-// implied is told of a directory that an entry needed and no entry made.
+// implied is called for a directory that an entry needed and no entry made.
 func (x *extractor) implied(parent *tree.Dir, name string, over bool) error {
 	if (!x.fresh.known || parent.GivesGroup(x.fresh.gid)) && !x.keeps {
 		if err := unix.Fchownat(parent.FD, name, os.Geteuid(), os.Getegid(), unix.AT_SYMLINK_NOFOLLOW); err != nil {

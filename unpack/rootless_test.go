@@ -17,7 +17,7 @@ const nobody = 65534
 
 // lowerLayer and upperLayer are what nobody extracts and merges. Directories
 // that are closed to their owner, as some distributions have them, stand in the
-// way of who is not root.
+// way of a plain user.
 var (
 	lowerLayer = []entry{
 		mode(folder("usr"), 0o555), mode(folder("usr/bin"), 0o555), owned(mode(file("usr/bin/su", ""), 0o4755), 0, 7),
@@ -37,7 +37,7 @@ var (
 	}
 )
 
-// TestRootless extracts and merges as a user who may do next to nothing, by
+// TestRootless extracts and merges as a user that may do next to nothing, by
 // running this test again as nobody. What came of it is looked at as root.
 func TestRootless(t *testing.T) {
 	if dir := os.Getenv(asNobody); dir != "" {

@@ -54,7 +54,7 @@ func (x *extractor) whiteout(d *tree.Dir, name string, h *tar.Header) error {
 	return x.opt.Whiteouts.Whiteout(d.FD, d.Path(), name, h.Uid, h.Gid)
 }
 
-// hidden tells if d or a directory that it is in is opaque. The root is not: Docker
+// hidden reports whether d or a directory that it is in is opaque. The root is not: Docker
 // may have marked it, and overlayfs takes no notice.
 func hidden(w whiteout.Form, d *tree.Dir) (bool, error) {
 	for at := d.Keep(); ; {

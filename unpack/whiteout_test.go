@@ -11,7 +11,7 @@ import (
 )
 
 // TestWhiteoutRefused makes a whiteout where mknod fails with EPERM, as it does
-// for who is not root before Linux 5.8: on a file system that has no devices.
+// for users other than root before Linux 5.8: on a file system without devices.
 func TestWhiteoutRefused(t *testing.T) {
 	dir := t.TempDir()
 	if err := unix.Mount("mqueue", dir, "mqueue", 0, ""); err != nil {

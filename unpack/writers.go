@@ -24,12 +24,11 @@ const (
 	writeBack = 1 << 20 // bytes of a file that are worth a start of the disk
 )
 
-// writers give the files of a layer their contents and metadata, beside the
-// goroutine that walks the tar and has given them their names. By descriptors:
-// no name is looked up again, so that it does not matter here what comes of it
-// meanwhile, and the tar's order holds for all that has a name.
+// writers give the files of a layer their contents and metadata. They run beside the goroutine
+// that reads the tar and creates the names. They use descriptors and look up no name. So a
+// name may be replaced meanwhile, and names are created in the order of the tar.
 //
-// All methods are for that one goroutine.
+// All methods are for the goroutine that reads the tar.
 type writers struct {
 	complete func(fd int, m *meta) error
 	early    bool // have contents go to the disk at once
@@ -57,7 +56,7 @@ type part struct {
 	off  int64 // in the file
 }
 
-// output is a file that has a name and is to be written.
+// output is a file that has a name, and whose content is being written.
 type output struct {
 	fd   int
 	name string // of the entry

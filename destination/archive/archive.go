@@ -196,8 +196,8 @@ func (a *archive) documents(b *bundled) (top ocispec.Descriptor, err error) {
 	return top, err
 }
 
-// there makes sure that the configs of an image, and other documents, have come if they
-// have places as somebody's layers: that image may have failed.
+// there makes sure that the configs and other documents of an image are in the archive. Some
+// have places as layers of another image, which may have failed.
 func (a *archive) there(b *bundled, top digest.Digest) error {
 	docs := []digest.Digest{top}
 	for _, p := range b.images {
@@ -221,7 +221,7 @@ func (a *archive) there(b *bundled, top digest.Digest) error {
 	return nil
 }
 
-// keeps tells if an image's index goes into the archive as the registry has it. Else the
+// keeps reports whether an image's index goes into the archive as the registry has it. Else the
 // archive gets an index of its own, which has no other indexes in it.
 func (a *archive) keeps(b *bundled) bool { return a.pack.form == bundle.Keep && b.whole }
 

@@ -50,9 +50,9 @@ func (p *packer) digests(img *image.Image) (list []digest.Digest) {
 	return list
 }
 
-// agree makes sure that no manifest of the archive says of a blob what another one
-// denies. They are kept as the registry has them, the blob comes for the first of them,
-// and an archive with both would be refused by whoever verifies it.
+// agree makes sure that the manifests of the archive do not contradict each other about a
+// blob. Manifests are kept as the registry has them, and the blob is fetched for the first
+// one. An archive with a contradiction would fail its verification.
 func (p *packer) agree(b *bundled) error {
 	if p.form != bundle.Keep {
 		return nil
@@ -97,8 +97,8 @@ func (b *bundled) all() (list []image.Layer) {
 func (p *packer) blobs(b *bundled) []image.Layer {
 	all := make(map[digest.Digest]image.Layer)
 	for _, l := range b.all() {
-		// Who has it on other layers cannot use it for this image: an Engine does not
-		// give back what it has.
+		// An Engine that has the layer on other layers cannot use it for this image: it does
+		// not give it back.
 		if _, ok := p.left[p.key(l)]; !ok || !p.older.HasChain(l.ChainID) {
 			all[p.key(l)] = l
 		}

@@ -23,15 +23,14 @@ import (
 	"github.com/fastpull/fastpull/internal/tmpfile"
 )
 
-// packer writes layers to an archive. They are fetched at the same time, and written one
-// after the other, always in the same order. The layer whose turn it is goes straight into
-// the archive, and all cores decode it. The others wait as the blobs that they came as: two
-// layers that are decoded at a time would be written to files first, and read and written
-// once more. Small layers, and those whose blob is not kept, do that. An image's biggest
-// layer is its first.
+// packer writes layers to an archive. They are fetched at the same time and written one after
+// the other, in a fixed order. The layer whose turn has come is decoded by all cores, straight
+// into the archive. The others wait as blobs: decoding two at a time would write one of them
+// to a file first, to be read and written again. Small layers, and layers whose blob is not
+// kept, take that way. The biggest layer of an image is the first.
 //
-// Where sizes are known beforehand, layers are written to their places as they arrive, and
-// once: see [packer.fill].
+// If all sizes are known beforehand, layers are written once, to their offsets, as they
+// arrive: see [packer.fill].
 type packer struct {
 	name    string // of the archive
 	space   *disk.Space
@@ -74,7 +73,7 @@ func (p *packed) Close() error {
 	return p.f.Close()
 }
 
-// turn says which layer is to be written next.
+// turn says which layer is written next.
 func (p *packer) turn(key digest.Digest) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

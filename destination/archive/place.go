@@ -39,7 +39,7 @@ func (p *packer) place(l image.Layer) *bundle.Place {
 	return p.places[p.key(l)]
 }
 
-// toWrite returns how many bytes of each layer are to be written.
+// toWrite returns how many bytes of each layer are missing.
 func (p *packer) toWrite(layers []image.Layer) []destination.Layer {
 	p.mu.Lock()
 	defer p.mu.Unlock()

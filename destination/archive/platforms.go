@@ -104,7 +104,7 @@ func (a *archive) chosen(ctx context.Context, im *destination.Image) (func(image
 	return func(e image.Entry) bool { return paths[fmt.Sprint(e.Path)] }, nil
 }
 
-// leavesOut tells if an entry is no image for linux and is not kept either, and notes
+// leavesOut reports whether an entry is no image for linux and is not kept either, and notes
 // which image is left out.
 func (a *archive) leavesOut(ref registry.Reference, e image.Entry) bool {
 	switch {

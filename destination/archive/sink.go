@@ -46,8 +46,8 @@ func (s *sink) begin() (err error) {
 	return err
 }
 
-// reserve tells if a layer may go into the archive now. Whoever it may has to give
-// back p.writing.
+// reserve reports whether a layer may go into the archive now. If so, the caller has to
+// release p.writing.
 func (p *packer) reserve(key digest.Digest) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -44,12 +44,11 @@ type RepairOptions struct {
 	Progress *progress.Display
 }
 
-// Repair fetches again what was found damaged in a store, from where the images' names or
-// Docker's notes on its layers say that it came. It is verified as in a pull, and replaces
-// the damaged part at once.
+// Repair fetches damaged parts of a store again, from the repositories that the images' names
+// and Docker's notes on its layers name. It verifies them as a pull does, and replaces each
+// damaged part at once.
 //
-// The error is about what could not be put right; the rest is, but for configs that are
-// unfit for Docker.
+// The error is about damage that stays. Configs that are unfit for Docker are not in it.
 func Repair(ctx context.Context, o RepairOptions, damages []overlay.Damage) (m Mended, err error) {
 	m = Mended{Configs: []digest.Digest{}, Layers: []digest.Digest{}}
 	src := source.Registries(o.Registry)
@@ -225,7 +224,7 @@ func (p *repair) config(ctx context.Context, id digest.Digest) error {
 	return p.s.s.PutConfig(ctx, id, img.Config)
 }
 
-// find tells where a layer is to be had.
+// find returns where a layer can be fetched.
 func (p *repair) find(ctx context.Context, d overlay.Damage, images []*overlay.Image) (wanted, error) {
 	var failures []error
 	for _, img := range images {

@@ -169,7 +169,7 @@ func (r *restart) again(ctx context.Context, api *daemon.Engine) (*host, error) 
 // away is how long the parts of a restart took.
 type away struct{ stop, publish, start time.Duration }
 
-// publish publishes images in a restart of the Engine, and looks at what came of it.
+// publish publishes images in a restart of the Engine, and verifies them by its API.
 func (r *restart) publish(ctx context.Context, images []*overlay.Image, running []daemon.Container) error {
 	show := r.env.Progress
 	show.Note("restarting the Engine (%s) to publish %s", r.host.service, text.Count(len(images), "image"))

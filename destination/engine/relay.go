@@ -16,12 +16,12 @@ import (
 
 // relay loads an image into an Engine with a graph driver, in several archives.
 //
-// Such an Engine writes an archive to its disk, and registers the layers only when it has
-// all of it. So each archive has but a few layers. The next archive is on its way while the
-// Engine registers the layers of the one before, except for its last bytes, which tell what
-// the archive is: they are held back until the Engine has those layers. The last archive
-// is the image, without the layers that are there. Each one before is a [part], which is
-// removed when the next one is there.
+// Such an Engine first writes an archive to its disk, and registers the layers when it has all
+// of it. So each archive has only a few layers, and the next archive is sent while the Engine
+// registers the layers of the one before. The last bytes of an archive say what it is. They
+// are held back until the Engine has the layers below. Each archive but the last is a [part],
+// which is removed when the next one is there. The last archive is the image, without the
+// layers that the Engine has.
 type relay struct {
 	e          *engine
 	img        *destination.Image

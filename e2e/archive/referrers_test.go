@@ -18,7 +18,7 @@ import (
 	"github.com/fastpull/fastpull/e2e/kit"
 )
 
-// expectSigned looks for what sign has made, as those do who verify it.
+// expectSigned looks for what sign has made, as programs that verify it do.
 func expectSigned(t *testing.T, repo string, subject v1.Hash, want []v1.Descriptor) {
 	t.Helper()
 	for _, step := range []struct {

@@ -165,7 +165,7 @@ func (b *bench) extract(ctx context.Context, d *disk, x extractor, t *testTar) (
 }
 
 // run extracts a tar on a disk by way of do, which runs the command, and looks
-// at what has come of it.
+// at the result.
 func (x extractor) run(ctx context.Context, d *disk, t *testTar, do func(context.Context, command) (out string, err error)) error {
 	dir, split := d.path("root"), d.path("tar-split.json.gz")
 	if err := os.Mkdir(dir, 0o755); err != nil {

@@ -1,4 +1,4 @@
-// Command demo shows what fastpull does, to somebody who has just built it and
+// Command demo shows what fastpull does, to a user who has just built it and
 // has no registry, no Docker and perhaps no root at hand:
 //
 //	go run ./e2e/demo -fastpull ./fastpull

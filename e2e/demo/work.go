@@ -72,7 +72,7 @@ func (w *work) remove(parts ...string) error {
 }
 
 // removeAll removes a directory with all in it. Images have directories that
-// nobody may write to, which stops a user who is not root until they are made
+// no user may write to, which stops a user who is not root until they are made
 // writable.
 func removeAll(dir string) error {
 	err := os.RemoveAll(dir)

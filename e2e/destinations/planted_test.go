@@ -34,7 +34,7 @@ type writer struct {
 	within bool
 }
 
-// plant is something that a stranger makes at a path. Victim is a folder that he may
+// plant is something that a stranger makes at a path. Victim is a folder that the stranger may
 // not write to, with a file in it and a folder that is empty.
 type plant struct {
 	name   string
@@ -201,7 +201,7 @@ func TestPlantedSwap(t *testing.T) {
 	}
 }
 
-// TestPlantedStaging has a stranger move away whatever root makes in his folder, and put
+// TestPlantedStaging has a stranger move away whatever root makes in its folder, and put
 // a link to the victim's folder into its place. That has all that fastpull could look
 // for there.
 func TestPlantedStaging(t *testing.T) {

@@ -180,7 +180,7 @@ func TestStoreOfAnother(t *testing.T) {
 		store := filepath.Join(u.Home, "store")
 		u.Fastpull(t, "--store", store, ref).Expect(t, 0)
 		kit.Fastpull(t, "--store", store, other).Expect(t, 4, "belongs to user 65534")
-		// He is the same man in a namespace that maps him to root.
+		// The same user in a namespace that maps it to root.
 		space := of["NamespaceOfNobody"].NewUser(t)
 		space.Fastpull(t, "--store", store, other).Expect(t, 0)
 		point := kit.MountImage(t, store, other)
@@ -211,7 +211,7 @@ func TestStoreOfAnother(t *testing.T) {
 	})
 }
 
-// TestDefaultStore: who cannot write to /var/lib has a store of his own, root of
+// TestDefaultStore: a user that cannot write to /var/lib has a store of its own, root of
 // a user namespace too.
 func TestDefaultStore(t *testing.T) {
 	for _, r := range kit.EveryRights {
@@ -224,7 +224,7 @@ func TestDefaultStore(t *testing.T) {
 }
 
 // plantOrphan makes a folder as a killed fastpull leaves it, with closed folders
-// and, where he can have those, other owners.
+// and, if the user can have those, other owners.
 func plantOrphan(t *testing.T, dir string, r kit.Rights) {
 	t.Helper()
 	inner := filepath.Join(dir, "layer/diff/closed")

@@ -111,7 +111,7 @@ func sameMeta(a, b *tar.Header) bool {
 	return say(a) == say(b)
 }
 
-// hardlinkApplied tells whether a difference comes from applying the metadata in
+// hardlinkApplied reports whether a difference comes from applying the metadata in
 // the header of a hardlink: what it says may differ from what the file's says,
 // and chown clears bits of the mode even if it does not.
 func (f *facts) hardlinkApplied(d kit.Difference) bool {
@@ -135,7 +135,7 @@ func (f *facts) sameFile(tree map[string]kit.Node, a, b string) bool {
 	return id != "" && id == tree[b]["same file as"]
 }
 
-// belowOpaque tells whether one of the directories above name is opaque.
+// belowOpaque reports whether one of the directories above name is opaque.
 func (f *facts) belowOpaque(name string) bool {
 	for dir := path.Dir(name); ; dir = path.Dir(dir) {
 		if f.opaque[dir] || f.got[dir][opaqueAttr] != "" {
@@ -147,7 +147,7 @@ func (f *facts) belowOpaque(name string) bool {
 	}
 }
 
-// goesThrough tells whether the name is below a symlink of a lower layer.
+// goesThrough reports whether the name is below a symlink of a lower layer.
 func goesThrough(lowerLinks map[string]bool, name string) bool {
 	for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
 		if lowerLinks[dir] {

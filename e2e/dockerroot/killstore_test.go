@@ -44,7 +44,7 @@ func fromEnv(t *testing.T, name string, otherwise uint64) uint64 {
 
 // TestKillStore kills pulls, removals and prunes of one store at random moments,
 // half of them with another one at work beside, which has to succeed. After every
-// kill all that can be seen is whole; in the end nothing is left of those who were
+// kill all that can be seen is whole; in the end nothing is left of those that were
 // killed, and dockerd starts on it. FASTPULL_KILLS is how many, FASTPULL_SEED which.
 func TestKillStore(t *testing.T) {
 	t.Parallel()

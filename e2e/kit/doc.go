@@ -13,7 +13,7 @@
 // How to read it: main.go builds the programs, run.go runs fastpull as a user, rights.go as
 // one with fewer rights. Registry, Dockerd, the proxies and BrokenUnpigz are the servers and
 // what is wrong with them. Layer and Image make images, samples.go and shipment.go such that
-// several tests need. Tree and DataRoot compare what came out.
+// several tests need. Tree and DataRoot compare the results.
 //
 // All but this file has the build tag e2e.
 package kit

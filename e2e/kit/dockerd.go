@@ -139,7 +139,7 @@ func (d *Dockerd) Configure(t *testing.T, json string) {
 	}
 }
 
-// answers tells whether the Engine is ready. The client, which says it too, takes
+// answers reports whether the Engine is ready. The client, which says it too, takes
 // as much as the daemon's whole start.
 func (d *Dockerd) answers() bool {
 	conn, err := net.DialTimeout("unix", d.Sock, 5*time.Second)

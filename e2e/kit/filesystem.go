@@ -80,7 +80,7 @@ func statfs(t *testing.T, dir string) (st unix.Statfs_t) {
 	return st
 }
 
-// Occupy leaves that many bytes free, for everybody but root.
+// Occupy leaves that many bytes free, for all users but root.
 func Occupy(t *testing.T, dir string, leave int64) {
 	t.Helper()
 	st := statfs(t, dir)
@@ -106,7 +106,7 @@ func OccupyInodes(t *testing.T, dir string, leave uint64) {
 	}
 }
 
-// Settle waits until nobody writes to the file system any more.
+// Settle waits until no process writes to the file system any more.
 func Settle(t *testing.T, dir string) {
 	t.Helper()
 	last, since := UsageOf(t, dir), time.Now()

@@ -18,7 +18,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
-// ImageSpec says what an image is to be. The zero value with some layers is a
+// ImageSpec describes an image. The zero value with some layers is a
 // Docker image for this machine.
 type ImageSpec struct {
 	Layers   []Layer
@@ -167,7 +167,7 @@ func (r *Registry) Spoil(t *testing.T, h v1.Hash, change func([]byte) []byte) (r
 	return func() { write(good) }
 }
 
-// Cmd is what the image's config says is to be run.
+// Cmd is the command in the image's config.
 func (im Image) Cmd() []string {
 	var c v1.ConfigFile
 	if err := json.Unmarshal(im.Config, &c); err != nil {

@@ -23,7 +23,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
-// Who may use a registry with RegistryOptions.password: testdata/htpasswd has
+// The user of a registry with RegistryOptions.password: testdata/htpasswd has
 // the bcrypt hash.
 const (
 	RegistryUser     = "ali"
@@ -119,7 +119,7 @@ func (r *Registry) blobFile(h v1.Hash) string {
 	return filepath.Join(r.root, "docker/registry/v2/blobs", h.Algorithm, h.Hex[:2], h.Hex, "data")
 }
 
-// FreePort gives a loopback address that nobody listens on at the moment.
+// FreePort gives a loopback address that no process listens on at the moment.
 func FreePort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -64,7 +64,7 @@ var EveryRights = []Rights{
 	},
 }
 
-// NewUser gives these rights to a new user, whose folders are his.
+// NewUser gives these rights to a new user with folders of its own.
 func (r Rights) NewUser(t *testing.T) *User {
 	t.Helper()
 	u := NewUser(t)
@@ -93,10 +93,10 @@ func (r Rights) NewUser(t *testing.T) *User {
 	return u
 }
 
-// has tells if he can give a file to that owner.
+// has reports whether the user can give a file to that owner.
 func (r Rights) has(uid, gid int) bool { return uid < r.Ids && gid < r.Ids }
 
-// See turns what root makes of an image into what he can make of it.
+// See turns what root makes of an image into what the user can make of it.
 func (r Rights) See(tree map[string]Node) map[string]Node {
 	seen := map[string]Node{}
 	for path, n := range tree {
@@ -122,7 +122,7 @@ func (r Rights) See(tree map[string]Node) map[string]Node {
 	return seen
 }
 
-// Warnings are what he is to be told after an image, counted from its tars.
+// Warnings are the expected warnings after an image, counted from its tars.
 func (r Rights) Warnings(t *testing.T, im Image) []string {
 	t.Helper()
 	var xattrs, owners, devices int

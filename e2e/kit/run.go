@@ -33,7 +33,7 @@ type User struct {
 	Stdin string // what fastpull reads there
 
 	By  []string             // a program that goes before fastpull and takes rights from it
-	Sys *syscall.SysProcAttr // who fastpull is
+	Sys *syscall.SysProcAttr // user of the process
 }
 
 // NewUser returns a user without credentials or a Docker Engine; env is added

@@ -177,7 +177,7 @@ func ServeAt(t *testing.T, addr string, args ...string) *Running {
 	return r
 }
 
-// PulledFrom has everybody pull the images from a registry at addr, an Engine and a
+// PulledFrom has all clients pull the images from a registry at addr, an Engine and a
 // new store at last, and takes them away from the Engine, which runs the nth.
 func (s *Shipment) PulledFrom(t *testing.T, d *Dockerd, addr, store string, nth int) {
 	t.Helper()

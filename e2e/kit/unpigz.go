@@ -15,7 +15,7 @@ import (
 )
 
 // BrokenUnpigz is a folder to put into a PATH, with a decompressor in it that
-// hangs and that remembers who it was.
+// hangs and that remembers its process.
 type BrokenUnpigz struct{ Dir string }
 
 // PlantUnpigz makes such a folder, the program standing in it under each of

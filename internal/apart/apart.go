@@ -63,8 +63,8 @@ func outside() int {
 	}, scratch+"="+dir)
 }
 
-// first is what the first process does: it hides what the machine has, runs the tests,
-// and takes leave of processes that nobody else waits for. All end with it.
+// first is the first process: it hides what the machine has, runs the tests, and waits for
+// orphaned processes. All of them end with it.
 func first() int {
 	if err := hide(os.Getenv(scratch)); err != nil {
 		return failed(fmt.Errorf("hide what is on the machine: %w", err))

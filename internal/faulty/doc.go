@@ -1,8 +1,8 @@
-// Package faulty puts a proxy before a registry that does wrong on cue. Tests
-// use it to see what a client makes of connections that break, servers that
-// stand still, answers that are not what was asked for, and logins that run out.
+// Package faulty is a proxy for tests that makes a registry fail on cue: connections break,
+// servers stall, answers are not what was asked for, and logins expire.
 //
-// What it promises:
+// # Promises
+//
 //   - Without a fault an answer is the registry's, byte for byte.
 //   - A fault hits the requests that its script names and no others. What a
 //     client got before the fault it has really got: a connection is reset only
@@ -13,15 +13,16 @@
 //   - Nothing waits longer than the client or until [Proxy.Close], after which
 //     port, connections and goroutines are gone.
 //
-// How it works: [Start] opens a listener, and a second one, at another port,
-// for what redirects lead to. Each request is put into one of a few kinds and
-// shown to the [Script], which is [Rules], [Random] or a func of the test's
-// own. The [Fault] that it names takes part in the answer at up to four points:
-// before anything is looked at, in what is asked of the registry, in the head of
-// its answer, and while the body is sent. Logins and redirects that a test wants
-// are the proxy's own, so that it can make them expire; they have no body that a
-// fault could spoil, and take those that come in place of an answer.
+// # How it works
 //
-// Over HTTP/2 a reset ends the whole connection with all its streams, as over
-// HTTP/1.1; [Abort] ends one stream.
+// [Start] opens two listeners at two ports. The second one is the target of redirects. Each
+// request is classified and given to the [Script], which is [Rules], [Random] or a func of
+// the test. The [Fault] that it returns can change the answer at four points: before the
+// request is looked at, in the request to the registry, in the head of the answer, and in
+// the body while it is sent. The proxy itself makes the logins and redirects that a test
+// wants, so that it can let them expire. Of the faults, only those that take the place of an
+// answer apply to them.
+//
+// Over HTTP/2 a reset ends the whole connection with all its streams, as over HTTP/1.1.
+// [Abort] ends one stream.
 package faulty

@@ -24,8 +24,8 @@ type Options struct {
 	Script Script
 	// TLS speaks https, with a certificate of its own: [Proxy.Certificate].
 	TLS bool
-	// HTTP2 speaks HTTP/2 only, without TLS to those who know (h2c). The zero
-	// value speaks HTTP/1.1 only.
+	// HTTP2 speaks HTTP/2 only, without TLS, to clients that expect it (h2c). The zero value
+	// speaks HTTP/1.1 only.
 	HTTP2 bool
 	// TokenLife makes clients fetch a token, without a password, which is good
 	// for that long. Zero wants no token.
@@ -112,8 +112,8 @@ func Start(o Options) (*Proxy, error) {
 	return p, nil
 }
 
-// Close ends everything. It reports what went wrong with the proxy itself,
-// which is a port that was taken by somebody else while it was closed.
+// Close ends everything. Its error is about the proxy itself: another process took the port
+// while the proxy was closed.
 func (p *Proxy) Close() error {
 	p.mu.Lock()
 	p.closed = true
@@ -205,8 +205,8 @@ func (p *Proxy) Refuse(while time.Duration) {
 	}()
 }
 
-// reopen listens again. Somebody may have come by the port meanwhile as that of
-// a connection, so that it takes some tries.
+// reopen listens again. It tries several times: a connection of another process may have the
+// port for a moment.
 func (p *Proxy) reopen(addr string) {
 	for end := time.Now().Add(5 * time.Second); ; {
 		_, err := p.listen(addr)

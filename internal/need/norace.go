@@ -2,5 +2,5 @@
 
 package need
 
-// Raced tells whether this is a build with the race detector.
+// Raced reports whether this is a build with the race detector.
 const Raced = false

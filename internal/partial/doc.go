@@ -1,28 +1,28 @@
-// Package partial keeps blobs on disk while they are being fetched, so that what
-// one process has fetched another can go on with.
+// Package partial keeps blobs on disk while they are downloaded, so that another process can
+// continue a download.
 //
-// What it promises:
+// A [Folder] has a [File] for each blob. [File.Own] takes the lock for writing, a [Writer]
+// writes, and [File.ReadWhole] reads what is complete. [File.Remove] removes the file.
 //
-//   - What the record of a file calls whole has been written by then: after a
-//     kill too, since a block is recorded once its write has returned. After a
-//     power failure it may be otherwise; the caller verifies the blob's digest.
-//   - One process at a time fetches a blob. The right to do so is a lock, which
-//     ends with the process; others may read meanwhile what is whole already.
-//   - Nothing is written with fsync, and what was removed in time never reaches
-//     the disk at all.
+// # Promises
+//
+//   - A block that the record calls whole has been written, also after a kill: it is
+//     recorded when its write has returned. After a power failure that need not hold, so the
+//     caller verifies the blob's digest.
+//   - One process at a time downloads a blob. Its lock ends with the process. Other
+//     processes may read the blocks that are whole.
+//   - Nothing is flushed by fsync. A file that is removed soon never reaches the disk.
 //
 // # How it works
 //
-// A blob of n bytes is one file, named by its digest. The first n bytes are the
-// blob's. Behind them, at the next multiple of 4096, is the record: a header with
-// the blob's size, and one bit for each block of 16 KiB. The file is sparse; what
-// was not fetched takes no room. A file that ends with the blob has no record, and is
-// whole: its process was about to give it away ([File.MoveTo]).
+// A blob of n bytes is one file, named by its digest. The first n bytes are the blob's. The
+// record is at the next multiple of 4096: a header with the blob's size, and one bit for each
+// block of 16 KiB. The file is sparse: bytes that were not downloaded take no space.
 //
-// A [Room] is a place for a blob in a larger file that is being made: it has no file
-// of its own, and its record is in the 512 bytes before it, with blocks as large as
-// that needs.
+// A [Room] is the place of a blob in a larger file that is being made. It has no file of its
+// own. Its record is in the 512 bytes before it, and its blocks are so large that the record
+// fits.
 //
-// The lock is flock(2), which belongs to an open file and not to a process: two
-// readers of one process are to each other as those of two processes are.
+// The lock is flock(2). It belongs to an open file and not to a process, so two readers of
+// one process behave like those of two processes.
 package partial

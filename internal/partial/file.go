@@ -41,7 +41,7 @@ func (f *File) Found() int64 { return f.found }
 // Block returns how many bytes the blocks have that are whole or not.
 func (f *File) Block() int64 { return f.rec.block }
 
-// InRoom tells if the blob is in a [Room]: then it can be nowhere else.
+// InRoom reports whether the blob is in a [Room]: then it can be nowhere else.
 func (f *File) InRoom() bool { return f.room != nil }
 
 // Left returns how many bytes are not whole.
@@ -103,9 +103,9 @@ func (f *File) place() (readerWriterAt, int64) {
 	return f.f, 0
 }
 
-// Own tries to get the right to write, and tells whether this File has it. Who
-// had it before may have got further, or have removed the file: then it is a new
-// one, and nothing is whole.
+// Own tries to take the lock for writing, and reports whether this File has it. The process
+// that had the lock before may have downloaded more, or have removed the file. In the latter
+// case this is a new file, without whole blocks.
 func (f *File) Own() (bool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -137,7 +137,7 @@ func (f *File) Own() (bool, error) {
 	return true, nil
 }
 
-// current tells whether the file still has its name.
+// current reports whether the file still has its name.
 func (f *File) current() bool {
 	dir, err := f.folder.in()
 	if err != nil {
@@ -165,8 +165,8 @@ func (f *File) begin() error {
 	return err
 }
 
-// Refresh looks at what whoever owns the file has done, and tells whether there
-// is more than before.
+// Refresh reads the record that the owner of the file has written. It reports whether more
+// blocks are whole than before.
 func (f *File) Refresh() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -191,9 +191,8 @@ type Writer struct {
 // Writer returns one that begins at pos, the beginning of a block.
 func (f *File) Writer(pos int64) *Writer { return &Writer{f: f, pos: pos, whole: pos / f.rec.block} }
 
-// Write writes p, and records the blocks that are whole by that. Those that were
-// before stay as they are, whatever p has for them: somebody may have read and
-// hashed them.
+// Write writes p, and records the blocks that it completes. Blocks that were whole before stay
+// as they are, whatever p has for them: a reader may have hashed them.
 func (w *Writer) Write(p []byte) (n int, err error) {
 	for err == nil && n < len(p) {
 		file, at, end, whole := w.f.stretch(w.pos, w.pos+int64(len(p)-n))
@@ -237,8 +236,8 @@ func (w *Writer) record() error {
 	return f.rec.write(file, from, to)
 }
 
-// Remove removes the file from its folder. Whoever has it open may read on. In a
-// Room nothing is whole any more.
+// Remove removes the file from its folder. A process that has it open may read on. In a Room
+// no block is whole afterwards.
 func (f *File) Remove() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

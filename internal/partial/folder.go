@@ -13,8 +13,7 @@ import (
 	"github.com/fastpull/fastpull/internal/safepath"
 )
 
-// Forgotten is how long nobody has to have asked for a partial blob for it to be
-// swept.
+// Forgotten is the age from which an unused partial blob is swept.
 const Forgotten = 7 * 24 * time.Hour
 
 // MaxSize is more than any blob should have that is kept: 1 TiB, whose record has

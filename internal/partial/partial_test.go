@@ -111,7 +111,7 @@ func TestRanges(t *testing.T) {
 	}
 }
 
-// What is whole stays as it is, also when other bytes come for it: whoever has read
+// What is whole stays as it is, also when other bytes come for it: a reader that has read
 // it may have hashed it.
 func TestWholeStays(t *testing.T) {
 	f := open(t, In(t.TempDir()))

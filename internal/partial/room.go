@@ -11,10 +11,10 @@ import (
 // RecordSize is how many bytes before a blob in a Room its record may take.
 const RecordSize = 512
 
-// Room is where one blob is to be in a larger file, whose owner has the right to
-// write to it as a whole: all Files of the Room have it, and nobody else looks at
-// it. The blob's record is in the RecordSize bytes before it, until the owner of the
-// file has something else for them, once the blob is whole.
+// Room is the place of one blob in a larger file. The owner of the larger file may write to
+// all of it, so all Files of the Room have the lock, and no other process reads it. The blob's
+// record is in the RecordSize bytes before the blob. When the blob is whole, the owner writes
+// something else there.
 type Room struct {
 	In    readerWriterAt // the file
 	At    int64          // where the blob begins
@@ -40,10 +40,10 @@ func (r *Room) Found() int64 {
 
 func (r *Room) record() *record { return newRoomRecord(r.Blob, r.Size, r.At-RecordSize) }
 
-// IsRecord tells if what a file begins with is a Room's record.
+// IsRecord reports whether what a file begins with is a Room's record.
 func IsRecord(block []byte) bool { return strings.HasPrefix(string(block), roomMagic) }
 
-// Recorded tells if block, which is RecordSize bytes long, is the record of a blob.
+// Recorded reports whether block, which is RecordSize bytes long, is the record of a blob.
 func Recorded(block []byte, blob digest.Digest, size int64) bool {
 	rec := newRoomRecord(blob, size, 0)
 	return len(block) == RecordSize && string(block[:len(rec.header)]) == string(rec.header)
@@ -52,7 +52,7 @@ func Recorded(block []byte, blob digest.Digest, size int64) bool {
 // Begin makes it one of which nothing is whole.
 func (r *Room) Begin() error { return r.empty(r.record()) }
 
-// empty does so for whoever has the record.
+// empty does the same, for a caller that has the record.
 func (r *Room) empty(rec *record) error {
 	rec.load(nil)
 	block := make([]byte, RecordSize)

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Level is who this process is to the kernel.
+// Level is what the kernel lets this process do.
 type Level int
 
 const (
@@ -25,7 +25,7 @@ const (
 	Reduced
 	// Namespace is root of a user namespace.
 	Namespace
-	// User is everybody else.
+	// User is a process without any of these rights.
 	User
 )
 
@@ -60,7 +60,7 @@ type Process struct {
 	effective uint64 // capabilities, a bit each
 }
 
-// Has tells if the process has the capability, over its user namespace.
+// Has reports whether the process has the capability, over its user namespace.
 func (p Process) Has(c Capability) bool { return p.effective&(1<<c) != 0 }
 
 // ForOwners are what it takes to give a file away and then set its attributes,
@@ -111,8 +111,8 @@ func (p Process) level(euid int, first bool) Level {
 	return Full
 }
 
-// effective returns the effective capabilities; all of them of a root whom the
-// kernel does not tell, none of another.
+// effective returns the effective capabilities. If the kernel does not tell, it returns all of
+// them for root, and none for other users.
 func effective() uint64 {
 	var data [2]unix.CapUserData
 	err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data[0])
@@ -125,8 +125,8 @@ func effective() uint64 {
 	return 0
 }
 
-// trustedTrial sets an attribute trusted.* on a file in memory, which nobody
-// else sees: EPERM says that this process may not.
+// trustedTrial sets an attribute trusted.* on a file in memory. EPERM means that this process
+// may not.
 func trustedTrial() error {
 	fd, err := unix.MemfdCreate("fastpull", unix.MFD_CLOEXEC)
 	if err != nil {
@@ -136,7 +136,7 @@ func trustedTrial() error {
 	return unix.Fsetxattr(fd, "trusted.fastpull", []byte("y"), 0)
 }
 
-// initial tells if this is the machine's own user namespace, whose number has
+// initial reports whether this is the machine's own user namespace, whose number has
 // been the same since Linux 3.8 (USER_NS_INIT_INO). Without /proc the trial
 // tells it, of a process with CAP_SYS_ADMIN: it works there and nowhere else.
 func initial(trial error, admin bool) bool {

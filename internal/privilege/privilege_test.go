@@ -16,7 +16,7 @@ import (
 	"github.com/fastpull/fastpull/internal/need"
 )
 
-// asChild is set where the test binary runs itself again, as somebody else, to
+// asChild is set where the test binary runs itself again, as another user, to
 // print what it is. "no proc" hides /proc first.
 const asChild = "PRIVILEGE_TEST_CHILD"
 
@@ -108,7 +108,7 @@ func TestCurrent(t *testing.T) {
 	}
 }
 
-// become runs this binary as somebody else, in a folder of his.
+// become runs this binary as another user, in a folder of that user.
 func become(t *testing.T, by []string, sys *syscall.SysProcAttr, how string) (v view) {
 	t.Helper()
 	dir := t.TempDir()

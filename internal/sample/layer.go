@@ -61,7 +61,7 @@ func (l Layer) String() string {
 	return "sample of " + strings.Join(parts, ", ")
 }
 
-// blob is a layer that was made: a file, and what is to be known of it.
+// blob is a layer that was made: a file, with its digests and counts.
 type blob struct {
 	path           string
 	digest, diffID v1.Hash

@@ -158,9 +158,8 @@ func Push(ctx context.Context, ref string, img v1.Image) error {
 	return nil
 }
 
-// Open looks an image up that was pushed. Its layers stay at the registry until
-// somebody reads them. An image that is not there is an error of kind
-// [fault.NotFound].
+// Open looks up an image that was pushed. Its layers stay at the registry until they are read.
+// If the image is not there, the error is of kind [fault.NotFound].
 func Open(ctx context.Context, ref string) (v1.Image, error) {
 	r, err := name.ParseReference(ref)
 	if err != nil {

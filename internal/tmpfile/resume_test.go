@@ -71,7 +71,7 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// TestResumeRefuses what somebody else may write to, or is not a file.
+// TestResumeRefuses files that another user may write to, and what is not a file.
 func TestResumeRefuses(t *testing.T) {
 	dir := t.TempDir()
 	for what, plant := range map[string]func(name string) error{
@@ -115,7 +115,7 @@ func TestResumeRefuses(t *testing.T) {
 	}
 }
 
-// TestLeft removes what nobody uses, and only what the caller knows.
+// TestLeft removes what is not in use, and only what the caller knows.
 func TestLeft(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "a.part")
 	yes, no := func(*os.File) bool { return true }, func(*os.File) bool { return false }
@@ -150,7 +150,7 @@ func TestResumeWithoutLocks(t *testing.T) {
 	}
 }
 
-// TestResumeInTurn has many go on with a file and drop it: who has got it has its name.
+// TestResumeInTurn has many go on with a file and drop it: the process that has it has its name.
 func TestResumeInTurn(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "a.part")
 	dir := at(t, filepath.Dir(name))

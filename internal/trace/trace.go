@@ -1,14 +1,15 @@
-// Package trace tells whoever asked for it what a run does: each request, and each decision
-// that the results alone do not show.
+// Package trace reports what a run does: each request, and each decision that the results
+// alone do not show.
 //
-// A context carries the function to tell, as with [net/http/httptrace]. So no options have
-// to pass it on, and without one a call costs a look at the context.
+// A context carries the function that is called, as with [net/http/httptrace]. So no options
+// have to pass it on. Without a function a call costs a look at the context.
 //
-// What is told may be shown to others: it has no password, token or signature.
+// Reports may be shown to others: they have no password, token or signature.
 package trace
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -109,7 +110,8 @@ func address(req *http.Request, server string) string {
 
 // withoutURL takes the address, which may have secrets, out of an error.
 func withoutURL(err error) error {
-	if ue, ok := err.(*url.Error); ok {
+	var ue *url.Error
+	if errors.As(err, &ue) {
 		return ue.Err
 	}
 	return err

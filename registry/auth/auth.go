@@ -63,7 +63,7 @@ type Request struct {
 
 // Grant is the answer to a challenge.
 type Grant struct {
-	// Authorization is the value of that header, "" if nothing is to be sent.
+	// Authorization is the value of that header, "" to send none.
 	Authorization string
 	// Expires is when the token server says that a token ends, zero if it does not say.
 	Expires time.Time

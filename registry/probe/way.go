@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// way is how a request got to a host. What it is told may come from several
-// goroutines, and later than the answer.
+// way records how a request got to a host. It may be called by several goroutines, also after
+// the answer.
 type way struct {
 	begun time.Time
 

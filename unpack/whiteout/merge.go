@@ -12,16 +12,15 @@ import (
 	"github.com/fastpull/fastpull/unpack/internal/tree"
 )
 
-// Merge moves the layer that was extracted into the directory layer over the
-// tree at root, as overlayfs would show it: first what the layer deletes, then what it
-// brings. Both must be on the same file system. The layer's directory has nothing but
-// directories afterwards. A directory that exists, and that the layer does not name, keeps
-// its mode and owner, as with containerd: a /tmp with mode 1777, say.
+// Merge moves an extracted layer over the tree at root, as overlayfs would show it: first the
+// deletions del, then the files in the directory layer. Both must be on the same file system.
+// Afterwards layer has only directories. A directory that exists, and that the layer does not
+// name, keeps its mode and owner, as with containerd: a /tmp with mode 1777, for example.
 //
-// It ends soon after ctx does, with a part of the layer moved.
+// Merge ends soon after ctx, with a part of the layer moved.
 //
-// It follows no symlink: every directory is opened in its parent with O_NOFOLLOW. So a
-// symlink of a lower layer is replaced, and nothing behind it is changed.
+// It follows no symlink: every directory is opened in its parent with O_NOFOLLOW. So a symlink
+// of a lower layer is replaced, and nothing behind it changes.
 func Merge(ctx context.Context, root, layer string, del *Deletions) error {
 	lower, err := openRoot(root)
 	if err != nil {

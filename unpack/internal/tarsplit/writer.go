@@ -18,8 +18,8 @@ import (
 	"github.com/fastpull/fastpull/internal/nameset"
 )
 
-// Writer writes the record of a tar while the tar is unpacked. Of each entry it is told
-// by Begin, by Keep or Drop, and by End, in this order. It is for one goroutine.
+// Writer writes the record of a tar while the tar is unpacked. The caller calls
+// Begin, Keep or Drop, and End for each entry, in this order. It is for one goroutine.
 //
 // The record is what tar-split's asm.NewInputTarStream and storage.NewJSONPacker make of
 // the same tar, with some exceptions. Those take for granted that each entry with a size

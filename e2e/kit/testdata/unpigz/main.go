@@ -1,7 +1,7 @@
 // Unpigz behaves like the broken one of the field report: it decompresses
 // some of what it is given, then stands still for ever without an error. First
 // of all it writes its process ID into a file called started, beside itself,
-// so that a test knows who started it and how often. A user who may not write
+// so that a test knows its parents, and how often it ran. A user who may not write
 // there leaves no trace: fastpull doctor runs it as such.
 package main
 
