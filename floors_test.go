@@ -21,7 +21,7 @@ var floors = [][]string{
 	{"internal/need", "internal/text", "fault", "inflate"},
 	{"internal/safepath"},
 	{"internal/*"},
-	{"progress", "image", "internal/checkup", "internal/testdisk"},
+	{"progress", "image", "internal/checkup", "internal/testdisk", "internal/trace"},
 	{"internal/disk", "registry/auth"},
 	{"decode", "registry", "daemon", "containerdapi"},
 	{"unpack/internal/*", "registry/probe"},

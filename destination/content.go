@@ -54,14 +54,8 @@ type How struct {
 // Task returns the layer's line on the display.
 func (c *Content) Task() *progress.Task { return c.task() }
 
-// End shows that the layer is complete, or that it has failed.
-func (c *Content) End(err error) {
-	if err != nil {
-		c.Task().Phase(progress.Failed)
-		return
-	}
-	c.Task().Phase(progress.Done)
-}
+// End shows that the layer is complete, that it has failed, or that the run ended before it.
+func (c *Content) End(ctx context.Context, err error) { c.Task().Phase(progress.Outcome(ctx, err)) }
 
 // Slot waits for one of the run's slots, for work on the layer that fetches nothing. The
 // caller calls release at the end.

@@ -18,6 +18,7 @@ import (
 	"github.com/fastpull/fastpull/internal/disk"
 	"github.com/fastpull/fastpull/internal/openfiles"
 	"github.com/fastpull/fastpull/internal/text"
+	"github.com/fastpull/fastpull/internal/trace"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
 )
@@ -103,7 +104,7 @@ func (f *Fetcher) Fetched() int64 { return f.fetched.Load() }
 // returns the bytes downloaded.
 func (f *Fetcher) Plain(ctx context.Context, q Request, use func(io.Reader) error) (n int64, err error) {
 	return f.twice(ctx, q, func(q Request) (int64, error) {
-		return f.once(ctx, q, func(b Blob, c *counter, most int64) error {
+		return f.once(ctx, q, progress.Extracting, func(b Blob, c *counter, most int64) error {
 			tar := f.decode(ctx, q, b, c, most)
 			return errors.Join(use(tar), tar.Close())
 		})
@@ -115,7 +116,7 @@ func (f *Fetcher) Plain(ctx context.Context, q Request, use func(io.Reader) erro
 // Place already; otherwise use puts it there.
 func (f *Fetcher) Blob(ctx context.Context, q Request, use func(r io.Reader, inPlace bool) error) (n int64, err error) {
 	return f.twice(ctx, q, func(q Request) (int64, error) {
-		return f.once(ctx, q, func(b Blob, c *counter, _ int64) error {
+		return f.once(ctx, q, progress.Verifying, func(b Blob, c *counter, _ int64) error {
 			sum := q.Layer.Blob.Digest.Verifier()
 			err := use(io.TeeReader(&watched{b, func(n int64) error {
 				c.read(n)
@@ -137,7 +138,7 @@ func (f *Fetcher) Blob(ctx context.Context, q Request, use func(r io.Reader, inP
 // In other respects it is like [Fetcher.Plain].
 func (f *Fetcher) Both(ctx context.Context, q Request, blob, plain func(io.Reader) error) (n int64, err error) {
 	return f.twice(ctx, q, func(q Request) (int64, error) {
-		return f.once(ctx, q, func(b Blob, c *counter, most int64) error {
+		return f.once(ctx, q, progress.Extracting, func(b Blob, c *counter, most int64) error {
 			pr, pw := io.Pipe()
 			done := make(chan error, 1)
 			go func() {
@@ -194,9 +195,12 @@ func (f *Fetcher) decode(ctx context.Context, q Request, b io.ReadCloser, c *cou
 	return decode.NewReader(ctx, b, decode.Expect{Digest: q.Layer.Blob.Digest, Size: q.Layer.Blob.Size, DiffID: q.Layer.DiffID}, decode.ReaderOptions{
 		MaxPlain: most,
 		Room:     q.Space.Write,
-		Fetched:  c.read,
-		Arrived:  func() { q.Task.Phase(progress.Extracting) },
-		Options:  decode.Options{Gzip: f.Gzip, Cores: f.Cores, Memory: f.Memory},
+		Fetched: func(n int64) {
+			c.read(n)
+			q.Task.Extracted(n)
+		},
+		Arrived: func() { q.Task.Phase(progress.Extracting) },
+		Options: decode.Options{Gzip: f.Gzip, Cores: f.Cores, Memory: f.Memory},
 	})
 }
 
@@ -224,8 +228,9 @@ func (f *Fetcher) twice(ctx context.Context, q Request, once func(Request) (int6
 }
 
 // once takes a layer from its slot to its end: use reads the blob, and its error decides
-// whether the blob is kept. most is how many plain bytes the layer may have.
-func (f *Fetcher) once(ctx context.Context, q Request, use func(b Blob, c *counter, most int64) error) (int64, error) {
+// whether the blob is kept. most is how many plain bytes the layer may have. after is the
+// phase of a layer whose blob has been downloaded, and is still being read.
+func (f *Fetcher) once(ctx context.Context, q Request, after progress.Phase, use func(b Blob, c *counter, most int64) error) (int64, error) {
 	soon := f.start(ctx, q)
 	if soon != nil {
 		defer soon.end()
@@ -248,14 +253,31 @@ func (f *Fetcher) once(ctx context.Context, q Request, use func(b Blob, c *count
 		q.Space.Downloaded(q.Layer.Blob.Digest, n)
 		q.Task.Add(n)
 	}}
+	if kept := found(b); kept > 0 {
+		trace.Tell(ctx, "layer %s: %d of %d bytes are kept from an earlier run", q.Layer.Blob.Digest, kept, q.Layer.Blob.Size)
+		q.Space.Downloaded(q.Layer.Blob.Digest, kept)
+		q.Task.Kept(kept)
+		c.found(kept)
+	}
 	if err = await(ctx, b, q.Turn, c, q.Task, release); err == nil {
 		q.Task.Phase(progress.Downloading)
+		stop := follow(b, c, func() { q.Task.Phase(after) })
 		err = use(b, c, most)
+		stop()
 	}
 	err = errors.Join(err, b.Close())
 	f.fetched.Add(b.Fetched())
 	f.judge(q, b, err)
 	return b.Fetched(), err
+}
+
+// found returns how many bytes of a blob were in its file before this run.
+func found(b Blob) int64 {
+	if b.Came() == nil {
+		return 0
+	}
+	n, _ := b.Whole()
+	return n - b.Fetched()
 }
 
 // blob returns the blob of a layer, from soon if that is not nil.

@@ -2,6 +2,7 @@ package fetch
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/fastpull/fastpull/progress"
@@ -11,26 +12,85 @@ import (
 const reportEvery = 100 * time.Millisecond
 
 // counter counts the downloaded bytes of a blob once: either as they arrive in the
-// blob's file, or as they are read.
+// blob's file, or as they are read. It is safe for concurrent use.
 type counter struct {
 	report func(n int64) // of n more bytes
-	ahead  int64         // bytes that were reported, and not read yet
+
+	mu    sync.Mutex
+	ahead int64 // bytes that were reported, and not read yet
+	came  int64 // bytes that were reported, in all
 }
 
-// arrived reports that n bytes in all are in the blob's file. None of them was read.
+// found notes that n bytes were in the blob's file before anything was downloaded. Nothing
+// is reported of them.
+func (c *counter) found(n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ahead, c.came = n, n
+}
+
+// arrived reports that n bytes in all are in the blob's file.
 func (c *counter) arrived(n int64) {
-	if n > c.ahead {
-		c.report(n - c.ahead)
-		c.ahead = n
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if more := n - c.came; more > 0 {
+		c.report(more)
+		c.ahead += more
+		c.came = n
 	}
 }
 
 // read reports n more bytes that were read, but for those that were reported before.
 func (c *counter) read(n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	known := min(c.ahead, n)
 	c.ahead -= known
 	if n > known {
 		c.report(n - known)
+		c.came += n - known
+	}
+}
+
+// follow reports the bytes that arrive in the blob's file while a reader takes them, and
+// calls whole when there are no more to come. It returns at once; the caller calls stop when
+// the reader is at its end. A blob without a file is downloaded as it is read, and so is
+// what a file cannot take.
+func follow(b Blob, c *counter, whole func()) (stop func()) {
+	came := b.Came()
+	if came == nil {
+		return func() {}
+	}
+	look := func() (all bool) {
+		n, all := b.Whole()
+		if c.arrived(n); all {
+			whole()
+		}
+		return all
+	}
+	if look() {
+		return func() {}
+	}
+	done := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		tick := time.NewTicker(reportEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				look()
+			case <-came:
+				look()
+				return
+			case <-done:
+				return
+			}
+		}
+	})
+	return func() {
+		close(done)
+		watch.Wait()
 	}
 }
 
@@ -59,6 +119,7 @@ func await(ctx context.Context, b Blob, turn <-chan struct{}, c *counter, task *
 				return nil // the reader learns why
 			}
 			c.arrived(n)
+			task.Doing("for its turn")
 			task.Phase(progress.Waiting)
 			release()
 			came = nil

@@ -57,9 +57,11 @@
 //
 // A task object comes at each change of phase, in order, and at most once a
 // second while the task's counter moves. "id" is the name of the task, "phase"
-// one of waiting, downloading, extracting, sending, loading, verifying, done, exists
-// and failed; "done" and "total" are bytes of the current counter, a total of 0
-// is unknown; "doing" says what goes on where the phase alone does not. A total object comes at most once a second while something
+// one of waiting, downloading, extracting, sending, loading, verifying, done, exists,
+// failed and interrupted; "done" and "total" are bytes of the current counter, a total of 0
+// is unknown; of a task that is extracting, "done" is what is decompressed of its blob. "kept"
+// is how many bytes an earlier run has fetched, absent if none; "doing" says what goes on, or
+// what is waited for, where the phase alone does not. A total object comes at most once a second while something
 // changes and every ten seconds while nothing does: "rate" is in bytes a
 // second, "eta" in seconds and absent while unknown, "idle" the seconds since
 // the last byte where bytes should come, absent below ten; then how many tasks

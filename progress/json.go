@@ -27,6 +27,7 @@ type jsonTask struct {
 	Phase string `json:"phase"`
 	Done  int64  `json:"done"`
 	Total int64  `json:"total"`
+	Kept  int64  `json:"kept,omitzero"`
 	Doing string `json:"doing,omitzero"`
 }
 
@@ -47,6 +48,8 @@ type jsonTasks struct {
 	Done    int `json:"done"`
 	Exists  int `json:"exists"`
 	Failed  int `json:"failed"`
+
+	Interrupted int `json:"interrupted,omitzero"`
 }
 
 type jsonText struct {
@@ -68,7 +71,7 @@ func (v *jsonView) frame(m *moment) []byte {
 		case warning:
 			put(jsonText{"warning", e.text})
 		default:
-			put(jsonTask{"task", e.task.name, e.phase.String(), e.done, e.total, ""})
+			put(jsonTask{"task", e.task.name, e.phase.String(), e.done, e.total, e.kept, e.doing})
 			v.sent[e.task] = report{m.now, e.done}
 		}
 	}
@@ -78,7 +81,7 @@ func (v *jsonView) frame(m *moment) []byte {
 		case s.phase.ended():
 			delete(v.sent, s.task)
 		case s.done != last.done && m.now.Sub(last.at) >= moveEvery:
-			put(jsonTask{"task", s.task.name, s.phase.String(), s.done, s.total, s.doing})
+			put(jsonTask{"task", s.task.name, s.phase.String(), s.done, s.total, s.kept, s.doing})
 			v.sent[s.task] = report{m.now, s.done}
 		}
 	}
@@ -92,7 +95,7 @@ func (v *jsonView) putTotal(m *moment, put func(any)) {
 	s := &m.sum
 	t := jsonTotal{
 		Type: "total", Done: s.done,
-		Tasks: jsonTasks{s.in[Waiting], s.active(), s.in[Done], s.in[Exists], s.in[Failed]},
+		Tasks: jsonTasks{s.in[Waiting], s.active(), s.in[Done], s.in[Exists], s.in[Failed], s.in[Interrupted]},
 		Final: m.final,
 	}
 	if s.known {

@@ -3,19 +3,21 @@ package progress
 import (
 	"fmt"
 	"strings"
-	"time"
 )
 
 // The columns of a line and their widths, each but the first with a blank in
-// front. The bar is between phase and bytes and takes what is left.
+// front. They are dropped from the last one on where the terminal is narrow: name, phase,
+// percentage, rate, time left, bytes, bar. The bar is between percentage and bytes and takes
+// what is left.
 const (
-	nameWidth  = 12
-	phaseWidth = 1 + len("downloading")
-	bytesWidth = 1 + len("999.9/999.9 MB")
-	rateWidth  = 1 + len("999.9 MB/s")
-	leftWidth  = 1 + len("59 min 59 s")
+	nameWidth    = 12
+	phaseWidth   = 1 + len("downloading")
+	percentWidth = len(" 100%")
+	rateWidth    = 1 + len("999.9 MB/s")
+	leftWidth    = 1 + len("59 min 59 s")
+	bytesWidth   = 1 + len("999.9/999.9 MB")
 
-	minBar = 5 // a bar gives way to other columns down to this many glyphs
+	minBar = 5 // glyphs; there is none with fewer
 	maxBar = 40
 )
 
@@ -32,18 +34,20 @@ type layout struct {
 func layoutFor(width, longest int) layout {
 	l := layout{width: max(width-1, 1)}
 	l.name = max(nameWidth, min(longest, width/6))
-	rest := l.width - l.name - phaseWidth - barFrame
+	rest := l.width - l.name - phaseWidth - percentWidth
 	for _, column := range []struct {
 		shown *bool
 		width int
-	}{{&l.bytes, bytesWidth}, {&l.rate, rateWidth}, {&l.left, leftWidth}} {
-		if rest-column.width < minBar {
+	}{{&l.rate, rateWidth}, {&l.left, leftWidth}, {&l.bytes, bytesWidth}} {
+		if rest < column.width {
 			break
 		}
 		*column.shown = true
 		rest -= column.width
 	}
-	l.bar = min(max(rest, 0), maxBar)
+	if l.bar = min(rest-(barFrame-percentWidth), maxBar); l.bar < minBar {
+		l.bar = 0
+	}
 	return l
 }
 
@@ -52,11 +56,16 @@ func (l layout) task(s state) string {
 		// An empty bar is noise: there may be a screenful of them.
 		s.done, s.total = s.total, 0
 	}
-	name := s.label
-	if s.doing != "" {
+	name, words := s.label, idleText(s.idle)
+	switch {
+	case s.doing != "" && s.phase == Waiting:
+		words = s.doing
+	case s.doing != "":
 		name += ": " + s.doing
+	case words == "" && s.rate <= 0 && s.kept > 0 && s.phase <= Downloading:
+		words = Bytes(s.kept) + " kept"
 	}
-	return l.line(name, s.phase.String(), s.done, s.total, s.rate, s.idle)
+	return l.line(name, s.phase.String(), s.done, s.total, s.rate, words)
 }
 
 func (l layout) total(s *sum) string {
@@ -64,10 +73,11 @@ func (l layout) total(s *sum) string {
 	if !s.known {
 		total = 0
 	}
-	return l.line("total", fmt.Sprintf("%d of %d", s.ended(), s.tasks), s.done, total, s.rate, s.idle)
+	return l.line("total", fmt.Sprintf("%d of %d", s.ended(), s.tasks), s.done, total, s.rate, idleText(s.idle))
 }
 
-func (l layout) line(name, phase string, done, total int64, rate float64, idle time.Duration) string {
+// line returns a line. words take the place of rate and time left.
+func (l layout) line(name, phase string, done, total int64, rate float64, words string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%-*s %-*s", l.name, tail(name, l.name), phaseWidth-1, phase)
 	amount := ""
@@ -77,21 +87,27 @@ func (l layout) line(name, phase string, done, total int64, rate float64, idle t
 	case done > 0:
 		amount = Bytes(done)
 	}
+	blank := percentWidth
+	if l.bar > 0 {
+		blank = barFrame + l.bar
+	}
 	switch {
 	case total > 0 && l.bar > 0:
 		b.WriteString(bar(done, total, l.bar))
+	case total > 0:
+		fmt.Fprintf(&b, "%*d%%", percentWidth-1, int(100*float64(done)/float64(total)))
 	case l.bytes:
-		b.WriteString(strings.Repeat(" ", barFrame+l.bar))
+		b.WriteString(strings.Repeat(" ", blank))
 	default:
-		b.WriteString(" " + amount) // in the place of the bar
+		fmt.Fprintf(&b, "%-*s", blank, " "+amount)
 	}
 	if l.bytes {
 		fmt.Fprintf(&b, "%*s", bytesWidth, amount)
 	}
-	switch text := idleText(idle); {
+	switch {
 	case !l.rate:
-	case text != "":
-		b.WriteString(" " + text)
+	case words != "":
+		b.WriteString(" " + words)
 	default:
 		speed, eta := "", ""
 		if rate > 0 {

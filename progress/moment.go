@@ -24,6 +24,8 @@ type event struct {
 	task        *Task
 	phase       Phase
 	done, total int64
+	kept        int64
+	doing       string
 	// Of a change that ends the task: how many bytes it took, and how long.
 	bytes int64
 	took  time.Duration
@@ -37,6 +39,7 @@ type state struct {
 	phase       Phase
 	start       int
 	done, total int64 // of the current counter
+	kept        int64 // of done
 	rate        float64
 	idle        time.Duration // since bytes should have come
 }
@@ -56,13 +59,14 @@ type sum struct {
 	elapsed     time.Duration
 	tasks       int
 	doing       []string
-	in          [Failed + 1]int // how many tasks are in each phase
+	kept        int64       // bytes that earlier runs have fetched
+	in          [phases]int // how many tasks are in each phase
 }
 
 // trip is the number of bytes that a counter has and is to reach.
 type trip struct{ done, total int64 }
 
-func (s *sum) ended() int  { return s.in[Done] + s.in[Exists] + s.in[Failed] }
+func (s *sum) ended() int  { return s.in[Done] + s.in[Exists] + s.in[Failed] + s.in[Interrupted] }
 func (s *sum) active() int { return s.tasks - s.in[Waiting] - s.ended() }
 func (s *sum) open() bool  { return s.tasks > s.ended() }
 
@@ -116,16 +120,18 @@ func (d *Display) moment(final bool) *moment {
 
 // state reads the task for the drawer. d.mu is held.
 func (t *Task) state(now time.Time) state {
-	s := state{task: t, label: t.label, doing: t.now(), phase: t.phase, start: t.start}
-	s.done, s.total = t.counter(t.stage.Load())
+	s := state{task: t, label: t.label, doing: t.now(), phase: t.phase, start: t.start, kept: t.kept.Load()}
+	s.done, s.total = t.shown()
+	if t.phase == Extracting {
+		s.rate, _ = t.pace.observe(now, t.extracted.Load(), false)
+		return s
+	}
+	t.pace = meter{}
 	if !t.phase.active() {
 		t.meter = meter{}
 		return s
 	}
 	s.rate, s.idle = t.meter.observe(now, t.moved(), t.phase.moving())
-	if t.phase == Extracting {
-		s.rate = 0 // no byte is missing any more
-	}
 	return s
 }
 
@@ -133,7 +139,8 @@ func (t *Task) state(now time.Time) state {
 func (s *sum) add(t *Task) {
 	s.tasks++
 	s.in[t.phase]++
-	if what := t.now(); what != "" {
+	s.kept += t.kept.Load()
+	if what := t.now(); what != "" && t.phase.active() {
 		s.doing = append(s.doing, t.label+": "+what)
 	}
 	current := t.stage.Load()
@@ -145,7 +152,7 @@ func (s *sum) add(t *Task) {
 			continue // most daemons say little about it
 		case stage == send && total == 0:
 			s.unsized = s.unsized || stage == current && t.phase.active()
-		case t.phase == Exists, t.phase == Failed:
+		case t.phase == Exists, t.phase == Failed, t.phase == Interrupted:
 			total = done // no more will come
 		case t.phase == Done, stage < current:
 			total = max(total, done)

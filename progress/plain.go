@@ -23,7 +23,7 @@ func (v *plainView) frame(m *moment) []byte {
 			b.WriteString(e.text + "\n")
 		case e.kind == warning:
 			b.WriteString("warning: " + e.text + "\n")
-		case e.phase != Waiting && e.phase != Extracting:
+		case e.phase != Waiting && e.phase != Extracting && e.phase != Interrupted:
 			b.WriteString(e.line() + "\n")
 		}
 	}
@@ -54,6 +54,9 @@ func (e event) line() string {
 		}
 	case !e.phase.ended() && e.total > 0:
 		detail = Bytes(e.total)
+	}
+	if e.kept > 0 && (e.phase == Downloading || e.phase == Done) {
+		detail += fmt.Sprintf(", %s kept from an earlier run", Bytes(e.kept))
 	}
 	line := fmt.Sprintf("%-*s %-*s %s", nameWidth, e.task.label, phaseWidth-1, e.phase, detail)
 	return strings.TrimRight(line, " ")
@@ -95,6 +98,9 @@ func (s *sum) summary() string {
 			parts[0] += " (" + rate + ")"
 		}
 	}
+	if s.kept > 0 {
+		parts = append(parts, Bytes(s.kept)+" kept from an earlier run")
+	}
 	parts = append(parts, s.endings()...)
 	if n := s.tasks - s.ended(); n > 0 {
 		parts = append(parts, fmt.Sprintf("%d not finished", n))
@@ -108,7 +114,7 @@ func (s *sum) endings() []string {
 	for _, c := range []struct {
 		n    int
 		word string
-	}{{s.in[Done], "done"}, {s.in[Exists], "exist"}, {s.in[Failed], "failed"}} {
+	}{{s.in[Done], "done"}, {s.in[Exists], "exist"}, {s.in[Failed], "failed"}, {s.in[Interrupted], "interrupted"}} {
 		if c.n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", c.n, c.word))
 		}

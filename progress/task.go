@@ -1,6 +1,7 @@
 package progress
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 )
@@ -8,26 +9,40 @@ import (
 // Phase is what is being done for a task.
 type Phase int
 
-// The phases. The last three end a task, which may nevertheless start again.
+// The phases. The last four end a task, which may nevertheless start again.
 const (
 	Waiting     Phase = iota
-	Downloading       // bytes come in, and are decompressed and unpacked as they do
-	Extracting        // all bytes are here, unpacking goes on
+	Downloading       // bytes come in, and may be decompressed and unpacked as they do
+	Extracting        // all bytes are here, decompressing and unpacking go on
 	Sending           // bytes go to a daemon
 	Loading           // the daemon unpacks
 	Verifying         // what is here already is read and hashed
 	Done
 	Exists // nothing had to be done
 	Failed
+	Interrupted     // the run ended before the task did
+	phases      int = iota
 )
 
-var phaseNames = [...]string{
-	"waiting", "downloading", "extracting", "sending", "loading", "verifying", "done", "exists", "failed",
+var phaseNames = [phases]string{
+	"waiting", "downloading", "extracting", "sending", "loading", "verifying", "done", "exists", "failed", "interrupted",
+}
+
+// Outcome returns the phase of a task that ended with err: Done without one, and Interrupted
+// if its context had ended.
+func Outcome(ctx context.Context, err error) Phase {
+	switch {
+	case err == nil:
+		return Done
+	case ctx.Err() != nil:
+		return Interrupted
+	}
+	return Failed
 }
 
 // String returns the phase as a word in lower case.
 func (p Phase) String() string {
-	if p < 0 || int(p) >= len(phaseNames) {
+	if p < 0 || int(p) >= phases {
 		return "unknown"
 	}
 	return phaseNames[p]
@@ -73,19 +88,22 @@ type Task struct {
 		done, total atomic.Int64
 		moved       atomic.Int64 // all that was ever added; it never falls
 	}
+	kept      atomic.Int64 // bytes of the first counter that an earlier run has fetched
+	extracted atomic.Int64 // bytes of the blob that were decompressed
 
 	// With d.mu held.
 	phase Phase
 	start int       // position among the started tasks, from 1; 0 not started
 	began time.Time // when it was started first
 	meter meter     // the drawer's
+	pace  meter     // of what is extracted; the drawer's
 }
 
 // Phase says that the task is now in phase p. The counter goes on from
 // Downloading to Extracting; Sending and Loading have their own, with their own
 // total. A task whose first phase is one of these takes its total there.
 func (t *Task) Phase(p Phase) {
-	if t == nil || p < Waiting || p > Failed {
+	if t == nil || p < Waiting || int(p) >= phases {
 		return
 	}
 	d := t.d
@@ -100,6 +118,9 @@ func (t *Task) Phase(p Phase) {
 		}
 		t.stage.Store(stage)
 	}
+	if t.phase == Waiting {
+		t.doing.Store(nil) // what it waited for
+	}
 	t.phase = p
 	if t.start == 0 {
 		d.starts++
@@ -109,7 +130,8 @@ func (t *Task) Phase(p Phase) {
 }
 
 // Doing says what goes on in the phase, in a few words such as "layer 3 of 5". It holds until
-// the task ends.
+// the task ends or has waited. Of a task that is Waiting it says for what, such as "for its
+// turn"; say so before Phase.
 func (t *Task) Doing(what string) {
 	if t != nil {
 		t.doing.Store(&what)
@@ -118,7 +140,7 @@ func (t *Task) Doing(what string) {
 
 // now returns what goes on, "" if nothing was said. d.mu is held.
 func (t *Task) now() string {
-	if what := t.doing.Load(); what != nil && t.phase.active() {
+	if what := t.doing.Load(); what != nil && !t.phase.ended() {
 		return *what
 	}
 	return ""
@@ -138,12 +160,30 @@ func (t *Task) Add(n int64) {
 	}
 }
 
+// Kept adds n bytes that an earlier run has fetched. They are done, and count for no rate.
+func (t *Task) Kept(n int64) {
+	if t != nil {
+		t.kept.Add(n)
+		t.count[fetch].done.Add(n)
+	}
+}
+
+// Extracted says that n more bytes of what was downloaded are decompressed. They are shown
+// once the task is Extracting.
+func (t *Task) Extracted(n int64) {
+	if t != nil {
+		t.extracted.Add(n)
+	}
+}
+
 // Restart sets the counter of the current phase back to zero, as when a blob is
 // fetched again.
 func (t *Task) Restart() {
 	if t == nil {
 		return
 	}
+	t.kept.Store(0)
+	t.extracted.Store(0)
 	t.count[t.stage.Load()].done.Store(0)
 }
 
@@ -167,6 +207,15 @@ func (t *Task) counter(stage int32) (done, total int64) {
 	return done, total
 }
 
+// shown returns bytes done and total of the current phase. d.mu is held.
+func (t *Task) shown() (done, total int64) {
+	done, total = t.counter(t.stage.Load())
+	if n := t.extracted.Load(); t.phase == Extracting && n > 0 && total > 0 {
+		done = min(n, total)
+	}
+	return done, total
+}
+
 // moved returns all bytes that were ever added.
 func (t *Task) moved() int64 {
 	var n int64
@@ -179,8 +228,8 @@ func (t *Task) moved() int64 {
 // event returns the phase the task is in as an event. d.mu is held, or nobody
 // else knows of the task.
 func (t *Task) event() event {
-	e := event{kind: change, task: t, phase: t.phase}
-	e.done, e.total = t.counter(t.stage.Load())
+	e := event{kind: change, task: t, phase: t.phase, doing: t.now(), kept: t.kept.Load()}
+	e.done, e.total = t.shown()
 	if t.phase.ended() {
 		e.took = t.d.now().Sub(t.began)
 		if e.bytes, _ = t.counter(fetch); e.bytes == 0 {

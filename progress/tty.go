@@ -121,7 +121,7 @@ func live(m *moment, width, height int) []string {
 
 // countLine counts the tasks that are over and those that found no room.
 func countLine(s *sum, hidden []state) string {
-	var in [Failed + 1]int
+	var in [phases]int
 	for _, h := range hidden {
 		in[h.phase]++
 	}

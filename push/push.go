@@ -144,7 +144,7 @@ func (p *pusher) push(ctx context.Context, ref registry.Reference, e bundle.Entr
 		refer, err = p.refer(ctx, e, to, d, count)
 	}
 	if err != nil {
-		task.Phase(progress.Failed)
+		task.Phase(progress.Outcome(ctx, err))
 		return Result{}, err
 	}
 	if err = p.note(repo, d); err != nil {

@@ -151,7 +151,7 @@ func (s *stored) verify(ctx context.Context, display *progress.Display) error {
 		})
 	}
 	if err := g.Wait(); err != nil {
-		task.Phase(progress.Failed)
+		task.Phase(progress.Outcome(ctx, err))
 		return err
 	}
 	task.Phase(progress.Done)

@@ -15,7 +15,7 @@ import (
 // joined is several bundles.
 type joined struct {
 	all []Source
-	of  map[registry.Reference]Source // the bundle that has an image
+	of  map[registry.Reference]int // which of them has an image; the first if none has
 }
 
 // Bundles returns several bundles as one source, and the names of their images, each once. Of
@@ -27,7 +27,7 @@ func Bundles(list []*bundle.Reader) (Source, []registry.Reference, error) {
 		return Bundle(list[0])
 	}
 	var refs []registry.Reference
-	s := joined{of: make(map[registry.Reference]Source)}
+	s := joined{of: make(map[registry.Reference]int)}
 	for _, r := range list {
 		one, names, err := Bundle(r)
 		if err != nil {
@@ -35,10 +35,10 @@ func Bundles(list []*bundle.Reader) (Source, []registry.Reference, error) {
 		}
 		s.all = append(s.all, one)
 		for _, ref := range names {
-			if s.of[ref] == nil {
+			if _, ok := s.of[ref]; !ok {
 				refs = append(refs, ref)
 			}
-			s.of[ref] = one
+			s.of[ref] = len(s.all) - 1
 		}
 	}
 	return s, refs, nil
@@ -48,14 +48,11 @@ func Bundles(list []*bundle.Reader) (Source, []registry.Reference, error) {
 // for the others. The error is that of the first.
 func from[T any](s joined, ref registry.Reference, ask func(Source) (T, error)) (got T, err error) {
 	first := s.of[ref]
-	if first == nil {
-		first = s.all[0]
-	}
-	if got, err = ask(first); fault.KindOf(err) != fault.NotFound {
+	if got, err = ask(s.all[first]); fault.KindOf(err) != fault.NotFound {
 		return got, err
 	}
-	for _, other := range s.all {
-		if other == first {
+	for i, other := range s.all {
+		if i == first {
 			continue
 		}
 		if found, oerr := ask(other); oerr == nil {

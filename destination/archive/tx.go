@@ -88,7 +88,7 @@ func (t *tx) Layer(ctx context.Context, l image.Layer, c *destination.Content) e
 	key := t.a.pack.key(l)
 	got, err := t.a.spool.Get(ctx, t.a.run, key, func(ctx context.Context) (*packed, error) {
 		p, err := t.a.pack.make(ctx, l, c)
-		c.End(err)
+		c.End(ctx, err)
 		return p, err
 	})
 	if err != nil {

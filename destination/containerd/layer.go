@@ -90,7 +90,7 @@ func (s *store) need(ctx context.Context, l wanted) (*made, error) {
 		if existed {
 			l.content.Task().Phase(progress.Exists)
 		} else {
-			l.content.End(err)
+			l.content.End(ctx, err)
 		}
 		return m, err
 	})

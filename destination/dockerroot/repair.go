@@ -330,7 +330,7 @@ func (p *repair) make(ctx context.Context, d overlay.Damage, images []*overlay.I
 	if err = p.s.fetch(ctx, m); err == nil {
 		err = m.seal(ctx)
 	}
-	l.content.End(err)
+	l.content.End(ctx, err)
 	return m, err
 }
 

@@ -87,7 +87,7 @@ func (s *store) need(ctx context.Context, l wanted) (*made, error) {
 			l.content.Task().Phase(progress.Exists)
 			return &made{}, nil
 		}
-		l.content.End(err)
+		l.content.End(ctx, err)
 		return m, err
 	})
 	return m, err

@@ -88,7 +88,7 @@ func (r *relay) layer(ctx context.Context, l image.Layer, c *destination.Content
 		case errors.Is(err, errLeft):
 			return nil // load tells why
 		case !errors.Is(err, errAgain):
-			c.End(err)
+			c.End(ctx, err)
 			return err
 		}
 		c.Task().Restart()

@@ -47,7 +47,7 @@ func (p *spooled) reader() io.Reader { return io.NewSectionReader(p.f, 0, p.size
 func (e *engine) get(ctx context.Context, l image.Layer, c *destination.Content, how destination.How) (*spooled, error) {
 	return e.spool.Get(ctx, e.run, e.key(l), func(ctx context.Context) (*spooled, error) {
 		p, err := e.fetch(ctx, l, c, how)
-		c.End(err)
+		c.End(ctx, err)
 		return p, err
 	})
 }

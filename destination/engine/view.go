@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -102,9 +104,12 @@ func (v *view) has(layers ...image.Layer) {
 
 // end shows the outcome.
 func (v *view) end(err error) {
-	if err != nil {
+	switch {
+	case err == nil:
+		v.task.Phase(progress.Done)
+	case errors.Is(err, context.Canceled):
+		v.task.Phase(progress.Interrupted)
+	default:
 		v.task.Phase(progress.Failed)
-		return
 	}
-	v.task.Phase(progress.Done)
 }

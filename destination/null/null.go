@@ -56,7 +56,7 @@ func (tx) Layer(ctx context.Context, _ image.Layer, c *destination.Content) erro
 		_, err := io.Copy(io.Discard, tar)
 		return err
 	})
-	c.End(err)
+	c.End(ctx, err)
 	return err
 }
 

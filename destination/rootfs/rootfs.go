@@ -186,7 +186,7 @@ func (t *tx) Layer(ctx context.Context, l image.Layer, c *destination.Content) e
 		stats, err = t.extract(ctx, tar, into)
 		return err
 	})
-	c.End(err)
+	c.End(ctx, err)
 	if err != nil {
 		return err
 	}
