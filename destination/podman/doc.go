@@ -13,6 +13,14 @@
 // layer: layers.json lacks compressed-size and compression, as after Podman's own pull of a
 // zstd:chunked image.
 //
+// # What the library costs
+//
+// It adds 16 modules, and 3.3 MB to the program, stripped: 26.5 instead of 23.3 MB. It has
+// the format, and its locks, of all versions of Podman.
+//
+// With cgo it needs the headers of btrfs, or the tag exclude_graphdriver_btrfs. A build with
+// neither has no Podman.
+//
 // # What the library runs
 //
 // It decompresses nothing here, and so does not run pigz. It runs mount programs

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"go.podman.io/storage"
@@ -113,7 +114,9 @@ func (m *made) commit(ctx context.Context) error {
 			LayerOptions: &storage.LayerOptions{OriginalDigest: m.Blob.Digest, OriginalSize: &size, UncompressedDigest: m.DiffID},
 		}
 		if _, err = locked(ctx, m.s, func() (*storage.Layer, error) { return m.s.s.ApplyStagedLayer(args) }); err == nil {
+			left := filepath.Dir(m.out.Target) // empty: the library has moved what was in it
 			m.out = nil
+			_ = os.Remove(left)
 			return nil
 		}
 	}

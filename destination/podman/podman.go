@@ -186,7 +186,7 @@ func (s *store) Close() error {
 	if s.s != nil && !stuck {
 		s.s.Free()
 	}
-	if s.temp != nil && !stuck {
+	if s.temp != nil {
 		err = errors.Join(err, s.temp.Remove())
 	}
 	return errors.Join(err, s.disk.Close())
