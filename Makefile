@@ -49,7 +49,7 @@ check: lint ## what a change is held to before a commit: no root, no packages, t
 
 unit: ## unit tests, with the race detector (some need root)
 	@# A program with the detector sleeps a second at its end if nobody says otherwise.
-	$(ROOT) env $(ALL) CGO_ENABLED=1 GORACE=atexit_sleep_ms=20 $(GO) test -race -vet=off -p 4 -skip '^TestUnraced' $(UNIT)
+	$(ROOT) env $(ALL) CGO_ENABLED=1 GORACE=atexit_sleep_ms=20 $(GO) test -race -tags exclude_graphdriver_btrfs -vet=off -p 4 -skip '^TestUnraced' $(UNIT)
 	$(ROOT) env $(ALL) $(GO) test -vet=off -run '^TestUnraced' $(UNRACED)
 
 e2e: ## the program against a real registry and a real dockerd (needs root)

@@ -4,10 +4,12 @@ package main
 
 import (
 	"context"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
 
+	"github.com/sirupsen/logrus"
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/cli"
@@ -15,6 +17,7 @@ import (
 )
 
 func main() {
+	logrus.SetOutput(io.Discard) // Podman's library logs beside what it returns
 	ctx := untilSignal(context.Background())
 	os.Exit(cli.Main(ctx, os.Args[1:], cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
 }

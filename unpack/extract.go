@@ -7,6 +7,7 @@ import (
 	"io"
 	"path"
 	"strings"
+	"time"
 
 	"github.com/vbatts/tar-split/archive/tar"
 	"golang.org/x/sys/unix"
@@ -48,6 +49,19 @@ type Stats struct {
 	// NoXattr, NoOwner and NoDevice count what was left out because the file
 	// system or the kernel does not allow it.
 	NoXattr, NoOwner, NoDevice int
+	// UIDs and GIDs are the owners of the entries, in ascending order. They are nil if there
+	// are more than a few thousand.
+	UIDs, GIDs []uint32
+	// Root is the last entry that describes the root directory, which Extract leaves as it
+	// is. Nil if there is none.
+	Root *Root
+}
+
+// Root describes the root directory of a layer.
+type Root struct {
+	UID, GID int
+	Mode     uint32 // permissions, and the setuid, setgid and sticky bits
+	ModTime  time.Time
 }
 
 // maxEntries bounds the memory for the names that a layer has had.
@@ -87,6 +101,7 @@ func Extract(ctx context.Context, r io.Reader, root string, o ExtractOptions) (S
 		err = cerr
 	}
 	stats := x.stats
+	stats.UIDs, stats.GIDs = x.uids.list(), x.gids.list()
 	stats.NoXattr, stats.NoOwner, stats.NoDevice = int(x.left.xattrs.Load()), int(x.left.owners.Load()), int(x.left.devices.Load())
 	if err != nil {
 		return stats, x.blame(x.room.explain(err))
@@ -107,6 +122,8 @@ type extractor struct {
 	fresh fresh
 	room  space
 	stats Stats
+	uids  ids
+	gids  ids
 	left  left
 	// absent has the devices that were left out, which hardlinks can name.
 	absent map[string]bool
@@ -180,6 +197,8 @@ func (x *extractor) entry(h *tar.Header) error {
 			defer func() { x.in.tee = nil }()
 		}
 	}
+	x.uids.add(h.Uid)
+	x.gids.add(h.Gid)
 	x.read, x.astray = false, false
 	if err := x.place(h, content); err != nil {
 		return err
@@ -199,7 +218,8 @@ func (x *extractor) place(h *tar.Header, content io.Reader) error {
 	case h.Typeflag == tar.TypeXGlobalHeader:
 		return nil
 	case name == ".":
-		return nil // the root belongs to the store, as in Docker
+		x.root(h) // it belongs to the store, as in Docker
+		return nil
 	case name == ".." || strings.HasPrefix(name, "../"):
 		return fault.New(fault.Corrupt, "the name leads out of the layer")
 	}

@@ -44,7 +44,6 @@ func attributesOf(h *tar.Header) (list []attribute) {
 }
 
 func metaOf(h *tar.Header) (meta, error) {
-	const maxID = 1<<32 - 2 // -1 means "leave it" to chown
 	if h.Uid < 0 || int64(h.Uid) > maxID || h.Gid < 0 || int64(h.Gid) > maxID {
 		return meta{}, fault.New(fault.Corrupt, "the owner %d:%d is out of range", h.Uid, h.Gid)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/fastpull/fastpull/destination/dockerroot"
 	"github.com/fastpull/fastpull/destination/engine"
 	"github.com/fastpull/fastpull/destination/null"
+	"github.com/fastpull/fastpull/destination/podman"
 	"github.com/fastpull/fastpull/destination/rootfs"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/checkup"
@@ -58,6 +59,14 @@ var Table = []Entry{
 			return containerd.Open(ctx, env, of)
 		},
 		Check: checkContainerd,
+	},
+	{
+		Name: "podman", Alone: podman.Default,
+		Usage: "put images into the store of Podman, CRI-O and Buildah at `ROOT` (default: the\none that Podman itself would use); without root: podman unshare fastpull --podman",
+		Open: func(ctx context.Context, env *destination.Env, root string, _ *Options) (destination.Destination, error) {
+			return podman.Open(ctx, env, root)
+		},
+		Check: podman.Check,
 	},
 	{
 		Name: "output", Short: "o",

@@ -61,17 +61,19 @@ type bench struct {
 const (
 	docker     = "docker"
 	ctr        = "containerd"
+	podman     = "podman"
 	tarProgram = "tar"
 	goArchive  = "go-archive"
 	umoci      = "umoci"
 )
 
-var others = []string{docker, ctr, tarProgram, goArchive, umoci, skopeo, crane, igzip, libdeflate, pigz, klauspost, pgzip, stdlib}
+var others = []string{docker, ctr, podman, tarProgram, goArchive, umoci, skopeo, crane, igzip, libdeflate, pigz, klauspost, pgzip, stdlib}
 
 // contestNames are all there are, in the order in which they are held.
 var contestNames = []string{
 	"store/multi", "store/one", "load/multi", "load/py", "restart/multi", "restart/py", "again/multi", "memory",
 	"containerd1.6/multi", "containerd1.6/py", "containerd2.4/multi", "containerd2.4/py", "docker29/multi", "docker29/py",
+	"podman/multi", "podman/py",
 	"rootfs/multi",
 	"bundle/plain", "bundle/keep",
 	lineStore, lineToken, lineAgain,
@@ -116,6 +118,8 @@ func (b *bench) contests(ctx context.Context, names []string) ([]*contest, error
 			err = b.containerdContest(ctx, c, today, kind)
 		case "docker29":
 			err = b.docker29Contest(ctx, c, kind)
+		case "podman":
+			err = b.podmanContest(ctx, c, kind)
 		case "rootfs":
 			err = b.forBuilds(ctx, c, b.toDirectory, kind)
 		case "again":

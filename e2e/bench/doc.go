@@ -21,6 +21,7 @@
 //	                        layers at a time
 //	docker29/multi, py      into today's Engine with containerd's store, against docker
 //	                        pull
+//	podman/multi, py        into Podman's store, against podman pull
 //	rootfs/multi            to a directory
 //	again/multi             a second pull of an image that the store has
 //	memory                  the peak of multi, and of an image twice its size

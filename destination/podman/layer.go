@@ -1,0 +1,236 @@
+//go:build !cgo || exclude_graphdriver_btrfs
+
+package podman
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"go.podman.io/storage"
+	graphdriver "go.podman.io/storage/drivers"
+	"go.podman.io/storage/pkg/archive"
+	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/destination"
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/tmpfile"
+	"github.com/fastpull/fastpull/progress"
+	"github.com/fastpull/fastpull/unpack"
+	"github.com/fastpull/fastpull/unpack/whiteout"
+)
+
+// wanted is a layer that an image of the run needs, and its content.
+type wanted struct {
+	image.Layer
+	id, parent string // as Podman names them
+	content    *destination.Content
+}
+
+// made is a layer that is in the store, or staged and ready to be committed.
+type made struct {
+	wanted
+	s *store
+
+	mu  sync.Mutex
+	out *graphdriver.DriverWithDifferOutput // nil if it is in the store
+	err error                               // of the commit
+}
+
+// need waits until the layer is in the store, or staged.
+func (s *store) need(ctx context.Context, l wanted) (*made, error) {
+	m, _, err := s.layers.Do(ctx, s.run, l.ChainID, func(ctx context.Context) (*made, error) {
+		m, err := s.make(ctx, l)
+		s.space.SetLeft(l.Blob.Digest, 0) // however the layer came
+		if err == nil && m.out == nil {
+			l.content.Task().Phase(progress.Exists)
+		} else {
+			l.content.End(ctx, err)
+		}
+		return m, err
+	})
+	return m, err
+}
+
+// make stages a layer, or finds it in the store.
+func (s *store) make(ctx context.Context, l wanted) (*made, error) {
+	l.content.Task() // shown while it waits
+	m := &made{wanted: l, s: s}
+	has, err := s.has(ctx, l.id)
+	if has || err != nil {
+		return m, err
+	}
+	err = l.content.Plain(ctx, destination.How{Space: s.space}, func(tar io.Reader) error {
+		return errors.Join(m.abort(), m.stage(ctx, tar))
+	})
+	if err != nil {
+		return nil, errors.Join(err, m.abort())
+	}
+	return m, nil
+}
+
+// has reports whether a layer is in the store, or in one of its additional image stores.
+func (s *store) has(ctx context.Context, id string) (bool, error) {
+	_, err := locked(ctx, s, func() (*storage.Layer, error) { return s.s.Layer(id) })
+	if errors.Is(err, storage.ErrLayerUnknown) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// stage extracts a tar into a new staging directory of the store.
+func (m *made) stage(ctx context.Context, tar io.Reader) error {
+	d := &differ{ctx: ctx, m: m, tar: &counter{r: tar}}
+	out, err := m.s.s.PrepareStagedLayer(nil, d)
+	if out != nil && out.Target != "" {
+		m.mu.Lock()
+		m.out = out
+		m.mu.Unlock()
+	}
+	return err
+}
+
+// commit gives the layer its name in the store. Its parent has to have one.
+func (m *made) commit(ctx context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.out == nil {
+		return m.err
+	}
+	has, err := m.s.has(ctx, m.id)
+	if err == nil && has { // another process was first
+		return m.drop()
+	}
+	if err == nil {
+		size := m.Blob.Size
+		args := storage.ApplyStagedLayerOptions{
+			ID: m.id, ParentLayer: m.parent, DiffOutput: m.out, DiffOptions: &graphdriver.ApplyDiffWithDifferOpts{},
+			LayerOptions: &storage.LayerOptions{OriginalDigest: m.Blob.Digest, OriginalSize: &size, UncompressedDigest: m.DiffID},
+		}
+		if _, err = locked(ctx, m.s, func() (*storage.Layer, error) { return m.s.s.ApplyStagedLayer(args) }); err == nil {
+			left := filepath.Dir(m.out.Target) // empty: the library has moved what was in it
+			m.out = nil
+			_ = os.Remove(left)
+			return nil
+		}
+	}
+	m.err = fmt.Errorf("layer %s: add it to Podman's store: %w", m.Blob.Digest, err)
+	return errors.Join(m.err, m.drop())
+}
+
+// abort throws the layer away, unless it is in the store.
+func (m *made) abort() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.drop()
+}
+
+// drop removes what is staged. While a call of the library still waits for the store's
+// lock, it leaves that to the next run.
+func (m *made) drop() error {
+	out := m.out
+	m.out = nil
+	if out == nil || m.s.isStuck() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(m.s.run), noteAfter)
+	defer cancel()
+	_, err := locked(ctx, m.s, func() (struct{}, error) { return struct{}{}, m.s.s.CleanupStagedLayer(out) })
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil
+	}
+	return err
+}
+
+// differ makes the files of a layer for the library.
+type differ struct {
+	ctx context.Context
+	m   *made
+	tar *counter
+}
+
+var _ graphdriver.Differ = (*differ)(nil)
+
+// Close implements [graphdriver.Differ].
+func (d *differ) Close() error { return nil }
+
+// ApplyDiff implements [graphdriver.Differ].
+func (d *differ) ApplyDiff(dir string, o *archive.TarOptions, of *graphdriver.DifferOptions) (out graphdriver.DriverWithDifferOutput, err error) {
+	if o.WhiteoutFormat != archive.OverlayWhiteoutFormat || o.ForceMask != nil || of.Format != graphdriver.DifferOutputFormatDir {
+		return out, fault.New(fault.Failed, "Podman's store keeps layers in a form that fastpull does not write")
+	}
+	split, err := tmpfile.Scratch(of.StagingDirectory)
+	if err != nil {
+		return out, err
+	}
+	defer split.Close()
+	lines := bufio.NewWriterSize(split, 64<<10)
+	stats, err := unpack.Extract(d.ctx, d.tar, dir, unpack.ExtractOptions{
+		Whiteouts: whiteout.Overlay{User: o.InUserNS}, TarSplit: lines, WriteBack: !d.m.s.env.NoSync,
+		Rootless: d.m.s.env.Rootless(), Names: d.m.s.env.Names,
+	})
+	if err == nil {
+		err = lines.Flush()
+	}
+	if err != nil {
+		return out, err
+	}
+	d.m.s.env.LeftOut.Add(stats)
+	if stats.Root != nil {
+		if out.RootDirMode, err = applyRoot(dir, stats.Root, d.m.s.env.Rootless()); err != nil {
+			return out, err
+		}
+	}
+	out.Differ, out.Size = d, d.tar.n
+	out.UncompressedDigest, out.CompressedDigest = d.m.DiffID, d.m.Blob.Digest
+	out.UIDs, out.GIDs = stats.UIDs, stats.GIDs
+	out.TarSplit, err = dup(split.File)
+	return out, err
+}
+
+// dup returns a descriptor of the file for the library, which closes it.
+func dup(f *os.File) (*os.File, error) {
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
+// applyRoot gives the root directory what its entry says.
+func applyRoot(dir string, root *unpack.Root, rootless bool) (*os.FileMode, error) {
+	err := os.Lchown(dir, root.UID, root.GID)
+	if err != nil && !rootless {
+		return nil, err
+	}
+	if err := unix.Chmod(dir, root.Mode); err != nil {
+		return nil, err
+	}
+	if err := os.Chtimes(dir, root.ModTime, root.ModTime); err != nil {
+		return nil, err
+	}
+	st, err := os.Stat(dir)
+	if err != nil {
+		return nil, err
+	}
+	mode := st.Mode()
+	return &mode, nil
+}
+
+// counter counts what is read.
+type counter struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}

@@ -1,0 +1,100 @@
+//go:build !cgo || exclude_graphdriver_btrfs
+
+package podman
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/tmpfile"
+)
+
+// Another process may have the store locked.
+const (
+	noteAfter = 3 * time.Second  // the user is told
+	patience  = 10 * time.Minute // the wait ends
+)
+
+// locked returns what call returns, which takes locks of the store. The library waits for
+// them without an end. So locked returns before call if ctx ends, or after patience; nothing
+// else is done with the store then.
+func locked[T any](ctx context.Context, s *store, call func() (T, error)) (value T, err error) {
+	if ctx.Err() != nil {
+		return value, context.Cause(ctx)
+	}
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		v, err := call()
+		done <- result{v, err}
+	}()
+	note, end := time.NewTimer(noteAfter), time.NewTimer(patience)
+	defer note.Stop()
+	defer end.Stop()
+	for {
+		select {
+		case r := <-done:
+			return r.value, r.err
+		case <-note.C:
+			s.env.Progress.Note("another process has Podman's store %s locked, waiting for it", s.root)
+			continue
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		case <-end.C:
+			err = fault.WithHint(fault.New(fault.Failed, "another process has had Podman's store %s locked for %v", s.root, patience),
+				"fastpull doctor shows stuck processes")
+		}
+		s.mu.Lock()
+		s.stuck = true
+		s.mu.Unlock()
+		return value, err
+	}
+}
+
+// sweep removes the staging directories whose process has ended: each of them has a file
+// that its process has locked.
+func sweep(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := sweepOne(filepath.Join(dir, e.Name())); err != nil {
+			return fmt.Errorf("remove what a killed process has left: %w", err)
+		}
+	}
+	return nil
+}
+
+func sweepOne(dir string) error {
+	lock, err := os.OpenFile(filepath.Join(dir, "staging.lock"), os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it is being made
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	err = unix.FcntlFlock(lock.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return nil // its process works on it
+	}
+	if err != nil {
+		return err
+	}
+	return tmpfile.RemoveAll(dir)
+}

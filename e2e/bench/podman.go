@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+)
+
+// podmanContest is about ways into Podman's store: fastpull's, and its own.
+func (b *bench) podmanContest(ctx context.Context, c *contest, kind string) error {
+	if err := b.forBuilds(ctx, c, b.toPodman, kind); err != nil {
+		return err
+	}
+	if slices.Contains(b.against, podman) {
+		c.entrants = append(c.entrants, b.byPodman(c.entrants[0].image))
+	}
+	return nil
+}
+
+// toPodman puts an image into a new graph root.
+func (b *bench) toPodman(p fastpull, img *testImage) entrant {
+	return entrant{name: p.name + " --podman", image: img, turn: func(ctx context.Context, d *disk) (f figures, err error) {
+		s, err := b.newPodman(d)
+		if err != nil {
+			return f, err
+		}
+		f, err = b.measure(ctx, d, func(ctx context.Context) (usage, error) {
+			return p.pull(ctx, nil, "--podman="+s.root, "--temp-dir", d.dir, img.ref)
+		})
+		if err != nil {
+			return f, err
+		}
+		return f, s.has(ctx, img)
+	}}
+}
+
+// byPodman pulls with Podman, which runs pigz.
+func (b *bench) byPodman(img *testImage) entrant {
+	return entrant{name: "podman pull", image: img, turn: func(ctx context.Context, d *disk) (f figures, err error) {
+		s, err := b.newPodman(d)
+		if err != nil {
+			return f, err
+		}
+		f, err = b.measure(ctx, d, func(ctx context.Context) (usage, error) {
+			_, u, err := s.podman(ctx, "pull", "--quiet", "--tls-verify=false", img.ref)
+			return u, err
+		})
+		if err != nil {
+			return f, err
+		}
+		return f, s.has(ctx, img)
+	}}
+}
+
+// podmanStore is a store of Podman's with the driver overlay.
+type podmanStore struct {
+	client, root, run, temp string
+}
+
+// newPodman returns an empty one on d.
+func (b *bench) newPodman(d *disk) (s podmanStore, err error) {
+	s = podmanStore{root: d.path("podman"), temp: d.dir}
+	if s.client, err = firstOf("/usr/bin/podman", "podman"); err != nil {
+		return s, err
+	}
+	if _, err := os.Stat("/usr/bin/pigz"); err != nil {
+		return s, fmt.Errorf("Podman without pigz is not what is to be measured: %w", err)
+	}
+	dir, err := os.MkdirTemp(b.temp, "podman-")
+	s.run = filepath.Join(dir, "run")
+	return s, err
+}
+
+// podman runs it. The blobs that it spools are on the same disk.
+func (s podmanStore) podman(ctx context.Context, args ...string) (string, usage, error) {
+	global := []string{"--root", s.root, "--runroot", s.run, "--storage-driver", "overlay", "--cgroup-manager", "cgroupfs"}
+	return command{program: s.client, args: append(global, args...), env: []string{debianPath, "TMPDIR=" + s.temp}}.run(ctx)
+}
+
+// has checks that Podman has the image, and can make a container of it.
+func (s podmanStore) has(ctx context.Context, img *testImage) error {
+	id, _, err := s.podman(ctx, "image", "inspect", "--format", "{{.Id}}", img.ref)
+	if err != nil {
+		return err
+	}
+	if err := expectID(img, "sha256:"+id); err != nil {
+		return err
+	}
+	_, _, err = s.podman(ctx, "create", "--network", "none", img.ref, "/true")
+	return err
+}

@@ -1,0 +1,89 @@
+//go:build e2e
+
+package podman
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/fastpull/fastpull/e2e/kit"
+)
+
+// TestPodmanKill kills runs at random moments. After each kill Podman uses the store, the
+// next run completes the image, and nothing is left of the killed one. FASTPULL_KILLS is how
+// many.
+func TestPodmanKill(t *testing.T) {
+	t.Parallel()
+	kills, _ := strconv.Atoi(os.Getenv("FASTPULL_KILLS"))
+	if kills == 0 {
+		kills = 3
+	}
+	ship := kit.NewShipment(t)
+	s := newStore(t)
+	ref, flag := ship.Refs[0], "--podman="+s.root
+	whole := kit.Fastpull(t, flag, ref).Expect(t, 0).Took
+	killed := 0
+	for run := 0; killed < kills && run < 10*kills; run++ {
+		s.podman(t, "rmi", "--all", "--force")
+		delay := time.Duration(rand.Int64N(int64(whole)))
+		p := kit.NewUser(t).Start(t, flag, ref)
+		time.Sleep(delay)
+		p.Signal(t, syscall.SIGKILL)
+		if p.Wait(t).Code == -1 {
+			killed++
+		}
+		when := fmt.Sprintf("killed after %v of %v", delay, whole)
+		s.podman(t, "images")
+		kit.Fastpull(t, flag, ref).Expect(t, 0)
+		if got := s.runs(t, ref); got != kit.Words[0] {
+			t.Errorf("%s: podman run prints %q", when, got)
+		}
+		saved(t, s, ref, ship.Images[0])
+		if left, _ := filepath.Glob(s.root + "/overlay/staging/*"); len(left) > 0 {
+			t.Errorf("%s: left: %v", when, left)
+		}
+		if got, want := len(s.records(t, "overlay-layers/layers.json")), len(ship.Images[0].Layers); got != want {
+			t.Errorf("%s: %d layers, want %d", when, got, want)
+		}
+	}
+	if killed < kills {
+		t.Errorf("%d runs were killed, want %d", killed, kills)
+	}
+}
+
+// TestPodmanTogether has Podman and several fastpulls pull the same images into one store.
+func TestPodmanTogether(t *testing.T) {
+	t.Parallel()
+	ship := kit.NewShipment(t)
+	s := newStore(t)
+	var wg sync.WaitGroup
+	for range 2 {
+		p := kit.NewUser(t).Start(t, append([]string{"--podman=" + s.root}, ship.Refs...)...)
+		wg.Go(func() { p.Wait(t).Expect(t, 0) })
+	}
+	for _, ref := range ship.Refs {
+		cmd := s.command(t, "pull", "-q", "--tls-verify=false", ref)
+		wg.Go(func() {
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("podman pull %s: %v\n%s", ref, err, out)
+			}
+		})
+	}
+	wg.Wait()
+	for i, ref := range ship.Refs {
+		if got := s.runs(t, ref); got != kit.Words[i] {
+			t.Errorf("podman run %s prints %q", ref, got)
+		}
+		saved(t, s, ref, ship.Images[i])
+	}
+	if left, _ := filepath.Glob(s.root + "/overlay/staging/*"); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
