@@ -92,7 +92,7 @@ func connect(ctx context.Context, o Options, ep endpoint, d *dialer) (*Engine, e
 		client.WithScheme(scheme),
 		client.WithDialContext(d.dial),
 		client.WithUserAgent("fastpull"),
-		client.WithResponseHook(func(resp *http.Response) {
+		client.WithHTTPResponseHook(func(resp *http.Response) {
 			trace.Exchange(resp.Request, resp, nil, time.Time{}, ep.url)
 		}),
 	)

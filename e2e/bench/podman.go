@@ -66,7 +66,7 @@ func (b *bench) newPodman(d *disk) (s podmanStore, err error) {
 		return s, err
 	}
 	if _, err := os.Stat("/usr/bin/pigz"); err != nil {
-		return s, fmt.Errorf("Podman without pigz is not what is to be measured: %w", err)
+		return s, fmt.Errorf("podman without pigz is not what is to be measured: %w", err)
 	}
 	dir, err := os.MkdirTemp(b.temp, "podman-")
 	s.run = filepath.Join(dir, "run")
