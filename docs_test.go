@@ -188,10 +188,55 @@ func anchors(text string) map[string]bool {
 
 // TestDocumentsSayForWhom fails for a page that does not begin with the readers it is for.
 func TestDocumentsSayForWhom(t *testing.T) {
-	begin := regexp.MustCompile(`\A# .+\n\n\*\*For\*\* `)
+	begin := regexp.MustCompile(`\A# .+\n\n\*\*(For|面向)\*\* `)
 	for name, text := range documents(t) {
 		if strings.HasPrefix(name, "docs/") && !strings.HasPrefix(name, "docs/development/decisions/") && !begin.MatchString(text) {
 			t.Errorf(`%s does not begin with its title and a line "**For** …"`, name)
 		}
 	}
+}
+
+// TestTranslations compares each Chinese document with the English one: commands, variables
+// and flags are the same. A translation of the README may leave out lines of output and
+// whole commands, but has none of its own.
+func TestTranslations(t *testing.T) {
+	docs := documents(t)
+	for _, tc := range []struct {
+		english, chinese string
+		all              bool // the translation has every command and flag
+	}{
+		{"docs/broken-pigz.md", "docs/zh-CN/broken-pigz.md", true},
+		{"README.md", "README.zh-CN.md", false},
+	} {
+		want, got := operative(docs[tc.english]), operative(docs[tc.chinese])
+		if len(got) < 10 {
+			t.Errorf("%s has only %d commands and flags", tc.chinese, len(got))
+		}
+		for word := range got {
+			if !want[word] {
+				t.Errorf("%s has %q, %s has not", tc.chinese, word, tc.english)
+			}
+		}
+		for word := range want {
+			if tc.all && !got[word] {
+				t.Errorf("%s lacks %q of %s", tc.chinese, word, tc.english)
+			}
+		}
+	}
+}
+
+// operative returns what a reader of a document may type: the lines of its indented blocks,
+// and what looks like code in its sentences.
+func operative(text string) map[string]bool {
+	words := make(map[string]bool)
+	for line := range strings.SplitSeq(text, "\n") {
+		if command, ok := strings.CutPrefix(line, "    "); ok {
+			words[strings.TrimSpace(command)] = true
+			continue
+		}
+		for _, span := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(line, -1) {
+			words[span[1]] = true
+		}
+	}
+	return words
 }
