@@ -200,7 +200,7 @@ func TestWrongUse(t *testing.T) {
 		{[]string{"-syscalls", "-json", "x"}, 2, "nothing for -json"},
 		{[]string{"-scale", "0"}, 2, "-scale 0: it has to be"},
 		{[]string{"-n", "0"}, 2, "there has to be a round"},
-		{[]string{"-against", "podman"}, 2, "there are docker, containerd, tar, go-archive, umoci, skopeo, crane, "},
+		{[]string{"-against", "buildah"}, 2, "there are docker, containerd, podman, tar, go-archive, umoci, skopeo, crane, "},
 	} {
 		var out bytes.Buffer
 		if code := run(t.Context(), c.args, &out, &out); code != c.code || !strings.Contains(out.String(), c.says) {
