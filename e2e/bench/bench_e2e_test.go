@@ -28,7 +28,9 @@ func testMain(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	program = filepath.Join(dir, "fastpull")
-	if out, err := exec.Command("go", "build", "-o", program, "github.com/fastpull/fastpull").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-o", program, "github.com/fastpull/fastpull")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build fastpull: %v\n%s", err, out)
 		return 1
 	}
