@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,23 +11,29 @@ import (
 	"github.com/fastpull/fastpull/e2e/engines"
 )
 
-// byContainerd pulls with ctr into a containerd of its own.
-func (b *bench) byContainerd(r release, img *testImage) entrant {
-	return entrant{name: "ctr images pull", image: img, turn: func(ctx context.Context, d *disk) (f figures, err error) {
+// intoContainerd is a way into a new containerd. The peak is that of the daemon if daemonPeak
+// is set.
+func (b *bench) intoContainerd(r release, name string, img *testImage, daemonPeak bool, bring func(context.Context, *containerd, *disk) (usage, error)) entrant {
+	return entrant{name: name, image: img, turn: func(ctx context.Context, d *disk) (f figures, err error) {
 		c, err := b.startContainerd(ctx, d, r)
 		if err != nil {
 			return f, err
 		}
 		defer c.stop()
-		f, err = b.withDaemon(ctx, d, c.server, true, func(ctx context.Context) (usage, error) {
-			_, u, err := c.ctr(ctx, "images", "pull", "--plain-http", img.ref)
-			return u, err
-		})
+		f, err = b.withDaemon(ctx, d, c.server, daemonPeak, func(ctx context.Context) (usage, error) { return bring(ctx, c, d) })
 		if err != nil {
 			return f, err
 		}
 		return f, c.has(ctx, img)
 	}}
+}
+
+// byContainerd pulls with ctr.
+func (b *bench) byContainerd(r release, img *testImage) entrant {
+	return b.intoContainerd(r, "ctr images pull", img, true, func(ctx context.Context, c *containerd, _ *disk) (usage, error) {
+		_, u, err := c.ctr(ctx, "images", "pull", "--plain-http", img.ref)
+		return u, err
+	})
 }
 
 // containerd is a running one.
@@ -53,14 +58,13 @@ func (b *bench) startContainerd(ctx context.Context, d *disk, r release) (*conta
 	if err != nil {
 		return nil, err
 	}
-	cmd, sock, err := engines.ContainerdCommand(daemon, dir, d.path("containerd"), false)
+	more := ""
+	if r == today {
+		more = unpacks
+	}
+	cmd, sock, err := engines.ContainerdCommand(daemon, dir, d.path("containerd"), false, more)
 	if err != nil {
 		return nil, err
-	}
-	if r == today {
-		if err := appendTo(filepath.Join(dir, "config.toml"), unpacks); err != nil {
-			return nil, err
-		}
 	}
 	c := &containerd{sock: sock, client: client}
 	cmd.Env = append(cmd.Env, path)
@@ -84,15 +88,6 @@ func (b *bench) containerdPrograms(ctx context.Context, r release) (daemon, clie
 		client, err = firstOf("/usr/bin/ctr", "ctr")
 	}
 	return daemon, client, debianPath, err
-}
-
-func appendTo(file, text string) error {
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_APPEND, 0)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(text)
-	return errors.Join(err, f.Close())
 }
 
 func (c *containerd) ctr(ctx context.Context, args ...string) (string, usage, error) {

@@ -153,7 +153,7 @@ func (b *bench) storeContest(ctx context.Context, c *contest, kind string) error
 	}
 	img := c.entrants[0].image
 	if slices.Contains(b.against, docker) {
-		c.entrants = append(c.entrants, b.byDocker("docker pull", img, "pull", "--quiet", img.ref))
+		c.entrants = append(c.entrants, b.byDocker(debian, "docker pull", img, "pull", "--quiet", img.ref))
 	}
 	if slices.Contains(b.against, ctr) {
 		c.entrants = append(c.entrants, b.byContainerd(debian, img))
@@ -179,7 +179,7 @@ func (b *bench) docker29Contest(ctx context.Context, c *contest, kind string) er
 	}
 	if slices.Contains(b.against, docker) {
 		img := c.entrants[0].image
-		c.entrants = append(c.entrants, b.byDockerOf(today, "docker pull", img, "pull", "--quiet", img.ref))
+		c.entrants = append(c.entrants, b.byDocker(today, "docker pull", img, "pull", "--quiet", img.ref))
 	}
 	return nil
 }
@@ -193,10 +193,10 @@ func (b *bench) loadContest(ctx context.Context, c *contest, way func(fastpull, 
 		return nil
 	}
 	img := c.entrants[0].image
-	c.entrants = append(c.entrants, b.byDocker("docker pull", img, "pull", "--quiet", img.ref))
+	c.entrants = append(c.entrants, b.byDocker(debian, "docker pull", img, "pull", "--quiet", img.ref))
 	tar, err := b.archive(ctx, b.builds[0], img)
 	if err == nil {
-		c.entrants = append(c.entrants, b.byDocker("docker load", img, "load", "--quiet", "--input", tar))
+		c.entrants = append(c.entrants, b.byDocker(debian, "docker load", img, "load", "--quiet", "--input", tar))
 	}
 	return err
 }

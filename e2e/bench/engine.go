@@ -140,26 +140,26 @@ func (e *engine) unpacked(ctx context.Context, img *testImage) error {
 	return err
 }
 
-// byDocker is a docker command that gets an image into a new Engine of Debian's.
-func (b *bench) byDocker(name string, img *testImage, args ...string) entrant {
-	return b.byDockerOf(debian, name, img, args...)
-}
-
-// byDockerOf is the same with an Engine of any release.
-func (b *bench) byDockerOf(r release, name string, img *testImage, args ...string) entrant {
+// intoEngine is a way into a new Engine. The peak is that of the daemon if daemonPeak is set.
+func (b *bench) intoEngine(r release, name string, img *testImage, daemonPeak bool, bring func(context.Context, *engine, *disk) (usage, error)) entrant {
 	return entrant{name: name, image: img, turn: func(ctx context.Context, d *disk) (f figures, err error) {
 		e, err := b.startEngine(ctx, d, r)
 		if err != nil {
 			return f, err
 		}
 		defer e.stop()
-		f, err = b.withDaemon(ctx, d, e.server, true, func(ctx context.Context) (usage, error) {
-			_, u, err := e.docker(ctx, args...)
-			return u, err
-		})
+		f, err = b.withDaemon(ctx, d, e.server, daemonPeak, func(ctx context.Context) (usage, error) { return bring(ctx, e, d) })
 		if err != nil {
 			return f, err
 		}
 		return f, e.has(ctx, img)
 	}}
+}
+
+// byDocker is a docker command that gets an image into a new Engine.
+func (b *bench) byDocker(r release, name string, img *testImage, args ...string) entrant {
+	return b.intoEngine(r, name, img, true, func(ctx context.Context, e *engine, _ *disk) (usage, error) {
+		_, u, err := e.docker(ctx, args...)
+		return u, err
+	})
 }

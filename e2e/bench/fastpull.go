@@ -96,20 +96,9 @@ func (b *bench) again(p fastpull, img *testImage) entrant {
 
 // toEngine loads into an empty Engine.
 func (b *bench) toEngine(p fastpull, img *testImage) entrant {
-	return entrant{name: p.name + " --load", image: img, turn: func(ctx context.Context, d *disk) (f figures, err error) {
-		e, err := b.startEngine(ctx, d, debian)
-		if err != nil {
-			return f, err
-		}
-		defer e.stop()
-		f, err = b.withDaemon(ctx, d, e.server, false, func(ctx context.Context) (usage, error) {
-			return p.pull(ctx, []string{"DOCKER_HOST=" + e.host}, "--load", "--temp-dir", d.dir, img.ref)
-		})
-		if err != nil {
-			return f, err
-		}
-		return f, e.has(ctx, img)
-	}}
+	return b.intoEngine(debian, p.name+" --load", img, false, func(ctx context.Context, e *engine, d *disk) (usage, error) {
+		return p.pull(ctx, []string{"DOCKER_HOST=" + e.host}, "--load", "--temp-dir", d.dir, img.ref)
+	})
 }
 
 // restarting puts an image into the data-root of an empty Engine, with a restart. Of the
@@ -145,40 +134,18 @@ func (b *bench) restarting(p fastpull, img *testImage) entrant {
 // toContainerd puts an image into a new containerd, which runs no decompressor.
 func (b *bench) toContainerd(r release) func(fastpull, *testImage) entrant {
 	return func(p fastpull, img *testImage) entrant {
-		return entrant{name: p.name + " --containerd", image: img, turn: func(ctx context.Context, d *disk) (f figures, err error) {
-			c, err := b.startContainerd(ctx, d, r)
-			if err != nil {
-				return f, err
-			}
-			defer c.stop()
-			f, err = b.withDaemon(ctx, d, c.server, false, func(ctx context.Context) (usage, error) {
-				return p.pull(ctx, nil, "--containerd="+c.sock, "--temp-dir", d.dir, img.ref)
-			})
-			if err != nil {
-				return f, err
-			}
-			return f, c.has(ctx, img)
-		}}
+		return b.intoContainerd(r, p.name+" --containerd", img, false, func(ctx context.Context, c *containerd, d *disk) (usage, error) {
+			return p.pull(ctx, nil, "--containerd="+c.sock, "--temp-dir", d.dir, img.ref)
+		})
 	}
 }
 
 // toDocker29 puts an image into a new Engine that has containerd's store. The program
 // chooses the way by itself.
 func (b *bench) toDocker29(p fastpull, img *testImage) entrant {
-	return entrant{name: p.name, image: img, turn: func(ctx context.Context, d *disk) (f figures, err error) {
-		e, err := b.startEngine(ctx, d, today)
-		if err != nil {
-			return f, err
-		}
-		defer e.stop()
-		f, err = b.withDaemon(ctx, d, e.server, false, func(ctx context.Context) (usage, error) {
-			return p.pull(ctx, []string{"DOCKER_HOST=" + e.host}, "--temp-dir", d.dir, img.ref)
-		})
-		if err != nil {
-			return f, err
-		}
-		return f, e.has(ctx, img)
-	}}
+	return b.intoEngine(today, p.name, img, false, func(ctx context.Context, e *engine, d *disk) (usage, error) {
+		return p.pull(ctx, []string{"DOCKER_HOST=" + e.host}, "--temp-dir", d.dir, img.ref)
+	})
 }
 
 // toDirectory writes the files of an image to a new directory.

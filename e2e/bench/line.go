@@ -170,7 +170,7 @@ func (b *bench) lineContest(ctx context.Context, c *contest) error {
 		return nil
 	}
 	if slices.Contains(b.against, docker) {
-		c.entrants = append(c.entrants, b.byDocker("docker pull", img, "pull", "--quiet", img.ref))
+		c.entrants = append(c.entrants, b.byDocker(debian, "docker pull", img, "pull", "--quiet", img.ref))
 	}
 	if err := b.addSkopeo(c, img); err != nil {
 		return err

@@ -19,16 +19,14 @@ func (b *bench) podmanContest(ctx context.Context, c *contest, kind string) erro
 	return nil
 }
 
-// toPodman puts an image into a new graph root.
-func (b *bench) toPodman(p fastpull, img *testImage) entrant {
-	return entrant{name: p.name + " --podman", image: img, turn: func(ctx context.Context, d *disk) (f figures, err error) {
+// intoPodman is a way into a new graph root.
+func (b *bench) intoPodman(name string, img *testImage, bring func(context.Context, podmanStore) (usage, error)) entrant {
+	return entrant{name: name, image: img, turn: func(ctx context.Context, d *disk) (f figures, err error) {
 		s, err := b.newPodman(d)
 		if err != nil {
 			return f, err
 		}
-		f, err = b.measure(ctx, d, func(ctx context.Context) (usage, error) {
-			return p.pull(ctx, nil, "--podman="+s.root, "--temp-dir", d.dir, img.ref)
-		})
+		f, err = b.measure(ctx, d, func(ctx context.Context) (usage, error) { return bring(ctx, s) })
 		if err != nil {
 			return f, err
 		}
@@ -36,22 +34,19 @@ func (b *bench) toPodman(p fastpull, img *testImage) entrant {
 	}}
 }
 
+// toPodman puts an image there by fastpull.
+func (b *bench) toPodman(p fastpull, img *testImage) entrant {
+	return b.intoPodman(p.name+" --podman", img, func(ctx context.Context, s podmanStore) (usage, error) {
+		return p.pull(ctx, nil, "--podman="+s.root, "--temp-dir", s.temp, img.ref)
+	})
+}
+
 // byPodman pulls with Podman, which runs pigz.
 func (b *bench) byPodman(img *testImage) entrant {
-	return entrant{name: "podman pull", image: img, turn: func(ctx context.Context, d *disk) (f figures, err error) {
-		s, err := b.newPodman(d)
-		if err != nil {
-			return f, err
-		}
-		f, err = b.measure(ctx, d, func(ctx context.Context) (usage, error) {
-			_, u, err := s.podman(ctx, "pull", "--quiet", "--tls-verify=false", img.ref)
-			return u, err
-		})
-		if err != nil {
-			return f, err
-		}
-		return f, s.has(ctx, img)
-	}}
+	return b.intoPodman("podman pull", img, func(ctx context.Context, s podmanStore) (usage, error) {
+		_, u, err := s.podman(ctx, "pull", "--quiet", "--tls-verify=false", img.ref)
+		return u, err
+	})
 }
 
 // podmanStore is a store of Podman's with the driver overlay.

@@ -10,8 +10,9 @@ import (
 
 // ContainerdCommand returns the command that starts a containerd, and the socket that it
 // will listen on. The program keeps its images in root, and all else in dir. The plugin for
-// a kubelet is on if cri is true. Plugins that write outside of both folders are off.
-func ContainerdCommand(program, dir, root string, cri bool) (cmd *exec.Cmd, sock string, err error) {
+// a kubelet is on if cri is true. Plugins that write outside of both folders are off. more is
+// added to the configuration, in TOML.
+func ContainerdCommand(program, dir, root string, cri bool, more string) (cmd *exec.Cmd, sock string, err error) {
 	sock = filepath.Join(dir, "s")
 	disabled := []string{"io.containerd.nri.v1.nri", "io.containerd.internal.v1.opt"}
 	if !cri {
@@ -28,7 +29,7 @@ conf_dir = %[5]q
 bin_dir = %[5]q
 `, root, filepath.Join(dir, "state"), strings.Join(disabled, `", "`), sock, filepath.Join(dir, "cni"))
 	config := filepath.Join(dir, "config.toml")
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte(text+more), 0o600); err != nil {
 		return nil, "", err
 	}
 	cmd = exec.Command(program, "-c", config)

@@ -29,7 +29,7 @@ type ContainerdOptions struct {
 	Release   Release // Debian is 1.6, Today 2.4
 	PathFirst string  // a folder to put first into its PATH
 	CRI       bool    // serve a kubelet
-	Rootless  bool    // run in the namespaces of a user who is not root: see Inside and Outside
+	Rootless  bool    // run in the namespaces of a plain user: see Inside and Outside
 }
 
 // Containerd is a running containerd with a root of its own.
@@ -52,14 +52,15 @@ func StartContainerd(t *testing.T, o ContainerdOptions) *Containerd {
 			t.Fatal(err)
 		}
 	}
-	cmd, sock, err := engines.ContainerdCommand(c.program("containerd"), dir, c.Root, o.CRI)
+	more := ""
+	if o.CRI {
+		more = forPods
+	}
+	cmd, sock, err := engines.ContainerdCommand(c.program("containerd"), dir, c.Root, o.CRI, more)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.Sock = sock
-	if o.CRI {
-		forPods(t, filepath.Join(dir, "config.toml"))
-	}
 	cmd.Env = append(cmd.Env, "PATH="+strings.Join(slices.DeleteFunc([]string{o.PathFirst, c.folder, os.Getenv("PATH")},
 		func(s string) bool { return s == "" }), ":"))
 	cmd.Stdout, cmd.Stderr = c.out, c.out

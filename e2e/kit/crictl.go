@@ -5,7 +5,6 @@ package kit
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,23 +18,13 @@ import (
 // PauseImage is the name of the image that every pod needs. No registry has it.
 const PauseImage = "registry.invalid/pause:1"
 
-// forPods adds to a configuration of containerd what pods need where the tests run: no
+// forPods is what pods need in the configuration of containerd where the tests run: no
 // network plugin, no AppArmor, and no right to lower an oom_score_adj.
-func forPods(t *testing.T, config string) {
-	t.Helper()
-	f, err := os.OpenFile(config, os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if _, err := fmt.Fprintf(f, `[plugins."io.containerd.grpc.v1.cri"]
-sandbox_image = %q
+const forPods = `[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "` + PauseImage + `"
 disable_apparmor = true
 restrict_oom_score_adj = true
-`, PauseImage); err != nil {
-		t.Fatal(err)
-	}
-}
+`
 
 // crictl returns the path of the program, which is built once.
 var crictl = sync.OnceValues(func() (string, error) { return engines.Crictl(context.Background()) })
