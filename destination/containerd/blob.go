@@ -29,7 +29,7 @@ type blob struct {
 
 // openBlob finds out whether a blob is in the content store, and keeps it there.
 func (s *store) openBlob(ctx context.Context, l wanted) (*blob, error) {
-	b := &blob{s: s, l: l, moves: !s.lean && s.content != "" && l.content.Keeps(destination.How{Space: s.space})}
+	b := &blob{s: s, l: l}
 	if err := s.c.HoldBlob(ctx, l.Blob.Digest); err != nil {
 		return nil, fmt.Errorf("keep a blob in containerd: %w", err)
 	}
@@ -40,6 +40,7 @@ func (s *store) openBlob(ctx context.Context, l wanted) (*blob, error) {
 	if b.skipped = s.lean; b.skipped {
 		return b, nil
 	}
+	b.moves = s.content != "" && l.content.Keeps(destination.How{Space: s.space})
 	// It may be there in another namespace, or have been fetched and not committed.
 	if err := b.open(ctx); err != nil || b.there {
 		return b, err
@@ -123,7 +124,8 @@ func (b *blob) finish(ctx context.Context, labels map[string]string) error {
 	return b.s.label(ctx, b.l.Blob.Digest, b.l.ref, labels)
 }
 
-// leave ends the writer of a blob that is not there. What earlier pulls have written stays.
+// leave ends the writer of a blob that is not there. Under the ref that other pulls use, their
+// bytes stay. The ref of a blob that moves has none, and is removed.
 func (b *blob) leave(ctx context.Context) error {
 	err := b.close()
 	if b.moves {

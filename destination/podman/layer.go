@@ -96,6 +96,13 @@ func (m *made) stage(ctx context.Context, tar io.Reader) error {
 	return err
 }
 
+// waits reports whether the layer is staged, and has no name in the store.
+func (m *made) waits() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.out != nil
+}
+
 // commit gives the layer its name in the store. Its parent has to have one.
 func (m *made) commit(ctx context.Context) error {
 	m.mu.Lock()

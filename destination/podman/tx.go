@@ -4,6 +4,7 @@ package podman
 
 import (
 	"context"
+	"slices"
 
 	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/image"
@@ -67,7 +68,7 @@ func (t *tx) Commit(ctx context.Context) error {
 			return err
 		}
 	}
-	if len(all) > 0 {
+	if slices.ContainsFunc(all, (*made).waits) {
 		// What is visible has to be whole after a power failure, too.
 		if err := t.s.disk.Flush(ctx); err != nil {
 			return err
