@@ -75,11 +75,13 @@ func (f *destinationFlags) opener() (all.Opener, error) {
 			names = append(names, flagOf(d))
 		}
 	}
-	if _, ok := f.value("containerd"); !ok && f.options.Containerd.Namespace != "" {
-		return nil, fault.New(fault.Usage, "--namespace goes with --containerd")
-	}
-	if _, ok := f.value("containerd"); !ok && f.options.Containerd.NoContent {
-		return nil, fault.New(fault.Usage, "--no-content goes with --containerd")
+	if _, ok := f.value("containerd"); !ok {
+		switch o := f.options.Containerd; {
+		case o.Namespace != "":
+			return nil, fault.New(fault.Usage, "--namespace goes with --containerd")
+		case o.NoContent:
+			return nil, fault.New(fault.Usage, "--no-content goes with --containerd")
+		}
 	}
 	if _, ok := f.value("store"); f.options.Stage && !ok {
 		return nil, fault.New(fault.Usage, "--stage goes with --store DIR, the data-root of a Docker that runs")

@@ -102,7 +102,7 @@ func (c storing) Write(stream contentapi.Content_WriteServer) error {
 			return err
 		}
 		if ref == "" {
-			if expected = q.Expected; c.begin(q.Ref) != nil {
+			if expected = q.Expected; !c.begin(q.Ref) {
 				return status.Errorf(codes.Unavailable, "ref %s locked", q.Ref)
 			}
 			ref = q.Ref
@@ -121,14 +121,15 @@ func (c storing) Write(stream contentapi.Content_WriteServer) error {
 	}
 }
 
-func (c storing) begin(ref string) error {
+// begin locks a ref for a writer. It returns false if another writer has it.
+func (c storing) begin(ref string) bool {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
 	if c.s.locked[ref] {
-		return io.ErrNoProgress
+		return false
 	}
 	c.s.locked[ref] = true
-	return nil
+	return true
 }
 
 // step does what one message of a writer asks.
