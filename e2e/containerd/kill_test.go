@@ -5,8 +5,6 @@ package containerd
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -38,10 +36,7 @@ func TestContainerdInterrupt(t *testing.T) {
 // lease is deleted, as containerd deletes it when it expires. FASTPULL_KILLS is how many.
 func TestContainerdKill(t *testing.T) {
 	t.Parallel()
-	kills, _ := strconv.Atoi(os.Getenv("FASTPULL_KILLS"))
-	if kills == 0 {
-		kills = 4
-	}
+	kills := int(kit.FromEnv(t, "FASTPULL_KILLS", 4))
 	begun := time.Now()
 	reg := kit.StartRegistry(t, kit.RegistryOptions{})
 	im := kit.KillImage(t)

@@ -1,5 +1,5 @@
-// Command demo shows what fastpull does, to a user who has just built it and
-// has no registry, no Docker and perhaps no root at hand:
+// Command demo shows what fastpull does. It needs a fresh build, and neither a registry, nor
+// Docker, nor root:
 //
 //	go run ./e2e/demo -fastpull ./fastpull
 //

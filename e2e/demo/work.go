@@ -71,9 +71,8 @@ func (w *work) remove(parts ...string) error {
 	return nil
 }
 
-// removeAll removes a directory with all in it. Images have directories that
-// no user may write to, which stops a user who is not root until they are made
-// writable.
+// removeAll removes a directory with all in it. Images have read-only directories. A plain
+// user has to make them writable first.
 func removeAll(dir string) error {
 	err := os.RemoveAll(dir)
 	if !errors.Is(err, fs.ErrPermission) {

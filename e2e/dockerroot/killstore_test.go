@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -28,28 +27,14 @@ func chainsOf(im kit.Image) (chains []string) {
 	return chains
 }
 
-// fromEnv is a number of the environment, or another.
-func fromEnv(t *testing.T, name string, otherwise uint64) uint64 {
-	t.Helper()
-	text := os.Getenv(name)
-	if text == "" {
-		return otherwise
-	}
-	n, err := strconv.ParseUint(text, 10, 64)
-	if err != nil {
-		t.Fatalf("$%s: %v", name, err)
-	}
-	return n
-}
-
 // TestKillStore kills pulls, removals and prunes of one store at random moments,
 // half of them with another one at work beside, which has to succeed. After every
 // kill all that can be seen is whole; in the end nothing is left of those that were
 // killed, and dockerd starts on it. FASTPULL_KILLS is how many, FASTPULL_SEED which.
 func TestKillStore(t *testing.T) {
 	t.Parallel()
-	seed := fromEnv(t, "FASTPULL_SEED", uint64(time.Now().UnixNano()))
-	kills := int(fromEnv(t, "FASTPULL_KILLS", 16))
+	seed := kit.FromEnv(t, "FASTPULL_SEED", uint64(time.Now().UnixNano()))
+	kills := int(kit.FromEnv(t, "FASTPULL_KILLS", 16))
 	t.Logf("FASTPULL_SEED=%d FASTPULL_KILLS=%d", seed, kills)
 	rnd := rand.New(rand.NewPCG(seed, 0))
 

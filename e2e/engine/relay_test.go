@@ -5,9 +5,7 @@ package engine
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -232,10 +230,7 @@ func (s *relayed) testLeftover(t *testing.T) {
 
 // testKill kills loads at random moments. FASTPULL_KILLS is how many.
 func (s *relayed) testKill(t *testing.T) {
-	kills, _ := strconv.Atoi(os.Getenv("FASTPULL_KILLS"))
-	if kills == 0 {
-		kills = 2
-	}
+	kills := int(kit.FromEnv(t, "FASTPULL_KILLS", 2))
 	whole := s.User(t).Fastpull(t, "--load", s.ref).Expect(t, 0).Took
 	s.remove(t)
 	for i := range kills {

@@ -236,10 +236,7 @@ func (s *restarted) testInterrupt(t *testing.T) {
 // testKill kills fastpull at random moments, as it stages, publishes, and restarts the
 // Engine. FASTPULL_KILLS is how many times. The Engine starts on the data-root each time.
 func (s *restarted) testKill(t *testing.T) {
-	kills, _ := strconv.Atoi(os.Getenv("FASTPULL_KILLS"))
-	if kills == 0 {
-		kills = 3
-	}
+	kills := int(kit.FromEnv(t, "FASTPULL_KILLS", 3))
 	took := map[string]time.Duration{"stage": 400 * time.Millisecond, "publish": 200 * time.Millisecond, "restart": 2 * time.Second}
 	killed := map[string]int{}
 	for i := range kills {

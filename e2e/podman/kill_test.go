@@ -5,9 +5,7 @@ package podman
 import (
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"syscall"
 	"testing"
@@ -21,10 +19,7 @@ import (
 // many.
 func TestPodmanKill(t *testing.T) {
 	t.Parallel()
-	kills, _ := strconv.Atoi(os.Getenv("FASTPULL_KILLS"))
-	if kills == 0 {
-		kills = 3
-	}
+	kills := int(kit.FromEnv(t, "FASTPULL_KILLS", 3))
 	ship := kit.NewShipment(t)
 	s := newStore(t)
 	ref, flag := ship.Refs[0], "--podman="+s.root
