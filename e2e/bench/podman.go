@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 )
 
@@ -22,7 +21,7 @@ func (b *bench) podmanContest(ctx context.Context, c *contest, kind string) erro
 // intoPodman is a way into a new graph root.
 func (b *bench) intoPodman(name string, img *testImage, bring func(context.Context, podmanStore) (usage, error)) entrant {
 	return entrant{name: name, image: img, turn: func(ctx context.Context, d *disk) (f figures, err error) {
-		s, err := b.newPodman(d)
+		s, err := newPodman(d)
 		if err != nil {
 			return f, err
 		}
@@ -54,18 +53,17 @@ type podmanStore struct {
 	client, root, run, temp string
 }
 
-// newPodman returns an empty one on d.
-func (b *bench) newPodman(d *disk) (s podmanStore, err error) {
-	s = podmanStore{root: d.path("podman"), temp: d.dir}
+// newPodman returns an empty one on d, and so is its run root, whose path Podman limits to 50
+// characters.
+func newPodman(d *disk) (s podmanStore, err error) {
+	s = podmanStore{root: d.path("podman"), run: d.path("run"), temp: d.dir}
 	if s.client, err = firstOf("/usr/bin/podman", "podman"); err != nil {
 		return s, err
 	}
 	if _, err := os.Stat("/usr/bin/pigz"); err != nil {
 		return s, fmt.Errorf("podman without pigz is not what is to be measured: %w", err)
 	}
-	dir, err := os.MkdirTemp(b.temp, "podman-")
-	s.run = filepath.Join(dir, "run")
-	return s, err
+	return s, nil
 }
 
 // podman runs it. The blobs that it spools are on the same disk.
