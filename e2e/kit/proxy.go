@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
 	"github.com/fastpull/fastpull/internal/faulty"
 )
 
@@ -30,6 +32,7 @@ type Gate struct {
 	srv  *httptest.Server
 
 	mu      sync.Mutex
+	only    string // the digest of the blob that is held, "" for all
 	limit   int64
 	served  int64         // since it was armed
 	reached chan struct{} // closed when the limit is
@@ -46,7 +49,7 @@ func StartGate(t *testing.T, r *Registry) *Gate {
 	back.ErrorLog = log.New(io.Discard, "", 0) // clients that go are the point of it
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if strings.Contains(req.URL.Path, "/blobs/") {
-			w = &gatedWriter{ResponseWriter: w, gate: g, ctx: req.Context()}
+			w = &gatedWriter{ResponseWriter: w, gate: g, ctx: req.Context(), path: req.URL.Path}
 		}
 		back.ServeHTTP(w, req)
 	}))
@@ -62,11 +65,16 @@ func (g *Gate) Die() {
 	g.srv.CloseClientConnections()
 }
 
-// Arm lets limit more bytes through, and holds what comes after.
-func (g *Gate) Arm(limit int64) {
+// Arm lets limit more bytes through, and holds all blobs after them.
+func (g *Gate) Arm(limit int64) { g.arm("", limit) }
+
+// ArmBlob holds one blob, and lets the others through.
+func (g *Gate) ArmBlob(blob v1.Hash) { g.arm(blob.String(), 0) }
+
+func (g *Gate) arm(only string, limit int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.limit, g.served = limit, 0
+	g.only, g.limit, g.served = only, limit, 0
 	g.reached, g.opened = make(chan struct{}), make(chan struct{})
 }
 
@@ -81,10 +89,13 @@ func (g *Gate) Open() {
 	}
 }
 
-// pass counts n bytes that are to go out, and gives what to wait for first.
-func (g *Gate) pass(n int) <-chan struct{} {
+// pass counts n bytes of a path before they are sent, and returns what to wait for first.
+func (g *Gate) pass(path string, n int) <-chan struct{} {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if !strings.HasSuffix(path, g.only) {
+		return nil
+	}
 	before := g.served
 	g.served += int64(n)
 	if g.served <= g.limit {
@@ -113,13 +124,14 @@ type gatedWriter struct {
 	http.ResponseWriter
 	gate *Gate
 	ctx  context.Context // of the request that it answers
+	path string          // of the request
 }
 
 // Unwrap lets http.ResponseController flush.
 func (w *gatedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *gatedWriter) Write(p []byte) (int, error) {
-	if opened := w.gate.pass(len(p)); opened != nil {
+	if opened := w.gate.pass(w.path, len(p)); opened != nil {
 		select {
 		case <-opened:
 		case <-w.ctx.Done():
