@@ -140,8 +140,22 @@ func (s *store) open(ctx context.Context, o storage.StoreOptions) (err error) {
 	if err := sweep(filepath.Join(s.root, driver, "staging")); err != nil {
 		return err
 	}
+	if err := s.probe(); err != nil {
+		return err
+	}
 	s.space = disk.NewSpace(disk.Options{Dir: s.root, Advice: "make room there, or remove images (podman image prune)"})
 	s.disk, err = s.env.Flusher(s.root)
+	return err
+}
+
+// probe has the library find out now whether the kernel can map the owners of layers. It
+// mounts and unmounts an overlay for that, which writes all of the file system to the disk:
+// little now, and all layers if the first commit has to ask.
+func (s *store) probe() error {
+	d, err := s.s.GraphDriver()
+	if err == nil {
+		d.SupportsShifting(nil, nil)
+	}
 	return err
 }
 
