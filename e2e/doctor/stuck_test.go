@@ -138,3 +138,29 @@ func TestDoctorWell(t *testing.T) {
 		}
 	}
 }
+
+// TestDoctorStuckContainerd does so where containerd runs by itself, as on a node of a
+// cluster, and ctr is what waits.
+func TestDoctorStuckContainerd(t *testing.T) {
+	t.Parallel()
+	reg := kit.StartRegistry(t, kit.RegistryOptions{})
+	ref := reg.Push(t, "img:tag", kit.MakeImage(t, kit.ImageSpec{Layers: []kit.Layer{kit.NoiseLayer(t, 4<<20, 1)}}))
+	broken := kit.PlantUnpigz(t, "unpigz", "igzip")
+	c := kit.StartContainerd(t, kit.ContainerdOptions{Release: kit.Today, PathFirst: broken.Dir})
+	hangs := c.HangingPull(t, ref, broken)
+	r := c.User(t).Fastpull(t, "doctor", "--json")
+	list := r.Findings(t, "stuck now", hangs)
+	list = append(list, r.Findings(t, "decompressors", c.Pid)...)
+	if len(list) != 2 {
+		t.Fatalf("doctor says %+v\n%s", list, r.Stdout)
+	}
+	for _, f := range list {
+		if want := fmt.Sprintf("containerd %d", c.Pid); f.Level != "problem" || f.What != want {
+			t.Errorf("%s: %s: %s, want a problem of %s", f.Level, f.What, f.Text, want)
+		}
+		if fix := strings.Join(f.Fix, "\n"); !strings.Contains(fix, "CONTAINERD_DISABLE_PIGZ=true") {
+			t.Errorf("the way out does not say how to do without the decompressors:\n%s", fix)
+		}
+	}
+	c.User(t).Fastpull(t, "--containerd", ref).Expect(t, 0)
+}

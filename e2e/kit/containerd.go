@@ -29,6 +29,7 @@ type ContainerdOptions struct {
 	Release   Release // Debian is 1.6, Today 2.4
 	PathFirst string  // a folder to put first into its PATH
 	CRI       bool    // serve a kubelet
+	Hosts     string  // where pulls of the kubelet find hosts.toml, in a folder for each registry
 	Rootless  bool    // run in the namespaces of a plain user: see Inside and Outside
 }
 
@@ -55,6 +56,9 @@ func StartContainerd(t *testing.T, o ContainerdOptions) *Containerd {
 	more := ""
 	if o.CRI {
 		more = forPods
+	}
+	if o.Hosts != "" {
+		more += fmt.Sprintf("[plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = %q\n", o.Hosts)
 	}
 	cmd, sock, err := engines.ContainerdCommand(c.program("containerd"), dir, c.Root, o.CRI, more)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -62,10 +63,22 @@ func (u *BrokenUnpigz) kill(t *testing.T) {
 }
 
 // HangingPull has docker pull hang in a decompressor, until the end of the test, and
-// returns its process ID.
+// returns the process ID of the decompressor.
 func (d *Dockerd) HangingPull(t *testing.T, ref string, broken *BrokenUnpigz) (pid int) {
 	t.Helper()
 	pull, _, _ := d.Command(t, "pull", ref)
+	return broken.hang(t, pull)
+}
+
+// HangingPull does so with a pull of ctr's.
+func (c *Containerd) HangingPull(t *testing.T, ref string, broken *BrokenUnpigz) (pid int) {
+	t.Helper()
+	return broken.hang(t, c.Command("images", "pull", "--plain-http", ref))
+}
+
+// hang starts a pull, and returns the process ID of the decompressor that it waits for.
+func (u *BrokenUnpigz) hang(t *testing.T, pull *exec.Cmd) (pid int) {
+	t.Helper()
 	if err := pull.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -73,8 +86,8 @@ func (d *Dockerd) HangingPull(t *testing.T, ref string, broken *BrokenUnpigz) (p
 		pull.Process.Kill()
 		pull.Wait()
 	})
-	if !Eventually(time.Minute, func() bool { return len(broken.Starts(t)) > 0 }) {
-		t.Fatal("docker pull does not come to its first layer")
+	if !Eventually(time.Minute, func() bool { return len(u.Starts(t)) > 0 }) {
+		t.Fatalf("%s does not come to its first layer", pull)
 	}
-	return broken.Starts(t)[0]
+	return u.Starts(t)[0]
 }
