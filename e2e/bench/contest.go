@@ -207,7 +207,11 @@ func (b *bench) bothPromises(ctx context.Context, c *contest, make func(fastpull
 	if err := b.forBuilds(ctx, c, make, kind); err != nil {
 		return err
 	}
-	return b.forBuilds(ctx, c, func(p fastpull, img *testImage) entrant { return make(p.noSync(), img) }, kind)
+	return b.forBuilds(ctx, c, func(p fastpull, img *testImage) entrant {
+		e := make(p.noSync(), img)
+		e.name += " --no-sync"
+		return e
+	}, kind)
 }
 
 // forBuilds has each build compete for each of the images.

@@ -21,7 +21,7 @@ type fastpull struct {
 
 // noSync returns a build that does not wait until the files are on the disk, as engines do not.
 func (p fastpull) noSync() fastpull {
-	return fastpull{p.name + " --no-sync", p.program, append(slices.Clone(p.more), "--no-sync")}
+	return fastpull{p.name, p.program, append(slices.Clone(p.more), "--no-sync")}
 }
 
 // builds parses the list of programs. One is called fastpull, several by what
