@@ -31,6 +31,7 @@ var floors = [][]string{
 	{"fetch"},
 	{"source"},
 	{"destination"},
+	{"destination/internal/*"},
 	{"destination/*"},
 	{"destination/all"},
 	{"pull", "push", "serve", "doctor"},
