@@ -27,7 +27,7 @@ var floors = [][]string{
 	{"unpack/internal/*", "registry/probe"},
 	{"unpack/whiteout"},
 	{"unpack"},
-	{"overlay", "bundle"},
+	{"overlay", "bundle", "containerdfiles"},
 	{"fetch"},
 	{"source"},
 	{"destination"},

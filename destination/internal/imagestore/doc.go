@@ -2,7 +2,9 @@
 // its snapshots and its names. They are there as after a pull of containerd's own: the
 // registry's manifests and blobs with their digests, the layers unpacked, and the names.
 //
-// A [Containerd] is what has the store. Package containerdapi speaks with one that runs.
+// A [Containerd] is what has the store. Package containerdapi speaks with one that runs, and
+// package containerdfiles opens the files of one that does not. The destinations for both
+// are this package with either of them.
 //
 // # How it works
 //
