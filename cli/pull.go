@@ -53,7 +53,7 @@ func newPull(s Streams) *cobra.Command {
 	}
 	fl := cmd.Flags()
 	fl.SortFlags = false
-	f.to.add(fl, "store", "load", "restart-engine", "containerd", "podman", "output", "rootfs", "null")
+	f.to.add(fl, "store", "load", "restart-engine", "containerd", "containerd-root", "docker-root", "podman", "output", "rootfs", "null")
 	f.to.containerd(fl)
 	f.to.staging(fl, s.Err)
 	fl.StringVarP(&f.list, "file", "f", "", namesFromFile)
@@ -74,7 +74,7 @@ func newPull(s Streams) *cobra.Command {
 func (f *pullFlags) options(cmd *cobra.Command) (mode progress.Mode, o pull.Options, err error) {
 	// An empty value is most often a variable that was not set, and must not mean
 	// another destination than the one that was asked for.
-	for _, name := range []string{"store", "restart-engine", "restart-command", "containerd", "podman", "namespace", "output", "rootfs", "file", "platform", "temp-dir"} {
+	for _, name := range []string{"store", "restart-engine", "restart-command", "containerd", "containerd-root", "docker-root", "podman", "namespace", "output", "rootfs", "file", "platform", "temp-dir"} {
 		if fl := cmd.Flags().Lookup(name); fl != nil && fl.Changed && fl.Value.String() == "" {
 			return mode, o, fault.New(fault.Usage, "--%s is empty", name)
 		}

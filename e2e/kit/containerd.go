@@ -27,6 +27,7 @@ var todaysContainerd = sync.OnceValues(func() (string, error) {
 
 type ContainerdOptions struct {
 	Release   Release // Debian is 1.6, Today 2.4
+	Root      string  // its root; a temporary one when empty
 	PathFirst string  // a folder to put first into its PATH
 	CRI       bool    // serve a kubelet
 	Hosts     string  // where pulls of the kubelet find hosts.toml, in a folder for each registry
@@ -38,6 +39,7 @@ type Containerd struct {
 	Root, Sock string
 	Namespace  string // "" is e2e
 	Pid        int
+	Stop       func() // ends it before the test does; a second call does nothing
 	folder     string // its programs, "" for those of Debian
 	out        *LogBuffer
 }
@@ -46,7 +48,7 @@ type Containerd struct {
 func StartContainerd(t *testing.T, o ContainerdOptions) *Containerd {
 	t.Helper()
 	dir := ShortTempDir(t)
-	c := &Containerd{Root: filepath.Join(dir, "root"), out: &LogBuffer{}}
+	c := &Containerd{Root: cmp.Or(o.Root, filepath.Join(dir, "root")), out: &LogBuffer{}}
 	if o.Release != Debian {
 		var err error
 		if c.folder, err = todaysContainerd(); err != nil {
@@ -74,11 +76,12 @@ func StartContainerd(t *testing.T, o ContainerdOptions) *Containerd {
 	}
 	t.Cleanup(func() {
 		UnmountBelow(t, dir)
+		UnmountBelow(t, c.Root)
 		if t.Failed() {
 			t.Logf("containerd:\n%s", c.out.Tail())
 		}
 	})
-	StartServer(t, cmd, 15*time.Second)
+	c.Stop = StartServer(t, cmd, 15*time.Second)
 	enter()
 	c.Pid = cmd.Process.Pid
 	if o.Rootless {
