@@ -266,8 +266,8 @@ func parseList(name string, in io.Reader) ([]string, error) {
 const storeVariable = "FASTPULL_STORE"
 
 // defaultStore is the store of commands that name none: that of the variable, or else the
-// one where images go when no Engine answers. Root of a user namespace, who may not write to
-// /var/lib, is one of the users.
+// one where images go when no Engine answers. Root of a user namespace
+// that may not write to /var/lib gets the store of a user.
 func defaultStore() string {
 	if dir := os.Getenv(storeVariable); dir != "" {
 		return dir
