@@ -21,6 +21,9 @@ type tx struct {
 
 // Begin implements [destination.Destination].
 func (s *store) Begin(ctx context.Context, img *destination.Image) (destination.Tx, error) {
+	if err := s.open(ctx); err != nil {
+		return nil, err
+	}
 	t := &tx{s: s, img: img}
 	if img.Content == nil {
 		return t, nil
