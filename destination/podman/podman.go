@@ -45,7 +45,8 @@ type store struct {
 	publishing sync.Mutex // images may share layers and names
 
 	mu    sync.Mutex
-	stuck bool // a call of the library still waits for a lock
+	stuck bool                   // a call of the library still waits for a lock, or has not given one back
+	held  map[digest.Digest]bool // the layers that are, or will be, staged: by chainID
 }
 
 var _ destination.Destination = (*store)(nil)
@@ -57,7 +58,7 @@ func Open(ctx context.Context, env *destination.Env, root string) (destination.D
 	if err != nil {
 		return nil, err
 	}
-	s := &store{run: ctx, env: env, root: o.GraphRoot, o: o}
+	s := &store{run: ctx, env: env, root: o.GraphRoot, o: o, held: make(map[digest.Digest]bool)}
 	s.layers.Drop = func(m *made) { _ = m.abort() }
 	if _, err = os.Stat(filepath.Join(o.GraphRoot, driver+"-images")); err == nil {
 		err = s.open(ctx)
