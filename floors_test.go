@@ -34,7 +34,7 @@ var floors = [][]string{
 	{"destination/*"},
 	{"destination/all"},
 	{"pull", "push", "serve", "doctor"},
-	{"doctor/report"},
+	{"doctor/report", "fleet"},
 	{"cli"},
 	{"."},
 }
