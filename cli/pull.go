@@ -38,6 +38,7 @@ type pullFlags struct {
 	output   outputFlags
 	dryRun   bool
 	report   reportFlags
+	watch    watchFlags
 	connect  connectFlags
 	limits   limitFlags
 	wanted   *ocispec.Platform // as platform, parsed
@@ -65,6 +66,7 @@ func newPull(s Streams) *cobra.Command {
 	fl.StringVar(&f.to.options.Engine.TempDir, "temp-dir", "", "keep layers on their way to the Engine in `DIR` (default: $TMPDIR or /var/tmp)")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "say what would be fetched, from where, and fetch nothing")
 	f.report.add(fl)
+	f.watch.add(fl)
 	f.connect.add(fl)
 	f.limits.add(fl)
 	f.output.add(fl, summaryAsJSON)
@@ -76,7 +78,7 @@ func newPull(s Streams) *cobra.Command {
 func (f *pullFlags) options(cmd *cobra.Command) (mode progress.Mode, o pull.Options, err error) {
 	// An empty value is most often a variable that was not set, and must not mean
 	// another destination than the one that was asked for.
-	for _, name := range []string{"store", "restart-engine", "restart-command", "containerd", "podman", "namespace", "output", "rootfs", "file", "platform", "temp-dir", "report"} {
+	for _, name := range []string{"store", "restart-engine", "restart-command", "containerd", "podman", "namespace", "output", "rootfs", "file", "platform", "temp-dir", "report", "listen"} {
 		if fl := cmd.Flags().Lookup(name); fl != nil && fl.Changed && fl.Value.String() == "" {
 			return mode, o, fault.New(fault.Usage, "--%s is empty", name)
 		}
@@ -118,8 +120,14 @@ func (f *pullFlags) run(cmd *cobra.Command, s Streams, names []string) error {
 	case f.allTags && f.list != "":
 		return fault.New(fault.Usage, "--all-tags and --file exclude each other")
 	}
+	if err := f.watch.check(cmd, f); err != nil {
+		return err
+	}
 	if f.report.to, err = f.report.open(s, &f.output); err != nil {
 		return err
+	}
+	if f.watch.on {
+		return f.follow(cmd.Context(), s, mode, o, names)
 	}
 	begun := time.Now()
 	sum, err := f.once(cmd.Context(), s, mode, o, names)
