@@ -9,6 +9,8 @@ GOLANGCI    = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 ACTIONLINT  = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 PLATFORMS   = linux/amd64 linux/arm64 linux/arm linux/386 linux/riscv64 linux/ppc64le linux/s390x
 FUZZTIME   ?= 10m
+# What the image is called; `fastpull push` brings it there, or with --to elsewhere.
+IMAGE_NAME ?= ghcr.io/fastpull/fastpull
 
 # What end-to-end tests need beside Go, as Debian calls it. The race detector
 # needs a C compiler.
@@ -30,7 +32,7 @@ ALL         = FASTPULL_TEST_ALL=1
 ROOT       := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo --preserve-env=PATH,HOME,GOPATH,GOCACHE,GOPROXY,GOFLAGS,CI')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo check test test-cross unit e2e lint lint-all deps bench fuzz dist clean
+.PHONY: help build demo check test test-cross unit e2e lint lint-all deps bench fuzz dist image clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -113,6 +115,14 @@ dist: ## static binaries for all platforms, with checksums, in dist/
 		GOOS=$${p%/*} GOARCH=$${p#*/} $(BUILD) -o $$out . || exit 1; \
 	done
 	@cd dist && sha256sum fastpull-* > SHA256SUMS
+
+image: ## an OCI image of fastpull for two platforms, in dist/fastpull-image.tar, without a daemon
+	@mkdir -p dist
+	@for a in amd64 arm64; do GOOS=linux GOARCH=$$a $(BUILD) -o dist/fastpull-linux-$$a . || exit 1; done
+	$(GO) run ./deploy/image -o dist/fastpull-image.tar -name $(IMAGE_NAME):$(VERSION) -version $(VERSION) \
+		-revision "$$(git rev-parse HEAD 2>/dev/null)" -created "$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)}" \
+		linux/amd64=dist/fastpull-linux-amd64 linux/arm64=dist/fastpull-linux-arm64
+	@cd dist && sha256sum fastpull-* > SHA256SUMS && grep image SHA256SUMS
 
 clean: ## remove what was built
 	rm -rf fastpull dist

@@ -35,7 +35,7 @@ var floors = [][]string{
 	{"destination/all"},
 	{"pull", "push", "serve", "doctor"},
 	{"doctor/report", "fleet"},
-	{"cli"},
+	{"cli", "deploy/*"},
 	{"."},
 }
 
