@@ -88,7 +88,7 @@ lint: ## gofmt, vet, staticcheck
 lint-all: lint ## lint, golangci-lint, and the workflows and scripts (the first time takes minutes)
 	$(GO) run $(GOLANGCI) run --timeout 15m
 	$(GO) run $(ACTIONLINT)
-	@if command -v shellcheck >/dev/null; then shellcheck .ci/run; else echo 'shellcheck is not installed: .ci/run was not checked'; fi
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run deploy/ci/*.sh; else echo 'shellcheck is not installed: scripts were not checked'; fi
 
 deps: ## install the Debian packages that tests need, where they are missing
 	@missing=; for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
