@@ -7,7 +7,7 @@
 // requirements differ.
 //
 // The executables stay in Go's build cache, so a program is compiled once for a machine:
-// Docker takes about three minutes on two cores, crictl two, containerd, runc and
+// Docker takes about three minutes on two cores, crictl two, containerd, runc, kubernetes and
 // distribution one, the others some seconds.
 package engines
 

@@ -3,6 +3,7 @@
 package fleet
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -91,6 +92,12 @@ func TestDaemonSet(t *testing.T) {
 	hosts := t.TempDir()
 	kit.WriteFile(t, filepath.Join(hosts, "registry.invalid/hosts.toml"), fmt.Sprintf("[host.%q]\n", "http://"+s.Reg.Addr))
 	refs := []string{"registry.invalid/one:1", "registry.invalid/two/deep:2", "registry.invalid/three:3"}
+	// As the Secret of the manifest is mounted.
+	private := kit.StartRegistry(t, kit.RegistryOptions{Password: true})
+	secret := private.Push(t, "secret:1", kit.WordImage(t, "secret", s.Images[0].Layers[0]))
+	credentials := t.TempDir()
+	kit.WriteFile(t, filepath.Join(credentials, "config.json"), fmt.Sprintf(`{"auths":{%q:{"auth":%q}}}`, private.Addr,
+		base64.StdEncoding.EncodeToString([]byte(kit.RegistryUser+":"+kit.RegistryPassword))))
 	// Debian's runc filters system calls; the one that is built here cannot.
 	for name, r := range map[string]kit.Release{"1.6": kit.Debian, "2.4": kit.Today} {
 		t.Run(name, func(t *testing.T) {
@@ -102,18 +109,20 @@ func TestDaemonSet(t *testing.T) {
 			u.Fastpull(t, "--containerd", "--hosts-dir", hosts, kit.PauseImage).Expect(t, 0)
 			c.Crictl(t, "pull", own) // the kubelet does, of plain layers
 			list := &configMap{dir: t.TempDir()}
-			list.write(t, "images.txt", "# for all nodes\n"+refs[0]+"\nregistry.invalid/tricky:1\n")
+			list.write(t, "images.txt", "# for all nodes\n"+refs[0]+"\nregistry.invalid/tricky:1\n"+secret+"\n")
 			at := kit.FreePort(t)
 			p := c.StartPod(t, translated(t, pod.Containers[0], own, places{
-				volumes: map[string]string{"socket": c.Sock, "root": c.Root, "mirrors": hosts, "images": list.dir, "registries": t.TempDir()},
+				volumes: map[string]string{"socket": c.Sock, "root": c.Root, "mirrors": hosts, "images": list.dir, "registries": credentials},
 				paths:   map[string]string{"/var/lib/containerd": c.Root},
 				args:    map[string]string{"--listen=:9478": "--listen=" + at},
 				seccomp: r == kit.Debian,
 			}))
 			defer p.Remove(t)
-			ready(t, p, at, "2 images")
-			if got := c.InPod(t, refs[0]); got != kit.Words[0] {
-				t.Errorf("a pod of %s prints %q", refs[0], got)
+			ready(t, p, at, "3 images")
+			for ref, want := range map[string]string{refs[0]: kit.Words[0], secret: "secret"} {
+				if got := c.InPod(t, ref); got != want {
+					t.Errorf("a pod of %s prints %q", ref, got)
+				}
 			}
 			expectTricky(t, c, u, hosts, tricky)
 
