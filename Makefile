@@ -9,11 +9,13 @@ GOLANGCI    = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 ACTIONLINT  = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 PLATFORMS   = linux/amd64 linux/arm64 linux/arm linux/386 linux/riscv64 linux/ppc64le linux/s390x
 FUZZTIME   ?= 10m
+# What the image is called; `fastpull push` brings it there, or with --to elsewhere.
+IMAGE_NAME ?= ghcr.io/fastpull/fastpull
 
 # What end-to-end tests need beside Go, as Debian calls it. The race detector
 # needs a C compiler.
 PACKAGES    = docker.io docker-registry pigz gcc libc6-dev e2fsprogs strace debootstrap \
-              debian-archive-keyring umoci isal libdeflate-tools zopfli 7zip podman skopeo
+              debian-archive-keyring umoci isal libdeflate-tools zopfli 7zip podman skopeo iproute2
 
 # Packages with tests that are run without the race detector (package internal/need).
 UNRACED     = $$(grep -rl --include='*_test.go' '^func TestUnraced' . | xargs -n 1 dirname | sort -u)
@@ -33,7 +35,7 @@ EMULATED    = ^(TestForms|TestExitCodes|TestBundleIsRead|TestLoad|TestPush|TestC
 ROOT       := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo --preserve-env=PATH,HOME,GOPATH,GOCACHE,GOPROXY,GOFLAGS,CI')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo check test test-old test-cross unit e2e lint lint-all deps bench fuzz dist clean
+.PHONY: help build demo check test test-old test-cross unit e2e lint lint-all deps bench fuzz dist image clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -97,7 +99,7 @@ lint: ## gofmt, vet, staticcheck
 lint-all: lint ## lint, golangci-lint, and the workflows and scripts (the first time takes minutes)
 	$(GO) run $(GOLANGCI) run --timeout 15m
 	$(GO) run $(ACTIONLINT)
-	@if command -v shellcheck >/dev/null; then shellcheck .ci/run; else echo 'shellcheck is not installed: .ci/run was not checked'; fi
+	@if command -v shellcheck >/dev/null; then shellcheck .ci/run deploy/ci/*.sh; else echo 'shellcheck is not installed: scripts were not checked'; fi
 
 deps: ## install the Debian packages that tests need, where they are missing
 	@missing=; for p in $(PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \
@@ -124,6 +126,14 @@ dist: ## static binaries for all platforms, with checksums, in dist/
 		GOOS=$${p%/*} GOARCH=$${p#*/} $(BUILD) -o $$out . || exit 1; \
 	done
 	@cd dist && sha256sum fastpull-* > SHA256SUMS
+
+image: ## an OCI image of fastpull for two platforms, in dist/fastpull-image.tar, without a daemon
+	@mkdir -p dist
+	@for a in amd64 arm64; do GOOS=linux GOARCH=$$a $(BUILD) -o dist/fastpull-linux-$$a . || exit 1; done
+	$(GO) run ./deploy/image -o dist/fastpull-image.tar -name $(IMAGE_NAME):$(VERSION) -version $(VERSION) \
+		-revision "$$(git rev-parse HEAD 2>/dev/null)" -created "$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)}" \
+		linux/amd64=dist/fastpull-linux-amd64 linux/arm64=dist/fastpull-linux-arm64
+	@cd dist && sha256sum fastpull-* > SHA256SUMS && grep image SHA256SUMS
 
 clean: ## remove what was built
 	rm -rf fastpull dist

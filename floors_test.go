@@ -35,8 +35,8 @@ var floors = [][]string{
 	{"destination/*"},
 	{"destination/all"},
 	{"pull", "push", "serve", "doctor"},
-	{"doctor/report"},
-	{"cli"},
+	{"doctor/report", "fleet"},
+	{"cli", "deploy/*"},
 	{"."},
 }
 

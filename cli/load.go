@@ -93,7 +93,8 @@ func (f *pullFlags) fromBundles(cmd *cobra.Command, s Streams, files, names []st
 	if err != nil {
 		return err
 	}
-	return f.pull(cmd, s, display, o)
+	sum, err := f.pull(cmd.Context(), display, o)
+	return f.print(s, sum, err)
 }
 
 // chosen finds the images that were named.

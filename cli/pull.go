@@ -37,6 +37,8 @@ type pullFlags struct {
 	work     workFlags
 	output   outputFlags
 	dryRun   bool
+	report   reportFlags
+	watch    watchFlags
 	connect  connectFlags
 	limits   limitFlags
 	wanted   *ocispec.Platform // as platform, parsed
@@ -63,6 +65,8 @@ func newPull(s Streams) *cobra.Command {
 	f.work.add(fl, "pull")
 	fl.StringVar(&f.to.options.Engine.TempDir, "temp-dir", "", "keep layers on their way to the Engine in `DIR` (default: $TMPDIR or /var/tmp)")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "say what would be fetched, from where, and fetch nothing")
+	f.report.add(fl)
+	f.watch.add(fl)
 	f.connect.add(fl)
 	f.limits.add(fl)
 	f.output.add(fl, summaryAsJSON)
@@ -74,7 +78,7 @@ func newPull(s Streams) *cobra.Command {
 func (f *pullFlags) options(cmd *cobra.Command) (mode progress.Mode, o pull.Options, err error) {
 	// An empty value is most often a variable that was not set, and must not mean
 	// another destination than the one that was asked for.
-	for _, name := range []string{"store", "restart-engine", "restart-command", "containerd", "containerd-root", "docker-root", "podman", "namespace", "output", "rootfs", "file", "platform", "temp-dir"} {
+	for _, name := range []string{"store", "restart-engine", "restart-command", "containerd", "containerd-root", "docker-root", "podman", "namespace", "output", "rootfs", "file", "platform", "temp-dir", "report", "listen"} {
 		if fl := cmd.Flags().Lookup(name); fl != nil && fl.Changed && fl.Value.String() == "" {
 			return mode, o, fault.New(fault.Usage, "--%s is empty", name)
 		}
@@ -115,14 +119,43 @@ func (f *pullFlags) run(cmd *cobra.Command, s Streams, names []string) error {
 		return fault.New(fault.Usage, "--filter is for --all-tags")
 	case f.allTags && f.list != "":
 		return fault.New(fault.Usage, "--all-tags and --file exclude each other")
-	case !f.allTags:
-		if o.References, err = f.references(cmd.Context(), s.In, names); err != nil {
-			return err
+	}
+	if err := f.watch.check(cmd, f); err != nil {
+		return err
+	}
+	if f.report.to, err = f.report.open(s, &f.output); err != nil {
+		return err
+	}
+	if f.watch.on {
+		return f.follow(cmd.Context(), s, mode, o, names)
+	}
+	begun := time.Now()
+	sum, err := f.once(cmd.Context(), s, mode, o, names)
+	return errors.Join(f.print(s, sum, err), f.report.append(cmd.Context(), begun, sum, err))
+}
+
+// once pulls what the arguments and the list name. The summary is nil if that could not be
+// found out.
+func (f *pullFlags) once(ctx context.Context, s Streams, mode progress.Mode, o pull.Options, names []string) (sum *pull.Summary, err error) {
+	if !f.allTags {
+		if o.References, err = f.references(ctx, s.In, names); err != nil {
+			return nil, err
 		}
 	}
+	return f.fromRegistries(ctx, s, mode, o, func(client *registry.Client) ([]registry.Reference, error) {
+		if f.allTags {
+			return allTags(ctx, client, names, f.filter)
+		}
+		return o.References, nil
+	})
+}
+
+// fromRegistries pulls the images that find finds. The summary is nil if there is no client, or
+// find has failed.
+func (f *pullFlags) fromRegistries(ctx context.Context, s Streams, mode progress.Mode, o pull.Options, find func(*registry.Client) ([]registry.Reference, error)) (*pull.Summary, error) {
 	hosts := f.connect.options()
 	if err := f.limits.set(&hosts); err != nil {
-		return err
+		return nil, err
 	}
 	o.NoResume, o.CacheDir = f.limits.noResume, defaultCache()
 	display := progress.New(progress.Options{Mode: mode, Out: s.Err})
@@ -130,33 +163,39 @@ func (f *pullFlags) run(cmd *cobra.Command, s Streams, names []string) error {
 	hosts.Note = func(words string) { display.Note("%s", words) }
 	client, err := registry.New(hosts)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer client.Close()
-	if f.allTags {
-		if o.References, err = allTags(cmd.Context(), client, names, f.filter); err != nil {
-			return err
-		}
+	if o.References, err = find(client); err != nil {
+		return nil, err
 	}
 	o.Source = source.Registries(client)
-	return f.pull(cmd, s, display, o)
+	return f.pull(ctx, display, o)
 }
 
-// pull pulls, and prints what became of it.
-func (f *pullFlags) pull(cmd *cobra.Command, s Streams, display *progress.Display, o pull.Options) error {
+// pull pulls, and shows what is going on.
+func (f *pullFlags) pull(ctx context.Context, display *progress.Display, o pull.Options) (*pull.Summary, error) {
 	o.Progress = display
 	o.Chosen = func(name, note string) {
 		if note != "" {
 			display.Note("into %s (%s)", name, note)
 		}
 	}
-	sum, err := pull.Run(cmd.Context(), o)
+	sum, err := pull.Run(ctx, o)
 	display.Close()
-	err = f.unfinished(sum, err)
-	if f.output.json {
+	return sum, f.unfinished(sum, err)
+}
+
+// print prints what became of a run that ended with err. sum may be nil.
+func (f *pullFlags) print(s Streams, sum *pull.Summary, err error) error {
+	switch {
+	case sum == nil:
+		return err
+	case f.report.toOutput():
+		return err // the report's line says it all
+	case f.output.json:
 		return errors.Join(err, printJSON(s.Out, sum))
-	}
-	if f.dryRun {
+	case f.dryRun:
 		return errors.Join(err, printPlan(s.Out, sum))
 	}
 	for _, r := range sum.Images {
@@ -207,6 +246,9 @@ func resultLine(r pull.Result, where string) string {
 		progress.Bytes(r.BytesFetched), progress.Duration(r.Took), progress.Rate(r.BytesFetched, max(r.Took, time.Millisecond)))
 }
 
+// errNoImages is the error of arguments and a list that name nothing.
+var errNoImages = fault.WithHint(fault.New(fault.Usage, "no image is named"), "fastpull host:5000/name:tag, or -f FILE with a list; fastpull --help tells more")
+
 // references parses the names of the arguments and of the list, each once.
 func (f *pullFlags) references(ctx context.Context, stdin io.Reader, names []string) ([]registry.Reference, error) {
 	if f.list != "" {
@@ -217,7 +259,7 @@ func (f *pullFlags) references(ctx context.Context, stdin io.Reader, names []str
 		names = append(names, more...)
 	}
 	if len(names) == 0 {
-		return nil, fault.WithHint(fault.New(fault.Usage, "no image is named"), "fastpull host:5000/name:tag, or -f FILE with a list; fastpull --help tells more")
+		return nil, errNoImages
 	}
 	var refs []registry.Reference
 	for _, name := range names {

@@ -1,30 +1,17 @@
 package cli
 
 import (
-	"bytes"
-	"encoding/json"
-	"fmt"
 	"io"
-	"unicode"
+
+	"github.com/fastpull/fastpull/internal/text"
 )
 
-// printJSON prints v as JSON. Characters that a terminal could take for commands
-// are escaped, also those above ASCII, which encoding/json leaves as they are.
+// printJSON prints v as JSON that is safe for a terminal.
 func printJSON(w io.Writer, v any) error {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetIndent("", "  ")
-	if err := enc.Encode(v); err != nil {
+	data, err := text.JSON(v, "  ")
+	if err != nil {
 		return err
 	}
-	var out bytes.Buffer
-	for _, r := range b.String() {
-		if r != '\n' && (unicode.IsControl(r) || unicode.Is(unicode.Cf, r)) && r <= 0xffff {
-			fmt.Fprintf(&out, `\u%04x`, r)
-			continue
-		}
-		out.WriteRune(r)
-	}
-	_, err := w.Write(out.Bytes())
+	_, err = w.Write(data)
 	return err
 }

@@ -22,6 +22,7 @@
 //   - serve: clients that pull from fastpull serve, and the conformance suite.
 //   - doctor: what doctor says of Engines and registries, and that it changes nothing.
 //   - destinations: what holds for each destination: disks, rights, planted files, indexes.
+//   - fleet: the DaemonSet's pod on a node, the image of fastpull itself, and the steps for CI.
 //   - kit: what they share. See its documentation for what holds for every test.
 //   - bench and demo are programs; engines builds today's Engines, registries and the suite.
 //

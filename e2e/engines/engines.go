@@ -1,12 +1,13 @@
 // Package engines builds the programs of other projects that end-to-end tests run: container
-// engines, registries, and the conformance suite of the OCI distribution specification.
+// engines, registries, the conformance suite of the OCI distribution specification, and what
+// reads manifests of Kubernetes.
 //
 // Debian has Docker 20.10, containerd 1.6 and docker-registry 2.8. Later ones come as Go
 // modules. Each one is pinned in a module of its own below this folder, since their
 // requirements differ.
 //
 // The executables stay in Go's build cache, so a program is compiled once for a machine:
-// Docker takes about three minutes on two cores, crictl two, containerd, runc and
+// Docker takes about three minutes on two cores, crictl two, containerd, runc, kubernetes and
 // distribution one, the others some seconds.
 package engines
 
@@ -52,6 +53,10 @@ func Conformance(ctx context.Context) (string, error) { return build(ctx, "confo
 // kubelet manages them.
 func Crictl(ctx context.Context) (string, error) { return build(ctx, "crictl") }
 
+// Kubernetes returns the path of a program that builds kustomizations, and decodes what comes
+// out as the API of a cluster does. It prints JSON; see its documentation.
+func Kubernetes(ctx context.Context) (string, error) { return build(ctx, "kubernetes") }
+
 // program tells how a program is built.
 type program struct {
 	module string // the folder of the module that pins it
@@ -66,6 +71,7 @@ var programs = map[string]program{
 	"ctr":                     {"containerd", "0", ""},
 	"runc":                    {"runc", "1", ""},
 	"crictl":                  {"crictl", "0", ""},
+	"kubernetes":              {"kubernetes", "0", ""},
 	"distribution":            {"distribution", "0", ""},
 	"ocimem":                  {"ocimem", "0", ""},
 	"conformance":             {"conformance", "0", ""},

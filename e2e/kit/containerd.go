@@ -26,12 +26,13 @@ var todaysContainerd = sync.OnceValues(func() (string, error) {
 })
 
 type ContainerdOptions struct {
-	Release   Release // Debian is 1.6, Today 2.4
-	Root      string  // its root; a temporary one when empty
-	PathFirst string  // a folder to put first into its PATH
-	CRI       bool    // serve a kubelet
-	Hosts     string  // where pulls of the kubelet find hosts.toml, in a folder for each registry
-	Rootless  bool    // run in the namespaces of a plain user: see Inside and Outside
+	Release   Release  // Debian is 1.6, Today 2.4
+	Root      string   // its root; a temporary one when empty
+	PathFirst string   // a folder to put first into its PATH
+	CRI       bool     // serve a kubelet
+	Hosts     string   // where pulls of the kubelet find hosts.toml, in a folder for each registry
+	Rootless  bool     // run in the namespaces of a plain user: see Inside and Outside
+	By        []string // a program that goes before it, and becomes it
 }
 
 // Containerd is a running containerd with a root of its own.
@@ -70,6 +71,9 @@ func StartContainerd(t *testing.T, o ContainerdOptions) *Containerd {
 	cmd.Env = append(cmd.Env, "PATH="+strings.Join(slices.DeleteFunc([]string{o.PathFirst, c.folder, os.Getenv("PATH")},
 		func(s string) bool { return s == "" }), ":"))
 	cmd.Stdout, cmd.Stderr = c.out, c.out
+	if len(o.By) > 0 {
+		cmd = By(t, cmd, o.By...)
+	}
 	enter := func() {}
 	if o.Rootless {
 		enter = rootless(t, cmd, dir)
@@ -91,6 +95,14 @@ func StartContainerd(t *testing.T, o ContainerdOptions) *Containerd {
 		t.Fatalf("containerd does not answer\n%s", c.out.Tail())
 	}
 	return c
+}
+
+// By returns a command that runs another one by a program that goes before it.
+func By(t *testing.T, cmd *exec.Cmd, by ...string) *exec.Cmd {
+	t.Helper()
+	first := exec.Command(by[0], slices.Concat(by[1:], cmd.Args)...)
+	first.Env, first.Stdout, first.Stderr = cmd.Env, cmd.Stdout, cmd.Stderr
+	return first
 }
 
 // program returns the path of one of its programs.

@@ -5,6 +5,7 @@ package kit
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,12 +45,33 @@ func (c *Containerd) Crictl(t *testing.T, args ...string) string {
 // image is pulled.
 func (c *Containerd) InPod(t *testing.T, image string) string {
 	t.Helper()
+	p := c.StartPod(t, map[string]any{"image": map[string]any{"image": image}})
+	defer p.Remove(t)
+	var said string
+	if !Eventually(time.Minute, func() bool { said = p.Said("stdout"); return said != "" }) {
+		t.Errorf("%s prints nothing: %s", image, c.Crictl(t, "inspect", p.container))
+	}
+	return strings.TrimSpace(said)
+}
+
+// Pod is a pod on the network of the host, with one container.
+type Pod struct {
+	c                  *Containerd
+	sandbox, container string
+	log                string
+}
+
+// StartPod starts a pod with one container. config is that of the container as CRI has it,
+// without its name and its log. No image is pulled.
+func (c *Containerd) StartPod(t *testing.T, config map[string]any) *Pod {
+	t.Helper()
 	dir := t.TempDir()
+	security := map[string]any{"namespace_options": map[string]any{"network": 2}, "seccomp": map[string]any{"profile_type": 1}}
 	write := func(name string, config map[string]any) string {
 		config["metadata"] = map[string]any{"name": name, "namespace": "default", "uid": filepath.Base(filepath.Dir(dir)) + filepath.Base(dir)}
-		config["linux"] = map[string]any{"security_context": map[string]any{
-			"namespace_options": map[string]any{"network": 2}, "seccomp": map[string]any{"profile_type": 1},
-		}}
+		if config["linux"] == nil {
+			config["linux"] = map[string]any{"security_context": security}
+		}
 		text, err := json.Marshal(config)
 		if err != nil {
 			t.Fatal(err)
@@ -59,22 +81,52 @@ func (c *Containerd) InPod(t *testing.T, image string) string {
 		return file
 	}
 	pod := write("pod", map[string]any{"log_directory": dir})
-	container := write("container", map[string]any{"image": map[string]any{"image": image}, "log_path": "log"})
-	sandbox := c.Crictl(t, "runp", pod)
-	defer func() {
-		c.Crictl(t, "stopp", sandbox)
-		c.Crictl(t, "rmp", "--force", sandbox)
-	}()
-	id := c.Crictl(t, "create", sandbox, container, pod)
-	c.Crictl(t, "start", id)
-	var said string
-	if !Eventually(time.Minute, func() bool {
-		text, _ := os.ReadFile(filepath.Join(dir, "log"))
-		_, line, ok := strings.Cut(string(text), " stdout F ")
-		said = strings.TrimSpace(line)
-		return ok
-	}) {
-		t.Errorf("%s prints nothing: %s", image, c.Crictl(t, "inspect", id))
+	config = maps.Clone(config)
+	config["log_path"] = "log"
+	container := write("container", config)
+	p := &Pod{c: c, log: filepath.Join(dir, "log")}
+	p.sandbox = c.Crictl(t, "runp", pod)
+	p.container = c.Crictl(t, "create", p.sandbox, container, pod)
+	c.Crictl(t, "start", p.container)
+	return p
+}
+
+// Said returns what the container has printed on stdout or stderr.
+func (p *Pod) Said(stream string) string {
+	text, _ := os.ReadFile(p.log) // it is not there at the beginning
+	var b strings.Builder
+	for line := range strings.Lines(string(text)) {
+		// The time, the stream, F for a whole line or P for a part of one, and the text.
+		fields := strings.SplitN(line, " ", 4)
+		if len(fields) < 4 || fields[1] != stream {
+			continue
+		}
+		if fields[2] == "P" {
+			fields[3] = strings.TrimSuffix(fields[3], "\n")
+		}
+		b.WriteString(fields[3])
 	}
-	return said
+	return b.String()
+}
+
+// Stop ends the container as the kubelet does, and returns its exit code.
+func (p *Pod) Stop(t *testing.T) (code int) {
+	t.Helper()
+	p.c.Crictl(t, "stop", "--timeout", "30", p.container)
+	var got struct {
+		Status struct {
+			ExitCode int `json:"exitCode"`
+		} `json:"status"`
+	}
+	if err := json.Unmarshal([]byte(p.c.Crictl(t, "inspect", p.container)), &got); err != nil {
+		t.Fatal(err)
+	}
+	return got.Status.ExitCode
+}
+
+// Remove removes the pod.
+func (p *Pod) Remove(t *testing.T) {
+	t.Helper()
+	p.c.Crictl(t, "stopp", p.sandbox)
+	p.c.Crictl(t, "rmp", "--force", p.sandbox)
 }

@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Pulls the images of a list, for a CI job.
+#
+#   FASTPULL_DIR     where the program is (default: ./.fastpull)
+#   FASTPULL_LIST    the list, one image a line (default: images.txt)
+#   FASTPULL_STORE   put images into this store; without it, into the job's Docker Engine
+#   FASTPULL_CACHE   keep the store in this archive, and begin with what it has
+#   FASTPULL_ARGS    more arguments of fastpull pull, split at blanks
+#   FASTPULL_SUDO    1: become root, for a store that a dockerd or a mount can use
+#   FASTPULL_REPORT  append the report of the run to this file (default: fastpull.jsonl)
+#   GITHUB_OUTPUT    outputs go there: images, store, report
+set -euo pipefail
+
+program=${FASTPULL_DIR:-$PWD/.fastpull}/fastpull
+list=${FASTPULL_LIST:-images.txt}
+store=${FASTPULL_STORE:-}
+cache=${FASTPULL_CACHE:-}
+report=${FASTPULL_REPORT:-fastpull.jsonl}
+read -r -a more <<< "${FASTPULL_ARGS:-}"
+
+as=()
+if [ "${FASTPULL_SUDO:-}" = 1 ] && [ "$(id -u)" != 0 ]; then
+  as=(sudo "--preserve-env=HOME,DOCKER_CONFIG,REGISTRY_AUTH_FILE,HTTP_PROXY,HTTPS_PROXY,NO_PROXY,http_proxy,https_proxy,no_proxy")
+fi
+
+# Owners, links and extended attributes are part of a store. A cache would lose them, and so
+# the store is cached as an archive.
+archive=(tar --xattrs '--xattrs-include=*' --acls --numeric-owner)
+
+to=(--load)
+if [ -n "$store" ]; then
+  to=(--store "$store")
+  if [ -n "$cache" ] && [ -f "$cache" ]; then
+    mkdir -p "$(dirname "$store")"
+    "${as[@]}" "${archive[@]}" -xpf "$cache" -C "$(dirname "$store")"
+  fi
+fi
+
+touch "$report" # which stays the job's own
+images=$("${as[@]}" "$program" pull "${to[@]}" --quiet --report "$report" -f "$list" "${more[@]}")
+echo "$images"
+
+if [ -n "$store" ] && [ -n "$cache" ]; then
+  # What has lost its tag goes too, unless the list names an image by its digest alone.
+  if grep -q '^[^#]*@' "$list"; then
+    "${as[@]}" "$program" prune --store "$store"
+  else
+    "${as[@]}" "$program" prune --store "$store" --images
+  fi
+  "${as[@]}" "${archive[@]}" -cf "$cache.new" -C "$(dirname "$store")" "$(basename "$store")"
+  mv -f "$cache.new" "$cache"
+fi
+
+if [ -n "${GITHUB_OUTPUT:-}" ]; then
+  {
+    echo "images<<end-of-images"
+    echo "$images"
+    echo "end-of-images"
+    echo "store=$store"
+    echo "report=$report"
+  } >> "$GITHUB_OUTPUT"
+fi

@@ -1,0 +1,289 @@
+//go:build e2e
+
+package fleet
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/fastpull/fastpull/e2e/kit"
+)
+
+// releases serves releases as GitHub does: v1.2.3, which is the latest, v6.6.6, whose binary
+// is not what its checksum says, and v7.7.7, whose checksums do not name it.
+func releases(t *testing.T) (url, sum string) {
+	t.Helper()
+	program, err := os.ReadFile(kit.Programs.Fastpull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash := sha256.Sum256(program)
+	sum = hex.EncodeToString(hash[:])
+	name := "fastpull-linux-" + runtime.GOARCH
+	sums := fmt.Sprintf("%064d  fastpull-linux-other\n%s  %s\n", 0, sum, name)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		switch q.URL.Path {
+		case "/latest/download/" + name, "/latest/download/SHA256SUMS":
+			http.Redirect(w, q, "/download/v1.2.3/"+filepath.Base(q.URL.Path), http.StatusFound)
+		case "/download/v1.2.3/" + name, "/download/v7.7.7/" + name:
+			w.Write(program)
+		case "/download/v6.6.6/" + name:
+			w.Write(append(program[:len(program):len(program)], 0))
+		case "/download/v1.2.3/SHA256SUMS", "/download/v6.6.6/SHA256SUMS":
+			w.Write([]byte(sums))
+		case "/download/v7.7.7/SHA256SUMS":
+			w.Write([]byte(strings.ReplaceAll(sums, name, name+".sig")))
+		default:
+			http.NotFound(w, q)
+		}
+	}))
+	t.Cleanup(srv.Close)
+	return srv.URL, sum
+}
+
+// job is a CI job: a working folder, and what its steps see of the environment.
+type job struct {
+	dir string
+	env []string
+}
+
+func newJob(t *testing.T, list ...string) *job {
+	t.Helper()
+	j := &job{dir: t.TempDir()}
+	j.env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "TMPDIR=" + t.TempDir(), "DOCKER_HOST=unix:///no/docker.sock"}
+	kit.WriteFile(t, filepath.Join(j.dir, "images.txt"), strings.Join(list, "\n")+"\n")
+	return j
+}
+
+// run runs a script as a step of the job.
+func (j *job) run(t *testing.T, script string, env ...string) (out string, err error) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script)
+	cmd.Dir, cmd.Env = j.dir, slices.Concat(j.env, env)
+	text, err := cmd.CombinedOutput()
+	return string(text), err
+}
+
+func (j *job) file(name string) string { return filepath.Join(j.dir, name) }
+
+// TestInstall installs releases: what does not have its checksum is not installed.
+func TestInstall(t *testing.T) {
+	t.Parallel()
+	url, sum := releases(t)
+	script, err := filepath.Abs("../../deploy/ci/install.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct{ version, sha256, words string }{
+		{"", "", ""},
+		{"v1.2.3", "", ""},
+		{"v1.2.3", sum, ""},
+		{"v7.7.7", sum, ""},
+		{"v1.2.3", strings.Repeat("0", 64), "does not have the checksum 0000"},
+		{"v6.6.6", "", "does not have the checksum " + sum},
+		{"v7.7.7", "", "SHA256SUMS does not name fastpull-linux-" + runtime.GOARCH},
+		{"v9.9.9", "", "/download/v9.9.9/fastpull-linux-" + runtime.GOARCH + " could not be fetched"},
+	} {
+		j := newJob(t)
+		out, err := j.run(t, script, "FASTPULL_VERSION="+tc.version, "FASTPULL_SHA256="+tc.sha256, "FASTPULL_RELEASES="+url)
+		_, serr := os.Stat(j.file(".fastpull/fastpull"))
+		if good := tc.words == ""; (err == nil) != good || (serr == nil) != good || !strings.Contains(out, tc.words) {
+			t.Errorf("version %q, checksum %q: %v, %v\n%s", tc.version, tc.sha256, err, serr, out)
+		}
+		if left := kit.Names(t, strings.TrimPrefix(j.env[2], "TMPDIR=")); len(left) > 0 {
+			t.Errorf("version %q: %q is left", tc.version, left)
+		}
+	}
+}
+
+// expression is one of GitHub's, in an action.
+var expression = regexp.MustCompile(`\$\{\{ (.*?) \}\}`)
+
+// action is action.yml.
+type action struct {
+	Inputs  map[string]struct{ Default string }
+	Outputs map[string]struct{ Value string }
+	Runs    struct {
+		Steps []struct {
+			ID, If, Uses, Shell, Run string
+			With, Env                map[string]string
+		}
+	}
+}
+
+// TestAction runs the steps of the GitHub action as a runner does, with a cache that is a
+// folder. The second job has the store from the cache, and fetches no layer.
+func TestAction(t *testing.T) {
+	t.Parallel()
+	a := decoded[action](t, "json", "../../action.yml")[0]
+	url, _ := releases(t)
+	s := kit.NewShipment(t)
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache := filepath.Join(t.TempDir(), "cached")
+	for n, wantBlobs := range []bool{true, false} {
+		s.Reg.Traffic(t)
+		j := newJob(t, s.Refs[0], s.Refs[2])
+		outputs := filepath.Join(t.TempDir(), "outputs")
+		values := map[string]string{
+			"github.workspace": j.dir, "inputs.store && '.fastpull/store.tar' || ''": ".fastpull/store.tar", "inputs.sudo == 'true' && '1' || ''": "1",
+			"inputs.version": "v1.2.3", "inputs.releases": url,
+		}
+		for name, in := range a.Inputs {
+			if _, ok := values["inputs."+name]; !ok {
+				values["inputs."+name] = in.Default
+			}
+		}
+		uses := 0
+		for _, step := range a.Runs.Steps {
+			switch {
+			case strings.HasPrefix(step.Uses, "actions/cache/restore@"):
+				uses++
+				if data, err := os.ReadFile(cache); err == nil {
+					kit.WriteFile(t, j.file(step.With["path"]), string(data))
+				}
+			case strings.HasPrefix(step.Uses, "actions/cache/save@"):
+				uses++
+				data, err := os.ReadFile(j.file(step.With["path"]))
+				if err != nil {
+					t.Fatal(err)
+				}
+				kit.WriteFile(t, cache, string(data))
+			case step.Shell != "bash" || step.Run == "":
+				t.Fatalf("a step that the test does not know: %+v", step)
+			default:
+				env := []string{"GITHUB_ACTION_PATH=" + root, "GITHUB_OUTPUT=" + outputs}
+				for name, value := range step.Env {
+					env = append(env, name+"="+expression.ReplaceAllStringFunc(value, func(e string) string {
+						v, ok := values[expression.FindStringSubmatch(e)[1]]
+						if !ok {
+							t.Fatalf("the test does not know %s", e)
+						}
+						return v
+					}))
+				}
+				if out, err := j.run(t, step.Run, env...); err != nil {
+					t.Fatalf("%v\n%s", err, out)
+				}
+			}
+		}
+		if blobs, _ := s.Reg.Traffic(t).Blobs(); (blobs > 0) != wantBlobs || uses != 2 {
+			t.Errorf("job %d: %d requests for blobs, %d steps of the cache", n+1, blobs, uses)
+		}
+		expectJob(t, j, s, ".fastpull/images")
+		text, err := os.ReadFile(outputs)
+		if err != nil || !strings.Contains(string(text), s.Refs[2]+"@"+s.Images[2].Digest.String()+"\nend-of-images\nstore=.fastpull/images\nreport=fastpull.jsonl\n") {
+			t.Errorf("outputs: %v\n%s", err, text)
+		}
+		for name, out := range a.Outputs {
+			if part := strings.TrimPrefix(expression.FindStringSubmatch(out.Value)[1], "steps.pull.outputs."); part == name && !strings.Contains(string(text), name+"=") && !strings.Contains(string(text), name+"<<") {
+				t.Errorf("there is no output %s", name)
+			}
+		}
+	}
+}
+
+// expectJob checks what a job has: the images, the report, and an archive of the store.
+func expectJob(t *testing.T, j *job, s *kit.Shipment, store string) {
+	t.Helper()
+	kit.Fastpull(t, "verify", "--store", j.file(store)).Expect(t, 0)
+	listed := kit.Fastpull(t, "images", "--store", j.file(store), "-q").Expect(t, 0).Stdout
+	if !strings.Contains(listed, s.Images[0].ID.Hex) && !strings.Contains(listed, s.Refs[0]) {
+		t.Errorf("the store has:\n%s", listed)
+	}
+	text, err := os.ReadFile(j.file("fastpull.jsonl"))
+	var line report
+	if err == nil {
+		err = json.Unmarshal(text, &line)
+	}
+	if err != nil || line.Result != "done" || len(line.Images) != 2 {
+		t.Errorf("report: %v\n%s", err, text)
+	}
+	if _, err := os.Stat(j.file(".fastpull/store.tar")); err != nil {
+		t.Error(err)
+	}
+}
+
+// component is the second document of the GitLab component.
+type component struct {
+	Variables map[string]string
+	Script    []string
+	Cache     struct{ Paths []string }
+	Artifacts struct{ Paths []string }
+}
+
+// TestComponent runs the script of the GitLab component, which is that of deploy/ci.
+func TestComponent(t *testing.T) {
+	t.Parallel()
+	docs := decoded[json.RawMessage](t, "json", "../../templates/pull.yml")
+	var spec struct {
+		Spec struct {
+			Inputs map[string]struct{ Default string }
+		}
+	}
+	jobs := make(map[string]component)
+	if err := json.Unmarshal(docs[0], &spec); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(docs[1], &jobs); err != nil {
+		t.Fatal(err)
+	}
+	c, ok := jobs["$[[ inputs.job ]]"]
+	if !ok || len(c.Script) != 2 || !slices.Equal(c.Cache.Paths, []string{".fastpull/store.tar"}) {
+		t.Fatalf("jobs: %+v", jobs)
+	}
+	for i, name := range []string{"install", "pull"} {
+		text, err := os.ReadFile("../../deploy/ci/" + name + ".sh")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, text2, _ := strings.Cut(string(text), "\n")
+		end := "END_OF_" + strings.ToUpper(name)
+		if want := "bash <<'" + end + "'\n" + text2 + end + "\n"; c.Script[i] != want {
+			t.Errorf("the component does not have deploy/ci/%s.sh", name)
+		}
+	}
+	url, _ := releases(t)
+	s := kit.NewShipment(t)
+	j := newJob(t, s.Refs[0], "# and", s.Refs[2])
+	for name, value := range c.Variables {
+		for in, d := range spec.Spec.Inputs {
+			if in == "releases" {
+				d.Default = url
+			}
+			value = strings.ReplaceAll(value, "$[[ inputs."+in+" ]]", d.Default)
+		}
+		j.env = append(j.env, name+"="+value)
+	}
+	for n := range 2 { // the folder is that of a runner, which keeps the cache
+		s.Reg.Traffic(t)
+		os.Remove(j.file("fastpull.jsonl"))
+		if out, err := j.run(t, strings.Join(c.Script, "\n")); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		if blobs, _ := s.Reg.Traffic(t).Blobs(); (blobs > 0) != (n == 0) {
+			t.Errorf("run %d: %d requests for blobs", n+1, blobs)
+		}
+		expectJob(t, j, s, ".fastpull/images")
+		kit.Run(t, "rm", "-rf", j.file(".fastpull/images"))
+	}
+	// A failure is one of the job.
+	kit.WriteFile(t, j.file("images.txt"), s.Reg.Addr+"/none:1\n")
+	if out, err := j.run(t, strings.Join(c.Script, "\n")); err == nil || !strings.Contains(out, "none:1") {
+		t.Errorf("an image that is not there: %v\n%s", err, out)
+	}
+}
