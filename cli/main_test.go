@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/pflag"
+
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/progress"
@@ -189,6 +191,28 @@ func TestVersion(t *testing.T) {
 	version = "v1.2.3"
 	if code, out, _ := run(t.Context(), nil, "--version"); code != 0 || out != "fastpull v1.2.3\n" {
 		t.Errorf("%d, %q", code, out)
+	}
+}
+
+// TestCommand: what is made of the commands is the same for all users.
+func TestCommand(t *testing.T) {
+	flags := func() string {
+		var b strings.Builder
+		root := Command()
+		for _, c := range append(root.Commands(), root) {
+			c.Flags().VisitAll(func(f *pflag.Flag) { fmt.Fprintf(&b, "%s --%s %q: %s\n", c.Name(), f.Name, f.DefValue, f.Usage) })
+		}
+		return b.String()
+	}
+	one := flags()
+	if n := strings.Count(one, rootStore); n < 5 {
+		t.Errorf("the default store is named %d times", n)
+	}
+	for _, v := range []string{storeVariable, "XDG_DATA_HOME", "HOME"} {
+		t.Setenv(v, "/else/where")
+	}
+	if two := flags(); two != one {
+		t.Errorf("another user gets\n%s\nand not\n%s", two, one)
 	}
 }
 
