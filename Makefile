@@ -28,11 +28,14 @@ UNIT        = $(LONGEST) $$($(GO) list ./... | grep -v /e2e)
 # Where all tests are to run, one that would be skipped fails.
 ALL         = FASTPULL_TEST_ALL=1
 
+# End-to-end tests of a program for another processor, under an emulator.
+EMULATED    = ^(TestForms|TestExitCodes|TestBundleIsRead|TestLoad|TestPush|TestContainerd|TestPodman)$$
+
 # End-to-end tests start daemons and mount things.
 ROOT       := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo --preserve-env=PATH,HOME,GOPATH,GOCACHE,GOPROXY,GOFLAGS,CI')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo check test test-cross unit e2e lint lint-all deps bench fuzz dist image clean
+.PHONY: help build demo check test test-old test-cross unit e2e lint lint-all deps bench fuzz dist image clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -59,8 +62,11 @@ e2e: ## the program against a real registry and a real dockerd (needs root)
 	@# linked once, in a place that tests of plain users can reach.
 	dir=$$(mktemp -d) && trap 'rm -rf $$dir' EXIT && chmod 755 $$dir && \
 	CGO_ENABLED=0 $(GO) build -o $$dir/fastpull . && \
-	$(ROOT) env $(ALL) FASTPULL_BIN=$$dir/fastpull $(GO) test -tags e2e -vet=off -timeout 20m -count=1 -p 2 -parallel 4 \
+	$(ROOT) env $(ALL) FASTPULL_OLD_KERNEL=$(FASTPULL_OLD_KERNEL) FASTPULL_BIN=$$dir/fastpull $(GO) test -tags e2e -vet=off -timeout 20m -count=1 -p 2 -parallel 4 \
 		./e2e/dockerroot ./e2e/registry ./e2e/destinations ./e2e/... ./daemon ./inflate
+
+test-old: ## end-to-end tests where fastpull finds no system call newer than Linux 4.19 (needs root)
+	$(MAKE) e2e FASTPULL_OLD_KERNEL=1
 
 test-cross: ## vet for 32 bits; the decoder's tests for other machines, under qemu-user, and other builds
 	GOARCH=386 CGO_ENABLED=0 $(GO) vet ./...
@@ -70,6 +76,11 @@ test-cross: ## vet for 32 bits; the decoder's tests for other machines, under qe
 	GOARCH=s390x CGO_ENABLED=0 $(GO) test -short -exec qemu-s390x-static ./inflate
 	GOARCH=386 CGO_ENABLED=0 $(GO) test ./inflate
 	$(GO) test -tags purego ./inflate
+	@# The whole program, as on an arm64 host.
+	dir=$$(mktemp -d) && trap 'rm -rf $$dir' EXIT && chmod 755 $$dir && \
+	GOARCH=arm64 CGO_ENABLED=0 $(GO) build -o $$dir/fastpull . && \
+	$(ROOT) env $(ALL) FASTPULL_BIN=$$dir/fastpull FASTPULL_EMULATOR=qemu-aarch64-static $(GO) test -tags e2e -vet=off -timeout 20m -count=1 \
+		-run '$(EMULATED)' ./e2e/destinations ./e2e/archive ./e2e/containerd ./e2e/podman
 
 # staticcheck succeeds, with a warning, where no package can be loaded. That is so where
 # the build cache has files of another user, as of a test that ran as root.

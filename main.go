@@ -17,7 +17,7 @@ import (
 )
 
 func main() {
-	logrus.SetOutput(io.Discard) // Podman's library logs beside what it returns
+	logrus.SetOutput(io.Discard) // the packages of Podman and containerd log beside what they return
 	ctx := untilSignal(context.Background())
 	os.Exit(cli.Main(ctx, os.Args[1:], cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
 }

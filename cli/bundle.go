@@ -47,7 +47,7 @@ A FILE that ends in .gz, .tgz, .zst or .tzst is compressed as a whole.`,
 	fl.StringVarP(&p.list, "file", "f", "", namesFromFile)
 	fl.StringVar(&f.layers, "layers", string(bundle.Plain), "have layers as `FORM`: plain (no host decompresses anything to load them),\nkeep (the registry's bytes and digests), gzip or zstd (compressed anew)")
 	fl.StringSliceVar(&f.platforms, "platform", nil, "take `OS/ARCH[/VARIANT],...` of multi-platform images, or all\n(default: this machine's; Docker finds the first that is named)")
-	fl.StringVar(&f.since, "since", "", "leave out the layers that the bundle `FILE` has; who loads this one needs to have loaded it")
+	fl.StringVar(&f.since, "since", "", "leave out the layers that the bundle `FILE` has; load that bundle before this one")
 	fl.BoolVar(&f.referrers, "referrers", false, "take along what refers to the images, such as signatures and SBOMs;\nneeds --layers=keep")
 	fl.Var(&f.split, "split", "make parts of `SIZE` each: FILE.part001, ... (units: k, M, G; KiB, MiB, GiB)")
 	p.work.add(fl, "take")

@@ -41,9 +41,12 @@ func (f *destinationFlags) add(fl *pflag.FlagSet, names ...string) {
 	}
 }
 
+// inContainerd are the destinations that have images as containerd does.
+var inContainerd = []string{"containerd", "containerd-root", "docker-root"}
+
 // containerd adds the flags that go with containerd.
 func (f *destinationFlags) containerd(fl *pflag.FlagSet) {
-	fl.StringVar(&f.options.Containerd.Namespace, "namespace", "", "use the namespace `NAME` of containerd (default: $CONTAINERD_NAMESPACE,\nk8s.io where it serves a kubelet, moby where Docker has started it, or default)")
+	fl.StringVar(&f.options.Containerd.Namespace, "namespace", "", "use the namespace `NAME` of containerd (default: $CONTAINERD_NAMESPACE,\nk8s.io where it serves a kubelet, moby where Docker has started it, or default;\nwith --docker-root moby)")
 	fl.BoolVar(&f.options.Containerd.NoContent, "no-content", false, "store no blobs of layers in containerd, for hosts that discard them: containers\nrun, but the image cannot be pushed or exported")
 }
 
@@ -75,12 +78,12 @@ func (f *destinationFlags) opener() (all.Opener, error) {
 			names = append(names, flagOf(d))
 		}
 	}
-	if _, ok := f.value("containerd"); !ok {
+	if !slices.ContainsFunc(given, func(name string) bool { return slices.Contains(inContainerd, name) }) {
 		switch o := f.options.Containerd; {
 		case o.Namespace != "":
-			return nil, fault.New(fault.Usage, "--namespace goes with --containerd")
+			return nil, fault.New(fault.Usage, "--namespace goes with --containerd, --containerd-root or --docker-root")
 		case o.NoContent:
-			return nil, fault.New(fault.Usage, "--no-content goes with --containerd")
+			return nil, fault.New(fault.Usage, "--no-content goes with --containerd or --containerd-root")
 		}
 	}
 	if _, ok := f.value("store"); f.options.Stage && !ok {

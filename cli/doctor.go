@@ -20,7 +20,8 @@ import (
 )
 
 func newDoctor(s Streams) *cobra.Command {
-	var store, file string
+	var file string
+	var places func() map[string]string
 	var asJSON, writeDropIn bool
 	var connect connectFlags
 	cmd := &cobra.Command{
@@ -33,12 +34,12 @@ nothing but by --write-dropin. The exit code is 0 only if there is no problem.
 A host alone is written with its port, or with a slash at its end.`,
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			for _, name := range []string{"store", "report"} {
+			for _, name := range []string{"store", "containerd-root", "docker-root", "report"} {
 				if fl := cmd.Flags().Lookup(name); fl.Changed && fl.Value.String() == "" {
 					return fault.New(fault.Usage, "--%s is empty", name)
 				}
 			}
-			o := doctor.Options{Version: versionString(), Image: first(a), Hosts: connect.options(), Places: map[string]string{"store": store}, Command: commandAgain(cmd, a)}
+			o := doctor.Options{Version: versionString(), Image: first(a), Hosts: connect.options(), Places: places(), Command: commandAgain(cmd, a)}
 			var place *safepath.Place
 			if file != "" {
 				var err error
@@ -87,12 +88,28 @@ A host alone is written with its port, or with a slash at its end.`,
 	}
 	fl := cmd.Flags()
 	fl.SortFlags = false
-	fl.StringVar(&store, "store", defaultStore(), "look at the store at `DIR`, too")
+	places = placeFlags(fl)
 	fl.BoolVar(&asJSON, "json", false, "print JSON")
 	fl.StringVar(&file, "report", "", "write what was found to `FILE`, too, as text without secrets")
 	fl.BoolVar(&writeDropIn, "write-dropin", false, "have Engines whose decompressor is broken do without, from their next restart on:\nwrite a drop-in for their systemd services")
 	connect.add(fl)
 	return cmd
+}
+
+// placeFlags adds the flags of places that are looked at, and returns what has their values.
+func placeFlags(fl *pflag.FlagSet) (values func() map[string]string) {
+	list := map[string]*string{
+		"store":           fl.String("store", defaultStore(), "look at the store at `DIR`, too"),
+		"containerd-root": fl.String("containerd-root", "", "look at `DIR`, the root of a containerd that does not run, too"),
+		"docker-root":     fl.String("docker-root", "", "look at `DIR`, the data-root of a Docker 29 that does not run, too"),
+	}
+	return func() map[string]string {
+		places := make(map[string]string)
+		for name, dir := range list {
+			places[name] = *dir
+		}
+		return places
+	}
 }
 
 // commandAgain returns the command line that has the same effect, whatever the PATH is

@@ -33,7 +33,7 @@ All files are verified before anything is loaded.`,
 	}
 	fl := cmd.Flags()
 	fl.SortFlags = false
-	f.to.add(fl, "store", "load", "restart-engine", "containerd", "podman")
+	f.to.add(fl, "store", "load", "restart-engine", "containerd", "containerd-root", "docker-root", "podman")
 	f.to.containerd(fl)
 	f.to.staging(fl, s.Err)
 	fl.StringVar(&f.platform, "platform", "", onePlatform)

@@ -55,7 +55,7 @@ func newPull(s Streams) *cobra.Command {
 	}
 	fl := cmd.Flags()
 	fl.SortFlags = false
-	f.to.add(fl, "store", "load", "restart-engine", "containerd", "podman", "output", "rootfs", "null")
+	f.to.add(fl, "store", "load", "restart-engine", "containerd", "containerd-root", "docker-root", "podman", "output", "rootfs", "null")
 	f.to.containerd(fl)
 	f.to.staging(fl, s.Err)
 	fl.StringVarP(&f.list, "file", "f", "", namesFromFile)
@@ -78,7 +78,7 @@ func newPull(s Streams) *cobra.Command {
 func (f *pullFlags) options(cmd *cobra.Command) (mode progress.Mode, o pull.Options, err error) {
 	// An empty value is most often a variable that was not set, and must not mean
 	// another destination than the one that was asked for.
-	for _, name := range []string{"store", "restart-engine", "restart-command", "containerd", "podman", "namespace", "output", "rootfs", "file", "platform", "temp-dir", "report", "listen"} {
+	for _, name := range []string{"store", "restart-engine", "restart-command", "containerd", "containerd-root", "docker-root", "podman", "namespace", "output", "rootfs", "file", "platform", "temp-dir", "report", "listen"} {
 		if fl := cmd.Flags().Lookup(name); fl != nil && fl.Changed && fl.Value.String() == "" {
 			return mode, o, fault.New(fault.Usage, "--%s is empty", name)
 		}
@@ -308,8 +308,8 @@ func parseList(name string, in io.Reader) ([]string, error) {
 const storeVariable = "FASTPULL_STORE"
 
 // defaultStore is the store of commands that name none: that of the variable, or else the
-// one where images go when no Engine answers. Root of a user namespace, who may not write to
-// /var/lib, is one of the users.
+// one where images go when no Engine answers. Root of a user namespace
+// that may not write to /var/lib gets the store of a user.
 func defaultStore() string {
 	if dir := os.Getenv(storeVariable); dir != "" {
 		return dir

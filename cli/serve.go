@@ -89,7 +89,7 @@ func (f *serveFlags) run(cmd *cobra.Command, s Streams, a []string) error {
 			err = verifyBundle(cmd.Context(), r, display, false)
 		}
 		if since := r.Since(); since != "" && err == nil {
-			display.Warn("%s was made by bundle --since: who lacks the layers of the bundle that it builds on, whose index is %s, cannot pull from it", name, since)
+			display.Warn("%s was made by bundle --since: only hosts that have the layers of the bundle that it builds on, whose index is %s, can pull from it", name, since)
 		}
 	}
 	display.Close()

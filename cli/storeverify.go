@@ -73,7 +73,7 @@ func (f *storeVerify) run(cmd *cobra.Command, s Streams, names []string) error {
 		o.Images = append(o.Images, id)
 	}
 	if f.repair {
-		// Who may not write to it learns that before all is read.
+		// A user that may not write to the store gets the error before all is read.
 		w, err := overlay.Open(f.dir, overlay.Options{})
 		if err != nil {
 			return err

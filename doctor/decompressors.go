@@ -46,7 +46,7 @@ func (g *engine) restarts() *process {
 
 // Limits of an examination of Engines. Their files may be on a disk that does not answer, so
 // each look has a deadline, and is abandoned some time later. The number of Engines is
-// bounded: any user who may start programs can give a program an Engine's name.
+// bounded: any user that may start programs can give a program an Engine's name.
 const (
 	processesTime = 2 * time.Minute
 	processesMore = 5 * time.Second

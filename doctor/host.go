@@ -89,7 +89,7 @@ func userNamespaces(p privilege.Process) Finding {
 	}})
 	if !errors.Is(err, syscall.ENOTDIR) {
 		f.Level = Warning
-		f.Text = fmt.Sprintf("cannot be made (%v): who is not root can pull, and not mount what was pulled; rootless Docker and Podman do not work", err)
+		f.Text = fmt.Sprintf("cannot be made (%v): users other than root can pull, but cannot mount what they pulled; rootless Docker and Podman do not work", err)
 		for _, file := range []string{"user/max_user_namespaces", "kernel/unprivileged_userns_clone", "kernel/apparmor_restrict_unprivileged_userns"} {
 			if value, err := os.ReadFile("/proc/sys/" + file); err == nil {
 				f.Text += fmt.Sprintf("; %s is %s", strings.ReplaceAll(file, "/", "."), strings.TrimSpace(string(value)))

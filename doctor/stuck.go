@@ -163,7 +163,7 @@ func (e *exam) judgeJob(ctx context.Context, all map[int]*process, j, unpacker *
 	case j.orphan:
 		f.Level = Warning
 		f.Text = fmt.Sprintf("%s %s: the Engine that started it is gone (%s)", j, v, since)
-		f.Fix = []string{fmt.Sprintf("kill -9 %d   # what the Engine left behind", j.pid)}
+		f.Fix = []string{fmt.Sprintf("sudo kill -9 %d   # what the Engine left behind", j.pid)}
 		return f, true
 	case v == unseen:
 		f.Level = Unknown
@@ -181,7 +181,7 @@ func (e *exam) judgeJob(ctx context.Context, all map[int]*process, j, unpacker *
 		f.Text = fmt.Sprintf("%s %s (%s)", j, v, since)
 	case v == stopped:
 		f.Text = fmt.Sprintf("%s was stopped by a signal (%s)", j, since)
-		f.Fix = []string{fmt.Sprintf("kill -CONT %d   # let it go on", j.pid)}
+		f.Fix = []string{fmt.Sprintf("sudo kill -CONT %d   # let it go on", j.pid)}
 	case v == spinning:
 		f.Text = fmt.Sprintf("%s keeps a CPU busy, but reads and writes nothing (%s)", j, since)
 	case isUnpacker(j.name()):
@@ -198,11 +198,23 @@ func (e *exam) judgeJob(ctx context.Context, all map[int]*process, j, unpacker *
 		if f.Fix == nil {
 			f.Fix = []string{instead}
 		}
+		f.Fix = append(f.Fix, fmt.Sprintf("sudo kill %d   # ends the pull: %s", j.pid, clientPrints(j.engine.comm)))
 		r, _ := roleOf(j.engine.comm)
 		fix, d := e.without(ctx, &engine{role: r, proc: j.engine, parent: dockerOf(all, j.engine)})
 		f.Fix, f.DropIn = append(f.Fix, fix...), d
 	}
 	return f, true
+}
+
+// clientPrints tells what the client of an Engine prints when its decompressor is killed.
+func clientPrints(engine string) string {
+	switch engine {
+	case "dockerd":
+		return `docker prints "failed to register layer", and "unexpected EOF"`
+	case "containerd":
+		return `its client prints "failed to extract layer", and "signal: terminated"`
+	}
+	return "its client prints an error"
 }
 
 // instead is the way out that needs no root and no restart.

@@ -18,6 +18,13 @@ var limits = []struct {
 	{syscall.ENFILE, "all processes together may not open more files (sysctl fs.file-max): raise that limit, or end other programs"},
 }
 
+// Exhausted reports whether err says that the process or the machine has no more files or
+// memory to give. Such an error says nothing about what was being read: a caller that judges
+// content must not call it damaged, or missing.
+func Exhausted(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
+}
+
 // Advice returns what to print as the hint of err: that of [HintOf], or else what
 // helps where the operating system has reached a limit, such as a full disk or too
 // many open files. It returns the empty string if neither is known.

@@ -40,3 +40,18 @@ func TestAdvice(t *testing.T) {
 		}
 	}
 }
+
+func TestExhausted(t *testing.T) {
+	for err, want := range map[error]bool{
+		fmt.Errorf("read: %w", &fs.PathError{Err: syscall.EMFILE}): true,
+		errors.Join(io.EOF, syscall.ENFILE):                        true,
+		Wrap(Corrupt, syscall.ENOMEM):                              true,
+		syscall.EIO:                                                false,
+		syscall.ENOSPC:                                             false,
+		nil:                                                        false,
+	} {
+		if got := Exhausted(err); got != want {
+			t.Errorf("Exhausted(%v) = %v", err, got)
+		}
+	}
+}

@@ -3,7 +3,7 @@ package inflate
 // lane is what decoding the symbols of a block works on. Two loops do it, which
 // decode the same: one with unsafe, where that is known to work, and a safe one.
 //
-// Neither looks, within a turn, whether there is input and room for output: both
+// Neither looks, within an iteration, whether there is input and room for output: both
 // are there, since the slices go on behind the limits.
 type lane struct {
 	in  []byte // at least inSlack bytes longer than the limit
@@ -21,13 +21,13 @@ type lane struct {
 
 const (
 	// The loops take less than this of the input into buf before their first
-	// turn.
+	// iteration.
 	inAhead = 8
-	// A turn reads less of the input than this, from where it began.
+	// An iteration reads less of the input than this, from where it began.
 	inSlack = 32
 	// So many zeroes follow the input.
 	inBeyond = inAhead + inSlack
-	// A turn writes at most two literals, or one and a match of 258 bytes, and
+	// An iteration writes at most two literals, or one and a match of 258 bytes, and
 	// 31 bytes too many.
 	outSlack = 512
 )

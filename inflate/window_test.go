@@ -52,8 +52,8 @@ func TestWindow(t *testing.T) {
 }
 
 // TestParallelWindow has one block of a stream begin with a match that reaches just
-// to the first byte of its member, or one farther. The decoder of it, the front
-// behind something that it took, or one who works ahead, has to find that.
+// to the first byte of its member, or one farther. The decoder of that
+// block has to find it: the front behind a piece that it took, or a worker ahead.
 func TestParallelWindow(t *testing.T) {
 	const head = "\x08\x00tttt\x00\x03"
 	const blocks = 12

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/fastpull/fastpull/fault"
 )
 
 // entry is what layerdb says of a layer, whatever is missing of it. Fields that
@@ -18,12 +20,18 @@ type entry struct {
 
 // entryOf reads the entry of a layer.
 func (r *Reader) entryOf(chain digest.Digest) entry {
-	return r.entryAt(chain.Encoded(), chain)
+	e, _ := r.readEntry(chain)
+	return e
 }
 
-func (r *Reader) entryAt(name string, chain digest.Digest) entry {
+// readEntry is entryOf. The error is one of [fault.Exhausted]: what is not in the entry may be
+// there.
+func (r *Reader) readEntry(chain digest.Digest) (_ entry, lacks error) {
 	get := func(file string) string {
-		data, err := os.ReadFile(r.path("image/overlay2/layerdb/sha256", name, file))
+		data, err := os.ReadFile(r.path("image/overlay2/layerdb/sha256", chain.Encoded(), file))
+		if fault.Exhausted(err) {
+			lacks = err
+		}
 		if err != nil {
 			return ""
 		}
@@ -39,7 +47,7 @@ func (r *Reader) entryAt(name string, chain digest.Digest) entry {
 	if !isCacheID(e.cacheID) {
 		e.cacheID = ""
 	}
-	return e
+	return e, lacks
 }
 
 // isCacheID reports whether it can be a layer's folder in overlay2/. In l/ are the links of
@@ -56,7 +64,9 @@ func (r *Reader) entries() (map[digest.Digest]entry, error) {
 	for _, f := range list {
 		chain := digest.NewDigestFromEncoded(digest.SHA256, f.Name())
 		if chain.Validate() == nil && f.IsDir() {
-			all[chain] = r.entryOf(chain)
+			if all[chain], err = r.readEntry(chain); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return all, nil

@@ -140,3 +140,26 @@ func TestFull(t *testing.T) {
 		})
 	}
 }
+
+// TestFullStaged removes what is staged on a file system on which nothing can be made.
+func TestFullStaged(t *testing.T) {
+	for name, fill := range map[string]func(*testing.T, string){"no space": fillBlocks, "no inodes": fillInodes} {
+		t.Run(name, func(t *testing.T) {
+			w := stageIn(t, smallDisk(t))
+			fill(t, w.dir)
+			if err := os.WriteFile(filepath.Join(w.dir, "new"), []byte("x"), 0o600); !errors.Is(err, unix.ENOSPC) {
+				t.Fatalf("there is space: %v", err)
+			}
+			if n, _, err := DropStaged(t.Context(), w.dir, false, nil); n != 2 || err != nil {
+				t.Errorf("%d images, %v", n, err)
+			}
+			if _, err := os.Lstat(StagedIn(w.dir)); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("it is there: %v", err)
+			}
+			w.whole(t, 2)
+			if list, _ := os.ReadDir(filepath.Join(w.dir, "fastpull/run")); len(list) > 0 {
+				t.Errorf("folders of processes are left: %v", list)
+			}
+		})
+	}
+}

@@ -115,7 +115,7 @@ func (r *Reader) fits(p privilege.Process) (whiteout.Overlay, error) {
 	if err == nil && !form.User && !p.Trusted {
 		err = fault.WithHint(
 			fault.New(fault.Denied, "its layers have the attribute %s, which only the machine's root with CAP_SYS_ADMIN may set", form.OpaqueXattr()),
-			"name another directory with --store, or pull as the one who made this")
+			"name another directory with --store, or pull as the user that made this store")
 	}
 	return form, err
 }

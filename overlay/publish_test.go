@@ -26,7 +26,12 @@ type staged struct {
 // stage makes a data-root with an image, and stages two for it.
 func stage(t *testing.T) staged {
 	t.Helper()
-	base := openTest(t, t.TempDir())
+	return stageIn(t, t.TempDir())
+}
+
+func stageIn(t *testing.T, dir string) staged {
+	t.Helper()
+	base := openTest(t, dir)
 	w := staged{dir: base.dir, a: putChain(t, base, "a", 2)}
 	record(t, base, w.a, "a:1", "a:2")
 	base.Close()

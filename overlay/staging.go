@@ -16,6 +16,7 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/disk"
 	"github.com/fastpull/fastpull/internal/privilege"
 	"github.com/fastpull/fastpull/internal/safepath"
 	"github.com/fastpull/fastpull/internal/tmpfile"
@@ -277,6 +278,7 @@ func DropStaged(ctx context.Context, dir string, dry bool, waiting func()) (imag
 }
 
 // drop moves the directory of the staging store out of sight by one rename, and removes it.
+// It needs no space: where there is none for a directory to move it into, it becomes that one.
 func (s *Staging) drop() (err error) {
 	runs, err := safepath.Make(s.base.path("fastpull/run"), 0o700)
 	if err != nil {
@@ -284,6 +286,15 @@ func (s *Staging) drop() (err error) {
 	}
 	defer runs.Close()
 	bin, err := tmpfile.NewDir(runs, "")
+	if disk.Full(err) {
+		if bin, err = tmpfile.Adopt(runs, s.path()); errors.Is(err, fs.ErrNotExist) {
+			return nil // another process has swept it
+		}
+		if err != nil {
+			return err
+		}
+		return bin.Remove()
+	}
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/openfiles"
 )
 
 // VerifyOptions are the options of [Reader.Verify].
@@ -25,7 +26,7 @@ type VerifyOptions struct {
 	// that no image has.
 	Images []digest.Digest
 	// Cores is how many layers are looked at side by side; 0 is as many as there are
-	// cores.
+	// cores. They are fewer if the process may not open the files for as many.
 	Cores int
 	// Good are layers that need not be looked at again, by chainID.
 	Good map[digest.Digest]bool
@@ -84,8 +85,14 @@ func (d Damage) Unwrap() error { return fault.New(fault.Corrupt, "%s", d.Problem
 // each, made again from its files, hashes to its diffID, and what a tar's headers
 // say of the files holds. Its files are read once.
 //
-// It takes no lock. What others add or remove meanwhile is no damage.
+// It takes no lock. What others add or remove meanwhile is no damage. An error of
+// [fault.Exhausted] ends it: it is the process that lacks something, and not the store.
 func (r *Reader) Verify(ctx context.Context, o VerifyOptions) (v Verified, err error) {
+	defer func() {
+		if fault.Exhausted(err) {
+			err = failed("verify", r.dir, err)
+		}
+	}()
 	v.Good = make(map[digest.Digest]bool)
 	st, err := r.stock()
 	if err != nil {
@@ -96,7 +103,10 @@ func (r *Reader) Verify(ctx context.Context, o VerifyOptions) (v Verified, err e
 		return v, err
 	}
 	c := &verifier{r: r, st: st, o: o, form: form, v: &v, users: make(map[digest.Digest][]string), parents: make(map[digest.Digest]digest.Digest), diffs: make(map[digest.Digest]digest.Digest)}
-	layers := c.images()
+	layers, err := c.images()
+	if err != nil {
+		return v, err
+	}
 	var total int64
 	for _, chain := range layers {
 		if l, err := r.Layer(chain); err == nil {
@@ -107,7 +117,7 @@ func (r *Reader) Verify(ctx context.Context, o VerifyOptions) (v Verified, err e
 		o.Expect(total)
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(cmp.Or(max(o.Cores, 0), runtime.GOMAXPROCS(0)))
+	g.SetLimit(openfiles.Layers(cmp.Or(max(o.Cores, 0), runtime.GOMAXPROCS(0))))
 	for _, chain := range layers {
 		g.Go(func() error { return c.layer(ctx, chain) })
 	}
@@ -149,7 +159,7 @@ func (c *verifier) damage(d Damage) {
 
 // images looks at configs and names, and returns the layers that are to be looked
 // at, those with the most bytes first.
-func (c *verifier) images() []digest.Digest {
+func (c *verifier) images() ([]digest.Digest, error) {
 	ids := make(map[digest.Digest]bool)
 	for id := range c.st.images {
 		ids[id] = true
@@ -167,6 +177,9 @@ func (c *verifier) images() []digest.Digest {
 		}
 		chosen := c.o.Images == nil || slices.Contains(c.o.Images, id)
 		img, err := c.r.Image(id)
+		if fault.Exhausted(err) {
+			return nil, err
+		}
 		if err != nil {
 			problem := err.Error()
 			if errors.Is(err, fs.ErrNotExist) {
@@ -209,7 +222,7 @@ func (c *verifier) images() []digest.Digest {
 	slices.SortFunc(list, func(a, b digest.Digest) int {
 		return cmp.Or(cmp.Compare(size[b], size[a]), strings.Compare(string(a), string(b)))
 	})
-	return list
+	return list, nil
 }
 
 // still reports whether the damaged object is unchanged: not removed or repaired meanwhile.

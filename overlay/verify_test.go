@@ -15,6 +15,7 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/testkit"
 )
 
 // allKinds is a layer with one of everything that can be damaged.
@@ -227,5 +228,27 @@ func TestVerifyMeanwhile(t *testing.T) {
 	}})
 	if err != nil || !removed || len(v.Damages) != 0 {
 		t.Errorf("removed %v: %+v %v", removed, v, err)
+	}
+}
+
+// TestVerifyFewFiles: what the process lacks is no damage.
+func TestVerifyFewFiles(t *testing.T) {
+	s, _ := verifyStore(t)
+	lacked := 0
+	for n := range 40 {
+		restore := testkit.FewFiles(t, n)
+		v, err := s.Verify(t.Context(), VerifyOptions{Cores: 1})
+		restore()
+		switch {
+		case fault.Exhausted(err):
+			if lacked++; fault.KindOf(err) != fault.Failed || !strings.HasPrefix(err.Error(), "verify the store") {
+				t.Errorf("%d files: %v", n, err)
+			}
+		case err != nil || len(v.Damages) > 0 || len(v.Good) != 3:
+			t.Errorf("%d files: %+v, %v", n, v, err)
+		}
+	}
+	if lacked < 4 || lacked > 30 {
+		t.Errorf("of 40 numbers of files %d are too few", lacked)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/opencontainers/go-digest"
 
+	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/unpack"
 	"github.com/fastpull/fastpull/unpack/whiteout"
@@ -46,8 +47,14 @@ func (c *verifier) layer(ctx context.Context, chain digest.Digest) error {
 		wrong("", "it is missing")
 		return nil
 	}
-	c.entry(e, wrong)
-	read, err := c.files(ctx, e, wrong)
+	err := c.entry(e, wrong)
+	var read int64
+	if err == nil {
+		read, err = c.files(ctx, e, wrong)
+	}
+	if fault.Exhausted(err) {
+		return fmt.Errorf("layer %s: %w", d.DiffID, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -65,25 +72,33 @@ func (c *verifier) layer(ctx context.Context, chain digest.Digest) error {
 	return nil
 }
 
-// entry looks at what is known of a layer, beside its files.
-func (c *verifier) entry(e entry, wrong func(file, format string, args ...any)) {
+// entry looks at what is known of a layer, beside its files. The error is one of
+// [fault.Exhausted].
+func (c *verifier) entry(e entry, wrong func(file, format string, args ...any)) (lacks error) {
 	r := c.r
+	read := func(elem ...string) ([]byte, error) {
+		data, err := os.ReadFile(r.path(elem...))
+		if fault.Exhausted(err) {
+			lacks = err
+		}
+		return data, err
+	}
 	switch want := image.ChainID(e.parent, e.diffID); {
 	case e.diffID == "":
 		wrong("diff", "there is none")
 	case want != e.chain:
 		wrong("parent", "this parent and the diffID come to another layer, %s", want)
 	}
-	if data, err := os.ReadFile(r.path("image/overlay2/layerdb/sha256", e.chain.Encoded(), "size")); err != nil {
+	if data, err := read("image/overlay2/layerdb/sha256", e.chain.Encoded(), "size"); err != nil {
 		wrong("size", "%v", err)
 	} else if _, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64); err != nil {
 		wrong("size", "%v", err)
 	}
 	if e.cacheID == "" {
 		wrong("cache-id", "there is none")
-		return
+		return lacks
 	}
-	link, err := os.ReadFile(r.path("overlay2", e.cacheID, "link"))
+	link, err := read("overlay2", e.cacheID, "link")
 	short := strings.TrimSpace(string(link))
 	switch {
 	case err != nil:
@@ -96,21 +111,24 @@ func (c *verifier) entry(e entry, wrong func(file, format string, args ...any)) 
 	var want []string
 	if e.parent != "" {
 		p, err := r.Layer(e.parent)
+		if err == nil {
+			want, err = r.lowers(p)
+		}
+		if fault.Exhausted(err) {
+			return err
+		}
 		if err != nil {
 			wrong("parent", "the layer below is missing or damaged: %v", err)
-			return
-		}
-		if want, err = r.lowers(p); err != nil {
-			wrong("parent", "%v", err)
-			return
+			return lacks
 		}
 	}
-	lower, err := os.ReadFile(r.path("overlay2", e.cacheID, "lower"))
+	lower, err := read("overlay2", e.cacheID, "lower")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		wrong("lower", "%v", err)
 	} else if have := strings.TrimSpace(string(lower)); have != strings.Join(want, ":") {
 		wrong("lower", "it does not name the layers below")
 	}
+	return lacks
 }
 
 // files looks at the files of a layer, and returns how many bytes were read.
@@ -125,6 +143,9 @@ func (c *verifier) files(ctx context.Context, e entry, wrong func(file, format s
 		return 0, nil
 	}
 	f, err := os.Open(c.r.path("image/overlay2/layerdb/sha256", e.chain.Encoded(), split))
+	if fault.Exhausted(err) {
+		return 0, err
+	}
 	if err != nil {
 		wrong(split, "%v", err)
 		return 0, nil
@@ -151,6 +172,9 @@ func (c *verifier) files(ctx context.Context, e entry, wrong func(file, format s
 	})
 	if ctx.Err() != nil {
 		return read, context.Cause(ctx)
+	}
+	if fault.Exhausted(err) {
+		return read, err
 	}
 	if err == nil {
 		_, err = io.Copy(io.Discard, z) // the checksum at its end

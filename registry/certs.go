@@ -127,6 +127,21 @@ func (h *host) clientCertificate(wanted *tls.CertificateRequestInfo) (*tls.Certi
 	return new(tls.Certificate), nil
 }
 
+// missesCert returns err, as a [clientCertError] if the server has asked for a certificate, got
+// none, and refused. With TLS 1.3 it refuses after the handshake, and HTTP/2 does not pass the
+// alert on if the connection ends before the first request.
+func (h *host) missesCert(err error) error {
+	switch {
+	case !h.certWanted.Load():
+		return err
+	case isTLSAlert("handshake failure", "bad certificate")(err):
+		return &clientCertError{err}
+	case !h.answered.Load() && strings.Contains(err.Error(), "client conn could not be established"):
+		return &clientCertError{fmt.Errorf("the server asked for a client certificate and ended the connection: %w", err)}
+	}
+	return err
+}
+
 // clientCertError is the end of a TLS handshake with a server that wants a client certificate
 // and got none. With TLS 1.2 the server's alert does not say so.
 type clientCertError struct{ error }

@@ -185,10 +185,7 @@ func (h *host) RoundTrip(req *http.Request) (*http.Response, error) {
 		if errors.As(err, &record) && string(record.RecordHeader[:]) == "HTTP/" {
 			return nil, http.ErrSchemeMismatch
 		}
-		if h.certWanted.Load() && isTLSAlert("handshake failure", "bad certificate")(err) {
-			return nil, &clientCertError{err}
-		}
-		return nil, err
+		return nil, h.missesCert(err)
 	}
 	if h.answered.Store(true); resp.ProtoMajor > 1 {
 		h.multiplexed.Store(true)

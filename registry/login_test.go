@@ -58,7 +58,7 @@ func TestLogin(t *testing.T) {
 		{"anyone", anyone, "guess", 0}, {"broken", broken, "p", fault.Failed},
 	} {
 		host := tc.registry.ref(t, "").Host()
-		// The same behind hosts.toml, where the registry is told for whom it stands.
+		// The same behind hosts.toml, where the registry is told for which name it is asked.
 		behind := hostsDir(t, map[string]string{"reg.io": "server = \"" + tc.registry.URL + "\"\n[host.\"" + gone() + "\"]"})
 		for name, c := range map[string]*Client{host: newClient(t, Options{Retries: 1}), "reg.io": newClient(t, Options{Retries: 1, HostsDirs: []string{behind}})} {
 			a, err := ParseAccount(name, "u")

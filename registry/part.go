@@ -114,16 +114,22 @@ var errSize = errors.New("wrong size")
 
 // refusesRange reports whether an error is the refusal of a range by a host that has not
 // given any so far. Ranges are a bonus: firewalls and caches refuse them by many statuses,
-// so that a plain request has to show what is wrong.
+// so that a plain request has to show what is wrong. Those that ask for a login or for
+// patience are no refusals.
 func (h *host) refusesRange(err error) bool {
 	return isStatus(func(s *statusError) bool {
 		switch s.code {
 		case http.StatusRequestedRangeNotSatisfiable:
 			return true
-		case http.StatusBadRequest, http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusInternalServerError, http.StatusNotImplemented:
-			return !s.handshake() && !h.ranges.Load()
+		case http.StatusUnauthorized, http.StatusProxyAuthRequired:
+			return false
+		case http.StatusInternalServerError:
+		default:
+			if statusTemporary(s) {
+				return false
+			}
 		}
-		return false
+		return !s.handshake() && !h.ranges.Load()
 	})(err)
 }
 

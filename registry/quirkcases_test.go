@@ -83,7 +83,7 @@ func quirks() []quirk {
 		{name: "HEAD is answered with 404", front: where(isHead, answer(404, "", ""))},
 		{name: "HEAD is answered with 501, ranges with 403", front: where(func(q *http.Request) bool { return isHead(q) || isRange(q) }, answer(403, "", ""))},
 	}
-	for _, code := range []int{400, 403, 404, 405, 416, 500, 501} {
+	for _, code := range []int{400, 403, 404, 405, 406, 412, 416, 500, 501} {
 		list = append(list, quirk{name: fmt.Sprintf("ranges are answered with %d", code), front: where(isRange, answer(code, "text/plain", "no"))})
 	}
 	return append(list,

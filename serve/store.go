@@ -16,6 +16,7 @@ import (
 
 	"github.com/fastpull/fastpull/bundle"
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/openfiles"
 	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
@@ -139,12 +140,15 @@ func (s *stored) verify(ctx context.Context, display *progress.Display) error {
 	task := display.Task("verify "+s.r.Dir(), total)
 	task.Phase(progress.Verifying)
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(runtime.GOMAXPROCS(0))
+	g.SetLimit(openfiles.Layers(runtime.GOMAXPROCS(0)))
 	for d, l := range s.layers {
 		g.Go(func() error {
 			for _, one := range l.all {
 				if l.tar, l.err = s.index(ctx, one, d, task.Add); l.err == nil || ctx.Err() != nil {
 					break
+				}
+				if fault.Exhausted(l.err) { // it is not the layer's fault
+					return fmt.Errorf("verify layer %s: %w", d, l.err)
 				}
 			}
 			return context.Cause(ctx)
@@ -162,6 +166,9 @@ func (s *stored) verify(ctx context.Context, display *progress.Display) error {
 func (s *stored) index(ctx context.Context, l overlay.Layer, want digest.Digest, add func(int64)) (*overlay.TarIndex, error) {
 	sum := want.Verifier()
 	x, err := s.r.IndexTar(ctx, l, io.MultiWriter(sum, counted(add)))
+	if fault.Exhausted(err) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, fault.Wrap(fault.Corrupt, err)
 	}

@@ -382,3 +382,27 @@ func TestStoreCancelled(t *testing.T) {
 		t.Errorf("error: %v", err)
 	}
 }
+
+// TestStoreFewFiles: what the process lacks is no damage of the store.
+func TestStoreFewFiles(t *testing.T) {
+	p := newPulled(t, "img:1")
+	r, err := overlay.OpenReader(p.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lacked := 0
+	for n := 1; n < 40; n++ {
+		restore := testkit.FewFiles(t, n)
+		h, left, err := NewStore(t.Context(), r, nil)
+		restore()
+		switch {
+		case fault.Exhausted(err) && fault.KindOf(err) == fault.Failed:
+			lacked++
+		case err != nil || len(left) > 0 || len(h.Names()) != 1:
+			t.Errorf("%d files: %v, %v", n, left, err)
+		}
+	}
+	if lacked < 2 || lacked > 30 {
+		t.Errorf("of 40 numbers of files %d are too few", lacked)
+	}
+}

@@ -45,7 +45,8 @@ type CheckOptions struct {
 //
 // It returns the digest of the tar that Docker would make of both. It returns "" if a
 // difference, or a file that Rootless may not read, prevents that. The error is about a
-// tar-split that cannot be read to its end.
+// tar-split that cannot be read to its end, or it is one of [fault.Exhausted]: then what was
+// found says nothing.
 //
 // A layer that goes through its own symlinks to files that it then replaces may be reported as
 // damaged. No builder makes such layers.
@@ -85,6 +86,7 @@ type checker struct {
 	found func(name, problem string)
 	sum   hash.Hash // of the tar
 	void  bool      // it cannot be the tar's
+	ended error     // what the process lacks; see lacks
 	kept  bool      // a file is to have the content of the entry at hand
 	buf   []byte
 
@@ -161,7 +163,10 @@ func (c *checker) run(in storage.Unpacker) error {
 			if err != nil {
 				return fault.New(fault.Corrupt, "%s has no header: %w", tree.Quote(e.GetName()), err)
 			}
-			if c.file(h, e); tarsplit.Sparse(h) && e.Size > 0 {
+			if c.file(h, e); c.ended != nil {
+				return c.ended
+			}
+			if tarsplit.Sparse(h) && e.Size > 0 {
 				at = -1 // its content has another size in the tar
 			} else {
 				at = (n - skipped + min(e.Size, tarsplit.ContentSize(h))) % blockSize
@@ -221,7 +226,7 @@ func (c *checker) content(h *tar.Header, e *storage.Entry) {
 	name := e.GetName()
 	f, err := c.files.Get(name)
 	if err != nil {
-		if c.void = true; !c.closed(err) {
+		if c.void = true; !c.lacks(err) && !c.closed(err) {
 			c.wrong(name, err.Error())
 		}
 		return
@@ -248,7 +253,9 @@ func (c *checker) content(h *tar.Header, e *storage.Entry) {
 			break
 		}
 		if err != nil {
-			c.wrong(name, err.Error())
+			if !c.lacks(err) {
+				c.wrong(name, err.Error())
+			}
 			return
 		}
 	}
@@ -258,6 +265,18 @@ func (c *checker) content(h *tar.Header, e *storage.Entry) {
 	case string(binary.BigEndian.AppendUint64(nil, crc)) != string(e.Payload):
 		c.wrong(name, "its content is not what it was")
 	}
+}
+
+// lacks reports whether an error is no difference, but of the process: it may open no more
+// files, say. The check ends with it.
+func (c *checker) lacks(err error) bool {
+	if !fault.Exhausted(err) {
+		return false
+	}
+	if c.ended == nil {
+		c.ended = err
+	}
+	return true
 }
 
 // closed tells of files that this user may not read, which is no damage.

@@ -35,7 +35,7 @@ func (c *checker) entry(h *tar.Header) bool {
 		return c.nowhere(name) // what stands there is this layer's own
 	}
 	if err != nil {
-		if !c.closed(err) {
+		if !c.lacks(err) && !c.closed(err) {
 			c.doubt(h, name, "it is missing: "+err.Error())
 		}
 		return false
@@ -65,6 +65,9 @@ func (c *checker) entry(h *tar.Header) bool {
 	c.remember(real)
 	var st unix.Stat_t
 	if err := unix.Fstatat(d.FD, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		if c.lacks(err) {
+			return false
+		}
 		if device := h.Typeflag == tar.TypeChar || h.Typeflag == tar.TypeBlock || h.Typeflag == tar.TypeLink; err != unix.ENOENT || !c.Rootless || !device {
 			c.doubt(h, real, absent(err))
 		}
@@ -104,7 +107,7 @@ func (c *checker) deletion(d *tree.Dir, name string) {
 	if err == nil {
 		return // the whiteout, or a file that another entry checks
 	}
-	if hides, herr := hidden(c.Whiteouts, d); err != unix.ENOENT || herr != nil || !hides {
+	if hides, herr := hidden(c.Whiteouts, d); !c.lacks(herr) && (err != unix.ENOENT || herr != nil || !hides) {
 		c.wrong(real, "the whiteout is missing")
 	}
 }
@@ -119,6 +122,9 @@ func (c *checker) hardlink(d *tree.Dir, base, name string, st *unix.Stat_t, h *t
 		var to unix.Stat_t
 		if err == nil {
 			err = unix.Fstatat(td.FD, tbase, &to, unix.AT_SYMLINK_NOFOLLOW)
+		}
+		if c.lacks(err) {
+			return
 		}
 		if err != nil || to.Dev != st.Dev || to.Ino != st.Ino {
 			c.wrong(name, "it is no hardlink to "+tree.Quote(target))

@@ -16,6 +16,8 @@ import (
 	"github.com/vbatts/tar-split/tar/storage"
 	"golang.org/x/sys/unix"
 
+	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/testkit"
 	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
@@ -182,5 +184,32 @@ func must(t *testing.T, errs ...error) {
 		if err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestCheckFewFiles: what the process lacks is no difference.
+func TestCheckFewFiles(t *testing.T) {
+	raw := makeTar(t, folder("a"), folder("a/b"), folder("a/b/c"), file("a/b/c/f", "content"), hardlink("g", "a/b/c/f"),
+		file("a/b/.wh.gone", ""), file("a/b/c/d/.wh..wh..opq", ""), file("a/b/c/d/e/.wh.hidden", ""))
+	root := t.TempDir()
+	var split bytes.Buffer
+	if _, err := Extract(t.Context(), bytes.NewReader(raw), root, ExtractOptions{Whiteouts: whiteout.Overlay{}, TarSplit: &split}); err != nil {
+		t.Fatal(err)
+	}
+	lacked := 0
+	for n := range 40 {
+		restore := testkit.FewFiles(t, n)
+		found := 0
+		sum, err := Check(t.Context(), bytes.NewReader(split.Bytes()), root, CheckOptions{}, func(name, problem string) { found++ })
+		restore()
+		switch {
+		case fault.Exhausted(err) && found == 0:
+			lacked++
+		case err != nil || found > 0 || sum != digest.FromBytes(raw):
+			t.Errorf("%d files: %d differences, %s, %v", n, found, sum, err)
+		}
+	}
+	if lacked < 4 || lacked > 30 {
+		t.Errorf("of 40 numbers of files %d are too few", lacked)
 	}
 }

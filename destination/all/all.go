@@ -10,6 +10,7 @@ import (
 	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/destination/archive"
 	"github.com/fastpull/fastpull/destination/containerd"
+	"github.com/fastpull/fastpull/destination/containerdroot"
 	"github.com/fastpull/fastpull/destination/dockerroot"
 	"github.com/fastpull/fastpull/destination/engine"
 	"github.com/fastpull/fastpull/destination/null"
@@ -59,6 +60,22 @@ var Table = []Entry{
 			return containerd.Open(ctx, env, of)
 		},
 		Check: checkContainerd,
+	},
+	{
+		Name:  "containerd-root",
+		Usage: "put images into `DIR`, the root directory of a containerd that does not run,\nas /var/lib/containerd in a machine image; see --namespace",
+		Open: func(ctx context.Context, env *destination.Env, dir string, o *Options) (destination.Destination, error) {
+			return containerdroot.Open(ctx, env, dir, o.root())
+		},
+		Check: containerdroot.Check,
+	},
+	{
+		Name:  "docker-root",
+		Usage: "put images into `DIR`, the data-root of a Docker 29 that does not run and has\nits images in containerd, as a new installation",
+		Open: func(ctx context.Context, env *destination.Env, dir string, o *Options) (destination.Destination, error) {
+			return containerdroot.OpenDocker(ctx, env, dir, o.root())
+		},
+		Check: containerdroot.CheckDocker,
 	},
 	{
 		Name: "podman", Alone: podman.Default,
@@ -135,6 +152,11 @@ type Options struct {
 	// [dockerroot.Stage].
 	Stage   bool
 	Restart dockerroot.RestartOptions
+}
+
+// root returns the options of the root of a containerd.
+func (o *Options) root() containerdroot.Options {
+	return containerdroot.Options{Namespace: o.Containerd.Namespace, NoContent: o.Containerd.NoContent}
 }
 
 // Opener opens a destination. note is why it was chosen, "" if it was named.

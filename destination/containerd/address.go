@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/fastpull/fastpull/containerdapi"
+	"github.com/fastpull/fastpull/destination/internal/imagestore"
 	"github.com/fastpull/fastpull/fault"
 )
 
@@ -36,16 +37,6 @@ type Options struct {
 
 // AnyAddress is the address that is found out.
 const AnyAddress = "auto"
-
-// Namespaces with a meaning.
-const (
-	namespaceCRI     = "k8s.io"
-	namespaceDocker  = "moby"
-	namespaceDefault = "default"
-)
-
-// overlayfs is the snapshotter whose layout of directories is known here.
-const overlayfs = "overlayfs"
 
 // sockets are the usual sockets of containerd: by itself and in a node of kind, in k3s and
 // RKE2, in MicroK8s, in k0s, and as a child of dockerd.
@@ -112,11 +103,11 @@ func place(ctx context.Context, c *containerdapi.Client, o Options) (*containerd
 	switch {
 	case namespace != "":
 	case plugins.CRI:
-		namespace = namespaceCRI
+		namespace = imagestore.NamespaceCRI
 	case dockers(c.Address()):
-		namespace = namespaceDocker
+		namespace = imagestore.NamespaceDocker
 	default:
-		namespace = namespaceDefault
+		namespace = imagestore.NamespaceDefault
 	}
 	c = c.In(namespace)
 	name := cmp.Or(o.Snapshotter, os.Getenv("CONTAINERD_SNAPSHOTTER"))
@@ -125,7 +116,7 @@ func place(ctx context.Context, c *containerdapi.Client, o Options) (*containerd
 		if err != nil {
 			return nil, nil, plugins, err
 		}
-		name = cmp.Or(labels["containerd.io/defaults/snapshotter"], overlayfs)
+		name = cmp.Or(labels["containerd.io/defaults/snapshotter"], imagestore.Overlayfs)
 	}
 	if _, ok := plugins.Snapshotters[name]; !ok {
 		have := slices.Sorted(maps.Keys(plugins.Snapshotters))

@@ -8,90 +8,93 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/containerdapi"
+	"github.com/fastpull/fastpull/destination/internal/imagestore"
 	"github.com/fastpull/fastpull/internal/privilege"
 )
 
-// view is how this process sees the files of snapshots.
-type view struct {
-	known bool
-	dir   string // has the snapshots' directories, "" if they are out of reach
-	why   string // they are out of reach
-	root  string // precedes the paths of containerd here, see roots
-	user  bool   // mounts have the option userxattr
+// cleanupTimeout bounds what is done after the look has ended.
+const cleanupTimeout = 30 * time.Second
+
+// looker finds out what this process sees of the directories of a containerd.
+type looker struct {
+	*daemon
+	c     *containerdapi.Client // with the lease of the run
+	snaps *containerdapi.Snapshots
+	lease string
 }
 
-// look finds out whether layers can be extracted into snapshots directly: the snapshotter is
-// overlayfs, and containerd counts a file that this process puts into a snapshot.
-func (s *store) look(ctx context.Context) (v view, err error) {
-	v.known = true
-	if name := s.snaps.Name(); name != overlayfs {
-		v.why = "its snapshotter is " + name
-		return v, nil
+// look finds out which directories of containerd this process can use.
+func (d *daemon) look(ctx context.Context, lease string) (imagestore.Reach, error) {
+	c := d.c.Leased(lease)
+	l := &looker{daemon: d, c: c, snaps: c.Snapshots(d.name), lease: lease}
+	r, err := l.snapshots(ctx)
+	if err != nil {
+		return r, fmt.Errorf("look at the snapshots of containerd: %w", err)
 	}
-	key := s.key("view")
+	r.Content, err = l.findContent(ctx)
+	return r, err
+}
+
+// after returns a context for what has to be done even if the run was cancelled.
+func (l *looker) after(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+}
+
+// snapshots finds out whether layers can be extracted into snapshots directly: the snapshotter
+// is overlayfs, and containerd counts a file that this process puts into a snapshot.
+func (l *looker) snapshots(ctx context.Context) (r imagestore.Reach, err error) {
+	if l.name != imagestore.Overlayfs {
+		r.Why = "its snapshotter is " + l.name
+		return r, nil
+	}
+	key := fmt.Sprintf("extract-%d-%s view", time.Now().Nanosecond(), l.lease)
 	base, child := key+" base", key+" child"
 	defer func() {
-		ctx, cancel := s.after()
+		ctx, cancel := l.after(ctx)
 		defer cancel()
 		for _, k := range []string{child, base, key} {
-			_ = s.snaps.Remove(ctx, k) // or the lease does
+			_ = l.snaps.Remove(ctx, k) // or the lease does
 		}
 	}()
-	mounts, err := s.snaps.Prepare(ctx, key, "", nil)
+	mounts, err := l.snaps.Prepare(ctx, key, "", nil)
 	if err != nil {
-		return v, err
+		return r, err
 	}
-	files, ok := bound(mounts)
+	files, ok := imagestore.Bound(mounts)
 	if !ok {
-		v.why = "a snapshot is no plain directory"
-		return v, nil
+		r.Why = "a snapshot is no plain directory"
+		return r, nil
 	}
-	if v.root, v.why, err = s.locate(ctx, key, files); err != nil || v.why != "" {
-		return v, err
+	if r.Root, r.Why, err = l.locate(ctx, key, files); err != nil || r.Why != "" {
+		return r, err
 	}
 	// Only a snapshot on another one shows how it is mounted.
-	if err := s.snaps.Commit(ctx, base, key, "", nil); err != nil {
-		return v, err
+	if err := l.snaps.Commit(ctx, base, key, "", nil); err != nil {
+		return r, err
 	}
-	if mounts, err = s.snaps.Prepare(ctx, child, base, nil); err != nil {
-		return v, err
+	if mounts, err = l.snaps.Prepare(ctx, child, base, nil); err != nil {
+		return r, err
 	}
-	upper, ok := upperOf(mounts)
-	if !ok || snapshotsDir(upper) != snapshotsDir(files) {
-		v.why = "its snapshots are not mounted with overlayfs"
-		return v, nil
+	upper, ok := imagestore.Upper(mounts)
+	if !ok || imagestore.Above(upper) != imagestore.Above(files) {
+		r.Why = "its snapshots are not mounted with overlayfs"
+		return r, nil
 	}
-	v.dir = snapshotsDir(v.root + files)
-	_, v.user = containerdapi.MountOption(mounts[0], "userxattr")
-	return v, nil
-}
-
-// bound returns the directory of a snapshot without a parent.
-func bound(mounts []*containerdapi.Mount) (dir string, ok bool) {
-	if len(mounts) != 1 || mounts[0].Type != "bind" || !filepath.IsAbs(mounts[0].Source) {
-		return "", false
-	}
-	return mounts[0].Source, true
-}
-
-// upperOf returns the directory of a snapshot with a parent.
-func upperOf(mounts []*containerdapi.Mount) (dir string, ok bool) {
-	if len(mounts) != 1 || mounts[0].Type != "overlay" {
-		return "", false
-	}
-	dir, ok = containerdapi.MountOption(mounts[0], "upperdir")
-	return dir, ok && filepath.IsAbs(dir)
+	r.Snapshots = imagestore.Above(r.Root + files)
+	_, r.User = containerdapi.MountOption(mounts[0], "userxattr")
+	return r, nil
 }
 
 // locate returns the root under which this process has files, the directory of an active
 // snapshot, or why it cannot use the directory.
-func (s *store) locate(ctx context.Context, key, files string) (root, why string, err error) {
-	for _, root := range roots(s.c.Address()) {
-		switch seen, err := s.shared(ctx, key, root+files); {
+func (l *looker) locate(ctx context.Context, key, files string) (root, why string, err error) {
+	for _, root := range roots(l.c.Address()) {
+		switch seen, err := l.shared(ctx, key, root+files); {
 		case err != nil:
 			return "", "", err
 		case !seen:
@@ -102,18 +105,18 @@ func (s *store) locate(ctx context.Context, key, files string) (root, why string
 			return "", "", fmt.Errorf("look at the snapshot %s: %w", root+files, err)
 		}
 		// Files of the image's root have to belong to the root that containerd has.
-		if !s.owns(st) {
+		if !l.owns(st) {
 			return "", fmt.Sprintf("its files belong to the user ID %d here, and fastpull (user ID %d) is not root of its user namespace; run fastpull in that", st.Uid, os.Geteuid()), nil
 		}
 		return root, "", nil
 	}
-	return "", "this process does not see its directory " + snapshotsDir(files), nil
+	return "", "this process does not see its directory " + imagestore.Above(files), nil
 }
 
 // owns reports whether a file of containerd belongs to the root of this process's user
 // namespace, and this process is that root.
-func (s *store) owns(st unix.Stat_t) bool {
-	return s.env.Rights.Level != privilege.User && int(st.Uid) == os.Geteuid()
+func (d *daemon) owns(st unix.Stat_t) bool {
+	return d.env.Rights.Level != privilege.User && int(st.Uid) == os.Geteuid()
 }
 
 // roots returns the directories where the root of containerd's file system may be for this
@@ -135,8 +138,8 @@ func roots(socket string) []string {
 
 // shared reports whether containerd counts a file that is put into dir, the directory of an
 // active snapshot.
-func (s *store) shared(ctx context.Context, key, dir string) (bool, error) {
-	before, err := s.snaps.Usage(ctx, key)
+func (l *looker) shared(ctx context.Context, key, dir string) (bool, error) {
+	before, err := l.snaps.Usage(ctx, key)
 	if err != nil {
 		return false, err
 	}
@@ -146,7 +149,7 @@ func (s *store) shared(ctx context.Context, key, dir string) (bool, error) {
 		return false, nil // the directory is not there, or not for this process
 	}
 	f.Close()
-	after, err := s.snaps.Usage(ctx, key)
+	after, err := l.snaps.Usage(ctx, key)
 	if rerr := os.Remove(file); rerr != nil {
 		err = errors.Join(err, fmt.Errorf("look at a snapshot: %w", rerr))
 	}

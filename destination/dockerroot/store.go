@@ -40,6 +40,9 @@ var _ destination.Destination = (*store)(nil)
 
 // Open opens the store at dir, which is made if it is not there. A dry run makes nothing.
 func Open(ctx context.Context, env *destination.Env, dir string) (destination.Destination, error) {
+	if err := elsewhere(dir); err != nil {
+		return nil, err
+	}
 	if env.DryRun {
 		return openReader(dir)
 	}

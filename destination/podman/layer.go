@@ -123,6 +123,7 @@ func (m *made) commit(ctx context.Context) error {
 		if _, err = locked(ctx, m.s, func() (*storage.Layer, error) { return m.s.s.ApplyStagedLayer(args) }); err == nil {
 			left := filepath.Dir(m.out.Target) // empty: the library has moved what was in it
 			m.out = nil
+			m.s.release(m.ChainID)
 			_ = os.Remove(left)
 			return nil
 		}
@@ -146,6 +147,7 @@ func (m *made) drop() error {
 	if out == nil || m.s.isStuck() {
 		return nil
 	}
+	m.s.release(m.ChainID)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(m.s.run), noteAfter)
 	defer cancel()
 	_, err := locked(ctx, m.s, func() (struct{}, error) { return struct{}{}, m.s.s.CleanupStagedLayer(out) })

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -36,8 +37,16 @@ func locked[T any](ctx context.Context, s *store, call func() (T, error)) (value
 	}
 	done := make(chan result, 1)
 	go func() {
-		v, err := call()
-		done <- result{v, err}
+		var r result
+		defer func() {
+			// The library panics where it cannot open the file of a lock, and has a mutex then.
+			if p := recover(); p != nil {
+				s.setStuck()
+				r.err = failure(p)
+			}
+			done <- r
+		}()
+		r.value, r.err = call()
 	}()
 	note, end := time.NewTimer(noteAfter), time.NewTimer(patience)
 	defer note.Stop()
@@ -55,11 +64,24 @@ func locked[T any](ctx context.Context, s *store, call func() (T, error)) (value
 			err = fault.WithHint(fault.New(fault.Failed, "another process has had Podman's store %s locked for %v", s.root, patience),
 				"fastpull doctor shows stuck processes")
 		}
-		s.mu.Lock()
-		s.stuck = true
-		s.mu.Unlock()
+		s.setStuck()
 		return value, err
 	}
+}
+
+func (s *store) setStuck() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stuck = true
+}
+
+// failure returns the error that the library has panicked with. Other panics go on.
+func failure(p any) error {
+	err, ok := p.(error)
+	if _, bug := p.(runtime.Error); bug || !ok {
+		panic(p)
+	}
+	return err
 }
 
 // sweep removes the staging directories whose process has ended: each of them has a file

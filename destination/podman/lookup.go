@@ -16,7 +16,7 @@ import (
 
 // Lookup implements [destination.Destination].
 func (s *store) Lookup(ctx context.Context, q destination.Query) (state destination.State, err error) {
-	if s.s == nil {
+	if !s.isOpen() {
 		return destination.Nothing(q), nil
 	}
 	return locked(ctx, s, func() (destination.State, error) { return s.lookup(q) })

@@ -32,35 +32,41 @@ const driver = "overlay"
 type store struct {
 	run    context.Context // of the whole run: shared work ends with it
 	env    *destination.Env
-	root   string
-	s      storage.Store // nil in a dry run without a store
-	temp   *tmpfile.Dir  // the run root, if it is not Podman's
+	root   string               // for messages
+	o      storage.StoreOptions // where it is
+	s      storage.Store        // nil if it is not there, before the first Begin
+	dir    *safepath.Dir        // the root
+	temp   *tmpfile.Dir         // the run root, if it is not Podman's
 	space  *disk.Space
 	disk   *disk.Flusher
 	layers destination.Group[*made] // by chainID
 
+	opening    sync.Mutex // guards s
 	publishing sync.Mutex // images may share layers and names
 
 	mu    sync.Mutex
-	stuck bool // a call of the library still waits for a lock
+	stuck bool                   // a call of the library still waits for a lock, or has not given one back
+	held  map[digest.Digest]bool // the layers that are, or will be, staged: by chainID
 }
 
 var _ destination.Destination = (*store)(nil)
 
-// Open opens the store at root, which is made if it is not there. "" and [Default] open the
-// one that Podman itself would use. A dry run makes nothing.
+// Open opens the store at root. "" and [Default] open the one that Podman itself would use. A
+// store that is not there is made for the first image that is to be stored.
 func Open(ctx context.Context, env *destination.Env, root string) (destination.Destination, error) {
 	o, err := options(root)
 	if err != nil {
 		return nil, err
 	}
-	s := &store{run: ctx, env: env, root: o.GraphRoot}
+	s := &store{run: ctx, env: env, root: o.GraphRoot, o: o, held: make(map[digest.Digest]bool)}
 	s.layers.Drop = func(m *made) { _ = m.abort() }
-	if _, err := os.Stat(filepath.Join(o.GraphRoot, driver+"-images")); err != nil && env.DryRun {
-		return s, nil
+	if _, err = os.Stat(filepath.Join(o.GraphRoot, driver+"-images")); err == nil {
+		err = s.open(ctx)
+	} else {
+		err = s.failed(s.vacant())
 	}
-	if err := s.open(ctx, o); err != nil {
-		return nil, errors.Join(destination.Placed(fmt.Errorf("open Podman's store %s: %w", o.GraphRoot, err)), s.Close())
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
@@ -123,25 +129,72 @@ func driverAt(root string) (string, error) {
 	return driver, nil
 }
 
-// open opens the store, and removes what killed processes have left in it.
-func (s *store) open(ctx context.Context, o storage.StoreOptions) (err error) {
-	if o.RunRoot == "" {
+// isOpen reports whether the store was there, or has been made.
+func (s *store) isOpen() bool {
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	return s.s != nil
+}
+
+// open opens the store if it is not open, and removes what killed processes have left in it.
+// But for a dry run it makes one that is not there.
+func (s *store) open(ctx context.Context) error {
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	if s.s != nil {
+		return nil
+	}
+	return s.failed(s.openAt(ctx, s.o))
+}
+
+// failed says that the store could not be opened, if there is an error.
+func (s *store) failed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return destination.Placed(fmt.Errorf("open Podman's store %s: %w", s.root, err))
+}
+
+func (s *store) openAt(ctx context.Context, o storage.StoreOptions) (err error) {
+	if o.GraphRoot, err = s.take(); err != nil {
+		return err
+	}
+	if o.RunRoot == "" && s.temp == nil {
 		if s.temp, err = newRunRoot(); err != nil {
 			return err
 		}
+	}
+	if s.temp != nil {
 		o.RunRoot = s.temp.Path
 	}
-	if s.s, err = locked(ctx, s, func() (storage.Store, error) { return storage.GetStore(o) }); err != nil {
+	lib, err := locked(ctx, s, func() (storage.Store, error) { return storage.GetStore(o) })
+	if err != nil {
 		return err
 	}
-	if s.env.DryRun {
-		return nil
+	if !s.env.DryRun {
+		if err := sweep(filepath.Join(o.GraphRoot, driver, "staging")); err != nil {
+			return err
+		}
+		if err := probe(lib); err != nil {
+			return err
+		}
+		s.space = disk.NewSpace(disk.Options{Dir: o.GraphRoot, Advice: "make room there, or remove images (podman image prune)"})
+		if s.disk, err = s.env.Flusher(o.GraphRoot); err != nil {
+			return err
+		}
 	}
-	if err := sweep(filepath.Join(s.root, driver, "staging")); err != nil {
-		return err
+	s.s = lib
+	return nil
+}
+
+// probe has the library find out now whether the kernel can map the owners of layers. It
+// mounts and unmounts an overlay for that, which writes all of the file system to the disk:
+// little now, and all layers if the first commit has to ask.
+func probe(lib storage.Store) error {
+	d, err := lib.GraphDriver()
+	if err == nil {
+		d.SupportsShifting(nil, nil)
 	}
-	s.space = disk.NewSpace(disk.Options{Dir: s.root, Advice: "make room there, or remove images (podman image prune)"})
-	s.disk, err = s.env.Flusher(s.root)
 	return err
 }
 
@@ -188,6 +241,9 @@ func (s *store) Close() error {
 	}
 	if s.temp != nil {
 		err = errors.Join(err, s.temp.Remove())
+	}
+	if s.dir != nil {
+		err = errors.Join(err, s.dir.Close())
 	}
 	return errors.Join(err, s.disk.Close())
 }

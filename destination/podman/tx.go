@@ -6,9 +6,14 @@ import (
 	"context"
 	"slices"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/fastpull/fastpull/destination"
+	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/internal/disk"
+	"github.com/fastpull/fastpull/internal/openfiles"
+	"github.com/fastpull/fastpull/internal/text"
 )
 
 // tx brings one image into the store.
@@ -21,6 +26,9 @@ type tx struct {
 
 // Begin implements [destination.Destination].
 func (s *store) Begin(ctx context.Context, img *destination.Image) (destination.Tx, error) {
+	if err := s.open(ctx); err != nil {
+		return nil, err
+	}
 	t := &tx{s: s, img: img}
 	if img.Content == nil {
 		return t, nil
@@ -38,7 +46,36 @@ func (s *store) Begin(ctx context.Context, img *destination.Image) (destination.
 		}
 		t.layers, t.left, parent = append(t.layers, w), append(t.left, need), w.id
 	}
-	return t, nil
+	return t, s.hold(t.left)
+}
+
+// filesHeld are the descriptors of a layer that is staged: a lock of the library's, and the
+// tar-split.
+const filesHeld = 2
+
+// hold returns an error if the process may not open as many files as it takes to stage these
+// layers, beside those of other images. Layers are staged until their images are complete.
+func (s *store) hold(layers []destination.Layer) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range layers {
+		if l.Left > 0 {
+			s.held[l.ChainID] = true
+		}
+	}
+	if most := openfiles.Staged(filesHeld); len(s.held) > most {
+		return fault.WithHint(
+			fault.New(fault.Failed, "the process may open %d files, which is enough for %s of Podman's store at a time, and %d are to be stored", openfiles.Limit(), text.Count(most, "layer"), len(s.held)),
+			"raise the limit (ulimit -Hn, LimitNOFILE= of systemd), or pull fewer images at a time")
+	}
+	return nil
+}
+
+// release is called for a layer that has its name.
+func (s *store) release(chain digest.Digest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.held, chain)
 }
 
 // Layers implements [destination.Tx]. All layers take part: those that are there already

@@ -16,7 +16,7 @@ import (
 	"github.com/fastpull/fastpull/fault"
 )
 
-// Who else writes images to a file, and the forms that are compared: plain layers
+// The other programs that write images to a file, and the forms that are compared: plain layers
 // with skopeo, which makes an archive for docker load of them, and the registry's
 // own bytes with crane, which leaves them as they are.
 const (

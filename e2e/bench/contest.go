@@ -163,7 +163,7 @@ func (b *bench) storeContest(ctx context.Context, c *contest, kind string) error
 
 // containerdContest is about ways into a containerd: fastpull's, and its own.
 func (b *bench) containerdContest(ctx context.Context, c *contest, r release, kind string) error {
-	if err := b.forBuilds(ctx, c, b.toContainerd(r), kind); err != nil {
+	if err := b.bothPromises(ctx, c, b.toContainerd(r), kind); err != nil {
 		return err
 	}
 	if slices.Contains(b.against, ctr) {
@@ -174,7 +174,7 @@ func (b *bench) containerdContest(ctx context.Context, c *contest, r release, ki
 
 // docker29Contest is about ways into an Engine that has containerd's store.
 func (b *bench) docker29Contest(ctx context.Context, c *contest, kind string) error {
-	if err := b.forBuilds(ctx, c, b.toDocker29, kind); err != nil {
+	if err := b.bothPromises(ctx, c, b.toDocker29, kind); err != nil {
 		return err
 	}
 	if slices.Contains(b.against, docker) {
@@ -199,6 +199,19 @@ func (b *bench) loadContest(ctx context.Context, c *contest, way func(fastpull, 
 		c.entrants = append(c.entrants, b.byDocker(debian, "docker load", img, "load", "--quiet", "--input", tar))
 	}
 	return err
+}
+
+// bothPromises has each build compete twice: as it is, where the files are on the disk at its
+// end, and with what the engines promise, which leave them to the kernel.
+func (b *bench) bothPromises(ctx context.Context, c *contest, make func(fastpull, *testImage) entrant, kind string) error {
+	if err := b.forBuilds(ctx, c, make, kind); err != nil {
+		return err
+	}
+	return b.forBuilds(ctx, c, func(p fastpull, img *testImage) entrant {
+		e := make(p.noSync(), img)
+		e.name += " --no-sync"
+		return e
+	}, kind)
 }
 
 // forBuilds has each build compete for each of the images.

@@ -62,11 +62,14 @@
 // those of one run: in each round every entrant has its turn. Each turn gets an
 // ext4 made for it on a loop device whose file is in memory, and a daemon of its
 // own on it where it needs one. What is flushed to that disk after the work is
-// timed by itself. The registry's share is in the machine's CPU time. After each
-// turn the ID of the image that is there is compared with the registry's: a turn
-// that did something else is an error, not a figure. A tar is in the page cache
-// before a turn, and the number of files and their sizes are compared after it;
-// of fastpull's the tar is made again from its files and tar-split.
+// timed by itself, and a second ratio counts it. Engines leave the files of layers
+// to the kernel, while fastpull waits until they are on the disk. So fastpull takes
+// part with --no-sync as well where images go into an engine's store. The
+// registry's share is in the machine's CPU time. After each turn the ID of the image
+// that is there is compared with the registry's: a turn that did something else is
+// an error, not a figure. A tar is in the page cache before a turn, and the number
+// of files and their sizes are compared after it; of fastpull's the tar is made
+// again from its files and tar-split.
 //
 // Whatever happens, at the end no process, mount, loop device or file outside
 // the cache folder is left. The disk's file has no name and the loop device

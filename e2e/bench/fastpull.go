@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -15,6 +16,12 @@ import (
 type fastpull struct {
 	name    string // in tables
 	program string
+	more    []string // options of each pull
+}
+
+// noSync returns a build that does not wait until the files are on the disk, as engines do not.
+func (p fastpull) noSync() fastpull {
+	return fastpull{p.name, p.program, append(slices.Clone(p.more), "--no-sync")}
 }
 
 // builds parses the list of programs. One is called fastpull, several by what
@@ -26,7 +33,7 @@ func builds(list string) ([]fastpull, error) {
 		if err != nil {
 			return nil, fmt.Errorf("find fastpull: %w", err)
 		}
-		all = append(all, fastpull{name, program})
+		all = append(all, fastpull{name: name, program: program})
 	}
 	if len(all) == 1 {
 		all[0].name = "fastpull"
@@ -36,7 +43,7 @@ func builds(list string) ([]fastpull, error) {
 
 // pull runs it with quiet progress.
 func (p fastpull) pull(ctx context.Context, env []string, args ...string) (usage, error) {
-	_, u, err := command{program: p.program, args: append([]string{"pull", "--progress", "quiet"}, args...), env: env}.run(ctx)
+	_, u, err := command{program: p.program, args: slices.Concat([]string{"pull", "--progress", "quiet"}, p.more, args), env: env}.run(ctx)
 	return u, err
 }
 

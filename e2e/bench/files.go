@@ -43,7 +43,7 @@ func (b *bench) extractors(ctx context.Context, kind string) ([]extractor, error
 		if err != nil {
 			return nil, err
 		}
-		b.untars = []fastpull{{"fastpull", program}}
+		b.untars = []fastpull{{name: "fastpull", program: program}}
 	}
 	var list []extractor
 	for _, p := range b.untars {

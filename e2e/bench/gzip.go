@@ -20,7 +20,7 @@ import (
 	"github.com/fastpull/fastpull/fault"
 )
 
-// Who can compete with package inflate: programs of Debian, and Go's libraries.
+// What package inflate is compared with: programs of Debian, and Go's libraries.
 const (
 	igzip      = "igzip"
 	libdeflate = "libdeflate"

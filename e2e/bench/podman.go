@@ -9,7 +9,7 @@ import (
 
 // podmanContest is about ways into Podman's store: fastpull's, and its own.
 func (b *bench) podmanContest(ctx context.Context, c *contest, kind string) error {
-	if err := b.forBuilds(ctx, c, b.toPodman, kind); err != nil {
+	if err := b.bothPromises(ctx, c, b.toPodman, kind); err != nil {
 		return err
 	}
 	if slices.Contains(b.against, podman) {

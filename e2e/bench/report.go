@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"runtime"
 	"slices"
@@ -75,7 +76,11 @@ func (c *contest) printTable(w io.Writer) error {
 		for _, p := range r.Pairs {
 			pairs = append(pairs, fmt.Sprintf("%.2f", p))
 		}
-		if _, err := fmt.Fprintf(w, "  %s of %s is %.2f times that of %s; by rounds: %s\n", c.metric.name, r.Of, r.Medians, r.To, strings.Join(pairs, " ")); err != nil {
+		with := ""
+		if math.Abs(r.Flushed-r.Medians) >= 0.005 && r.Flushed > 0 {
+			with = fmt.Sprintf("; with the flush: %.2f", r.Flushed)
+		}
+		if _, err := fmt.Fprintf(w, "  %s of %s is %.2f times that of %s; by rounds: %s%s\n", c.metric.name, r.Of, r.Medians, r.To, strings.Join(pairs, " "), with); err != nil {
 			return err
 		}
 	}

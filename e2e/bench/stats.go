@@ -22,10 +22,13 @@ type ratio struct {
 	To      string    `json:"to"`
 	Medians float64   `json:"medians"`
 	Pairs   []float64 `json:"pairs"` // round by round
+
+	// Flushed is the ratio of the medians of wall time and flush together, 0 if the contest
+	// is not about time. It compares entrants of which only some flush their files.
+	Flushed float64 `json:"flushed,omitempty"`
 }
 
-// ratios says how many times as much as the first entrant the others needed, or
-// how many times as long.
+// ratios returns what each other entrant needed, in parts of what the first one needed.
 func (c *contest) ratios() []ratio {
 	var list []ratio
 	if len(c.rounds) == 0 {
@@ -34,14 +37,20 @@ func (c *contest) ratios() []ratio {
 	first := c.values(0, c.metric.of)
 	for i := 1; i < len(c.entrants); i++ {
 		values := c.values(i, c.metric.of)
-		r := ratio{c.entrants[i].name, c.entrants[0].name, spreadOf(values).Median / spreadOf(first).Median, nil}
+		r := ratio{Of: c.entrants[i].name, To: c.entrants[0].name, Medians: spreadOf(values).Median / spreadOf(first).Median}
 		for n := range values {
 			r.Pairs = append(r.Pairs, values[n]/first[n])
+		}
+		if c.metric.name == wallTime.name {
+			r.Flushed = spreadOf(c.values(i, flushed)).Median / spreadOf(c.values(0, flushed)).Median
 		}
 		list = append(list, r)
 	}
 	return list
 }
+
+// flushed returns the time until the files are on the disk.
+func flushed(f figures) float64 { return f.Wall + f.Flush }
 
 // values are one figure of an entrant in all rounds.
 func (c *contest) values(entrant int, of func(figures) float64) []float64 {

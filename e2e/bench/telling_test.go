@@ -70,8 +70,8 @@ func held() *contest {
 		name: "store/multi", metric: wallTime,
 		entrants: []entrant{{name: "fastpull", image: img}, {name: "docker pull", image: img}},
 		rounds: [][]figures{
-			{{Wall: 10, Peak: 100 << 20, Requests: requests{1, 6}}, {Wall: 30, Peak: 80 << 20}},
-			{{Wall: 8, Peak: 120 << 20, Requests: requests{1, 6}}, {Wall: 32, Peak: 80 << 20}},
+			{{Wall: 10, Peak: 100 << 20, Requests: requests{1, 6}}, {Wall: 30, Flush: 2, Peak: 80 << 20}},
+			{{Wall: 8, Peak: 120 << 20, Requests: requests{1, 6}}, {Wall: 32, Flush: 4, Peak: 80 << 20}},
 		},
 	}
 }
@@ -81,6 +81,14 @@ func TestRatios(t *testing.T) {
 	if len(r) != 1 || r[0].Of != "docker pull" || r[0].To != "fastpull" || math.Abs(r[0].Medians-31.0/9) > 1e-9 ||
 		len(r[0].Pairs) != 2 || r[0].Pairs[0] != 3 || r[0].Pairs[1] != 4 {
 		t.Errorf("%+v", r)
+	}
+	if math.Abs(r[0].Flushed-34.0/9) > 1e-9 {
+		t.Errorf("with the flush: %g", r[0].Flushed)
+	}
+	size := held()
+	size.metric = peakSize
+	if r := size.ratios(); r[0].Flushed != 0 {
+		t.Errorf("a contest about memory: %+v", r)
 	}
 	if r := (&contest{entrants: held().entrants, metric: wallTime}).ratios(); len(r) != 0 {
 		t.Errorf("without a round: %+v", r)
@@ -96,7 +104,7 @@ func TestTable(t *testing.T) {
 		"store/multi, wall time; rounds: 2\n",
 		"multi: 5 layers, 0.920 GB compressed, 2.300 GB plain, 70000 entries, image ID sha256:0123456789ab\n",
 		"8.00 / 9.00 / 10.00 ", "100 / 110 / 120 ", " 80  ",
-		"wall time of docker pull is 3.44 times that of fastpull; by rounds: 3.00 4.00\n",
+		"wall time of docker pull is 3.44 times that of fastpull; by rounds: 3.00 4.00; with the flush: 3.78\n",
 	} {
 		if !strings.Contains(out.String(), s) {
 			t.Errorf("%q is not in the table:\n%s", s, out.String())
@@ -164,7 +172,7 @@ func TestContent(t *testing.T) {
 
 func TestBuilds(t *testing.T) {
 	list, err := builds("/bin/sh")
-	if err != nil || len(list) != 1 || list[0] != (fastpull{"fastpull", "/bin/sh"}) {
+	if err != nil || len(list) != 1 || list[0].name != "fastpull" || list[0].program != "/bin/sh" {
 		t.Errorf("%+v, %v", list, err)
 	}
 	list, err = builds("sh,/bin/sh")

@@ -44,8 +44,7 @@ func TestContainerdCRI(t *testing.T) {
 	s.Reg.Push(t, "pause:1", kit.MakeImage(t, kit.ImageSpec{Layers: s.Images[0].Layers[:1], Cmd: []string{"/bin/sleep", "600"}}))
 	// The images have the names of a registry that is not there. Fastpull gets them by way of
 	// a mirror.
-	hosts := t.TempDir()
-	kit.WriteFile(t, filepath.Join(hosts, "registry.invalid/hosts.toml"), fmt.Sprintf("[host.%q]\n", "http://"+s.Reg.Addr))
+	hosts := mirrored(t, s.Reg)
 	eachContainerd(t, func(t *testing.T, r kit.Release) {
 		broken := kit.PlantUnpigz(t, "unpigz", "igzip")
 		c := kit.StartContainerd(t, kit.ContainerdOptions{Release: r, PathFirst: broken.Dir, CRI: true})
@@ -90,5 +89,44 @@ func TestContainerdCRI(t *testing.T) {
 		if pids := broken.Starts(t); len(pids) > 0 {
 			t.Errorf("containerd has run a decompressor: %v", pids)
 		}
+	})
+}
+
+// mirrored returns a folder in which a hosts.toml says that reg has what a registry has that
+// is not there.
+func mirrored(t *testing.T, reg *kit.Registry) (hosts string) {
+	t.Helper()
+	hosts = t.TempDir()
+	kit.WriteFile(t, filepath.Join(hosts, "registry.invalid/hosts.toml"), fmt.Sprintf("[host.%q]\n", "http://"+reg.Addr))
+	return hosts
+}
+
+// TestContainerdCRITogether: a kubelet pulls the images that fastpull brings at the same time.
+func TestContainerdCRITogether(t *testing.T) {
+	t.Parallel()
+	s := kit.NewShipment(t)
+	hosts := mirrored(t, s.Reg)
+	eachContainerd(t, func(t *testing.T, r kit.Release) {
+		c := kit.StartContainerd(t, kit.ContainerdOptions{Release: r, CRI: true, Hosts: hosts})
+		c.Namespace = "k8s.io"
+		var refs []string
+		for _, ref := range s.Refs {
+			refs = append(refs, "registry.invalid"+strings.TrimPrefix(ref, s.Reg.Addr))
+		}
+		ours := kit.NewUser(t, "CONTAINERD_ADDRESS="+c.Sock).Start(t, append([]string{"--containerd", "--hosts-dir", hosts}, refs...)...)
+		for _, ref := range refs {
+			c.Crictl(t, "pull", ref)
+		}
+		ours.Wait(t).Expect(t, 0)
+		expectKept(t, c)
+		for i, ref := range refs {
+			if im := cri(t, c, ref); im.ID != s.Images[i].ID.String() || len(im.RepoDigests) != 1 {
+				t.Errorf("crictl images: %+v, want the ID %s", im, s.Images[i].ID)
+			}
+		}
+		c.Crictl(t, append([]string{"rmi"}, refs...)...)
+		c.Ctr(t, "leases", "create", "--id", "gc")
+		c.Ctr(t, "leases", "delete", "--sync", "gc")
+		expectEmpty(t, "after crictl rmi", c)
 	})
 }

@@ -35,10 +35,11 @@ func TestFewFiles(t *testing.T) {
 			{"Store", func(dir string) []string { return append([]string{"--store", dir}, refs...) }},
 			{"Rootfs", func(dir string) []string { return []string{"--rootfs", dir, refs[0]} }},
 			{"Output", func(dir string) []string { return append([]string{"-o", dir + ".tar"}, refs...) }},
+			{"Podman", func(dir string) []string { return []string{"--podman=" + dir, refs[0]} }},
 			{"Load", func(string) []string { return []string{"--load", refs[0]} }},
 		} {
-			if tc.name == "Load" && limit > 64 {
-				continue // it takes an Engine long
+			if tc.name == "Load" && limit > 64 || tc.name == "Podman" && limit < 96 {
+				continue // it takes an Engine long, and Podman's store more files
 			}
 			t.Run(fmt.Sprintf("%d/%s", limit, tc.name), func(t *testing.T) {
 				u := kit.NewUser(t)
@@ -47,13 +48,23 @@ func TestFewFiles(t *testing.T) {
 				}
 				dir := filepath.Join(t.TempDir(), "to")
 				u.FewFiles(t, limit).Fastpull(t, append(eager, tc.args(dir)...)...).Expect(t, 0, " layers at a time, not 24")
-				if tc.name == "Load" {
+				switch tc.name {
+				case "Load":
 					d.Must(t, "rmi", refs[0])
+				case "Store": // what the process lacks is no damage
+					kit.NewUser(t).FewFiles(t, limit).Fastpull(t, "verify", "--jobs=24", "--store", dir).Expect(t, 0, "36 layers")
 				}
 			})
 		}
 	}
 	dir := filepath.Join(t.TempDir(), "store")
+	kit.NewUser(t).FewFiles(t, 64).Fastpull(t, "--podman="+dir, refs[0]).Expect(t, 1, "enough for 7 layers of Podman's store", "12 are to be stored", "hint: raise the limit")
+	if left := kit.Names(t, filepath.Join(dir, "overlay/staging")); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
 	kit.NewUser(t).FewFiles(t, 30).Fastpull(t, "--store", dir, refs[0]).Expect(t, 2, " files, and needs 40 at least", "hint: raise the limit")
 	if _, err := os.Lstat(dir); err == nil {
 		t.Errorf("%s was made", dir)

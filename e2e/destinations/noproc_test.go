@@ -45,8 +45,9 @@ func TestWithoutProc(t *testing.T) {
 			}
 			run("022", "--rootfs", filepath.Join(dir, "root"), ref).Expect(t, 0)
 			run("022", "--store", filepath.Join(dir, "store"), ref).Expect(t, 0)
+			run("022", "--podman="+filepath.Join(dir, "podman"), ref).Expect(t, 0)
 			kit.Fastpull(t, "verify", "--store", filepath.Join(dir, "store")).Expect(t, 0)
-			if got := strings.Join(kit.Names(t, dir), " "); got != "keep.tar keep.tar.json packed.tar.gz packed.tar.gz.json plain.tar root store" {
+			if got := strings.Join(kit.Names(t, dir), " "); got != "keep.tar keep.tar.json packed.tar.gz packed.tar.gz.json plain.tar podman root store" {
 				t.Errorf("in the folder: %s", got)
 			}
 
@@ -57,8 +58,8 @@ func TestWithoutProc(t *testing.T) {
 			}
 			run("022", "-o", filepath.Join(open, "out.tar"), ref).Expect(t, 0)
 			reg.Traffic(t)
-			for _, flag := range []string{"--rootfs", "--store"} {
-				run("022", flag, filepath.Join(open, "made"), ref).Expect(t, 1, open, "mount /proc")
+			for _, flag := range []string{"--rootfs=", "--store=", "--podman="} {
+				run("022", flag+filepath.Join(open, "made"), ref).Expect(t, 1, open, "mount /proc")
 			}
 			if n := reg.Traffic(t).Manifests(); n > 0 {
 				t.Errorf("%d manifests were fetched before it was refused", n)

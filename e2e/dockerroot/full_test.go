@@ -79,6 +79,18 @@ func TestFullDisk(t *testing.T) {
 			expectNothingLoose(t, store)
 			kit.ExpectClean(t, store)
 		})
+		t.Run(name+"/PruneStaged", func(t *testing.T) {
+			dir, store := mounted(t)
+			kit.Fastpull(t, "--store", store, one).Expect(t, 0)
+			kit.Fastpull(t, "--store", store, "--stage", alone).Expect(t, 0)
+			full(t, dir)
+			kit.Fastpull(t, "prune", "--store", store, "--staged").Expect(t, 0, "1 staged image")
+			kit.Fastpull(t, "verify", "--store", store).Expect(t, 0, "1 image, 1 layer")
+			if left := kit.Names(t, filepath.Join(store, "fastpull/staged")); len(left) > 0 {
+				t.Errorf("left: %q", left)
+			}
+			kit.ExpectClean(t, store)
+		})
 	}
 	t.Run("ReadOnly", func(t *testing.T) {
 		dir := kit.NewExt4(t, 48, "-m", "0")

@@ -24,7 +24,8 @@ func TestDoctorStuck(t *testing.T) {
 	d := kit.StartDockerd(t, kit.DockerdOptions{PathFirst: broken.Dir})
 	pid, containerd := d.Pids(t)
 
-	hangs := d.HangingPull(t, ref, broken)
+	hung := d.HangingPull(t, ref, broken)
+	hangs := hung.Pid
 	r := d.User(t).Urgently(t).Fastpull(t, "doctor", "--json")
 	if r.Code != 1 {
 		t.Errorf("exit code %d, want 1\n%s", r.Code, r.Stderr)
@@ -70,6 +71,31 @@ func TestDoctorStuck(t *testing.T) {
 	if again := broken.Starts(t); len(again) != 1 {
 		t.Errorf("unpigz was started %d times where it could write", len(again))
 	}
+	expectEnds(t, hung, stuck)
+}
+
+// expectEnds does what the doctor says to end a pull, and compares what the client prints then
+// with what the doctor has announced.
+func expectEnds(t *testing.T, hung *kit.HungPull, f kit.Finding) {
+	t.Helper()
+	for _, line := range f.Fix {
+		command, note, ok := strings.Cut(line, "   # ends the pull: ")
+		if !ok {
+			continue
+		}
+		if want := fmt.Sprintf("sudo kill %d", hung.Pid); command != want {
+			t.Errorf("the way out is %q, want %q", command, want)
+		}
+		kit.Run(t, "sh", "-c", strings.TrimPrefix(command, "sudo "))
+		printed, words := hung.End(t), strings.Split(note, `"`)
+		for i := 1; i < len(words); i += 2 { // what is in quotes
+			if !strings.Contains(printed, words[i]) {
+				t.Errorf("it announces %q, but the client prints\n%s", words[i], printed)
+			}
+		}
+		return
+	}
+	t.Errorf("the way out does not say how to end the pull: %q", f.Fix)
 }
 
 // TestDoctorStuck29 does so where dockerd has started the containerd that unpacks, and
@@ -89,7 +115,8 @@ func TestDoctorStuck29(t *testing.T) {
 	}
 	d := kit.StartDockerd(t, kit.DockerdOptions{Release: kit.Today, Root: root, PathFirst: broken.Dir})
 	pid, containerd := d.Pids(t)
-	hangs := d.HangingPull(t, ref, broken)
+	hung := d.HangingPull(t, ref, broken)
+	hangs := hung.Pid
 	r := d.User(t).Fastpull(t, "doctor", "--json")
 	list := r.Findings(t, "stuck now", hangs)
 	list = append(list, r.Findings(t, "decompressors", containerd)...)
@@ -137,4 +164,32 @@ func TestDoctorWell(t *testing.T) {
 			t.Errorf("containerd %d: %+v", containerd, list)
 		}
 	}
+}
+
+// TestDoctorStuckContainerd does so where containerd runs by itself, as on a node of a
+// cluster, and ctr is what waits.
+func TestDoctorStuckContainerd(t *testing.T) {
+	t.Parallel()
+	reg := kit.StartRegistry(t, kit.RegistryOptions{})
+	ref := reg.Push(t, "img:tag", kit.MakeImage(t, kit.ImageSpec{Layers: []kit.Layer{kit.NoiseLayer(t, 4<<20, 1)}}))
+	broken := kit.PlantUnpigz(t, "unpigz", "igzip")
+	c := kit.StartContainerd(t, kit.ContainerdOptions{Release: kit.Today, PathFirst: broken.Dir})
+	hung := c.HangingPull(t, ref, broken)
+	hangs := hung.Pid
+	r := c.User(t).Fastpull(t, "doctor", "--json")
+	list := r.Findings(t, "stuck now", hangs)
+	list = append(list, r.Findings(t, "decompressors", c.Pid)...)
+	if len(list) != 2 {
+		t.Fatalf("doctor says %+v\n%s", list, r.Stdout)
+	}
+	for _, f := range list {
+		if want := fmt.Sprintf("containerd %d", c.Pid); f.Level != "problem" || f.What != want {
+			t.Errorf("%s: %s: %s, want a problem of %s", f.Level, f.What, f.Text, want)
+		}
+		if fix := strings.Join(f.Fix, "\n"); !strings.Contains(fix, "CONTAINERD_DISABLE_PIGZ=true") {
+			t.Errorf("the way out does not say how to do without the decompressors:\n%s", fix)
+		}
+	}
+	c.User(t).Fastpull(t, "--containerd", ref).Expect(t, 0)
+	expectEnds(t, hung, list[0])
 }

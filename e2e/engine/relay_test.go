@@ -127,7 +127,7 @@ func (s *relayed) testLoad(t *testing.T) {
 	begun := time.Now()
 	sum := s.User(t).Fastpull(t, "--load", "--json", s.ref).Expect(t, 0).Summary(t)
 	s.expectLoaded(t, "loaded")
-	loads := strings.Fields(s.Must(t, "events", "--since", fmt.Sprint(begun.Unix()), "--until", fmt.Sprint(time.Now().Unix()+1),
+	loads := strings.Fields(s.Must(t, "events", "--since", fmt.Sprintf("%d.%09d", begun.Unix(), begun.Nanosecond()), "--until", fmt.Sprint(time.Now().Unix()+1),
 		"--filter", "event=load", "--format", "{{.ID}}"))
 	if slices.Sort(loads); len(slices.Compact(loads)) != 5 || !slices.Contains(loads, s.im.ID.String()) {
 		t.Errorf("the Engine has loaded %q, want the image and 4 parts", loads)

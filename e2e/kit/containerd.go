@@ -27,8 +27,10 @@ var todaysContainerd = sync.OnceValues(func() (string, error) {
 
 type ContainerdOptions struct {
 	Release   Release  // Debian is 1.6, Today 2.4
+	Root      string   // its root; a temporary one when empty
 	PathFirst string   // a folder to put first into its PATH
 	CRI       bool     // serve a kubelet
+	Hosts     string   // where pulls of the kubelet find hosts.toml, in a folder for each registry
 	Rootless  bool     // run in the namespaces of a plain user: see Inside and Outside
 	By        []string // a program that goes before it, and becomes it
 }
@@ -38,6 +40,7 @@ type Containerd struct {
 	Root, Sock string
 	Namespace  string // "" is e2e
 	Pid        int
+	Stop       func() // ends it before the test does; a second call does nothing
 	folder     string // its programs, "" for those of Debian
 	out        *LogBuffer
 }
@@ -46,7 +49,7 @@ type Containerd struct {
 func StartContainerd(t *testing.T, o ContainerdOptions) *Containerd {
 	t.Helper()
 	dir := ShortTempDir(t)
-	c := &Containerd{Root: filepath.Join(dir, "root"), out: &LogBuffer{}}
+	c := &Containerd{Root: cmp.Or(o.Root, filepath.Join(dir, "root")), out: &LogBuffer{}}
 	if o.Release != Debian {
 		var err error
 		if c.folder, err = todaysContainerd(); err != nil {
@@ -56,6 +59,9 @@ func StartContainerd(t *testing.T, o ContainerdOptions) *Containerd {
 	more := ""
 	if o.CRI {
 		more = forPods
+	}
+	if o.Hosts != "" {
+		more += fmt.Sprintf("[plugins.\"io.containerd.grpc.v1.cri\".registry]\nconfig_path = %q\n", o.Hosts)
 	}
 	cmd, sock, err := engines.ContainerdCommand(c.program("containerd"), dir, c.Root, o.CRI, more)
 	if err != nil {
@@ -74,11 +80,12 @@ func StartContainerd(t *testing.T, o ContainerdOptions) *Containerd {
 	}
 	t.Cleanup(func() {
 		UnmountBelow(t, dir)
+		UnmountBelow(t, c.Root)
 		if t.Failed() {
 			t.Logf("containerd:\n%s", c.out.Tail())
 		}
 	})
-	StartServer(t, cmd, 15*time.Second)
+	c.Stop = StartServer(t, cmd, 15*time.Second)
 	enter()
 	c.Pid = cmd.Process.Pid
 	if o.Rootless {

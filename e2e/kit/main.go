@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/fastpull/fastpull/internal/apart"
@@ -16,8 +18,9 @@ import (
 // Programs are what Main has built.
 var Programs struct {
 	Fastpull string
-	tool     string // the user land of the sample images
-	unpigz   string // the one that hangs
+	before   []string // goes before Fastpull, see OldKernel
+	tool     string   // the user land of the sample images
+	unpigz   string   // the one that hangs
 }
 
 // Main runs the tests of a package, apart from what is on the machine, with the programs
@@ -63,6 +66,14 @@ func buildPrograms(dir string) error {
 	if err := goBuild(Programs.unpigz, module+"/e2e/kit/testdata/unpigz", "CGO_ENABLED=0"); err != nil {
 		return err
 	}
+	if os.Getenv("FASTPULL_OLD_KERNEL") == "1" {
+		program, err := oldKernel()
+		if err != nil {
+			return err
+		}
+		Programs.before = []string{program}
+	}
+	Programs.before = append(Programs.before, strings.Fields(os.Getenv("FASTPULL_EMULATOR"))...)
 	if given := os.Getenv("FASTPULL_BIN"); given != "" {
 		Programs.Fastpull = given
 		return nil
@@ -71,6 +82,26 @@ func buildPrograms(dir string) error {
 		return goBuild(Programs.Fastpull, module, "CGO_ENABLED=1", "-race")
 	}
 	return goBuild(Programs.Fastpull, module, "CGO_ENABLED=0")
+}
+
+// oldKernel builds the program of [OldKernel] once, and returns its path.
+var oldKernel = sync.OnceValues(func() (string, error) {
+	program := filepath.Join(filepath.Dir(Programs.tool), "oldkernel")
+	return program, goBuild(program, module+"/e2e/kit/testdata/oldkernel", "CGO_ENABLED=0")
+})
+
+// OldKernel returns the path of a program that goes before another one ([User.By]). What it
+// runs finds no system call that is newer than Linux 4.19.
+//
+// FASTPULL_OLD_KERNEL=1 puts it before fastpull in all tests. FASTPULL_EMULATOR names an
+// emulator for the program of FASTPULL_BIN, as qemu-user is.
+func OldKernel(t *testing.T) string {
+	t.Helper()
+	program, err := oldKernel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return program
 }
 
 func goBuild(out, pkg, env string, flags ...string) error {

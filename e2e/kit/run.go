@@ -117,6 +117,9 @@ func (u *User) Prepare(t *testing.T, args ...string) *Running {
 // Command is a program in the user's surroundings.
 func (u *User) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	argv := slices.Concat(u.By, []string{name}, args)
+	if name == Programs.Fastpull {
+		argv = slices.Concat(u.By, Programs.before, []string{name}, args)
+	}
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env, cmd.Dir, cmd.SysProcAttr = u.Env, u.Home, u.Sys
 	return cmd

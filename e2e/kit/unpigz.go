@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -61,20 +62,57 @@ func (u *BrokenUnpigz) kill(t *testing.T) {
 	}
 }
 
-// HangingPull has docker pull hang in a decompressor, until the end of the test, and
-// returns its process ID.
-func (d *Dockerd) HangingPull(t *testing.T, ref string, broken *BrokenUnpigz) (pid int) {
+// HungPull is a pull that waits for a decompressor.
+type HungPull struct {
+	Pid  int // of the decompressor
+	out  LogBuffer
+	done chan struct{} // is closed when the client has ended
+}
+
+// HangingPull has docker pull hang in a decompressor, until the end of the test.
+func (d *Dockerd) HangingPull(t *testing.T, ref string, broken *BrokenUnpigz) *HungPull {
 	t.Helper()
 	pull, _, _ := d.Command(t, "pull", ref)
+	return broken.hang(t, pull)
+}
+
+// HangingPull does so with a pull of ctr's.
+func (c *Containerd) HangingPull(t *testing.T, ref string, broken *BrokenUnpigz) *HungPull {
+	t.Helper()
+	return broken.hang(t, c.Command("images", "pull", "--plain-http", ref))
+}
+
+// hang starts a pull, and waits until it has started a decompressor.
+func (u *BrokenUnpigz) hang(t *testing.T, pull *exec.Cmd) *HungPull {
+	t.Helper()
+	h := &HungPull{done: make(chan struct{})}
+	pull.Stdout, pull.Stderr = &h.out, &h.out
 	if err := pull.Start(); err != nil {
 		t.Fatal(err)
 	}
+	go func() {
+		pull.Wait()
+		close(h.done)
+	}()
 	t.Cleanup(func() {
 		pull.Process.Kill()
-		pull.Wait()
+		<-h.done
 	})
-	if !Eventually(time.Minute, func() bool { return len(broken.Starts(t)) > 0 }) {
-		t.Fatal("docker pull does not come to its first layer")
+	if !Eventually(time.Minute, func() bool { return len(u.Starts(t)) > 0 }) {
+		t.Fatalf("%s does not come to its first layer", pull)
 	}
-	return broken.Starts(t)[0]
+	h.Pid = u.Starts(t)[0]
+	return h
+}
+
+// End waits until the pull has ended, and returns what its client printed.
+func (h *HungPull) End(t *testing.T) string {
+	t.Helper()
+	select {
+	case <-h.done:
+		return h.out.String()
+	case <-time.After(time.Minute):
+		t.Fatalf("the pull still hangs: %s", h.out.String())
+		return ""
+	}
 }

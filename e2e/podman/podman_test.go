@@ -142,3 +142,16 @@ func TestPodmanRefuses(t *testing.T) {
 		t.Error(fmt.Sprint("left: ", left, err))
 	}
 }
+
+// TestPodmanNothing has no image to store: no store is made.
+func TestPodmanNothing(t *testing.T) {
+	t.Parallel()
+	reg := kit.StartRegistry(t, kit.RegistryOptions{})
+	dir := t.TempDir()
+	for _, args := range [][]string{{}, {"--dry-run"}} {
+		kit.Fastpull(t, append(args, "--podman="+filepath.Join(dir, "above/root"), reg.Addr+"/none:1")...).Expect(t, 3)
+	}
+	if left := kit.Names(t, dir); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+}

@@ -38,7 +38,7 @@ var (
 	nothing = thrown{"nothing", 0}
 	before  = thrown{"what came before it", midway}
 	theBlob = thrown{"the blob, once", faultySize}
-	// Buffers between a body without an end and who leaves it hold some megabytes.
+	// Buffers between a body without an end and a reader that leaves it hold some megabytes.
 	buffered = thrown{"what was on the way", 16 << 20}
 )
 

@@ -218,6 +218,9 @@ func TestFaultsTable(t *testing.T) {
 	table.WriteString("| what goes wrong | what comes of it | thrown away |\n| --- | --- | --- |\n")
 	for _, tc := range faultCases() {
 		outcome, lost := "succeeds", tc.thrown.words
+		if len(tc.says) > 0 {
+			outcome += fmt.Sprintf(", with a note: “%s”", strings.Join(tc.says, "”, “"))
+		}
 		if tc.code != 0 {
 			outcome, lost = fmt.Sprintf("exit code %d, “%s”", tc.code, strings.Join(tc.says, "”, “")), ""
 		}

@@ -12,7 +12,8 @@ import (
 // A run has up to spare files open that belong to no layer and no connection: standard
 // streams, locks, directories of the destination. A layer takes up to perLayer: its partial
 // blob, its metadata, the directory and the file that is written. Layers and connections
-// have half of the rest each.
+// have half of the rest each. Few have as many open as they may, so that layers which wait,
+// where a destination keeps files of them open, may have half of it, too.
 const (
 	spare    = 32
 	perLayer = 4
@@ -45,6 +46,12 @@ func check(limit int) error {
 func Layers(wanted int) int { return layers(Limit(), wanted) }
 
 func layers(limit, wanted int) int { return max(1, min(wanted, (limit-spare)/2/perLayer)) }
+
+// Staged returns how many layers may wait at a time with a number of files open each, beside
+// the layers and the connections that are at work.
+func Staged(files int) int { return staged(Limit(), files) }
+
+func staged(limit, files int) int { return (limit - spare) / 2 / files }
 
 // Connections returns how many connections to have at a time, of a number wanted.
 func Connections(wanted int) int { return connections(Limit(), wanted) }

@@ -1,9 +1,10 @@
-// Package process finds processes of this machine by their names.
+// Package process finds processes of this machine by their names, and names them.
 package process
 
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -33,6 +34,9 @@ func Named(name string) (dirs []string) {
 	}
 	return dirs
 }
+
+// Name returns the name of a process, "" if it has ended.
+func Name(pid int) string { return comm(filepath.Join("/proc", strconv.Itoa(pid))) }
 
 // comm returns the name of the process of a folder, "" if it has ended.
 func comm(dir string) string {

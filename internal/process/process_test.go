@@ -35,6 +35,9 @@ func TestNamed(t *testing.T) {
 	if got := Named("named-in-a-test"); len(got) > 0 {
 		t.Errorf("a process that has ended: %q", got)
 	}
+	if name := Name(os.Getpid()); name == "" || name != comm(own) {
+		t.Errorf("this process is called %q, want %q", name, comm(own))
+	}
 	if comm("/proc/none") != "" {
 		t.Error("no process has a name")
 	}

@@ -62,11 +62,11 @@ func main() {
 			fail(err)
 		}
 	case "dockerd":
-		// It is no unpigz, but who starts one: dockerd PROGRAM BYTES, with as many
+		// It is no unpigz, but the parent of one: dockerd PROGRAM BYTES, with as many
 		// bytes of input and no end of it, or dockerd PROGRAM, with nothing but an end.
 		dockerd()
 	case "rpm":
-		// It is no unpigz, but whom one asks about it.
+		// It is no unpigz, but the package manager, which is asked about it.
 		if os.Args[1] == "-V" {
 			fmt.Println("S.5....T.    /usr/bin/pigz")
 			os.Exit(1)
@@ -100,7 +100,7 @@ func main() {
 }
 
 func dockerd() {
-	if os.Getenv("MOBY_DISABLE_PIGZ") == "maybe" { // by this name one knows whom it heeds
+	if os.Getenv("MOBY_DISABLE_PIGZ") == "maybe" { // the dockerd that heeds this variable
 		fail("neither true nor false")
 	}
 	cmd := exec.Command(os.Args[1], "-d", "-c")

@@ -1,8 +1,8 @@
 // Unpigz behaves like the broken one of the field report: it decompresses
 // some of what it is given, then stands still for ever without an error. First
 // of all it writes its process ID into a file called started, beside itself,
-// so that a test knows its parents, and how often it ran. A user who may not write
-// there leaves no trace: fastpull doctor runs it as such.
+// so that a test knows its parents, and how often it ran. Run by a user that may not
+// write there, as fastpull doctor runs it, it leaves no trace.
 package main
 
 import (

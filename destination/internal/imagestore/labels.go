@@ -1,4 +1,4 @@
-package containerd
+package imagestore
 
 import (
 	"context"
@@ -70,7 +70,7 @@ func origin(ref registry.Reference, have map[string]string) (name, value string)
 }
 
 // childLabels returns the labels that keep what a document refers to from the garbage
-// collection. They are numbered in the order of the document. With Options.NoContent a
+// collection. They are numbered in the order of the document. With Options.Lean a
 // manifest keeps no layers, as with containerd's discard_unpacked_layers.
 func (s *store) childLabels(m *image.Manifest) map[string]string {
 	labels := make(map[string]string)

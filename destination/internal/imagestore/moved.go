@@ -1,19 +1,14 @@
-package containerd
+package imagestore
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/destination"
-	"github.com/fastpull/fastpull/fetch"
 )
 
 // A large blob is downloaded into a file and verified there. If the content store is on the
@@ -23,62 +18,6 @@ import (
 //
 // If this process is killed in between, the file has no entry in containerd's database, and
 // the next garbage collection removes it.
-
-// partialDir returns the directory for partial blobs: beside the content store, so that they
-// can be moved there. It is "" if this process does not see the content store.
-func (s *store) partialDir() string {
-	for _, dir := range s.contentDirs() {
-		return fetch.PartialDir(filepath.Dir(dir))
-	}
-	return ""
-}
-
-// contentDirs returns the directories that may be the content store's for this process, the
-// most likely one first. Those of another user namespace are not among them: containerd
-// could not read files that this process makes there.
-func (s *store) contentDirs() (list []string) {
-	if s.plugins.Content.Root == "" {
-		return nil
-	}
-	for _, root := range slices.Backward(roots(s.c.Address())) {
-		dir := root + s.plugins.Content.Root
-		var st unix.Stat_t
-		if unix.Stat(dir, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR && s.owns(st) {
-			list = append(list, dir)
-		}
-	}
-	return list
-}
-
-// findContent returns the directory of the content store, "" if it is out of reach: an ingest
-// of this run has to appear in it.
-func (s *store) findContent(ctx context.Context) (string, error) {
-	dirs := s.contentDirs()
-	if len(dirs) == 0 {
-		return "", nil
-	}
-	ref := s.lease + "-look"
-	w, err := s.c.WriteBlob(ctx, ref, digest.FromString(ref), 0)
-	if err != nil {
-		return "", fmt.Errorf("write into the content store of containerd: %w", err)
-	}
-	defer func() {
-		_ = w.Close()
-		ctx, cancel := s.after()
-		defer cancel()
-		_ = s.c.AbortWrite(ctx, ref) // or the lease does
-	}()
-	for _, dir := range dirs {
-		names, _ := filepath.Glob(filepath.Join(dir, "ingest", "*", "ref")) // the pattern is sound
-		for _, name := range names {
-			// The file has the namespace and a number before the ref.
-			if text, err := os.ReadFile(name); err == nil && strings.HasSuffix(string(text), "/"+ref) {
-				return dir, nil
-			}
-		}
-	}
-	return "", nil
-}
 
 // fetchAndMove fetches what is missing of a layer, and moves its blob into the content store
 // if that is possible. Otherwise the blob is written there from its file.
@@ -107,7 +46,7 @@ func (s *store) fetchAndMove(ctx context.Context, m *made, b *blob, how destinat
 
 // blobPath returns the path of a blob in the content store.
 func (s *store) blobPath(d digest.Digest) string {
-	return filepath.Join(s.content, "blobs", d.Algorithm().String(), d.Encoded())
+	return filepath.Join(s.reach.Content, "blobs", d.Algorithm().String(), d.Encoded())
 }
 
 // found reports whether containerd sees the blob that was moved into its content store, so

@@ -1,4 +1,4 @@
-package containerd
+package imagestore
 
 import (
 	"context"
@@ -9,7 +9,6 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/fastpull/fastpull/containerdapi"
 	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/fetch"
@@ -21,10 +20,10 @@ type blob struct {
 	l       wanted
 	there   bool // it is in the content store
 	moves   bool // its file will be moved there
-	skipped bool // it is not, and is not written there: Options.NoContent
+	skipped bool // it is not, and is not written there: Options.Lean
 	ref     string
 	resumed bool // its first bytes are those of an earlier pull
-	w       *containerdapi.Writer
+	w       Writer
 }
 
 // openBlob finds out whether a blob is in the content store, and keeps it there.
@@ -40,7 +39,7 @@ func (s *store) openBlob(ctx context.Context, l wanted) (*blob, error) {
 	if b.skipped = s.lean; b.skipped {
 		return b, nil
 	}
-	b.moves = s.content != "" && l.content.Keeps(destination.How{Space: s.space})
+	b.moves = s.reach.Content != "" && l.content.Keeps(destination.How{Space: s.space})
 	// It may be there in another namespace, or have been fetched and not committed.
 	if err := b.open(ctx); err != nil || b.there {
 		return b, err

@@ -1,4 +1,4 @@
-package containerd
+package imagestore
 
 import (
 	"context"
@@ -58,12 +58,12 @@ func (t *tree) fill(ctx context.Context, tar io.Reader) error {
 		return fmt.Errorf("prepare a snapshot in containerd: %w", err)
 	}
 	t.key = key
-	dir, ok := bound(mounts)
-	dir = t.s.view.root + dir
-	if !ok || snapshotsDir(dir) != t.s.view.dir {
+	dir, ok := Bound(mounts)
+	dir = t.s.reach.Root + dir
+	if !ok || Above(dir) != t.s.reach.Snapshots {
 		return fault.New(fault.Failed, "containerd has put a snapshot where no other one is")
 	}
-	t.dir, t.form = dir, &whiteout.Inheriting{Overlay: whiteout.Overlay{User: t.s.view.user}}
+	t.dir, t.form = dir, &whiteout.Inheriting{Overlay: whiteout.Overlay{User: t.s.reach.User}}
 	var form whiteout.Form = t.form
 	if t.l.Parent == "" {
 		form = new(whiteout.Deletions) // there is nothing to delete
@@ -120,16 +120,16 @@ func (t *tree) move(ctx context.Context) error {
 		return err
 	}
 	t.child = child
-	upper, ok := upperOf(mounts)
-	upper = s.view.root + upper
-	if !ok || snapshotsDir(upper) != s.view.dir {
+	upper, ok := Upper(mounts)
+	upper = s.reach.Root + upper
+	if !ok || Above(upper) != s.reach.Snapshots {
 		return fault.New(fault.Failed, "containerd has put a snapshot where no other one is")
 	}
 	if t.form.Inherits() {
 		option, _ := containerdapi.MountOption(mounts[0], "lowerdir")
 		lowers := strings.Split(option, ":")
 		for i := range lowers {
-			lowers[i] = s.view.root + lowers[i]
+			lowers[i] = s.reach.Root + lowers[i]
 		}
 		if err := t.form.Inherit(t.dir, lowers); err != nil {
 			return fmt.Errorf("look at the layers below: %w", err)

@@ -1,4 +1,4 @@
-package containerd
+package imagestore
 
 import (
 	"bytes"
@@ -43,12 +43,7 @@ func (s *store) publish(ctx context.Context, img *destination.Image, k *known) e
 	last := k.docs[len(k.docs)-1]
 	target := ocispec.Descriptor{MediaType: last.Type(), Digest: last.Digest, Size: int64(len(last.Bytes))}
 	names, labels := s.names(img.Ref, img.Found, config)
-	for _, name := range names {
-		if err := s.c.SetImage(ctx, name, target, labels); err != nil {
-			return fmt.Errorf("give the image the name %s in containerd: %w", name, err)
-		}
-	}
-	return nil
+	return s.c.SetImages(ctx, names, target, labels)
 }
 
 // put stores a document with its labels, or adds the labels to one that is there.
@@ -77,7 +72,7 @@ func (s *store) put(ctx context.Context, ref registry.Reference, kind string, d 
 func (s *store) names(ref registry.Reference, found, config digest.Digest) (names []string, labels map[string]string) {
 	byDigest := ref.Full() + "@" + found.String()
 	switch {
-	case s.c.Namespace() == namespaceCRI:
+	case s.c.Namespace() == NamespaceCRI:
 		if tag := ref.FullTag(); tag != "" {
 			names = append(names, tag)
 		}
@@ -85,7 +80,7 @@ func (s *store) names(ref registry.Reference, found, config digest.Digest) (name
 			names = append(names, byDigest)
 		}
 		return append(names, config.String()), map[string]string{labelManaged: "managed"}
-	case ref.Familiar() == source.Unnamed && s.c.Namespace() == namespaceDocker:
+	case ref.Familiar() == source.Unnamed && s.c.Namespace() == NamespaceDocker:
 		return []string{"moby-dangling@" + found.String()}, nil
 	}
 	return []string{cmp.Or(ref.FullTag(), byDigest)}, nil

@@ -1,7 +1,8 @@
-package containerd
+package imagestore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -47,7 +48,11 @@ func (a *applied) commit(ctx context.Context) error {
 		return err
 	}
 	a.key = key
-	got, err := a.s.c.Apply(ctx, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: a.l.DiffID, Size: a.size}, mounts)
+	unpacker, ok := a.s.c.(Unpacker)
+	if !ok {
+		return fmt.Errorf("unpack it: %w", errors.ErrUnsupported)
+	}
+	got, err := unpacker.Apply(ctx, ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: a.l.DiffID, Size: a.size}, mounts)
 	if err != nil {
 		return fmt.Errorf("containerd cannot unpack it: %w", err)
 	}

@@ -1,4 +1,4 @@
-package containerd
+package imagestore
 
 import (
 	"context"
@@ -162,7 +162,7 @@ func (s *store) register(layers []wanted) {
 
 // stage returns what makes a snapshot of the layer.
 func (s *store) stage(l image.Layer) staged {
-	if s.view.dir == "" {
+	if s.reach.Snapshots == "" {
 		return &applied{s: s, l: l}
 	}
 	return &tree{s: s, l: l}

@@ -1,4 +1,4 @@
-package containerd
+package imagestore
 
 import (
 	"context"
@@ -9,7 +9,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/fastpull/fastpull/containerdapi"
 	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
@@ -20,7 +19,7 @@ const maxDocument = 8 << 20
 
 // documents gives a tree the documents that containerd has. They are verified: the content
 // store is on a disk.
-type documents struct{ c *containerdapi.Client }
+type documents struct{ c Containerd }
 
 var _ image.Source = documents{}
 
@@ -135,7 +134,7 @@ func (s *store) Lookup(ctx context.Context, q destination.Query) (state destinat
 }
 
 // missing returns the layers that have to be fetched, each diffID once: containerd lacks the
-// blob, or with Options.NoContent the blob and the snapshot.
+// blob, or with Options.Lean the blob and the snapshot.
 func (s *store) missing(ctx context.Context, layers []image.Layer) (list []image.Layer, err error) {
 	for _, l := range destination.Distinct(layers) {
 		there, err := s.has(ctx, l.Blob.Digest)

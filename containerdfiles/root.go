@@ -1,0 +1,180 @@
+package containerdfiles
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/metadata"
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/containerd/v2/core/snapshots/storage"
+	"github.com/containerd/containerd/v2/plugins/content/local"
+	"github.com/containerd/containerd/v2/plugins/snapshots/overlay"
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+// The names of containerd's plugins are those of their directories.
+const (
+	contentDir  = "io.containerd.content.v1.content"
+	databaseDir = "io.containerd.metadata.v1.bolt"
+	overlayDir  = "io.containerd.snapshotter.v1.overlayfs"
+	snapshotter = "overlayfs"
+)
+
+// lockTimeout is how long [Open] waits for another process. One that has the root open has it
+// for as long as it runs.
+const lockTimeout = time.Second
+
+// Options say how a root is opened. The zero value works.
+type Options struct {
+	// NoSync leaves changes to the kernel: they are lost, and the databases may be damaged,
+	// after a power failure.
+	NoSync bool
+	// ReadOnly changes nothing. A root that is not there is an [fs.ErrNotExist].
+	ReadOnly bool
+	// Lease begins the names of leases whose process is dead, since the root is not in use.
+	// What their snapshots hold that was not committed is removed by Open, and the rest by
+	// [Store.DeleteLease].
+	Lease string
+}
+
+// Root is an open root. It is safe for concurrent use.
+type Root struct {
+	dir     string
+	db      *bolt.DB
+	meta    *metadata.DB
+	overlay snapshots.Snapshotter
+	stale   []lease     // of dead processes
+	dirty   atomic.Bool // something was removed that the garbage collection has to clean up
+}
+
+// lease is the name of a lease.
+type lease struct{ namespace, id string }
+
+// Open opens the root at dir. If another process has it open the error is an [InUse].
+func Open(ctx context.Context, dir string, o Options) (*Root, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	r := &Root{dir: dir}
+	if o.ReadOnly {
+		err = r.read()
+	} else {
+		err = r.write(ctx, o)
+	}
+	if err == nil {
+		return r, nil
+	}
+	err = fmt.Errorf("open the root of containerd %s: %w", dir, err)
+	if cerr := r.Close(); cerr != nil {
+		err = errors.Join(err, cerr)
+	}
+	return nil, err
+}
+
+// Dir returns the absolute path of the root.
+func (r *Root) Dir() string { return r.dir }
+
+// Content returns the directory of the content store.
+func (r *Root) Content() string { return filepath.Join(r.dir, contentDir) }
+
+// Snapshots returns the directory that has those of the snapshots.
+func (r *Root) Snapshots() string { return filepath.Join(r.dir, overlayDir, "snapshots") }
+
+// Close closes the root.
+func (r *Root) Close() error {
+	var err error
+	if r.overlay != nil {
+		err = r.overlay.Close()
+	}
+	if r.db != nil {
+		err = errors.Join(err, r.db.Close())
+	}
+	return err
+}
+
+// write opens the root for changes, with the options that containerd opens it with. The lock
+// of the database comes first: without it nothing else may be touched.
+func (r *Root) write(ctx context.Context, o Options) error {
+	if err := os.MkdirAll(r.dir, 0o700); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(r.dir, databaseDir), 0o711); err != nil {
+		return err
+	}
+	options := *bolt.DefaultOptions
+	options.NoFreelistSync, options.NoSync = true, o.NoSync
+	if err := r.lock(0o644, options); err != nil {
+		return err
+	}
+	cs, err := local.NewStore(r.Content())
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(r.dir, overlayDir), 0o700); err != nil {
+		return err
+	}
+	ms, err := storage.NewMetaStore(filepath.Join(r.dir, overlayDir, "metadata.db"), func(b *bolt.Options) error {
+		b.NoSync, b.Timeout = o.NoSync, lockTimeout
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	// Removed directories go with the garbage collection, as in containerd.
+	if r.overlay, err = overlay.NewSnapshotter(filepath.Join(r.dir, overlayDir), overlay.WithMetaStore(ms), overlay.AsynchronousRemove); err != nil {
+		return errors.Join(err, ms.Close())
+	}
+	r.open(cs)
+	if err := r.meta.Init(ctx); err != nil {
+		return err
+	}
+	if err := r.sweep(ctx, o.Lease); err != nil {
+		return fmt.Errorf("remove what a killed process has left: %w", err)
+	}
+	return nil
+}
+
+// read opens the root to look at it. The packages of containerd would write in it.
+func (r *Root) read() error {
+	database := filepath.Join(r.dir, overlayDir, "metadata.db")
+	if _, err := os.Stat(database); err != nil {
+		return err
+	}
+	if err := r.lock(0, bolt.Options{ReadOnly: true}); err != nil {
+		return err
+	}
+	ms, err := storage.NewMetaStore(database, func(b *bolt.Options) error {
+		b.ReadOnly, b.Timeout = true, lockTimeout
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	r.overlay = lookOnly{ms: ms}
+	r.open(blobs{dir: r.Content()})
+	return nil
+}
+
+// lock opens containerd's database. Its lock is that of the whole root.
+func (r *Root) lock(mode fs.FileMode, o bolt.Options) (err error) {
+	path := filepath.Join(r.dir, databaseDir, "meta.db")
+	o.Timeout = lockTimeout
+	r.db, err = bolt.Open(path, mode, &o)
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return inUse(path)
+	}
+	return err
+}
+
+func (r *Root) open(cs content.Store) {
+	r.meta = metadata.NewDB(r.db, cs, map[string]snapshots.Snapshotter{snapshotter: r.overlay})
+}

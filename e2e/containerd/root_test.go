@@ -1,0 +1,199 @@
+//go:build e2e
+
+package containerd
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fastpull/fastpull/e2e/kit"
+)
+
+// inRoot fills a root, twice: the second run fetches nothing. It returns the root.
+func inRoot(t *testing.T, s *kit.Shipment, flags ...string) string {
+	t.Helper()
+	root := filepath.Join(kit.ShortTempDir(t), "root")
+	args := slices.Concat([]string{"--json", flags[0], root}, flags[1:], s.Refs)
+	kit.Fastpull(t, args...).Expect(t, 0)
+	s.Reg.Traffic(t)
+	for _, im := range kit.Fastpull(t, args...).Expect(t, 0).Summary(t).Images {
+		if im.Status != "exists" || im.BytesFetched > 0 {
+			t.Errorf("the second time: %+v", im)
+		}
+	}
+	if gets, _ := s.Reg.Traffic(t).Blobs(); gets > 0 {
+		t.Errorf("the second time %d blobs were fetched", gets)
+	}
+	return root
+}
+
+// TestContainerdRoot fills the root of a containerd that does not run. Started on it,
+// containerd has what a pull of its own would have left. While it runs the root is refused,
+// and afterwards it takes more.
+func TestContainerdRoot(t *testing.T) {
+	t.Parallel()
+	s := kit.NewShipment(t)
+	tricky := kit.TrickyImage(t, "")
+	more := s.Reg.Push(t, "tricky:1", tricky)
+	foreign := kit.MakeImage(t, kit.ImageSpec{Layers: []kit.Layer{kit.NoiseLayer(t, 1<<20, 7)}, Platform: "linux/s390x"})
+	index, _ := s.Reg.PushIndex(t, "multi:1", foreign, tricky)
+	eachContainerd(t, func(t *testing.T, r kit.Release) {
+		begun := time.Now()
+		root := inRoot(t, s, "--containerd-root", "--namespace", "e2e")
+		c, want := kit.StartContainerd(t, kit.ContainerdOptions{Release: r, Root: root}), kit.StartContainerd(t, kit.ContainerdOptions{Release: r})
+		same := func(when string) {
+			t.Helper()
+			kit.ExpectSame(t, when+": content", differing(c.Content(t), want.Content(t)))
+			kit.ExpectSame(t, when+": files of blobs", differing(blobFiles(t, c), blobFiles(t, want)))
+			kit.ExpectSame(t, when+": snapshots", differing(c.Snapshots(t), want.Snapshots(t)))
+			kit.ExpectSame(t, when+": images", differing(c.Lines(t, "images", "ls"), want.Lines(t, "images", "ls")))
+			kit.ExpectSame(t, when+": check", differing(c.Lines(t, "images", "check"), want.Lines(t, "images", "check")))
+			expectKept(t, c)
+		}
+		for _, ref := range s.Refs {
+			want.Pull(t, ref)
+		}
+		same("at first")
+		for i, ref := range s.Refs {
+			if got := c.Ctr(t, "run", "--rm", ref, fmt.Sprintf("root-%d-%d", r, i)); got != kit.Words[i] {
+				t.Errorf("ctr run %s prints %q", ref, got)
+			}
+		}
+		args := []string{"--containerd-root", root, "--namespace", "e2e", more, index}
+		for _, dry := range []string{"--dry-run", "--no-sync"} {
+			kit.Fastpull(t, append(args, dry)...).Expect(t, 1, fmt.Sprintf("containerd (process %d) has it open", c.Pid), "hint: stop it first")
+		}
+		c.Stop()
+		kit.Fastpull(t, append(args, "--dry-run")...).Expect(t, 0)
+		kit.Fastpull(t, args...).Expect(t, 0)
+		c = kit.StartContainerd(t, kit.ContainerdOptions{Release: r, Root: root})
+		want.Pull(t, more)
+		want.Pull(t, index)
+		same("with more")
+		got, right := c.Layers(t, tricky.ChainID()), want.Layers(t, tricky.ChainID())
+		for n := range got {
+			kit.ExpectSame(t, fmt.Sprintf("layer %d", n), kit.CompareTrees(t, got[n], right[n], kit.TreeOptions{MadeUp: begun}))
+		}
+		c.Ctr(t, append([]string{"images", "rm", "--sync", more, index}, s.Refs...)...)
+		expectEmpty(t, "without the images", c)
+	})
+}
+
+// TestContainerdRootCRI: a kubelet finds the images of a root, and runs a pod of one, while
+// their registry cannot be reached.
+func TestContainerdRootCRI(t *testing.T) {
+	t.Parallel()
+	s := kit.NewShipment(t)
+	s.Refs = append(s.Refs, s.Reg.Push(t, "pause:1", kit.MakeImage(t, kit.ImageSpec{Layers: s.Images[0].Layers[:1], Cmd: []string{"/bin/sleep", "600"}})))
+	hosts := t.TempDir()
+	kit.WriteFile(t, filepath.Join(hosts, "registry.invalid/hosts.toml"), fmt.Sprintf("[host.%q]\n", "http://"+s.Reg.Addr))
+	for i, ref := range s.Refs {
+		s.Refs[i] = "registry.invalid" + strings.TrimPrefix(ref, s.Reg.Addr)
+	}
+	s.Refs[3] = kit.PauseImage
+	root := inRoot(t, s, "--containerd-root", "--namespace", "k8s.io", "--hosts-dir", hosts)
+	c := kit.StartContainerd(t, kit.ContainerdOptions{Release: kit.Today, Root: root, CRI: true})
+	c.Namespace = "k8s.io"
+	for i, ref := range s.Refs[:3] {
+		if im := cri(t, c, ref); im.ID != s.Images[i].ID.String() {
+			t.Errorf("crictl images has %+v for %s, want the ID %s", im, ref, s.Images[i].ID)
+		}
+	}
+	if got := c.InPod(t, s.Refs[0]); got != kit.Words[0] {
+		t.Errorf("a pod of %s prints %q", s.Refs[0], got)
+	}
+}
+
+// TestDockerRoot fills the data-root of a Docker 29 that does not run. Started on it, dockerd
+// has the images, with their digests, and fetches nothing again.
+func TestDockerRoot(t *testing.T) {
+	t.Parallel()
+	s := kit.NewShipment(t)
+	root := inRoot(t, s, "--docker-root")
+	d := kit.StartDockerd(t, kit.DockerdOptions{Release: kit.Today, Root: root})
+	_, pid := d.Pids(t)
+	for i, ref := range s.Refs {
+		repository := ref[:strings.LastIndex(ref, ":")]
+		digests := d.Must(t, "image", "inspect", "-f", "{{join .RepoDigests \" \"}}", ref)
+		if want := repository + "@" + s.Images[i].Digest.String(); digests != want {
+			t.Errorf("%s has the digests %q, want %q", ref, digests, want)
+		}
+		if got := d.Must(t, "run", "--rm", "--network", "none", "--security-opt", "seccomp=unconfined", ref); got != kit.Words[i] {
+			t.Errorf("docker run %s prints %q", ref, got)
+		}
+	}
+	if pulled := d.Must(t, "pull", s.Refs[0]); !strings.Contains(pulled, "up to date") {
+		t.Errorf("docker pull fetches again: %s", pulled)
+	}
+	kit.Fastpull(t, "--docker-root", root, s.Refs[0]).Expect(t, 1, fmt.Sprintf("containerd (process %d) has it open", pid))
+	d.Stop()
+	kit.Fastpull(t, "--store", root, s.Refs[0]).Expect(t, 2, "--docker-root")
+}
+
+// TestContainerdRootKill kills runs at random moments. Containerd starts on what is left, and
+// finds nothing wrong. The next run completes the image. FASTPULL_KILLS is how many.
+func TestContainerdRootKill(t *testing.T) {
+	t.Parallel()
+	kills := int(kit.FromEnv(t, "FASTPULL_KILLS", 2))
+	begun := time.Now()
+	reg := kit.StartRegistry(t, kit.RegistryOptions{})
+	im := kit.KillImage(t)
+	ref := reg.Push(t, "img:tag", im)
+	eachContainerd(t, func(t *testing.T, r kit.Release) {
+		pull := func(root string) []string {
+			return []string{"--containerd-root", root, "--namespace", "e2e", "--json", ref}
+		}
+		start := func(root string) *kit.Containerd {
+			t.Helper()
+			return kit.StartContainerd(t, kit.ContainerdOptions{Release: r, Root: root})
+		}
+		root := filepath.Join(kit.ShortTempDir(t), "root")
+		whole := kit.Fastpull(t, pull(root)...).Expect(t, 0).Took
+		c := start(root)
+		right := trees(t, c, im, begun)
+		c.Stop()
+		killed, resumed, runs := 0, 0, 0
+		for ; killed < kills && runs < 10*kills; runs++ {
+			root := filepath.Join(kit.ShortTempDir(t), "root")
+			delay := time.Duration(rand.Int64N(int64(whole)))
+			when := fmt.Sprintf("run %d, killed after %v of %v", runs, delay, whole)
+			p := kit.NewUser(t).Start(t, pull(root)...)
+			time.Sleep(delay)
+			p.Cmd.Process.Kill()
+			if p.Wait(t).Code != -1 { // it had ended by itself
+				whole = min(whole, delay)
+				continue
+			}
+			if killed++; killed%2 == 1 { // every other root is gone on with at once
+				c := start(root)
+				expectComplete(t, when, c)
+				c.Stop()
+			}
+			if kit.Fastpull(t, pull(root)...).Expect(t, 0).Summary(t).BytesFetched < im.Bytes() {
+				resumed++
+			}
+			if dirs := kit.Names(t, filepath.Join(root, "io.containerd.snapshotter.v1.overlayfs/snapshots")); len(dirs) != len(im.Layers) {
+				t.Errorf("%s: there are %d directories of %d snapshots", when, len(dirs), len(im.Layers))
+			}
+			c := start(root)
+			if leases := c.Lines(t, "leases", "ls"); len(leases) > 0 {
+				t.Errorf("%s: leases are left: %q", when, leases)
+			}
+			expectImage(t, when, c, im)
+			for n, got := range trees(t, c, im, begun) {
+				kit.ExpectSame(t, fmt.Sprintf("%s: layer %d", when, n), kit.CompareNodes(got, right[n]))
+			}
+			c.Ctr(t, "images", "rm", "--sync", ref)
+			expectEmpty(t, when, c)
+			c.Stop()
+		}
+		if t.Logf("%d of %d runs were killed, and %d continued by the next one", killed, runs, resumed); killed < kills {
+			t.Errorf("only %d runs were killed", killed)
+		}
+	})
+}
