@@ -23,8 +23,8 @@
 //
 // # What the library runs
 //
-// It decompresses nothing here, and so does not run pigz. It runs mount programs
-// (fuse-overlayfs), which [Open] refuses, and itself again for what this package does not
+// It decompresses nothing here, and so does not run pigz. It mounts nothing either, and so
+// runs no mount program (fuse-overlayfs). It runs itself again for what this package does not
 // use: without a call of reexec.Init, which fastpull does not make, that panics. fastpull
 // does not become root of a user namespace itself: without root, it has to be run by podman
 // unshare.
