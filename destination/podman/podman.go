@@ -13,6 +13,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"go.podman.io/storage"
+	"go.podman.io/storage/pkg/fsutils"
 	"go.podman.io/storage/types"
 
 	"github.com/fastpull/fastpull/destination"
@@ -127,7 +128,7 @@ func writable(o *storage.StoreOptions) error {
 			}
 		}
 	}
-	// A bind mount of the store onto itself would outlive this process, which mounts nothing.
+	// A bind mount of the store onto itself would outlive this process.
 	o.GraphDriverOptions = append(o.GraphDriverOptions, driver+".skip_mount_home=true")
 	return nil
 }
@@ -174,7 +175,7 @@ func (s *store) open(ctx context.Context, o storage.StoreOptions) (err error) {
 	if s.env.DryRun {
 		return nil
 	}
-	if err := sweep(filepath.Join(s.root, driver, "staging")); err != nil {
+	if err := s.prepare(); err != nil {
 		return err
 	}
 	if err := s.probe(); err != nil {
@@ -196,6 +197,26 @@ func (s *store) probe() error {
 	return err
 }
 
+// prepare removes what killed processes have left, and checks the file system.
+func (s *store) prepare() error {
+	home := filepath.Join(s.root, driver)
+	if err := errors.Join(sweep(filepath.Join(home, "staging")), sweepTrials(home)); err != nil {
+		return err
+	}
+	types, err := fsutils.SupportsDType(home)
+	if err == nil && !types {
+		err = fault.WithHint(fault.New(fault.Failed, "the file system of %s has no d_type, so that deleted files stay to be seen", home),
+			"use ext4, or xfs with ftype=1")
+	}
+	return err
+}
+
+// known are the files in a run root by which the library knows of the machine that overlayfs
+// works. The others do not matter to a process that mounts and exports no layer. Without these
+// files it tries all of that in the store, and a kill at that time leaves a directory or a
+// mount there.
+var known = []string{"overlay-true", "metacopy()-false", "native-diff()-false", "idmapped-lower-dir-false", "dataonly-layers-false"}
+
 // newRunRoot makes a run root for a store that is not Podman's own: for what the library
 // finds out about the machine.
 func newRunRoot() (*tmpfile.Dir, error) {
@@ -210,6 +231,15 @@ func newRunRoot() (*tmpfile.Dir, error) {
 	d, err := tmpfile.NewDir(parent, prefix)
 	if err != nil {
 		return nil, errors.Join(err, parent.Close())
+	}
+	err = os.Mkdir(filepath.Join(d.Path, driver), 0o700)
+	for _, name := range known {
+		if err == nil {
+			err = os.WriteFile(filepath.Join(d.Path, driver, name), nil, 0o600)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.Remove())
 	}
 	return d, nil
 }
