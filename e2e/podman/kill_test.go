@@ -44,6 +44,9 @@ func TestPodmanKill(t *testing.T) {
 		if left, _ := filepath.Glob(s.root + "/overlay/staging/*"); len(left) > 0 {
 			t.Errorf("%s: left: %v", when, left)
 		}
+		if found := s.check(t); found != "" {
+			t.Errorf("%s: the library finds\n%s", when, found)
+		}
 		if got, want := len(s.records(t, "overlay-layers/layers.json")), len(ship.Images[0].Layers); got != want {
 			t.Errorf("%s: %d layers, want %d", when, got, want)
 		}
