@@ -2,12 +2,14 @@
 
 GO         ?= go
 VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# The time that all files of a release bear, so that they are the same for everyone.
+COMMITTED   = $(shell git log -1 --format=%ct)
 LDFLAGS     = -s -w -X github.com/fastpull/fastpull/cli.version=$(VERSION)
 BUILD       = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOLANGCI    = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 ACTIONLINT  = github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
-PLATFORMS   = linux/amd64 linux/arm64 linux/arm linux/386 linux/riscv64 linux/ppc64le linux/s390x
+PLATFORMS   = linux/amd64 linux/arm64 linux/arm linux/386 linux/riscv64 linux/ppc64le linux/s390x linux/loong64
 FUZZTIME   ?= 10m
 # What the image is called; `fastpull push` brings it there, or with --to elsewhere.
 IMAGE_NAME ?= ghcr.io/fastpull/fastpull
@@ -15,7 +17,8 @@ IMAGE_NAME ?= ghcr.io/fastpull/fastpull
 # What end-to-end tests need beside Go, as Debian calls it. The race detector
 # needs a C compiler.
 PACKAGES    = docker.io docker-registry pigz gcc libc6-dev e2fsprogs strace debootstrap \
-              debian-archive-keyring umoci isal libdeflate-tools zopfli 7zip podman skopeo iproute2 curl wget
+              debian-archive-keyring umoci isal libdeflate-tools zopfli 7zip podman skopeo iproute2 \
+              rpm groff-base curl wget
 
 # Packages with tests that are run without the race detector (package internal/need).
 UNRACED     = $$(grep -rl --include='*_test.go' '^func TestUnraced' . | xargs -n 1 dirname | sort -u)
@@ -35,7 +38,7 @@ EMULATED    = ^(TestForms|TestExitCodes|TestBundleIsRead|TestLoad|TestPush|TestC
 ROOT       := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo --preserve-env=PATH,HOME,GOPATH,GOCACHE,GOPROXY,GOFLAGS,CI')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo check test test-old test-cross unit e2e lint lint-all deps bench fuzz dist image clean
+.PHONY: help build demo check test test-old test-cross unit e2e lint lint-all deps bench fuzz dist dist-check image clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -51,11 +54,13 @@ test: deps lint unit e2e ## everything: installs what it needs, takes some minut
 
 check: lint ## what a change is held to before a commit: no root, no packages, two minutes
 	$(GO) test -short -vet=off -skip '^TestUnraced' ./...
+	cd packaging && $(GO) test -short -vet=off ./...
 
 unit: ## unit tests, with the race detector (some need root)
 	@# A program with the detector sleeps a second at its end if nobody says otherwise.
 	$(ROOT) env $(ALL) CGO_ENABLED=1 GORACE=atexit_sleep_ms=20 $(GO) test -race -tags exclude_graphdriver_btrfs -vet=off -p 4 -skip '^TestUnraced' $(UNIT)
 	$(ROOT) env $(ALL) $(GO) test -vet=off -run '^TestUnraced' $(UNRACED)
+	cd packaging && $(ROOT) env $(ALL) $(GO) test -vet=off ./...
 
 e2e: ## the program against a real registry and a real dockerd (needs root)
 	@# Those that take longest begin first. Tests wait more than they work. The program is
@@ -95,6 +100,8 @@ lint: ## gofmt, vet, staticcheck
 	@$(call staticcheck,-tags e2e ./e2e/... ./daemon ./inflate)
 	cd e2e/bench/peers && $(GO) vet ./...
 	@cd e2e/bench/peers && $(call staticcheck,./...)
+	cd packaging && $(GO) vet ./...
+	@cd packaging && $(call staticcheck,./...)
 
 lint-all: lint ## lint, golangci-lint, and the workflows and scripts (the first time takes minutes)
 	$(GO) run $(GOLANGCI) run --timeout 15m
@@ -119,13 +126,22 @@ fuzz: ## fuzz what reads foreign bytes, FUZZTIME (10m) each
 		done; \
 	done
 
-dist: ## static binaries for all platforms, with checksums, in dist/
+dist: ## all of a release, in dist/: static binaries, packages, SBOMs, licences, checksums
 	@rm -rf dist && mkdir dist
 	@for p in $(PLATFORMS); do \
 		out=dist/fastpull-$${p%/*}-$${p#*/}; echo $$out; \
 		GOOS=$${p%/*} GOARCH=$${p#*/} $(BUILD) -o $$out . || exit 1; \
 	done
-	@cd dist && sha256sum fastpull-* > SHA256SUMS
+	@$(MAKE) -s image
+	cd packaging && SOURCE_DATE_EPOCH=$(COMMITTED) $(GO) run . -version $(VERSION) ../dist
+	@cd dist && sha256sum fastpull* THIRD_PARTY_LICENSES.txt > SHA256SUMS
+
+dist-check: ## make dist, and again from a clone without a build cache, and compare
+	@test -z "$$(git status --porcelain)" || { echo 'commit first: what is not committed is not in the clone'; exit 1; }
+	@$(MAKE) dist
+	@dir=$$(mktemp -d) && trap 'rm -rf $$dir' EXIT && git clone -q . $$dir/again && \
+	GOCACHE=$$dir/cache $(MAKE) -C $$dir/again dist PLATFORMS='$(PLATFORMS)' VERSION='$(VERSION)' && \
+	diff dist/SHA256SUMS $$dir/again/dist/SHA256SUMS && echo "both builds are equal: $$(wc -l < dist/SHA256SUMS) files"
 
 image: ## an OCI image of fastpull for two platforms, in dist/fastpull-image.tar, without a daemon
 	@mkdir -p dist
@@ -133,7 +149,6 @@ image: ## an OCI image of fastpull for two platforms, in dist/fastpull-image.tar
 	$(GO) run ./deploy/image -o dist/fastpull-image.tar -name $(IMAGE_NAME):$(VERSION) -version $(VERSION) \
 		-revision "$$(git rev-parse HEAD 2>/dev/null)" -created "$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)}" \
 		linux/amd64=dist/fastpull-linux-amd64 linux/arm64=dist/fastpull-linux-arm64
-	@cd dist && sha256sum fastpull-* > SHA256SUMS && grep image SHA256SUMS
 
 clean: ## remove what was built
 	rm -rf fastpull dist

@@ -76,14 +76,15 @@ var large = map[string]string{
 // the compiler keeps the state of a loop in registers only within one function.
 const mostOfFunction = 80
 
-// sourceFiles calls use for each file of the program, tests apart.
+// sourceFiles calls use for each file of the program, tests apart. What makes packages of it is
+// a module of its own.
 func sourceFiles(t *testing.T, use func(name, dir string)) {
 	t.Helper()
 	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		if d.IsDir() && (name == "e2e" || d.Name() == "testdata" || name != "." && strings.HasPrefix(d.Name(), ".")) {
+		if d.IsDir() && (name == "e2e" || name == "packaging" || d.Name() == "testdata" || name != "." && strings.HasPrefix(d.Name(), ".")) {
 			return filepath.SkipDir
 		}
 		if strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go") {

@@ -28,7 +28,7 @@ func (f *destinationFlags) add(fl *pflag.FlagSet, names ...string) {
 	for _, d := range all.Table {
 		usage := d.Usage
 		if d.Name == "store" {
-			usage += " (default when no Engine answers: " + defaultStore() + ")"
+			usage += withoutEngine(defaultStore())
 		}
 		switch {
 		case !slices.Contains(names, d.Name):
@@ -43,6 +43,9 @@ func (f *destinationFlags) add(fl *pflag.FlagSet, names ...string) {
 
 // inContainerd are the destinations that have images as containerd does.
 var inContainerd = []string{"containerd", "containerd-root", "docker-root"}
+
+// withoutEngine is what the help of --store says of its default.
+func withoutEngine(dir string) string { return " (default when no Engine answers: " + dir + ")" }
 
 // containerd adds the flags that go with containerd.
 func (f *destinationFlags) containerd(fl *pflag.FlagSet) {

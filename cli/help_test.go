@@ -24,7 +24,7 @@ func variables(t *testing.T) (names []string) {
 			return err
 		}
 		switch rel := filepath.ToSlash(name); {
-		case d.IsDir() && (rel == "../e2e" || d.Name() == "testdata" || strings.HasPrefix(rel, "../internal/")), d.IsDir() && name != ".." && strings.HasPrefix(d.Name(), "."):
+		case d.IsDir() && (rel == "../e2e" || rel == "../packaging" || d.Name() == "testdata" || strings.HasPrefix(rel, "../internal/")), d.IsDir() && name != ".." && strings.HasPrefix(d.Name(), "."):
 			return filepath.SkipDir
 		case !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go"):
 			return nil

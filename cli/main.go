@@ -97,6 +97,22 @@ no other program for that, so that it works where docker pull hangs in unpigz.
 	return root
 }
 
+// Command returns all commands, for what is made of them: man pages and completion scripts.
+// Defaults are those of root, whatever the user and the environment are.
+func Command() *cobra.Command {
+	root := newRoot(Streams{In: strings.NewReader(""), Out: io.Discard, Err: io.Discard})
+	here := defaultStore()
+	for _, c := range append(root.Commands(), root) {
+		if f := c.Flags().Lookup("store"); f != nil {
+			if f.DefValue == here {
+				f.DefValue = rootStore
+			}
+			f.Usage = strings.Replace(f.Usage, withoutEngine(here), withoutEngine(rootStore), 1)
+		}
+	}
+	return root
+}
+
 // args makes a check of positional arguments a usage error.
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, a []string) error {

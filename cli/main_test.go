@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,8 +16,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/spf13/pflag"
+
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/overlay"
+	"github.com/fastpull/fastpull/progress"
 )
 
 func TestSplit(t *testing.T) {
@@ -187,5 +191,63 @@ func TestVersion(t *testing.T) {
 	version = "v1.2.3"
 	if code, out, _ := run(t.Context(), nil, "--version"); code != 0 || out != "fastpull v1.2.3\n" {
 		t.Errorf("%d, %q", code, out)
+	}
+}
+
+// TestCommand: what is made of the commands is the same for all users.
+func TestCommand(t *testing.T) {
+	flags := func() string {
+		var b strings.Builder
+		root := Command()
+		for _, c := range append(root.Commands(), root) {
+			c.Flags().VisitAll(func(f *pflag.Flag) { fmt.Fprintf(&b, "%s --%s %q: %s\n", c.Name(), f.Name, f.DefValue, f.Usage) })
+		}
+		return b.String()
+	}
+	one := flags()
+	if n := strings.Count(one, rootStore); n < 5 {
+		t.Errorf("the default store is named %d times", n)
+	}
+	for _, v := range []string{storeVariable, "XDG_DATA_HOME", "HOME"} {
+		t.Setenv(v, "/else/where")
+	}
+	if two := flags(); two != one {
+		t.Errorf("another user gets\n%s\nand not\n%s", two, one)
+	}
+}
+
+// TestSizesAgree pulls two images that share a layer: what a dry run foresees, what a pull
+// counts, and what a dry run finds afterwards are the same bytes, as JSON and in words.
+func TestSizesAgree(t *testing.T) {
+	host, dir := startRegistry(t), filepath.Join(t.TempDir(), "s")
+	do := func(args ...string) string {
+		t.Helper()
+		code, out, errs := run(t.Context(), nil, append(args, "--store", dir, "--progress=quiet", host+"/base:1", host+"/app:1")...)
+		if code != 0 {
+			t.Fatalf("%q: exit code %d: %s", args, code, errs)
+		}
+		return out
+	}
+	var foreseen, pulled struct {
+		BytesToFetch, BytesFetched int64
+		Images                     []struct{ BytesFetched int64 }
+	}
+	words := do("--dry-run")
+	if err := json.Unmarshal([]byte(do("--dry-run", "--json")), &foreseen); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(do("--json")), &pulled); err != nil {
+		t.Fatal(err)
+	}
+	n := foreseen.BytesToFetch
+	if n == 0 || pulled.BytesFetched != n || pulled.Images[0].BytesFetched+pulled.Images[1].BytesFetched != n {
+		t.Errorf("a dry run foresees %d bytes, the pull has %+v", n, pulled)
+	}
+	size := progress.Bytes(n)
+	if want := "to fetch: " + size + "; layers that are there already: 0 B\n"; !strings.HasSuffix(words, want) {
+		t.Errorf("a dry run says\n%s, want %s", words, want)
+	}
+	if got, want := do("--dry-run"), "to fetch: 0 B; layers that are there already: "+size+"\n"; !strings.HasSuffix(got, want) {
+		t.Errorf("a dry run of what is there says\n%s, want %s", got, want)
 	}
 }

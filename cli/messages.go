@@ -32,8 +32,11 @@ func sayAs(w io.Writer, asJSON bool, m message) {
 		return
 	}
 	prefix := "fastpull: "
-	if m.Type == "debug" {
+	switch m.Type {
+	case "debug":
 		prefix = fmt.Sprintf("debug: %7.3f ", m.After)
+	case "error":
+		prefix = progress.Bad(w, "fastpull:") + " "
 	}
 	words := prefix + text.Printable(m.Text) + "\n"
 	if m.Hint != "" {

@@ -307,6 +307,9 @@ func parseList(name string, in io.Reader) ([]string, error) {
 // storeVariable names the store, for all commands and as the destination of a pull.
 const storeVariable = "FASTPULL_STORE"
 
+// rootStore is the default store of root.
+const rootStore = "/var/lib/fastpull"
+
 // defaultStore is the store of commands that name none: that of the variable, or else the
 // one where images go when no Engine answers. Root of a user namespace
 // that may not write to /var/lib gets the store of a user.
@@ -315,7 +318,7 @@ func defaultStore() string {
 		return dir
 	}
 	if os.Geteuid() == 0 && unix.Access("/var/lib", unix.W_OK) != unix.EACCES {
-		return "/var/lib/fastpull"
+		return rootStore
 	}
 	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "fastpull")

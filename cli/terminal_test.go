@@ -101,3 +101,25 @@ func TestAskPassword(t *testing.T) {
 		}
 	}
 }
+
+// TestColours has an error in red on a terminal, unless it has no colours or the user wants
+// none.
+func TestColours(t *testing.T) {
+	for _, tc := range []struct{ term, no, want string }{
+		{"xterm-256color", "", "\x1b[31mfastpull:\x1b[0m broken\r\n"},
+		{"linux", "", "\x1b[31mfastpull:\x1b[0m broken\r\n"},
+		{"xterm-256color", "1", "fastpull: broken\r\n"},
+		{"dumb", "", "fastpull: broken\r\n"},
+		{"", "", "fastpull: broken\r\n"},
+	} {
+		t.Setenv("TERM", tc.term)
+		t.Setenv("NO_COLOR", tc.no)
+		user, tty := openTerminal(t)
+		printError(tty, false, errors.New("broken"))
+		got := make([]byte, 100)
+		n, err := user.Read(got)
+		if err != nil || string(got[:n]) != tc.want {
+			t.Errorf("TERM=%q NO_COLOR=%q: %q, %v, want %q", tc.term, tc.no, got[:n], err, tc.want)
+		}
+	}
+}

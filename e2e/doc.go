@@ -3,7 +3,7 @@
 // It holds no code of fastpull.
 //
 // The tests have the build tag e2e, and need root, Debian's packages docker.io,
-// docker-registry, debootstrap and umoci, e2fsprogs, and GNU tar:
+// docker-registry, debootstrap and umoci, e2fsprogs, rpm, and GNU tar:
 //
 //	go test -tags e2e ./e2e/...
 //
@@ -21,6 +21,7 @@
 //     (-faults.update).
 //   - serve: clients that pull from fastpull serve, and the conformance suite.
 //   - doctor: what doctor says of Engines and registries, and that it changes nothing.
+//   - packages: the .deb and the .rpm, installed on bare trees and removed.
 //   - destinations: what holds for each destination: disks, rights, planted files, indexes.
 //   - fleet: the DaemonSet's pod on a node, the image of fastpull itself, and the steps for CI.
 //   - kit: what they share. See its documentation for what holds for every test.

@@ -105,7 +105,7 @@ func New(o Options) *Display {
 	}
 	switch d.mode {
 	case TTY:
-		d.view = &ttyView{width: width, height: height}
+		d.view = &ttyView{width: width, height: height, colours: paletteOf(o.Out)}
 	case JSON:
 		d.view = &jsonView{sent: make(map[*Task]report)}
 	case Quiet:

@@ -30,7 +30,7 @@ func (v *plainView) frame(m *moment) []byte {
 	switch {
 	case m.final:
 		if m.sum.tasks > 0 {
-			b.WriteString(m.sum.summary() + "\n")
+			b.WriteString(m.sum.summary(false) + "\n")
 		}
 	case !m.sum.open():
 		v.next = time.Time{}
@@ -76,7 +76,7 @@ func (s *sum) line() string {
 			parts = append(parts, rest+" left")
 		}
 	}
-	parts = append(parts, s.endings()...)
+	parts = append(parts, s.endings(false)...)
 	for p := range Done {
 		if n := s.in[p]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, p))
@@ -86,7 +86,7 @@ func (s *sum) line() string {
 }
 
 // summary returns how a run ended.
-func (s *sum) summary() string {
+func (s *sum) summary(p palette) string {
 	var parts []string
 	n := s.moved[fetch]
 	if n == 0 {
@@ -101,7 +101,7 @@ func (s *sum) summary() string {
 	if s.kept > 0 {
 		parts = append(parts, Bytes(s.kept)+" kept from an earlier run")
 	}
-	parts = append(parts, s.endings()...)
+	parts = append(parts, s.endings(p)...)
 	if n := s.tasks - s.ended(); n > 0 {
 		parts = append(parts, fmt.Sprintf("%d not finished", n))
 	}
@@ -109,14 +109,15 @@ func (s *sum) summary() string {
 }
 
 // endings counts the tasks that are over.
-func (s *sum) endings() []string {
+func (s *sum) endings(p palette) []string {
 	var parts []string
 	for _, c := range []struct {
-		n    int
-		word string
-	}{{s.in[Done], "done"}, {s.in[Exists], "exist"}, {s.in[Failed], "failed"}, {s.in[Interrupted], "interrupted"}} {
+		n     int
+		word  string
+		paint func(string) string
+	}{{s.in[Done], "done", p.good}, {s.in[Exists], "exist", p.good}, {s.in[Failed], "failed", p.bad}, {s.in[Interrupted], "interrupted", p.bad}} {
 		if c.n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", c.n, c.word))
+			parts = append(parts, c.paint(fmt.Sprintf("%d %s", c.n, c.word)))
 		}
 	}
 	return parts

@@ -95,6 +95,10 @@ func (s *screen) down() {
 
 func (s *screen) sequence(seq string) {
 	switch {
+	case strings.HasSuffix(seq, "m"):
+		line := s.rows[s.row] // a colour, in a line that is written to its end
+		s.rows[s.row] = line[:min(s.col, len(line))] + "<" + seq + ">"
+		s.col = len(s.rows[s.row])
 	case seq == "[K":
 		s.rows[s.row] = s.rows[s.row][:min(s.col, len(s.rows[s.row]))]
 	case seq == "[J":

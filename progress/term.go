@@ -18,9 +18,7 @@ func pick(m Mode, out io.Writer) Mode {
 	if kind == "" || kind == "dumb" || os.Getenv("CI") != "" {
 		return Plain
 	}
-	isTerminal := false
-	withFD(out, func(fd int) { isTerminal = term.IsTerminal(fd) })
-	if isTerminal {
+	if isTerminal(out) {
 		return TTY
 	}
 	return Plain

@@ -16,6 +16,7 @@ type ttyView struct {
 	width, height func() int
 	lines         []string // the live area as it stands
 	columns       int      // the width it was drawn for
+	colours       palette  // of lines that scroll up; the live area has none
 }
 
 const (
@@ -39,7 +40,7 @@ func (v *ttyView) frame(m *moment) []byte {
 		case e.kind == warning:
 			scroll = append(scroll, "warning: "+e.text)
 		case e.phase == Failed:
-			scroll = append(scroll, e.line())
+			scroll = append(scroll, v.colours.bad(e.line()))
 		}
 	}
 	lines := live(m, width, height)
@@ -47,7 +48,7 @@ func (v *ttyView) frame(m *moment) []byte {
 		lines = nil
 		if m.sum.tasks > 0 {
 			// It stays, and may be as long as it likes.
-			scroll = append(scroll, m.sum.summary())
+			scroll = append(scroll, m.sum.summary(v.colours))
 		}
 	}
 	if len(scroll) == 0 && width == v.columns && slices.Equal(lines, v.lines) {
@@ -125,7 +126,7 @@ func countLine(s *sum, hidden []state) string {
 	for _, h := range hidden {
 		in[h.phase]++
 	}
-	parts := s.endings()
+	parts := s.endings(false)
 	for p, n := range in {
 		if n > 0 {
 			parts = append(parts, fmt.Sprintf("%d more %s", n, Phase(p)))

@@ -80,7 +80,7 @@ type Result struct {
 	Status       Status        `json:"status"`
 	Error        string        `json:"error,omitempty"`
 	Layers       int           `json:"layers"`
-	BytesFetched int64         `json:"bytesFetched"` // of its layers, by this image first
+	BytesFetched int64         `json:"bytesFetched"` // of its layers; of those that images share by the one that fetched them
 	Seconds      float64       `json:"seconds"`
 
 	// Plan is what a dry run found out about the layers.

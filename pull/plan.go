@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -46,6 +47,14 @@ func (r *run) plan(ctx context.Context, im *resolved) ([]PlannedLayer, error) {
 		})
 	}
 	return plan, g.Wait()
+}
+
+// there is the plan of an image that the destination has.
+func there(blobs []ocispec.Descriptor) (plan []PlannedLayer) {
+	for _, b := range blobs {
+		plan = append(plan, PlannedLayer{Digest: b.Digest, Size: b.Size})
+	}
+	return plan
 }
 
 // claims are the diffIDs that an image of the run would bring.

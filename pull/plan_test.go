@@ -48,7 +48,7 @@ func TestPlanStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r := sum.Images[0]; r.Status != Exists || r.Plan != nil {
+	if r := sum.Images[0]; r.Status != Exists || !reflect.DeepEqual(r.Plan, []PlannedLayer{planned(t, a, "", false)}) {
 		t.Errorf("the image that is there: %+v", r)
 	}
 	r := sum.Images[1]
@@ -112,7 +112,7 @@ func TestPlanEngine(t *testing.T) {
 		if want := []PlannedLayer{planned(t, a, "", false), planned(t, b, s.host, false)}; !reflect.DeepEqual(sum.Images[0].Plan, want) {
 			t.Errorf("got %+v, want %+v", sum.Images[0].Plan, want)
 		}
-		if sum.Images[1].Status != Exists {
+		if sum.Images[1].Status != Exists || !reflect.DeepEqual(sum.Images[1].Plan, []PlannedLayer{planned(t, a, "", false)}) {
 			t.Errorf("the image that is there: %+v", sum.Images[1])
 		}
 		if len(e.tags) != 0 || e.loads != loads {

@@ -47,6 +47,12 @@ func (r *run) resolve(ctx context.Context, nth int, ref registry.Reference) (*re
 	}
 	im.blobs = tree.Top.Layers
 	if err := r.look(ctx, im, want); im.whole || err != nil {
+		if im.whole && r.DryRun && tree.Top.IsIndex() {
+			// The index is known there, but not how much that is.
+			if leaf, err := tree.Select(ctx, want); err == nil {
+				im.blobs = leaf.Layers
+			}
+		}
 		return im, err
 	}
 	if im.Leaf, err = tree.Select(ctx, want); fault.KindOf(err) == fault.NotFound && r.AllPlatforms {

@@ -210,6 +210,8 @@ func (r *run) image(ctx context.Context, nth int, ref registry.Reference) (res R
 	}
 	res.ImageID, res.Platform, res.Layers = im.ID, image.FormatPlatform(im.Platform), len(im.Layers)
 	switch {
+	case im.whole && r.DryRun:
+		res.Plan = there(im.blobs)
 	case im.whole:
 	case r.DryRun:
 		res.Plan, err = r.plan(ctx, im)

@@ -59,7 +59,7 @@ var classes = []class{
 	{is: isA[*downgradeError], again: never, hint: func(_ errand, err error) string {
 		var down *downgradeError
 		errors.As(err, &down)
-		return fmt.Sprintf("if this is right, name %s in \"insecure-registries\" of %s: what is fetched is checked by its digest, and no credentials go there", down.to, defaultDaemonJSON)
+		return fmt.Sprintf("if this is right, name %s in \"insecure-registries\" of %s: what is fetched is checked by its digest, and the registry's credentials do not go there", down.to, defaultDaemonJSON)
 	}},
 	{is: isPermanent, again: never},
 	{is: isStatus(statusExpired), again: quick},

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"testing"
 
 	"github.com/fastpull/fastpull/e2e/kit"
@@ -29,7 +28,7 @@ func TestRealTrees(t *testing.T) {
 		archive func(t *testing.T, dir string) string // makes a tar, in dir if it has to be made
 		atLeast int                                   // files in it, that the test cannot pass on an empty one
 	}{
-		{"debian", debianTar, 5_000},
+		{"debian", func(t *testing.T, _ string) string { return kit.DebianTar(t) }, 5_000},
 		{"go", func(t *testing.T, dir string) string {
 			root := goRoot(t)
 			return makeTar(t, dir, root, fitting(t, root), "--format=gnu")
@@ -169,12 +168,4 @@ func sizeBelow(t *testing.T, dir string) (size int64) {
 		t.Fatal(err)
 	}
 	return size
-}
-
-// debianArch is Debian's name of this machine's architecture.
-func debianArch() string {
-	if name, differs := map[string]string{"386": "i386", "arm": "armhf", "ppc64le": "ppc64el"}[runtime.GOARCH]; differs {
-		return name
-	}
-	return runtime.GOARCH
 }

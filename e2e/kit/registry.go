@@ -57,13 +57,7 @@ func StartRegistry(t *testing.T, o RegistryOptions) *Registry {
 	t.Helper()
 	r := &Registry{root: t.TempDir(), scheme: "http", client: &http.Client{}, auth: authn.Anonymous, out: &LogBuffer{}}
 	r.Addr = FreePort(t)
-	config := fmt.Sprintf(`version: 0.1
-log: {accesslog: {disabled: false}, level: warn}
-storage: {filesystem: {rootdirectory: %q}}
-http:
-  addr: %s
-  secret: e2e
-`, r.root, r.Addr)
+	config := r.config(r.Addr)
 	if o.Tls != nil {
 		r.scheme = "https"
 		conf := &tls.Config{RootCAs: o.Tls.pool}
@@ -101,6 +95,26 @@ http:
 		t.Fatalf("registry does not answer: %v\n%s", r.ping(""), r.out.Tail())
 	}
 	return r
+}
+
+// config returns the configuration of a docker-registry with the images of r, at addr.
+func (r *Registry) config(addr string) string {
+	return fmt.Sprintf(`version: 0.1
+log: {accesslog: {disabled: false}, level: warn}
+storage: {filesystem: {rootdirectory: %q}}
+http:
+  addr: %s
+  secret: e2e
+`, r.root, addr)
+}
+
+// Again returns the command that starts another docker-registry with the images of r, at
+// addr: for a network in which r cannot be reached.
+func (r *Registry) Again(t *testing.T, addr string) *exec.Cmd {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "config.yml")
+	WriteFile(t, file, r.config(addr))
+	return exec.Command("docker-registry", "serve", file)
 }
 
 // ping asks for the root of the API; any answer will do.

@@ -1,24 +1,25 @@
 //go:build e2e
 
-package dockerroot
+package kit
 
 import (
 	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/fastpull/fastpull/e2e/kit"
+	"golang.org/x/sys/unix"
 )
 
-// debianTar is a minimal Debian as debootstrap installs it, in a tar with
-// extended attributes. It is kept in the user's cache folder: only the first
-// run downloads packages.
-func debianTar(t *testing.T, _ string) string {
+// DebianTar returns a minimal Debian as debootstrap installs it, in a tar with extended
+// attributes. It is kept in the user's cache directory: only the first test of a machine
+// downloads packages, and others wait for it.
+func DebianTar(t *testing.T) (archive string) {
 	t.Helper()
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -28,8 +29,16 @@ func debianTar(t *testing.T, _ string) string {
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	lock, err := os.Create(filepath.Join(cache, "debian.lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
 	mirror, suite := debianMirror(t)
-	kept := filepath.Join(cache, "debian-"+suite+"-"+debianArch()+".tar")
+	kept := filepath.Join(cache, "debian-"+suite+"-"+DebianArch()+".tar")
 	if _, err := os.Stat(kept); err == nil {
 		return kept
 	}
@@ -38,19 +47,27 @@ func debianTar(t *testing.T, _ string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	root, archive := filepath.Join(dir, "root"), filepath.Join(dir, "tar")
+	root, made := filepath.Join(dir, "root"), filepath.Join(dir, "tar")
 	t.Cleanup(func() {
-		kit.UnmountBelow(t, root)
+		UnmountBelow(t, root)
 		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}
 	})
 	debootstrap(t, root, suite, mirror)
-	runTar(t, append([]string{"-C", root, "-cf", archive, "--numeric-owner"}, append(paxWithXattrs, ".")...)...)
-	if err := os.Rename(archive, kept); err != nil {
+	Run(t, "tar", "-C", root, "-cf", made, "--numeric-owner", "--format=posix", "--xattrs", "--xattrs-include=*", ".")
+	if err := os.Rename(made, kept); err != nil {
 		t.Fatal(err)
 	}
 	return kept
+}
+
+// DebianArch returns Debian's name of this machine's architecture.
+func DebianArch() string {
+	if name, differs := map[string]string{"386": "i386", "arm": "armhf", "ppc64le": "ppc64el"}[runtime.GOARCH]; differs {
+		return name
+	}
+	return runtime.GOARCH
 }
 
 // debianMirror is where apt gets its packages, if this is a Debian, and else
