@@ -146,7 +146,7 @@ func TestPullIntoEngine(t *testing.T) {
 	}
 	j := newJob(t, s.Refs[1])
 	out, err := j.run(t, script, "FASTPULL_DIR="+filepath.Dir(kit.Programs.Fastpull), "DOCKER_HOST=unix://"+d.Sock, "FASTPULL_ARGS=--jobs 2")
-	if err != nil || !strings.HasPrefix(out, s.Refs[1]+"@sha256:") {
+	if err != nil || !strings.Contains(out, s.Refs[1]+"@"+s.Images[1].Digest.String()+" → ") || !strings.Contains(out, "downloading") {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	if got := d.Must(t, "run", "--rm", "--network", "none", s.Refs[1]); got != kit.Words[1] {
