@@ -21,6 +21,7 @@ case $(uname -s)/$(uname -m) in
   Linux/aarch64) arch=arm64 ;;
   Linux/armv[67]l) arch=arm ;;
   Linux/i[3-6]86) arch=386 ;;
+  Linux/loongarch64) arch=loong64 ;;
   Linux/riscv64 | Linux/ppc64le | Linux/s390x) arch=$(uname -m) ;;
   *) fail "there is no binary for $(uname -s) on $(uname -m)" ;;
 esac

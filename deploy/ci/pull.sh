@@ -37,8 +37,10 @@ if [ -n "$store" ]; then
 fi
 
 touch "$report" # which stays the job's own
-images=$("${as[@]}" "$program" pull "${to[@]}" --quiet --report "$report" -f "$list" "${more[@]}")
-echo "$images"
+# Progress goes to the log; what is printed has a line for each image.
+printed=$("${as[@]}" "$program" pull "${to[@]}" --progress=plain --report "$report" -f "$list" "${more[@]}")
+images=$(cut -d ' ' -f 1 <<< "$printed")
+echo "$printed"
 
 if [ -n "$store" ] && [ -n "$cache" ]; then
   # What has lost its tag goes too, unless the list names an image by its digest alone.
