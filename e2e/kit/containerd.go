@@ -94,6 +94,10 @@ func StartContainerd(t *testing.T, o ContainerdOptions) *Containerd {
 	if !Eventually(time.Minute, func() bool { return c.Command("version").Run() == nil }) {
 		t.Fatalf("containerd does not answer\n%s", c.out.Tail())
 	}
+	// What serves a kubelet comes up later.
+	if o.CRI && !Eventually(time.Minute, func() bool { return c.crictl(t, "images").Run() == nil }) {
+		t.Fatalf("containerd does not answer as a kubelet asks\n%s", c.out.Tail())
+	}
 	return c
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -33,12 +34,18 @@ var crictl = sync.OnceValues(func() (string, error) { return engines.Crictl(cont
 // Crictl runs crictl, which has to succeed, and returns its stdout.
 func (c *Containerd) Crictl(t *testing.T, args ...string) string {
 	t.Helper()
+	cmd := c.crictl(t, args...)
+	return Run(t, cmd.Path, cmd.Args[1:]...)
+}
+
+func (c *Containerd) crictl(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
 	program, err := crictl()
 	if err != nil {
 		t.Fatal(err)
 	}
 	at := "unix://" + c.Sock
-	return Run(t, program, append([]string{"--runtime-endpoint", at, "--image-endpoint", at, "--timeout", "60s"}, args...)...)
+	return exec.Command(program, append([]string{"--runtime-endpoint", at, "--image-endpoint", at, "--timeout", "60s"}, args...)...)
 }
 
 // InPod runs an image in a pod on the network of the host, and returns what it prints. No
