@@ -35,10 +35,12 @@ type store struct {
 	run    context.Context // of the whole run: shared work ends with it
 	env    *destination.Env
 	root   string
+	images string        // the root of images: storage.conf can name another one
 	s      storage.Store // nil in a dry run without a store
 	temp   *tmpfile.Dir  // the run root, if it is not Podman's
 	space  *disk.Space
 	disk   *disk.Flusher
+	meta   *disk.Flusher            // of the tar-split data, if images have another root
 	layers destination.Group[*made] // by chainID
 
 	publishing sync.Mutex // images may share layers and names
@@ -56,9 +58,9 @@ func Open(ctx context.Context, env *destination.Env, root string) (destination.D
 	if err != nil {
 		return nil, err
 	}
-	s := &store{run: ctx, env: env, root: o.GraphRoot}
+	s := &store{run: ctx, env: env, root: o.GraphRoot, images: imagesOf(o)}
 	s.layers.Drop = func(m *made) { _ = m.abort() }
-	if _, err := os.Stat(filepath.Join(o.GraphRoot, driver+"-images")); err != nil && env.DryRun {
+	if _, err := os.Stat(filepath.Join(s.images, driver+"-images")); err != nil && env.DryRun {
 		return s, nil
 	}
 	if err := s.open(ctx, o); err != nil {
@@ -181,8 +183,10 @@ func (s *store) open(ctx context.Context, o storage.StoreOptions) (err error) {
 	if err := s.probe(); err != nil {
 		return err
 	}
-	s.space = disk.NewSpace(disk.Options{Dir: s.root, Advice: "make room there, or remove images (podman image prune)"})
-	s.disk, err = s.env.Flusher(s.root)
+	s.space = disk.NewSpace(disk.Options{Dir: s.images, Advice: "make room there, or remove images (podman image prune)"})
+	if s.disk, err = s.env.Flusher(s.images); err == nil && s.images != s.root {
+		s.meta, err = s.env.Flusher(s.root)
+	}
 	return err
 }
 
@@ -199,7 +203,7 @@ func (s *store) probe() error {
 
 // prepare removes what killed processes have left, and checks the file system.
 func (s *store) prepare() error {
-	home := filepath.Join(s.root, driver)
+	home := filepath.Join(s.images, driver)
 	if err := errors.Join(sweep(filepath.Join(home, "staging")), sweepTrials(home)); err != nil {
 		return err
 	}
@@ -254,7 +258,9 @@ func (s *store) Check(*image.Image) error { return nil }
 
 // Finish implements [destination.Destination]. The layers were on the disk before they got
 // their names; now the names and the tar-split data are.
-func (s *store) Finish(ctx context.Context) error { return s.disk.Settle(ctx) }
+func (s *store) Finish(ctx context.Context) error {
+	return errors.Join(s.disk.Settle(ctx), s.meta.Settle(ctx))
+}
 
 // Close implements [destination.Destination].
 func (s *store) Close() error {
@@ -270,7 +276,7 @@ func (s *store) Close() error {
 	if s.temp != nil {
 		err = errors.Join(err, s.temp.Remove())
 	}
-	return errors.Join(err, s.disk.Close())
+	return errors.Join(err, s.disk.Close(), s.meta.Close())
 }
 
 // layerID returns the ID of a layer on a parent, "" for none, as Podman makes it.
