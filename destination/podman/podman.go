@@ -35,12 +35,14 @@ type store struct {
 	run    context.Context // of the whole run: shared work ends with it
 	env    *destination.Env
 	root   string               // for messages
+	images string               // the root of images: storage.conf can name another one
 	o      storage.StoreOptions // where it is
 	s      storage.Store        // nil if it is not there, before the first Begin
 	dir    *safepath.Dir        // the root
 	temp   *tmpfile.Dir         // the run root, if it is not Podman's
 	space  *disk.Space
 	disk   *disk.Flusher
+	meta   *disk.Flusher            // of the tar-split data, if images have another root
 	layers destination.Group[*made] // by chainID
 
 	opening    sync.Mutex // guards s
@@ -60,9 +62,9 @@ func Open(ctx context.Context, env *destination.Env, root string) (destination.D
 	if err != nil {
 		return nil, err
 	}
-	s := &store{run: ctx, env: env, root: o.GraphRoot, o: o, held: make(map[digest.Digest]bool)}
+	s := &store{run: ctx, env: env, root: o.GraphRoot, images: imagesOf(o), o: o, held: make(map[digest.Digest]bool)}
 	s.layers.Drop = func(m *made) { _ = m.abort() }
-	if _, err = os.Stat(filepath.Join(o.GraphRoot, driver+"-images")); err == nil {
+	if _, err = os.Stat(filepath.Join(s.images, driver+"-images")); err == nil {
 		err = s.open(ctx)
 	} else {
 		err = s.failed(s.vacant())
@@ -210,14 +212,7 @@ func (s *store) openAt(ctx context.Context, o storage.StoreOptions) (err error) 
 		return err
 	}
 	if !s.env.DryRun {
-		if err := prepare(filepath.Join(o.GraphRoot, driver)); err != nil {
-			return err
-		}
-		if err := probe(lib); err != nil {
-			return err
-		}
-		s.space = disk.NewSpace(disk.Options{Dir: o.GraphRoot, Advice: "make room there, or remove images (podman image prune)"})
-		if s.disk, err = s.env.Flusher(o.GraphRoot); err != nil {
+		if err := s.prepare(lib, o); err != nil {
 			return err
 		}
 	}
@@ -236,12 +231,28 @@ func probe(lib storage.Store) error {
 	return err
 }
 
-// prepare removes what killed processes have left in the directory of the driver, and checks
-// its file system.
-func prepare(home string) error {
+// prepare removes what killed processes have left, and makes the store ready to be written.
+func (s *store) prepare(lib storage.Store, o storage.StoreOptions) (err error) {
+	s.images = imagesOf(o)
+	home := filepath.Join(s.images, driver)
 	if err := errors.Join(sweep(filepath.Join(home, "staging")), sweepTrials(home)); err != nil {
 		return err
 	}
+	if err := checkFileSystem(home); err != nil {
+		return err
+	}
+	if err := probe(lib); err != nil {
+		return err
+	}
+	s.space = disk.NewSpace(disk.Options{Dir: s.images, Advice: "make room there, or remove images (podman image prune)"})
+	if s.disk, err = s.env.Flusher(s.images); err == nil && s.images != o.GraphRoot {
+		s.meta, err = s.env.Flusher(o.GraphRoot)
+	}
+	return err
+}
+
+// checkFileSystem checks what overlayfs needs of the directory of the driver.
+func checkFileSystem(home string) error {
 	types, err := fsutils.SupportsDType(home)
 	if err == nil && !types {
 		err = fault.WithHint(fault.New(fault.Failed, "the file system of %s has no d_type, so that deleted files stay to be seen", home),
@@ -293,7 +304,9 @@ func (s *store) Check(*image.Image) error { return nil }
 
 // Finish implements [destination.Destination]. The layers were on the disk before they got
 // their names; now the names and the tar-split data are.
-func (s *store) Finish(ctx context.Context) error { return s.disk.Settle(ctx) }
+func (s *store) Finish(ctx context.Context) error {
+	return errors.Join(s.disk.Settle(ctx), s.meta.Settle(ctx))
+}
 
 // Close implements [destination.Destination].
 func (s *store) Close() error {
@@ -312,7 +325,7 @@ func (s *store) Close() error {
 	if s.dir != nil {
 		err = errors.Join(err, s.dir.Close())
 	}
-	return errors.Join(err, s.disk.Close())
+	return errors.Join(err, s.disk.Close(), s.meta.Close())
 }
 
 // layerID returns the ID of a layer on a parent, "" for none, as Podman makes it.

@@ -45,6 +45,27 @@ func TestPodmanElsewhere(t *testing.T) {
 			t.Errorf("podman run from an additional image store: %v\n%s", err, out)
 		}
 	})
+	t.Run("ImageStore", func(t *testing.T) { // which Podman 4.3 does not know
+		s := newStore(t)
+		images := filepath.Join(filepath.Dir(s.root), "images")
+		conf := filepath.Join(t.TempDir(), "storage.conf")
+		kit.WriteFile(t, conf, fmt.Sprintf("[storage]\ndriver = \"overlay\"\ngraphroot = %q\nrunroot = %q\nimagestore = %q\n", s.root, s.run, images))
+		kit.WriteFile(t, filepath.Join(images, "overlay/staging/killed/staging.lock"), "")
+		u := kit.NewUser(t, "CONTAINERS_STORAGE_CONF="+conf)
+		for _, status := range []string{"pulled", "exists"} {
+			for _, im := range u.Fastpull(t, "--podman", "--json", ref).Expect(t, 0).Summary(t).Images {
+				if im.Status != status {
+					t.Errorf("the image is %s, want %s", im.Status, status)
+				}
+			}
+		}
+		if got := (store{root: images}).records(t, "overlay-images/images.json"); len(got) != 1 {
+			t.Errorf("the image store has %d images, want 1", len(got))
+		}
+		if left := kit.Names(t, filepath.Join(images, "overlay/staging")); len(left) > 0 {
+			t.Errorf("left: %q", left)
+		}
+	})
 	t.Run("NotRoot", func(t *testing.T) {
 		root := filepath.Join(t.TempDir(), "root")
 		kit.EveryRights[0].NewUser(t).Fastpull(t, "--podman="+root, ref).Expect(t, 4, "podman unshare")
