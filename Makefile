@@ -32,7 +32,7 @@ ALL         = FASTPULL_TEST_ALL=1
 ROOT       := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo --preserve-env=PATH,HOME,GOPATH,GOCACHE,GOPROXY,GOFLAGS,CI')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo check test test-cross unit e2e lint lint-all deps bench fuzz dist dist-check clean
+.PHONY: help build demo check test test-cross unit e2e lint lint-all deps bench fuzz dist dist-check tidy clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -127,6 +127,10 @@ dist-check: ## make dist, and again from a clone without a build cache, and comp
 	@dir=$$(mktemp -d) && trap 'rm -rf $$dir' EXIT && git clone -q . $$dir/again && \
 	GOCACHE=$$dir/cache $(MAKE) -C $$dir/again dist PLATFORMS='$(PLATFORMS)' VERSION='$(VERSION)' && \
 	diff dist/SHA256SUMS $$dir/again/dist/SHA256SUMS && echo "both builds are equal: $$(wc -l < dist/SHA256SUMS) files"
+
+tidy: ## go.mod of the program, and of packaging, which requires what the program does
+	$(GO) mod tidy
+	cd packaging && $(GO) mod tidy
 
 clean: ## remove what was built
 	rm -rf fastpull dist
