@@ -38,7 +38,7 @@ EMULATED    = ^(TestForms|TestExitCodes|TestBundleIsRead|TestLoad|TestPush|TestC
 ROOT       := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo --preserve-env=PATH,HOME,GOPATH,GOCACHE,GOPROXY,GOFLAGS,CI')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo check test test-old test-cross unit e2e lint lint-all deps bench fuzz dist dist-check image clean
+.PHONY: help build demo check test test-old test-cross unit e2e lint lint-all deps bench fuzz dist dist-check image tidy clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -149,6 +149,10 @@ image: ## an OCI image of fastpull for two platforms, in dist/fastpull-image.tar
 	$(GO) run ./deploy/image -o dist/fastpull-image.tar -name $(IMAGE_NAME):$(VERSION) -version $(VERSION) \
 		-revision "$$(git rev-parse HEAD 2>/dev/null)" -created "$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)}" \
 		linux/amd64=dist/fastpull-linux-amd64 linux/arm64=dist/fastpull-linux-arm64
+
+tidy: ## go.mod of the program, and of packaging, which requires what the program does
+	$(GO) mod tidy
+	cd packaging && $(GO) mod tidy
 
 clean: ## remove what was built
 	rm -rf fastpull dist

@@ -105,7 +105,9 @@ func (d *disk) tries(rights privilege.Process) (found []Finding) {
 		case why != "":
 			mount.Level, mount.Text = Unknown, "not tried, since "+why
 		default:
-			if err := overlay.TryMount(dir); err != nil {
+			if err := overlay.TryMount(dir); errors.Is(err, overlay.ErrChroot) {
+				mount.Level, mount.Text = Unknown, "not tried, since "+err.Error()
+			} else if err != nil {
 				mount.Level, mount.Text = Problem, fmt.Sprintf("it cannot be mounted as containers have it: %v", err)
 			}
 		}

@@ -13,6 +13,10 @@ import (
 	"github.com/fastpull/fastpull/unpack/whiteout"
 )
 
+// ErrChroot is the error of TryMount in a changed root directory that is not the root of a
+// mount, as of a rescue system: other processes would see the mount.
+var ErrChroot = errors.New("the root directory is not the root of a mount, as after chroot, and others would see a mount")
+
 // TryMount mounts layers in a new folder in dir, as Docker does for a container: two that are
 // only read, with a whiteout and an opaque directory, below one that is written to. It checks
 // the result, and removes the folder. It needs root's rights.
@@ -47,7 +51,10 @@ func apart(f func() error, result chan<- error) {
 		if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 			return fmt.Errorf("make a mount namespace: %w", err)
 		}
-		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		switch err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); {
+		case errors.Is(err, unix.EINVAL):
+			return ErrChroot
+		case err != nil:
 			return fmt.Errorf("keep mounts from others: %w", err)
 		}
 		return f()
