@@ -57,3 +57,22 @@ func isTarType(t string) bool {
 		return strings.HasSuffix(t, end)
 	})
 }
+
+// containerdTypes are the types of Docker's that containerd takes for those of layers.
+var containerdTypes = []string{
+	"application/vnd.docker.image.rootfs.diff.tar", "application/vnd.docker.image.rootfs.diff.tar.gzip", "application/vnd.docker.image.rootfs.diff.tar.zstd",
+	"application/vnd.docker.image.rootfs.foreign.diff.tar", "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+}
+
+// CheckContainerd returns an error if containerd would not find all layers of an image. It goes
+// by their media types, and passes over what has none that it knows.
+func CheckContainerd(img *Image) error {
+	for _, l := range img.Layers {
+		base, _, _ := strings.Cut(l.Blob.MediaType, "+")
+		if !strings.HasPrefix(base, layerTypes[0]) && !slices.Contains(containerdTypes, base) {
+			return fault.WithHint(fault.New(fault.Failed, "%s is of the type %s, which containerd does not take for a layer's", l.Blob.Digest, known(l.Blob.MediaType)),
+				"carry the image there by a bundle, which has types of its own: fastpull bundle -o FILE IMAGE, and fastpull load FILE --containerd")
+		}
+	}
+	return nil
+}

@@ -137,7 +137,7 @@ type absent struct{ info destination.Info }
 func (a absent) Info() destination.Info { return a.info }
 
 // Check implements [destination.Destination].
-func (absent) Check(*image.Image) error { return nil }
+func (absent) Check(img *image.Image) error { return image.CheckContainerd(img) }
 
 // Lookup implements [destination.Destination].
 func (absent) Lookup(_ context.Context, q destination.Query) (destination.State, error) {

@@ -99,10 +99,14 @@ func open(ctx context.Context, env *destination.Env, api *daemon.Engine, tempDir
 }
 
 // formOf returns the form in which the Engine gets an image. Docker's import names all
-// content by SHA-256, so an image with other digests gets a manifest of its own.
+// content by SHA-256, so an image with other digests gets a manifest of its own, and so does
+// one whose layers have types that its store does not know.
 func (e *engine) formOf(img *destination.Image) form {
 	if _, staged := e.form.(*stagedForm); !staged {
 		return e.form
+	}
+	if image.CheckContainerd(img.Image) != nil {
+		return &plainForm{e}
 	}
 	names := []digest.Digest{img.Found, img.Leaf.Digest}
 	for _, l := range img.Layers {

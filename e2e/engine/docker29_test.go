@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/e2e/kit"
@@ -119,6 +120,13 @@ func TestDocker29(t *testing.T) {
 	if got := d.Must(t, "image", "inspect", "-f", "{{.ID}}", index); got != digest.String() {
 		t.Errorf("%s is %s, the registry has %s", index, got, digest)
 	}
+
+	// Docker itself does not find the layers of this one.
+	odd := s.Reg.Push(t, "octets:1", kit.MakeImage(t, kit.ImageSpec{OCI: true, Layers: s.Images[0].Layers, Cmd: []string{"/bin/cat", "/word"}, Label: "octets",
+		LieInManifest: func(m *v1.Manifest) { m.Layers[0].MediaType = "application/octet-stream" }}))
+	load("pulled", odd)
+	runs(odd, kit.Words[0])
+	d.Must(t, "rmi", odd)
 
 	if pids := broken.Starts(t); len(pids) > 0 {
 		t.Errorf("the Engine has run a decompressor: %v", pids)

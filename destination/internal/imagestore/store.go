@@ -153,7 +153,13 @@ func (s *store) prepare(ctx context.Context) (err error) {
 func (s *store) Info() destination.Info { return s.o.Info }
 
 // Check implements [destination.Destination].
-func (s *store) Check(*image.Image) error { return nil }
+func (s *store) Check(img *image.Image) error {
+	err := image.CheckContainerd(img)
+	if err != nil && s.c.Namespace() == NamespaceDocker {
+		return fault.WithHint(err, "use --load while the Engine runs: it gets the image with types that it takes")
+	}
+	return err
+}
 
 // Finish implements [destination.Destination]. What was committed is durable: containerd
 // writes its databases and blobs to the disk before it answers, and the files of the

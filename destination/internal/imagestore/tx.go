@@ -25,6 +25,9 @@ func (s *store) Begin(ctx context.Context, img *destination.Image) (destination.
 	if img.Content == nil {
 		return &naming{s, img}, nil
 	}
+	if err := s.finds(img); err != nil {
+		return nil, err
+	}
 	if err := s.prepare(ctx); err != nil {
 		return nil, err
 	}
