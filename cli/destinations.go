@@ -70,7 +70,7 @@ func (f *destinationFlags) value(name string) (value string, given bool) {
 }
 
 // opener returns what opens the destination that was named: at most one. Without one it is
-// the Engine that answers, and else the store.
+// $FASTPULL_STORE, or what [all.Auto] chooses.
 func (f *destinationFlags) opener() (all.Opener, error) {
 	var given, names []string
 	for _, d := range all.Table {

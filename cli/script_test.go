@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httputil"
@@ -71,9 +72,15 @@ func runScripts(t *testing.T, files ...string) {
 	testscript.Run(t, testscript.Params{
 		Files: files,
 		Setup: func(env *testscript.Env) error {
+			conf := env.WorkDir + "/storage.conf" // of a Podman that has no images
+			text := fmt.Sprintf("[storage]\ngraphroot = %q\nrunroot = %q\n", env.WorkDir+"/podman", env.WorkDir+"/podman-run")
+			if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+				return err
+			}
 			env.Setenv("REG", host)
 			env.Setenv("PRIVATE", private)
 			env.Setenv("DOCKER_HOST", "unix://"+env.WorkDir+"/no-engine.sock")
+			env.Setenv("CONTAINERS_STORAGE_CONF", conf)
 			env.Setenv("DOCKER_CONFIG", env.WorkDir)
 			env.Setenv("XDG_CACHE_HOME", env.WorkDir+"/cache")
 			env.Setenv("ESC", "\x1b")

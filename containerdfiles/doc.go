@@ -9,7 +9,9 @@
 //   - A root in use is refused, with the process that uses it. While a [Root] is open,
 //     containerd waits for it.
 //   - A kill leaves a root that containerd starts on. What was made under a lease stays until
-//     the lease expires, and the next [Open] finds it.
+//     the lease expires, and the next [Open] finds it. A directory of a snapshot may be left
+//     that the snapshotter's database does not name. Open removes it; containerd removes it
+//     when it is in the way, and reports an error that once.
 //   - Unless [Options.NoSync] is set, each call has its changes on the disk before it returns,
 //     but for the files of snapshots.
 //

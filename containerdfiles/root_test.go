@@ -243,9 +243,15 @@ func TestDeadProcess(t *testing.T) {
 	if err := errors.Join(s.Snapshots().Remove(ctx, "removed"), r.Close()); err != nil {
 		t.Fatal(err)
 	}
+	// The next snapshot was about to be entered, and another one to be made.
+	unnamed, making := filepath.Join(r.Snapshots(), "4"), filepath.Join(r.Snapshots(), "new-1")
+	if err := errors.Join(os.MkdirAll(filepath.Join(unnamed, "fs"), 0o755), os.MkdirAll(filepath.Join(making, "fs"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
 	r = open(t, dir, Options{Lease: prefix})
-	if !there(done) || there(staged) || there(removed) {
-		t.Errorf("there are the committed snapshot: %v, the staged one: %v, the removed one: %v", there(done), there(staged), there(removed))
+	if !there(done) || there(staged) || there(removed) || there(unnamed) || there(making) {
+		t.Errorf("there are the committed snapshot: %v, the staged one: %v, the removed one: %v, those without an entry: %v, %v",
+			there(done), there(staged), there(removed), there(unnamed), there(making))
 	}
 	s = r.lease(t)
 	if _, err := s.StatBlob(ctx, d); err != nil {
@@ -260,6 +266,25 @@ func TestDeadProcess(t *testing.T) {
 	if len(r.stale) > 0 {
 		t.Errorf("leases are left: %v", r.stale)
 	}
+}
+
+// TestDeadAtFirst opens a root whose process was killed when it made the first snapshot.
+func TestDeadAtFirst(t *testing.T) {
+	dir := t.TempDir()
+	r, err := Open(t.Context(), dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.lease(t)
+	unnamed := filepath.Join(r.Snapshots(), "1")
+	if err := errors.Join(os.MkdirAll(filepath.Join(unnamed, "fs"), 0o755), r.Close()); err != nil {
+		t.Fatal(err)
+	}
+	r = open(t, dir, Options{Lease: prefix})
+	if there(unnamed) {
+		t.Error("the directory is there")
+	}
+	r.lease(t).snapshot(t, "first", "")
 }
 
 // TestInUse names the process that has a root open.

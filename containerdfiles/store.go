@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/metadata"
 	"github.com/containerd/containerd/v2/core/metadata/boltutil"
+	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -114,10 +116,32 @@ func (r *Root) sweep(ctx context.Context, prefix string) error {
 	if len(r.stale) == 0 {
 		return nil
 	}
+	if err := r.clean(ctx); err != nil {
+		return err
+	}
 	if err := r.In(r.stale[0].namespace).touch(ctx); err != nil {
 		return err
 	}
 	return r.collect(ctx)
+}
+
+// clean removes directories that the snapshotter's database does not name. A process that is
+// killed leaves one when it has made it, and not entered it. It is in the way of the next
+// snapshot, which gets its number.
+func (r *Root) clean(ctx context.Context) error {
+	c, ok := r.overlay.(snapshots.Cleaner)
+	if !ok {
+		return nil
+	}
+	err := c.Cleanup(ctx)
+	if !errdefs.IsNotFound(err) {
+		return err
+	}
+	// The database has not had a snapshot yet.
+	if err := os.RemoveAll(r.Snapshots()); err != nil {
+		return err
+	}
+	return os.Mkdir(r.Snapshots(), 0o700)
 }
 
 // touch makes a snapshot and removes it. Only then the garbage collection looks for snapshots

@@ -332,7 +332,7 @@ func (e *exam) decompressor(ctx context.Context, g *engine, all map[string]tried
 		f.Text += "; a pull is unpacked by containerd, only docker import and ADD run it"
 	}
 	if level == Problem {
-		f.Fix = append(f.Fix, instead)
+		f.Fix = append(f.Fix, e.instead(g.kind, g.proc))
 		fix, d := e.without(ctx, g)
 		f.Fix, f.DropIn = append(f.Fix, fix...), d
 	}

@@ -30,7 +30,8 @@ type disk struct {
 }
 
 // disks looks at the file systems of the Engine's data-root, of the containerd that has its
-// images, or of the host's containerd if there is no Engine, and of the store.
+// images, or of the host's containerd if there is no Engine, of Podman's store if it has
+// images, and of the store.
 func disks(ctx context.Context, e *exam, rights privilege.Process) {
 	var list []disk
 	of, named := daemon.Facts{Containerd: containerdSocket, Driver: "overlayfs"}, false
@@ -48,6 +49,10 @@ func disks(ctx context.Context, e *exam, rights privilege.Process) {
 				Text: fmt.Sprintf("images are in it, and where it is was not found out: %s", checkup.Plain(err))})
 		}
 		list = append(list, more...)
+	}
+	if d, ok := podmanDisk(ctx); ok {
+		d.spare = named // a pull goes to the Engine
+		list = append(list, d)
 	}
 	if e.Places["store"] != "" {
 		if store, err := filepath.Abs(e.Places["store"]); err == nil {

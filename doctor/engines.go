@@ -54,13 +54,15 @@ func engines(ctx context.Context, e *exam) {
 	}
 	for _, other := range []struct{ name, socket, takes string }{
 		{"containerd", containerdSocket, "fastpull --containerd puts images there"},
-		{"Podman", "/run/podman/podman.sock", "it takes what fastpull bundle writes (podman load)"},
-		{"CRI-O", "/run/crio/crio.sock", "it takes what fastpull bundle writes (skopeo copy)"},
+		{"Podman", "/run/podman/podman.sock", "fastpull --podman puts images into its store"},
 	} {
 		if st, err := os.Stat(other.socket); err == nil && st.Mode()&fs.ModeSocket != 0 {
 			e.found(Finding{Area: Engines, What: other.name, Level: OK,
 				Text: fmt.Sprintf("has a socket, %s; %s", other.socket, other.takes)})
 		}
+	}
+	if f, found := e.crio(ctx); found {
+		e.found(f)
 	}
 }
 

@@ -96,5 +96,8 @@ func (r *Report) Fixes() (fixes []Fix) {
 // has reports whether a line is part of a way out. The name of an image in it is better
 // than none.
 func (x Fix) has(line string) bool {
-	return slices.Contains(x.Lines, line) || line == instead && strings.HasPrefix(x.Lines[0], "fastpull ")
+	command, general := strings.CutSuffix(line, " IMAGE"+inPlace)
+	return slices.ContainsFunc(x.Lines, func(l string) bool {
+		return l == line || general && strings.HasPrefix(l, command+" ") && !strings.HasPrefix(l, command+" --podman")
+	})
 }

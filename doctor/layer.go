@@ -83,7 +83,8 @@ var reference = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]*$`)
 
 // pulls lists the images that clients have an Engine pull just now. The Engine itself
 // does not tell, but its clients have the name among their arguments. The clients of a
-// containerd are those of the dockerd that has started it.
+// containerd are those of the dockerd that has started it. Podman and Buildah are clients of
+// their own.
 func (p procfs) pulls(all map[int]*process, engine *process) (names []string) {
 	if docker := dockerOf(all, engine); docker != nil {
 		engine = docker
@@ -95,12 +96,7 @@ func (p procfs) pulls(all map[int]*process, engine *process) (names []string) {
 		if i < 1 {
 			continue
 		}
-		switch x.comm {
-		case "docker", "podman":
-		default:
-			continue
-		}
-		if x.comm == "podman" && x.pid != engine.pid {
+		if x.comm != "docker" && !hasStorage(x.comm) || hasStorage(x.comm) && x.pid != engine.pid {
 			continue
 		}
 		if x.comm == "docker" && (!isDockerd(engine.comm) || !slices.Contains(hosts, p.dockerHost(x))) {

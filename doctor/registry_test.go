@@ -87,6 +87,7 @@ func TestFixes(t *testing.T) {
 		{Area: Host, What: "a", Fix: []string{"do"}}, {Area: Host, What: "b"}, {Area: Registry, What: "c", Fix: []string{"do"}},
 		{Area: Registry, What: "c", Fix: []string{"do"}}, {Area: Registry, What: "d", Fix: []string{"do", "more"}},
 	}}
+	const instead = "fastpull IMAGE" + inPlace
 	stuck, tried := []string{"fastpull host/img", "export A=1"}, []string{instead, "export A=1"}
 	r.Findings = append(r.Findings, Finding{Area: Stuck, What: "e", Fix: stuck}, Finding{Area: Decompressors, What: "e", Fix: tried},
 		Finding{Area: Registry, What: "f", Fix: stuck[:1]}, Finding{Area: Decompressors, What: "g", Fix: []string{instead, "export A=2"}})

@@ -74,7 +74,7 @@ func roleOf(comm string) (role, bool) {
 		r = dockerRole
 	case comm == "containerd", comm == "buildkitd":
 		r = containerdRole
-	case comm == "podman", comm == "buildah", comm == "crio":
+	case hasStorage(comm):
 		r = storageRole
 	default:
 		return r, false

@@ -98,13 +98,28 @@ func jobsOf(all map[int]*process) (jobs []*job) {
 		switch {
 		case up != nil && isEngine(up.comm):
 			jobs = append(jobs, &job{watched: watched{process: x}, engine: up})
-		case x.ppid == 1 && (x.name() == "unpigz" || x.name() == "igzip") && len(x.args) > 0 && slices.Equal(x.args[1:], unpigz.args):
-			// That is how Engines call it, and hardly anybody else.
+		case x.ppid == 1 && calledByEngine(x):
 			jobs = append(jobs, &job{watched: watched{process: x}, orphan: true})
 		}
 	}
 	slices.SortFunc(jobs, func(a, b *job) int { return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.pid, b.pid)) })
 	return jobs
+}
+
+// calledByEngine reports whether a decompressor was called as Engines call it, and hardly
+// anybody else.
+func calledByEngine(x *process) bool {
+	if len(x.args) == 0 {
+		return false
+	}
+	for _, r := range []role{dockerRole, containerdRole, storageRole} {
+		for _, c := range r.candidates {
+			if x.name() == c.program && slices.Equal(x.args[1:], c.args) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // pair says which unpacker gets what a decompressor writes. The bytes go through the
@@ -192,13 +207,18 @@ func (e *exam) judgeJob(ctx context.Context, all map[int]*process, j, unpacker *
 	}
 	e.told(&f, all, j, unpacker)
 	if f.Level == Problem && v != stopped && !isUnpacker(j.name()) {
-		for _, name := range p.pulls(all, j.engine) {
-			f.Fix = append(f.Fix, "fastpull "+name)
+		names := p.pulls(all, j.engine)
+		for _, name := range names {
+			f.Fix = append(f.Fix, e.ours(j.engine.comm, j.engine)+" "+name)
 		}
-		if f.Fix == nil {
-			f.Fix = []string{instead}
+		if len(names) == 0 {
+			f.Fix = []string{e.instead(j.engine.comm, j.engine)}
 		}
-		f.Fix = append(f.Fix, fmt.Sprintf("sudo kill %d   # ends the pull: %s", j.pid, clientPrints(j.engine.comm)))
+		at := len(f.Fix)
+		if hasStorage(j.engine.comm) {
+			at = 0 // the next one may wait for its lock
+		}
+		f.Fix = slices.Insert(f.Fix, at, fmt.Sprintf("sudo kill %d   # ends the pull: %s", j.pid, clientPrints(j.engine.comm)))
 		r, _ := roleOf(j.engine.comm)
 		fix, d := e.without(ctx, &engine{role: r, proc: j.engine, parent: dockerOf(all, j.engine)})
 		f.Fix, f.DropIn = append(f.Fix, fix...), d
@@ -208,17 +228,16 @@ func (e *exam) judgeJob(ctx context.Context, all map[int]*process, j, unpacker *
 
 // clientPrints tells what the client of an Engine prints when its decompressor is killed.
 func clientPrints(engine string) string {
-	switch engine {
-	case "dockerd":
+	switch {
+	case hasStorage(engine):
+		return engine + ` prints "signal: terminated", and no longer has the store locked`
+	case engine == "dockerd":
 		return `docker prints "failed to register layer", and "unexpected EOF"`
-	case "containerd":
+	case engine == "containerd":
 		return `its client prints "failed to extract layer", and "signal: terminated"`
 	}
 	return "its client prints an error"
 }
-
-// instead is the way out that needs no root and no restart.
-const instead = "fastpull IMAGE   # in place of the Engine's own pull"
 
 // forAges says for how long nothing moves, where that is known: a program that has
 // used hardly any CPU time cannot have moved for long.

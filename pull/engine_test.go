@@ -209,6 +209,7 @@ func TestEngineCancel(t *testing.T) {
 
 // TestAuto takes the Engine if there is one, and else the store.
 func TestAuto(t *testing.T) {
+	t.Setenv("PATH", t.TempDir()) // without Podman, whose store would go before
 	s, e := serve(t), startEngine(t)
 	ref := s.push(t, "img:tag", noise(t, "a", 10))
 	dir := filepath.Join(t.TempDir(), "store")

@@ -69,8 +69,8 @@ func hostileCases() (all []hostile) {
 	return all
 }
 
-// TestUnracedBreakouts runs every case: with tar-split and without, for overlayfs, and
-// merged into a directory in which symlinks lie in wait. Some are good layers,
+// TestUnracedBreakouts runs every case: with tar-split and without, for overlayfs, for
+// fuse-overlayfs, and merged into a directory in which symlinks lie in wait. Some are good layers,
 // extracted inside; some are refused; none touches what is outside.
 func TestUnracedBreakouts(t *testing.T) {
 	need.NoDetector(t)
@@ -85,6 +85,7 @@ func TestUnracedBreakouts(t *testing.T) {
 		t.Run(tc.from+"/"+tc.name, func(t *testing.T) {
 			tc.overlay(t)
 			if tc.refuse == "" {
+				tc.names(t)
 				tc.merge(t)
 			}
 			if t.Failed() {
@@ -120,6 +121,14 @@ func (tc hostile) overlay(t *testing.T) {
 		if err := unharmed(t, outside, "", func() error { return tc.read(outside, root) }); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// names extracts the layer with deletions as names, for Podman with fuse-overlayfs.
+func (tc hostile) names(t *testing.T) {
+	outside, root := tc.prison(t)
+	if err := unharmed(t, outside, "root", func() error { return named(t, tc.tar(t, outside), root) }); err != nil {
+		t.Errorf("with deletions as names: %v", err)
 	}
 }
 

@@ -73,7 +73,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	if *out == "" || a.name == "" || a.version == "" || fl.NArg() == 0 {
-		return errors.New("usage: image -o FILE -name NAME -version VERSION [-revision COMMIT] -created SECONDS OS/ARCH=BINARY...")
+		return errors.New("usage: image -o FILE -name NAME -version VERSION [-revision COMMIT] -created SECONDS, and OS/ARCH=BINARY for each platform")
 	}
 	seconds, err := strconv.ParseInt(*created, 10, 64)
 	if err != nil {

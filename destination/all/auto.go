@@ -12,12 +12,14 @@ import (
 	"github.com/fastpull/fastpull/destination/containerd"
 	"github.com/fastpull/fastpull/destination/dockerroot"
 	"github.com/fastpull/fastpull/destination/engine"
+	"github.com/fastpull/fastpull/destination/podman"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/checkup"
 )
 
-// Auto opens the Engine that answers, or else the containerd that does, or else the store at
-// dir. An Engine that has its images in a containerd gets them there, if that may be used.
+// Auto opens the Engine that answers, or else the containerd that does, or else the store of
+// Podman, CRI-O and Buildah if they have used it, or else the store at dir. An Engine that has
+// its images in a containerd gets them there, if that may be used.
 func Auto(dir string, o Options) Opener {
 	return func(ctx context.Context, env *destination.Env) (destination.Destination, string, error) {
 		return auto(ctx, env, dir, o)
@@ -34,16 +36,23 @@ func auto(ctx context.Context, env *destination.Env, dir string, o Options) (d d
 	case os.Getenv("DOCKER_HOST") != "":
 		return nil, "", fault.WithHint(err, "DOCKER_HOST names this Engine; without one, use --store DIR, --containerd, -o FILE or --rootfs DIR")
 	}
-	noEngine := err.Error()
+	why = err.Error()
 	d, err = containerd.Open(ctx, env, o.Containerd)
 	switch {
 	case err == nil:
-		return d, noEngine, nil
+		return d, why, nil
 	case !errors.Is(err, containerdapi.ErrUnavailable) && fault.KindOf(err) != fault.Denied, os.Getenv("CONTAINERD_ADDRESS") != "":
 		return nil, "", err
 	}
+	switch root, err := podman.Used(ctx); {
+	case err != nil:
+		why += "; and not Podman's store: " + checkup.Plain(err)
+	case root != "":
+		d, err = podman.Open(ctx, env, podman.Default)
+		return d, why + "; and Podman has images there", err
+	}
 	d, err = dockerroot.Open(ctx, env, dir)
-	return d, noEngine, err
+	return d, why, err
 }
 
 // ofEngine opens an Engine, or the containerd that has its images.

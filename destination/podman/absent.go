@@ -20,6 +20,9 @@ func Open(context.Context, *destination.Env, string) (destination.Destination, e
 		"build it with CGO_ENABLED=0, or with -tags exclude_graphdriver_btrfs")
 }
 
+// Used returns "".
+func Used(context.Context) (root string, err error) { return "", nil }
+
 // Check finds that there is no Podman in this build.
 func Check(context.Context, *destination.Machine, string) []checkup.Finding {
 	return []checkup.Finding{{What: "Podman's store (--podman)", Level: checkup.Unknown, Text: "this fastpull was built without it"}}

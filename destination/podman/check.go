@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"strings"
+
+	"go.podman.io/storage"
 
 	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/fault"
@@ -20,25 +22,52 @@ import (
 // problem that it cannot.
 func Check(ctx context.Context, _ *destination.Machine, root string) []checkup.Finding {
 	f := checkup.Finding{What: "Podman's store (--podman)", Level: checkup.OK}
-	var dir string
-	err := checkup.Try(ctx, func() error {
-		o, err := options(root)
-		dir = o.GraphRoot
+	var o storage.StoreOptions
+	err := checkup.Try(ctx, func() (err error) {
+		o, err = options(root)
 		return err
 	})
-	_, none := exec.LookPath("podman")
 	switch {
 	case fault.KindOf(err) == fault.Denied:
-		f.Text = checkup.Plain(err) + "; podman unshare fastpull --podman IMAGE does"
-	case err != nil && root == "" && none != nil:
+		f.Text = checkup.Plain(err)
+	case err != nil && root == "" && !installed():
 		f.Text = "there is none that fastpull could write: " + checkup.Plain(err)
 	case err != nil:
 		f.Level, f.Text = checkup.Warning, checkup.Plain(err)
 	default:
-		f.Text = dir + " takes images; none was put there for a test"
-		if _, err := os.Stat(filepath.Join(dir, driver+"-images")); errors.Is(err, os.ErrNotExist) {
-			f.Text = fmt.Sprintf("%s is not there, and could be made", dir)
-		}
+		describe(ctx, &f, o)
 	}
 	return []checkup.Finding{f}
+}
+
+// describe says of a store that fastpull can write what is configured.
+func describe(ctx context.Context, f *checkup.Finding, o storage.StoreOptions) {
+	f.Text = fmt.Sprintf("%s takes images, by the storage driver %s; none was put there for a test", o.GraphRoot, o.GraphDriverName)
+	if _, err := os.Stat(filepath.Join(imagesOf(o), driver+"-images")); errors.Is(err, os.ErrNotExist) {
+		f.Text = fmt.Sprintf("%s is not there, and could be made", o.GraphRoot)
+	} else if used, err := Used(ctx); err == nil && used == o.GraphRoot {
+		f.Text += "; where neither a Docker Engine nor containerd answers, a pull without a destination goes there"
+	}
+	var there []string
+	for _, dir := range additional(o) {
+		if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+			f.Level = checkup.Problem
+			f.Text += fmt.Sprintf("; the additional image store %s of storage.conf is not there, and Podman does not start without it", dir)
+			continue
+		}
+		there = append(there, dir)
+	}
+	if len(there) > 0 {
+		f.Text += "; images that these additional image stores have are not pulled: " + strings.Join(there, ", ")
+	}
+}
+
+// additional returns the additional image stores: they are read, and not written.
+func additional(o storage.StoreOptions) (list []string) {
+	for _, option := range o.GraphDriverOptions {
+		if name, value := optionOf(option); name == "imagestore" || name == "additionalimagestore" {
+			list = append(list, strings.FieldsFunc(value, func(r rune) bool { return r == ',' })...)
+		}
+	}
+	return list
 }

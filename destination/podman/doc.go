@@ -23,8 +23,8 @@
 //
 // # What the library runs
 //
-// It decompresses nothing here, and so does not run pigz. It runs mount programs
-// (fuse-overlayfs), which [Open] refuses, and itself again for what this package does not
+// It decompresses nothing here, and so does not run pigz. It mounts no layer either, and so
+// runs no mount program (fuse-overlayfs). It runs itself again for what this package does not
 // use: without a call of reexec.Init, which fastpull does not make, that panics. fastpull
 // does not become root of a user namespace itself: without root, it has to be run by podman
 // unshare.
@@ -34,6 +34,10 @@
 // The staging directories of a process that was killed are removed by the next run. A layer
 // that the library had begun to name is marked incomplete in layers.json, and removed by the
 // library when it is opened next.
+//
+// When it is opened, the library tries in the store what overlayfs can do, and notes the result
+// in the run root of Podman, until the machine starts again. What a kill leaves of that is
+// removed after a minute. In the store of another root nothing is tried.
 //
 // # Other processes
 //

@@ -171,8 +171,13 @@ func (d *differ) Close() error { return nil }
 
 // ApplyDiff implements [graphdriver.Differ].
 func (d *differ) ApplyDiff(dir string, o *archive.TarOptions, of *graphdriver.DifferOptions) (out graphdriver.DriverWithDifferOutput, err error) {
-	if o.WhiteoutFormat != archive.OverlayWhiteoutFormat || o.ForceMask != nil || of.Format != graphdriver.DifferOutputFormatDir {
+	if o.ForceMask != nil || of.Format != graphdriver.DifferOutputFormatDir {
 		return out, fault.New(fault.Failed, "Podman's store keeps layers in a form that fastpull does not write")
+	}
+	var form whiteout.Form = whiteout.Overlay{User: o.InUserNS}
+	var names whiteout.Deletions
+	if o.WhiteoutFormat == archive.AUFSWhiteoutFormat { // for fuse-overlayfs
+		form = &names
 	}
 	split, err := tmpfile.Scratch(of.StagingDirectory)
 	if err != nil {
@@ -181,11 +186,11 @@ func (d *differ) ApplyDiff(dir string, o *archive.TarOptions, of *graphdriver.Di
 	defer split.Close()
 	lines := bufio.NewWriterSize(split, 64<<10)
 	stats, err := unpack.Extract(d.ctx, d.tar, dir, unpack.ExtractOptions{
-		Whiteouts: whiteout.Overlay{User: o.InUserNS}, TarSplit: lines, WriteBack: !d.m.s.env.NoSync,
+		Whiteouts: form, TarSplit: lines, WriteBack: !d.m.s.env.NoSync,
 		Rootless: d.m.s.env.Rootless(), Names: d.m.s.env.Names,
 	})
 	if err == nil {
-		err = lines.Flush()
+		err = errors.Join(names.WriteNames(d.ctx, dir), lines.Flush())
 	}
 	if err != nil {
 		return out, err

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"time"
 
@@ -96,6 +97,33 @@ func sweep(dir string) error {
 	}
 	for _, e := range entries {
 		if err := sweepOne(filepath.Join(dir, e.Name())); err != nil {
+			return fmt.Errorf("remove what a killed process has left: %w", err)
+		}
+	}
+	return nil
+}
+
+// trial matches the directories in which the library tries what overlayfs can do. That takes
+// milliseconds.
+var trial = regexp.MustCompile(`^(compat|metacopy-check|opaque-bug-check|volatile-check)[0-9]+$`)
+
+// sweepTrials removes the trials of processes that were killed, from the directory of the
+// driver.
+func sweepTrials(home string) error {
+	entries, err := os.ReadDir(home)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !trial.MatchString(e.Name()) {
+			continue
+		}
+		dir := filepath.Join(home, e.Name())
+		if st, err := os.Lstat(dir); err != nil || time.Since(st.ModTime()) < time.Minute {
+			continue // its process may be at it
+		}
+		_ = unix.Unmount(filepath.Join(dir, "merged"), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) // most often there is no mount
+		if err := tmpfile.RemoveAll(dir); err != nil {
 			return fmt.Errorf("remove what a killed process has left: %w", err)
 		}
 	}

@@ -34,7 +34,7 @@ func (s *store) lookup(q destination.Query) (state destination.State, err error)
 		return state, err
 	}
 	for _, rec := range found {
-		img := s.image(rec)
+		img := s.image(rec, q.Found)
 		if img == nil || q.Image != nil && img.ID != q.Image.ID || q.Image == nil && !image.IsFor(q.Want, img.Platform) {
 			continue
 		}
@@ -45,8 +45,14 @@ func (s *store) lookup(q destination.Query) (state destination.State, err error)
 	return state, nil
 }
 
-// image returns the image of a record, nil if it is damaged.
-func (s *store) image(rec *storage.Image) *image.Image {
+// image returns the image of a record, nil if it is damaged, or was not completed: the library
+// writes the record first, and then the documents. found is the digest that was asked for.
+func (s *store) image(rec *storage.Image, found digest.Digest) *image.Image {
+	for _, key := range []string{storage.ImageDigestBigDataKey, keyOf(found)} {
+		if doc, err := s.s.ImageBigData(rec.ID, key); err != nil || len(doc) == 0 {
+			return nil
+		}
+	}
 	id, err := digest.Parse("sha256:" + rec.ID)
 	if err != nil {
 		return nil

@@ -13,6 +13,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"go.podman.io/storage"
+	"go.podman.io/storage/pkg/fsutils"
+	"go.podman.io/storage/types"
 
 	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/fault"
@@ -71,14 +73,34 @@ func Open(ctx context.Context, env *destination.Env, root string) (destination.D
 	return s, nil
 }
 
-// options returns what the library has to know of the store at root.
-func options(root string) (o storage.StoreOptions, err error) {
+// options returns what the library has to know of the store at root, or why fastpull cannot
+// write it.
+func options(root string) (storage.StoreOptions, error) {
 	if os.Geteuid() != 0 {
-		return o, fault.WithHint(fault.New(fault.Denied, "Podman's store of a user can only be written in the user namespace of Podman"),
-			"run fastpull there: podman unshare fastpull --podman IMAGE")
+		return storage.StoreOptions{}, notInNamespace()
 	}
-	if o, err = storage.DefaultStoreOptions(); err != nil {
+	o, err := located(root)
+	if err != nil {
+		return o, err
+	}
+	return o, writable(&o)
+}
+
+// notInNamespace is the error of a user other than root.
+func notInNamespace() error {
+	return fault.WithHint(fault.New(fault.Denied, "Podman's store of a user can only be written in the user namespace of Podman"),
+		"run fastpull there: podman unshare fastpull --podman IMAGE")
+}
+
+// located returns where the store at root is, with its driver and its settings.
+func located(root string) (o storage.StoreOptions, err error) {
+	if o, err = types.LoadStoreOptions(types.LoadOptions{}); err != nil {
 		return o, fault.WithHint(fmt.Errorf("read Podman's storage.conf: %w", err), "correct the file, or name it by CONTAINERS_STORAGE_CONF")
+	}
+	// podman unshare says where its store is: before version 6, Podman does not heed the graph
+	// root of the system's storage.conf for users.
+	if graph, run := os.Getenv("CONTAINERS_GRAPHROOT"), os.Getenv("CONTAINERS_RUNROOT"); graph != "" && run != "" {
+		o.GraphRoot, o.RunRoot = graph, run
 	}
 	if root != "" && root != Default {
 		abs, err := filepath.Abs(root)
@@ -91,28 +113,44 @@ func options(root string) (o storage.StoreOptions, err error) {
 		}
 	}
 	if o.GraphDriverName == "" {
-		if o.GraphDriverName, err = driverAt(o.GraphRoot); err != nil {
-			return o, err
-		}
+		o.GraphDriverName, err = driverAt(o.GraphRoot)
 	}
+	return o, err
+}
+
+// writable completes the options for a store that fastpull is to write. The error says why it
+// cannot.
+func writable(o *storage.StoreOptions) error {
 	if o.GraphDriverName != driver {
-		return o, fault.WithHint(fault.New(fault.Failed, "the store %s has the storage driver %s, and fastpull writes %s", o.GraphRoot, o.GraphDriverName, driver),
+		return fault.WithHint(fault.New(fault.Failed, "the store %s has the storage driver %s, and fastpull writes %s", o.GraphRoot, o.GraphDriverName, driver),
 			"carry the image there by an archive: fastpull -o FILE IMAGE, and podman load -i FILE")
 	}
 	for _, option := range o.GraphDriverOptions {
-		name, value, _ := strings.Cut(option, "=")
-		_, name, _ = strings.Cut(name, ".")
-		switch name {
-		case "mount_program", "force_mask", "use_composefs", "ignore_chown_errors":
+		switch name, value := optionOf(option); name {
+		case "force_mask", "use_composefs", "ignore_chown_errors":
 			if value != "" && value != "false" {
-				return o, fault.WithHint(fault.New(fault.Failed, "the store %s has the option %s in storage.conf, whose form of layers fastpull does not write", o.GraphRoot, name),
-					"Linux 5.13 and later need no mount_program; or carry the image there by an archive: fastpull -o FILE IMAGE, and podman load -i FILE")
+				return fault.WithHint(fault.New(fault.Failed, "the store %s has the option %s in storage.conf, whose form of layers fastpull does not write", o.GraphRoot, name),
+					"carry the image there by an archive: fastpull -o FILE IMAGE, and podman load -i FILE")
 			}
 		}
 	}
-	// A bind mount of the store onto itself would outlive this process, which mounts nothing.
+	// A bind mount of the store onto itself would outlive this process.
 	o.GraphDriverOptions = append(o.GraphDriverOptions, driver+".skip_mount_home=true")
-	return o, nil
+	return nil
+}
+
+// optionOf returns the name and the value of a driver's option: NAME=VALUE, for all drivers,
+// or DRIVER.NAME=VALUE. The name is "" for other drivers.
+func optionOf(option string) (name, value string) {
+	name, value, _ = strings.Cut(option, "=")
+	of, rest, ofDriver := strings.Cut(name, ".")
+	switch {
+	case !ofDriver:
+		return name, value
+	case of == driver || of == driver+"2":
+		return rest, value
+	}
+	return "", value
 }
 
 // driverAt returns the storage driver of the store at root: overlay if there is none.
@@ -172,7 +210,7 @@ func (s *store) openAt(ctx context.Context, o storage.StoreOptions) (err error) 
 		return err
 	}
 	if !s.env.DryRun {
-		if err := sweep(filepath.Join(o.GraphRoot, driver, "staging")); err != nil {
+		if err := prepare(filepath.Join(o.GraphRoot, driver)); err != nil {
 			return err
 		}
 		if err := probe(lib); err != nil {
@@ -198,6 +236,26 @@ func probe(lib storage.Store) error {
 	return err
 }
 
+// prepare removes what killed processes have left in the directory of the driver, and checks
+// its file system.
+func prepare(home string) error {
+	if err := errors.Join(sweep(filepath.Join(home, "staging")), sweepTrials(home)); err != nil {
+		return err
+	}
+	types, err := fsutils.SupportsDType(home)
+	if err == nil && !types {
+		err = fault.WithHint(fault.New(fault.Failed, "the file system of %s has no d_type, so that deleted files stay to be seen", home),
+			"use ext4, or xfs with ftype=1")
+	}
+	return err
+}
+
+// known are the files in a run root by which the library knows of the machine that overlayfs
+// works. The others do not matter to a process that mounts and exports no layer. Without these
+// files it tries all of that in the store, and a kill at that time leaves a directory or a
+// mount there.
+var known = []string{"overlay-true", "metacopy()-false", "native-diff()-false", "idmapped-lower-dir-false", "dataonly-layers-false"}
+
 // newRunRoot makes a run root for a store that is not Podman's own: for what the library
 // finds out about the machine.
 func newRunRoot() (*tmpfile.Dir, error) {
@@ -212,6 +270,15 @@ func newRunRoot() (*tmpfile.Dir, error) {
 	d, err := tmpfile.NewDir(parent, prefix)
 	if err != nil {
 		return nil, errors.Join(err, parent.Close())
+	}
+	err = os.Mkdir(filepath.Join(d.Path, driver), 0o700)
+	for _, name := range known {
+		if err == nil {
+			err = os.WriteFile(filepath.Join(d.Path, driver, name), nil, 0o600)
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.Remove())
 	}
 	return d, nil
 }

@@ -116,7 +116,7 @@ func TestAll(t *testing.T) {
 		"load/multi": "fastpull --load, docker pull, docker load", "load/py": "fastpull --load, docker pull, docker load",
 		"restart/multi":       "fastpull --restart-engine, docker pull, docker load",
 		"containerd1.6/multi": "fastpull --containerd, fastpull --containerd --no-sync, ctr images pull", "containerd2.4/multi": "fastpull --containerd, fastpull --containerd --no-sync, ctr images pull",
-		"docker29/multi": "fastpull, fastpull --no-sync, docker pull", "podman/multi": "fastpull --podman, fastpull --podman --no-sync, podman pull", "rootfs/multi": "fastpull --rootfs",
+		"docker29/multi": "fastpull, fastpull --no-sync, docker pull", "podman/multi": "fastpull --podman, fastpull --podman --no-sync, podman pull", "baked/hundred": "fastpull --containerd-root, ctr images import", "rootfs/multi": "fastpull --rootfs",
 		"again/multi": "fastpull", "memory": "fastpull multi, fastpull double",
 		"bundle/plain": "fastpull bundle --layers=plain, skopeo copy docker-archive:",
 		"bundle/keep":  "fastpull bundle --layers=keep, crane pull",
@@ -146,8 +146,9 @@ func TestAll(t *testing.T) {
 			if f.Wall <= 0 || f.Machine <= 0 || f.Peak < 4<<20 {
 				t.Errorf("%s, %s: %+v", c.Name, e.Name, f)
 			}
-			fetches := c.Name != "again/multi" && c.Name != lineAgain && e.Name != "docker load"
-			if (f.Requests.Blobs > 0) != fetches || (f.Requests.Manifests > 0) != (e.Name != "docker load") {
+			local := e.Name == "docker load" || e.Name == "ctr images import"
+			fetches := c.Name != "again/multi" && c.Name != lineAgain && !local
+			if (f.Requests.Blobs > 0) != fetches || (f.Requests.Manifests > 0) != !local {
 				t.Errorf("%s, %s: %+v", c.Name, e.Name, f.Requests)
 			}
 		}

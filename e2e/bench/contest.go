@@ -74,6 +74,7 @@ var contestNames = []string{
 	"store/multi", "store/one", "load/multi", "load/py", "restart/multi", "restart/py", "again/multi", "memory",
 	"containerd1.6/multi", "containerd1.6/py", "containerd2.4/multi", "containerd2.4/py", "docker29/multi", "docker29/py",
 	"podman/multi", "podman/py",
+	"baked/" + hundred,
 	"rootfs/multi",
 	"bundle/plain", "bundle/keep",
 	lineStore, lineToken, lineAgain,
@@ -120,6 +121,8 @@ func (b *bench) contests(ctx context.Context, names []string) ([]*contest, error
 			err = b.docker29Contest(ctx, c, kind)
 		case "podman":
 			err = b.podmanContest(ctx, c, kind)
+		case "baked":
+			err = b.bakedContest(ctx, c)
 		case "rootfs":
 			err = b.forBuilds(ctx, c, b.toDirectory, kind)
 		case "again":

@@ -22,6 +22,9 @@
 //	docker29/multi, py      into today's Engine with containerd's store, against docker
 //	                        pull
 //	podman/multi, py        into Podman's store, against podman pull
+//	baked/hundred           a hundred images that share all layers but one, into the root of
+//	                        a containerd that does not run, against starting it and ctr
+//	                        images import of an archive that is there
 //	rootfs/multi            to a directory
 //	again/multi             a second pull of an image that the store has
 //	memory                  the peak of multi, and of an image twice its size

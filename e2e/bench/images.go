@@ -243,6 +243,10 @@ func (s *source) warm(ctx context.Context, t *testImage) error {
 }
 
 func (t *testImage) String() string {
-	return fmt.Sprintf("%d layers, %.3f GB compressed, %.3f GB plain, %d entries, image ID %.19s",
-		t.Stats.Layers, float64(t.Stats.Compressed)/1e9, float64(t.Stats.Plain)/1e9, t.Stats.Entries, t.ID)
+	text := fmt.Sprintf("%d layers, %.3f GB compressed, %.3f GB plain, %d entries",
+		t.Stats.Layers, float64(t.Stats.Compressed)/1e9, float64(t.Stats.Plain)/1e9, t.Stats.Entries)
+	if t.ID != "" { // it is one image
+		text += fmt.Sprintf(", image ID %.19s", t.ID)
+	}
+	return text
 }

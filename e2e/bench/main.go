@@ -47,7 +47,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&o.against, "against", strings.Join(others, ","), "compare with those of this `list` that can do what a contest is about, or with none")
 	flags.StringVar(&o.cache, "cache", "", "keep images and tars in `DIR` (default: fastpull-bench in the user's cache folder)")
 	flags.StringVar(&o.dirs, "dirs", "", "make the images of these directories, a layer each, and the tars that are not made up of all of them, in place of the big ones")
-	flags.Float64Var(&o.scale, "scale", 1, "make `F` times as many files up for load/py, files/python and files/empty")
+	flags.Float64Var(&o.scale, "scale", 1, "make `F` times as many files up for load/py, files/python and files/empty, and images for baked/hundred")
 	flags.BoolVar(&o.syscalls, "syscalls", false, "count system calls in place of time, in the contests files/ that match, once for each")
 	flags.StringVar(&o.json, "json", "", "write all figures to `FILE`")
 	flags.DurationVar(&o.limit, "timeout", 10*time.Minute, "give up a turn after this `time`")

@@ -88,6 +88,7 @@ func TestInstall(t *testing.T) {
 	}
 	for _, tc := range []struct{ version, sha256, words string }{
 		{"", "", ""},
+		{"by wget", "", ""},
 		{"v1.2.3", "", ""},
 		{"v1.2.3", sum, ""},
 		{"v7.7.7", sum, ""},
@@ -97,6 +98,10 @@ func TestInstall(t *testing.T) {
 		{"v9.9.9", "", "/download/v9.9.9/fastpull-linux-" + runtime.GOARCH + " could not be fetched"},
 	} {
 		j := newJob(t)
+		if tc.version == "by wget" {
+			tc.version = "v1.2.3"
+			j.env[0] = "PATH=" + programs(t, "bash", "env", "uname", "mktemp", "rm", "wget", "grep", "sha256sum", "cut", "chmod", "mkdir", "mv")
+		}
 		out, err := j.run(t, script, "FASTPULL_VERSION="+tc.version, "FASTPULL_SHA256="+tc.sha256, "FASTPULL_RELEASES="+url)
 		_, serr := os.Stat(j.file(".fastpull/fastpull"))
 		if good := tc.words == ""; (err == nil) != good || (serr == nil) != good || !strings.Contains(out, tc.words) {
@@ -105,6 +110,44 @@ func TestInstall(t *testing.T) {
 		if left := kit.Names(t, strings.TrimPrefix(j.env[2], "TMPDIR=")); len(left) > 0 {
 			t.Errorf("version %q: %q is left", tc.version, left)
 		}
+	}
+}
+
+// programs returns a folder with links to some programs.
+func programs(t *testing.T, names ...string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	for _, name := range names {
+		path, err := exec.LookPath(name)
+		if err == nil {
+			err = os.Symlink(path, filepath.Join(dir, name))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// TestPullIntoEngine runs the script of a job that has a Docker Engine and no store.
+func TestPullIntoEngine(t *testing.T) {
+	t.Parallel()
+	s := kit.NewShipment(t)
+	d := kit.StartDockerd(t, kit.DockerdOptions{PathFirst: kit.PlantUnpigz(t, "unpigz", "pigz").Dir})
+	script, err := filepath.Abs("../../deploy/ci/pull.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := newJob(t, s.Refs[1])
+	out, err := j.run(t, script, "FASTPULL_DIR="+filepath.Dir(kit.Programs.Fastpull), "DOCKER_HOST=unix://"+d.Sock, "FASTPULL_ARGS=--jobs 2")
+	if err != nil || !strings.HasPrefix(out, s.Refs[1]+"@sha256:") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if got := d.Must(t, "run", "--rm", "--network", "none", s.Refs[1]); got != kit.Words[1] {
+		t.Errorf("%s prints %q", s.Refs[1], got)
+	}
+	if _, err := os.Stat(j.file(".fastpull")); err == nil {
+		t.Error("there is a store, or a cache")
 	}
 }
 

@@ -41,12 +41,20 @@ type User struct {
 func NewUser(t *testing.T, env ...string) *User {
 	t.Helper()
 	u := &User{Home: t.TempDir(), Tmp: t.TempDir(), trap: PlantUnpigz(t, "unpigz", "pigz", "igzip", "gzip")}
+	// Podman's store, which is not there: not that of the machine.
+	conf := filepath.Join(u.trap.Dir, "storage.conf")
+	text := fmt.Sprintf("[storage]\ndriver = \"overlay\"\ngraphroot = %q\nrunroot = %q\n",
+		filepath.Join(u.Home, "containers/root"), filepath.Join(u.Home, "containers/run"))
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	u.Env = append([]string{
 		"HOME=" + u.Home,
 		"TMPDIR=" + u.Tmp,
 		"XDG_CACHE_HOME=" + filepath.Join(u.Home, ".cache"),
 		"PATH=" + u.trap.Dir,
 		"DOCKER_HOST=unix://" + filepath.Join(u.Home, "no-docker.sock"),
+		"CONTAINERS_STORAGE_CONF=" + conf,
 	}, env...)
 	return u
 }

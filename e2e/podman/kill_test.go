@@ -3,9 +3,15 @@
 package podman
 
 import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -44,6 +50,9 @@ func TestPodmanKill(t *testing.T) {
 		if left, _ := filepath.Glob(s.root + "/overlay/staging/*"); len(left) > 0 {
 			t.Errorf("%s: left: %v", when, left)
 		}
+		if found := s.check(t); found != "" {
+			t.Errorf("%s: the library finds\n%s", when, found)
+		}
 		if got, want := len(s.records(t, "overlay-layers/layers.json")), len(ship.Images[0].Layers); got != want {
 			t.Errorf("%s: %d layers, want %d", when, got, want)
 		}
@@ -80,5 +89,55 @@ func TestPodmanTogether(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(s.root + "/overlay/staging/*"); len(left) > 0 {
 		t.Errorf("left: %v", left)
+	}
+}
+
+// TestPodmanIncomplete has records of images without a document, as a kill leaves them: the
+// library writes one after the other. The next run completes the image, and fetches no layer.
+func TestPodmanIncomplete(t *testing.T) {
+	t.Parallel()
+	ship := kit.NewShipment(t)
+	s := newStore(t)
+	ref, flag, file := ship.Refs[0], "--podman="+s.root, filepath.Join(s.root, "overlay-images/images.json")
+	kit.Fastpull(t, flag, ref).Expect(t, 0)
+	id := ship.Images[0].ID.Hex
+	whole := s.records(t, "overlay-images/images.json")[id]
+	want := whole["big-data-digests"]
+	for _, key := range whole["big-data-names"].([]any) {
+		record := s.records(t, "overlay-images/images.json")[id]
+		record["big-data-names"] = slices.DeleteFunc(record["big-data-names"].([]any), func(name any) bool { return name == key })
+		for _, of := range []string{"big-data-sizes", "big-data-digests"} {
+			delete(record[of].(map[string]any), key.(string))
+		}
+		data, err := json.Marshal([]any{record})
+		if err != nil {
+			t.Fatal(err)
+		}
+		document := filepath.Join(s.root, "overlay-images", id, "="+base64.StdEncoding.EncodeToString([]byte(key.(string))))
+		if key == "manifest" {
+			document = filepath.Join(s.root, "overlay-images", id, "manifest")
+		}
+		if err := errors.Join(os.WriteFile(file, data, 0o600), os.Remove(document)); err != nil {
+			t.Fatal(err)
+		}
+		ship.Reg.Traffic(t)
+		kit.Fastpull(t, flag, ref).Expect(t, 0)
+		traffic := ship.Reg.Traffic(t)
+		for _, l := range ship.Images[0].Layers {
+			if gets, _ := traffic.Blob(l.Digest); gets > 0 {
+				t.Errorf("without %s layer %s is fetched", key, l.Digest)
+			}
+		}
+		if strings.HasPrefix(key.(string), "signature-") { // it has none, and Podman does not miss them
+			saved(t, s, ref, ship.Images[0])
+			continue
+		}
+		got := s.records(t, "overlay-images/images.json")[id]
+		if fmt.Sprint(got["big-data-digests"]) != fmt.Sprint(want) {
+			t.Errorf("without %s: the documents are %v, want %v", key, got["big-data-digests"], want)
+		}
+	}
+	if got := s.runs(t, ref); got != kit.Words[0] {
+		t.Errorf("podman run prints %q", got)
 	}
 }

@@ -50,6 +50,29 @@ func (s store) runs(t *testing.T, ref string) string {
 		"--ulimit", "nofile=512:512", "--ulimit", "nproc=512:512", ref)
 }
 
+// check returns what the library, in the version that fastpull has, finds wrong with the store.
+func (s store) check(t *testing.T) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), kit.Storage(t), "--root", s.root, "--runroot", s.run, "check").CombinedOutput()
+	if err != nil {
+		t.Fatalf("check the store: %v\n%s", err, out)
+	}
+	return string(out)
+}
+
+// buildah is a buildah that uses the store.
+func (s store) buildah(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "buildah", append([]string{"--root", s.root, "--runroot", s.run, "--storage-driver", "overlay"}, args...)...)
+	var errs strings.Builder
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s%s", cmd, err, out, errs.String())
+	}
+	return strings.TrimSpace(string(out))
+}
+
 // records returns what a file of the store says of each image or layer, by its ID.
 func (s store) records(t *testing.T, file string) map[string]map[string]any {
 	t.Helper()

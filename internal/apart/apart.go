@@ -3,8 +3,8 @@
 // fastpull and its doctor look at all processes, at the default store and cache, and at
 // the sockets of Engines. On a machine on which Engines run, or another fastpull, tests
 // would depend on these. [Main] gives the tests of a package namespaces of their own: they
-// see their own processes only, no sockets of Engines, and neither a default store nor a
-// default cache, whatever the machine has. What they write to these places stays there.
+// see their own processes only, no sockets of Engines, and neither a default store, be it
+// fastpull's or Podman's, nor a default cache, whatever the machine has. What they write to these places stays there.
 //
 // Processes that a test leaves behind end with the tests.
 package apart
@@ -133,7 +133,12 @@ func hide(dir string) error {
 			return err
 		}
 	}
-	return nil
+	// To remove what it has would take long: Podman's default store.
+	err := unix.Mount("tmpfs", "/var/lib/containers", "tmpfs", 0, "mode=0755")
+	if errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return err
 }
 
 func failed(err error) int {

@@ -7,8 +7,8 @@ import (
 )
 
 // Deletions keeps the deletions of a layer in memory, and which of its directories have no
-// entry of their own. It is for a layer that [Merge] moves into a plain directory. Its zero
-// value is ready to use.
+// entry of their own. It is for a layer that [Merge] moves into a plain directory, or that
+// keeps them as names. Its zero value is ready to use.
 type Deletions struct {
 	names   []string            // paths to delete
 	opaques []string            // directories to empty
