@@ -62,7 +62,7 @@ func (w *Writer) Since(index digest.Digest) { w.since = index }
 // Has reports whether a blob has been written.
 func (w *Writer) Has(d digest.Digest) bool { return w.blobs[d] }
 
-// Coming reports whether a blob has a place to which it has not come.
+// Coming reports whether a blob has a place, and is not complete there.
 func (w *Writer) Coming(d digest.Digest) bool { return w.places[d] != nil && !w.blobs[d] }
 
 // Blob writes size bytes whose digest is d; the caller has verified them. A blob that was

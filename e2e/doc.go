@@ -15,6 +15,8 @@
 //   - dockerroot: stores, which are data-roots of Docker: equal to what dockerd makes of the
 //     same image, whole after a kill, repaired, removed, and run by two Dockers.
 //   - engine: images that are loaded into an Engine.
+//   - containerd: images in containerd, beside its own pulls and those of a kubelet.
+//   - podman: images in the store of Podman, beside Podman itself.
 //   - archive: bundles, read by fastpull and by others, loaded and pushed.
 //   - registry: registries, mirrors and logins; transfers that fail, are ended, are resumed
 //     and are shared. The cases of TestFaults also make the table of docs/faults.md
@@ -32,7 +34,7 @@
 // FASTPULL_BIN names a program to test in place of building one; FASTPULL_RACE=1 builds it
 // with the race detector. FASTPULL_ENTRIES=100000 makes the made-up tree of TestRealTrees as
 // large as it was when it was compared first. FASTPULL_LAYERS and FASTPULL_SEED make
-// TestDifferential a longer or another one; a layer is told by the seed and its number.
+// TestDifferential a longer or another one; a seed and a number name a layer.
 // FASTPULL_PARITY is a regular expression for the images that TestParity tries, in place of a
 // few; -parity.update writes their rows in docs/parity.md.
 // FASTPULL_REGISTRIES=1 has TestRegistries try distribution 3, which takes a minute to compile.

@@ -131,7 +131,7 @@ func (c *Client) readUnsizedAt(ctx context.Context, h *host, ref Reference, d oc
 	return data, nil
 }
 
-// errDamaged is in the error of something that came whole and is not what its
+// errDamaged is in the error of something that arrived complete and is not what its
 // digest says. It may have happened on the way.
 var errDamaged = errors.New("what came is damaged")
 

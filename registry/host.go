@@ -60,7 +60,7 @@ type host struct {
 	spares      *spares
 	// answered is set once the host has answered anything.
 	answered atomic.Bool
-	damaged  sync.Map // digests of the blobs that came damaged from here
+	damaged  sync.Map // digests of the blobs that arrived damaged from here
 	// certWanted is set where a server wanted a client certificate and there was none for it.
 	certWanted atomic.Bool
 }

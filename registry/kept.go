@@ -295,7 +295,7 @@ func (k *Kept) MoveTo(path string, durable bool) (bool, error) {
 	return k.file.MoveTo(path, durable)
 }
 
-// Distrust is for a blob that came damaged: its file goes, and the hosts that it
+// Distrust is for a blob that arrived damaged: its file goes, and the hosts that it
 // came from are not asked for ranges again.
 func (k *Kept) Distrust() error {
 	k.sources.distrust()

@@ -41,9 +41,9 @@ type patience struct {
 	reached bool // the host has answered once
 	silent  int  // requests in a row that were not answered
 	slow    int  // connections that trickled
-	since   int  // bytes that came after the last one of them
+	since   int  // bytes downloaded after the last one of them
 
-	others *atomic.Int64 // bytes that came by all connections of a blob; may be nil
+	others *atomic.Int64 // bytes downloaded by all connections of a blob; may be nil
 	seen   int64         // of them, at the last failure
 }
 

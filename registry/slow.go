@@ -15,7 +15,7 @@ const (
 	slowMost  = 8               // times for a blob: it may be as it is
 )
 
-// errSlowRange ends a part that came much slower than the others.
+// errSlowRange ends a part that is downloaded much more slowly than the others.
 var errSlowRange = errors.New("this connection is much slower than the others")
 
 // spent is what connections have brought, and the time that they took for it.
@@ -28,7 +28,7 @@ func (s *spent) add(other spent) { s.bytes += other.bytes; s.time += other.time 
 
 func (s spent) rate() float64 { return float64(s.bytes) / max(s.time.Seconds(), 1e-3) }
 
-// spent returns what a part has come to by now. The mutex of its transfer is held.
+// spent returns the bytes and the time of a part so far. The mutex of its transfer is held.
 func (c *claim) spent(now time.Time) spent { return spent{c.came, now.Sub(c.begun)} }
 
 // endSlow ends parts that come slowly, until ctx ends.

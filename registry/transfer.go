@@ -54,7 +54,7 @@ type transfer struct {
 	file    *partial.File
 	moved   func() // called when there is more of the file
 
-	fetched atomic.Int64 // bytes that came
+	fetched atomic.Int64 // bytes downloaded
 	read    atomic.Int64 // how far the reader has got
 
 	mu    sync.Mutex

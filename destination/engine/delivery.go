@@ -14,12 +14,12 @@ import (
 
 // delivery is a layer on its way into an archive. One side fetches the layer. The other
 // side writes the archive, and has to begin the layer with its size. If that is known, the
-// layer is streamed when the archive has come to it. Otherwise it waits in a file.
+// layer is streamed when it is next in the archive. Otherwise it waits in a file.
 type delivery struct {
 	layer   image.Layer
 	content *destination.Content // set before anything else
 
-	turn   chan struct{} // closed when the archive has come to the layer
+	turn   chan struct{} // closed when the layer is next in the archive
 	come   func()        // closes turn
 	offers chan *stream
 	ready  chan struct{} // closed when the layer is not going to be streamed

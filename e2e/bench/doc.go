@@ -1,8 +1,8 @@
-// Command bench measures fastpull against what else pulls images: docker pull,
-// containerd, docker load, skopeo, crane, and other builds of fastpull; and its extraction
-// against tar and what extracts layers elsewhere. It needs root, and Debian's
+// Command bench measures fastpull against other programs. Pulls are compared with docker
+// pull, docker load, containerd, Podman, skopeo, crane and other builds of fastpull, and
+// extraction with tar and with the libraries of other engines. It needs root, and Debian's
 // packages docker.io, docker-registry, pigz, e2fsprogs and strace, for bundle/
-// skopeo, and for gzip/ isal and libdeflate-tools.
+// skopeo, for podman/ podman, and for gzip/ isal and libdeflate-tools.
 //
 //	go run ./e2e/bench -fastpull ./fastpull
 //	go run ./e2e/bench -fastpull ./old,./new -against none -run store
@@ -80,11 +80,11 @@
 //
 // # How to read it
 //
-// main.go has the flags, contest.go who competes and the rounds, turn.go one
-// turn's measuring. fastpull.go, engine.go and containerd.go are the entrants;
-// carry.go those who write a file; images.go, registry.go and accesslog.go the source. files.go has the
-// extractors, tars.go and tree.go their tars, syscalls.go what strace counts;
-// gzip.go those who decode. untar, gunzip and the module peers are programs that
-// tools.go builds. line.go is the line. disk.go, server.go,
-// process.go and machine.go the ground. stats.go and report.go tell.
+// main.go has the flags, contest.go the entrants of each contest and the rounds, and turn.go
+// the measurement of a turn. Entrants that pull are in fastpull.go, engine.go, containerd.go
+// and podman.go, those that write a file in carry.go, extractors in files.go, and decoders in
+// gzip.go. Their input comes from images.go, registry.go and accesslog.go, and from tars.go and
+// tree.go. syscalls.go reads what strace counts. tools.go builds the programs untar and
+// gunzip, and those of the module peers. line.go is the slow line. disk.go, server.go,
+// process.go and machine.go make what a turn runs on. stats.go and report.go print.
 package main
