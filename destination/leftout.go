@@ -12,19 +12,24 @@ import (
 
 // LeftOut counts what could not be kept of the files of a run's images. The zero value is
 // ready, and safe for concurrent use.
-type LeftOut struct{ xattrs, owners, devices atomic.Int64 }
+type LeftOut struct{ xattrs, owners, devices, setgid atomic.Int64 }
 
 // Add counts what a layer left out.
 func (l *LeftOut) Add(s unpack.Stats) {
 	l.xattrs.Add(int64(s.NoXattr))
 	l.owners.Add(int64(s.NoOwner))
 	l.devices.Add(int64(s.NoDevice))
+	l.setgid.Add(int64(s.NoSetgid))
 }
 
 // Warn reports what was left out, and why, once for the whole run.
 func (l *LeftOut) Warn(p *progress.Display, rights privilege.Process) {
 	if n := l.xattrs.Load(); n > 0 {
-		p.Warn("%s left out: the file system or the kernel does not take them", were(n, "extended attribute"))
+		why := "the file system or the kernel does not take them"
+		if c, missing := rights.Missing(privilege.Setfcap); missing && rights.Level == privilege.Reduced {
+			why = fmt.Sprintf("fastpull is running without %s, or the file system does not take them", c)
+		}
+		p.Warn("%s left out: %s", were(n, "extended attribute"), why)
 	}
 	if n := l.owners.Load(); n > 0 {
 		keeper := "you"
@@ -37,6 +42,9 @@ func (l *LeftOut) Warn(p *progress.Display, rights privilege.Process) {
 		}
 		p.Warn("%s %s to %s and not to the image's owner, since %s", text.Count(n, "file"), verb, keeper,
 			refused(rights, "this user namespace does not have that user or group", privilege.ForOwners...))
+	}
+	if n := l.setgid.Load(); n > 0 {
+		p.Warn("%s left out, since %s", were(n, "setgid bit"), refused(rights, "this user namespace does not have that group", privilege.Fsetid))
 	}
 	if n := l.devices.Load(); n > 0 {
 		p.Warn("%s left out, since %s", were(n, "device"),
@@ -55,6 +63,9 @@ func WouldLeaveOut(rights privilege.Process) (list []string) {
 		list = append(list, "owners, since "+refused(rights, "", privilege.ForOwners...))
 	} else if space {
 		list = append(list, "owners that this user namespace does not have")
+	}
+	if rights.Level == privilege.Reduced && !rights.Has(privilege.Fsetid) {
+		list = append(list, "setgid bits of files of other groups, since "+refused(rights, "", privilege.Fsetid))
 	}
 	if _, missing := rights.Missing(privilege.Mknod); missing || space {
 		list = append(list, "devices, since "+refused(rights, "a user namespace cannot make any", privilege.Mknod))

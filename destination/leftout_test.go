@@ -39,9 +39,10 @@ func TestLeftOut(t *testing.T) {
 		{"namespace without capabilities", at(none, privilege.Namespace), []unpack.Stats{{NoOwner: 2}}, []string{
 			"2 files belong to root and not to the image's owner, since fastpull is running without CAP_CHOWN",
 		}},
-		{"container", at(none, privilege.Reduced), []unpack.Stats{{NoOwner: 2, NoDevice: 2, NoXattr: 2}}, []string{
-			"2 extended attributes were left out: the file system or the kernel does not take them",
+		{"container", at(none, privilege.Reduced), []unpack.Stats{{NoOwner: 2, NoDevice: 2, NoXattr: 2, NoSetgid: 1}}, []string{
+			"2 extended attributes were left out: fastpull is running without CAP_SETFCAP, or the file system does not take them",
 			"2 files belong to root and not to the image's owner, since fastpull is running without CAP_CHOWN",
+			"1 setgid bit was left out, since fastpull is running without CAP_FSETID",
 			"2 devices were left out, since fastpull is running without CAP_MKNOD",
 		}},
 		{"container with a filter", at(full, privilege.Reduced), []unpack.Stats{{NoDevice: 2}}, []string{

@@ -64,7 +64,7 @@ func rightsOf(p privilege.Process) Finding {
 	case privilege.Reduced:
 		f.Level = Warning
 		f.Text = "root without some capabilities"
-		if c, missing := p.Missing(privilege.Chown, privilege.DACOverride, privilege.Fowner, privilege.Setfcap, privilege.Mknod, privilege.SysAdmin); missing {
+		if c, missing := p.Missing(privilege.Chown, privilege.DACOverride, privilege.Fowner, privilege.Fsetid, privilege.Setfcap, privilege.Mknod, privilege.SysAdmin); missing {
 			f.Text += ": " + c.String() + " is missing"
 		}
 	case privilege.Namespace:

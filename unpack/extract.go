@@ -49,6 +49,9 @@ type Stats struct {
 	// NoXattr, NoOwner and NoDevice count what was left out because the file
 	// system or the kernel does not allow it.
 	NoXattr, NoOwner, NoDevice int
+	// NoSetgid counts files whose setgid bit was left out: without CAP_FSETID the kernel
+	// clears it for groups that this process is not in.
+	NoSetgid int
 	// UIDs and GIDs are the owners of the entries, in ascending order. They are nil if there
 	// are more than a few thousand.
 	UIDs, GIDs []uint32
@@ -89,7 +92,9 @@ func Extract(ctx context.Context, r io.Reader, root string, o ExtractOptions) (S
 		room:  space{fd: t.Root.FD},
 	}
 	if o.Rootless {
-		_, x.keeps = privilege.Current().Missing(privilege.ForOwners...)
+		rights := privilege.Current()
+		_, x.keeps = rights.Missing(privilege.ForOwners...)
+		x.noSetgid = !rights.Has(privilege.Fsetid)
 	}
 	x.out = newWriters(x.complete, o.WriteBack)
 	x.room.wait = x.out.wait
@@ -103,6 +108,7 @@ func Extract(ctx context.Context, r io.Reader, root string, o ExtractOptions) (S
 	stats := x.stats
 	stats.UIDs, stats.GIDs = x.uids.list(), x.gids.list()
 	stats.NoXattr, stats.NoOwner, stats.NoDevice = int(x.left.xattrs.Load()), int(x.left.owners.Load()), int(x.left.devices.Load())
+	stats.NoSetgid = int(x.left.setgid.Load())
 	if err != nil {
 		return stats, x.blame(x.room.explain(err))
 	}
@@ -119,12 +125,14 @@ type extractor struct {
 	out   *writers
 	opt   ExtractOptions
 	keeps bool // no file is given to another owner
-	fresh fresh
-	room  space
-	stats Stats
-	uids  ids
-	gids  ids
-	left  left
+	// noSetgid says that setgid bits may be cleared silently.
+	noSetgid bool
+	fresh    fresh
+	room     space
+	stats    Stats
+	uids     ids
+	gids     ids
+	left     left
 	// absent has the devices that were left out, which hardlinks can name.
 	absent map[string]bool
 	plnk   *tree.Dir // AUFS' hidden hardlink targets, removed at the end

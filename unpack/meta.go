@@ -68,7 +68,7 @@ func bound(t time.Time) time.Time {
 }
 
 // left counts what could not be given to files.
-type left struct{ xattrs, owners, devices atomic.Int64 }
+type left struct{ xattrs, owners, devices, setgid atomic.Int64 }
 
 // fresh is what a new file has by itself. What an entry wants and a new file has
 // need not be said to the kernel, which saves two calls of six for most files.
@@ -135,6 +135,22 @@ func (x *extractor) dress(fd int, m *meta) error {
 		if err := unix.Fchmod(fd, m.mode); err != nil {
 			return fmt.Errorf("set the mode %o: %w", m.mode, err)
 		}
+		if x.noSetgid && m.mode&unix.S_ISGID != 0 {
+			return x.countSetgid(fd)
+		}
+	}
+	return nil
+}
+
+// countSetgid counts a file whose setgid bit the kernel has cleared: chmod(2) reports no error
+// for that.
+func (x *extractor) countSetgid(fd int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_ISGID == 0 {
+		x.left.setgid.Add(1)
 	}
 	return nil
 }

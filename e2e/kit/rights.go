@@ -160,10 +160,14 @@ func (r Rights) Warnings(t *testing.T, im Image) []string {
 		}
 	}
 	list := []string{}
+	why := "the file system or the kernel does not take them"
+	if !r.Caps && len(r.By) > 0 {
+		why = "fastpull is running without CAP_SETFCAP, or the file system does not take them"
+	}
 	if xattrs == 1 {
-		list = append(list, "warning: 1 extended attribute was left out: the file system or the kernel does not take them")
+		list = append(list, "warning: 1 extended attribute was left out: "+why)
 	} else {
-		list = append(list, fmt.Sprintf("warning: %d extended attributes were left out: the file system or the kernel does not take them", xattrs))
+		list = append(list, fmt.Sprintf("warning: %d extended attributes were left out: %s", xattrs, why))
 	}
 	switch {
 	case owners == 1:

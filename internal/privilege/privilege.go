@@ -37,6 +37,7 @@ const (
 	Chown       Capability = unix.CAP_CHOWN        // any owner
 	DACOverride Capability = unix.CAP_DAC_OVERRIDE // whatever the modes of directories
 	Fowner      Capability = unix.CAP_FOWNER       // metadata of files that are another's by now
+	Fsetid      Capability = unix.CAP_FSETID       // setgid bits of files of other groups
 	Setfcap     Capability = unix.CAP_SETFCAP      // security.capability
 	Mknod       Capability = unix.CAP_MKNOD        // devices
 	SysAdmin    Capability = unix.CAP_SYS_ADMIN    // trusted.*, and mounts
@@ -44,7 +45,7 @@ const (
 
 var names = map[Capability]string{
 	Chown: "CAP_CHOWN", DACOverride: "CAP_DAC_OVERRIDE", Fowner: "CAP_FOWNER",
-	Setfcap: "CAP_SETFCAP", Mknod: "CAP_MKNOD", SysAdmin: "CAP_SYS_ADMIN",
+	Fsetid: "CAP_FSETID", Setfcap: "CAP_SETFCAP", Mknod: "CAP_MKNOD", SysAdmin: "CAP_SYS_ADMIN",
 }
 
 // String returns the capability's usual name.

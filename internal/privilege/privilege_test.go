@@ -47,7 +47,7 @@ func look(how string) error {
 	}
 	p := Current()
 	v := view{Level: p.Level, Trusted: p.Trusted}
-	for _, c := range []Capability{Chown, DACOverride, Fowner, Setfcap, Mknod, SysAdmin} {
+	for _, c := range []Capability{Chown, DACOverride, Fowner, Fsetid, Setfcap, Mknod, SysAdmin} {
 		if p.Has(c) {
 			v.Caps += strings.TrimPrefix(c.String(), "CAP_") + " "
 		}
@@ -62,7 +62,7 @@ func look(how string) error {
 }
 
 func TestCurrent(t *testing.T) {
-	const all = "CHOWN DAC_OVERRIDE FOWNER SETFCAP MKNOD SYS_ADMIN "
+	const all = "CHOWN DAC_OVERRIDE FOWNER FSETID SETFCAP MKNOD SYS_ADMIN "
 	one := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 65534, Size: 1}}
 	everyone := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: min(1<<32-1, math.MaxInt)}}
 	mounts := syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
@@ -92,7 +92,7 @@ func TestCurrent(t *testing.T) {
 		},
 		{
 			name: "container that may mount", by: []string{"setpriv", "--bounding-set=-mknod,-chown"},
-			want: view{Reduced, true, "DAC_OVERRIDE FOWNER SETFCAP SYS_ADMIN ", true},
+			want: view{Reduced, true, "DAC_OVERRIDE FOWNER FSETID SETFCAP SYS_ADMIN ", true},
 		},
 		{name: "no capabilities", by: []string{"setpriv", "--bounding-set=-all"}, want: view{Reduced, false, "", false}},
 	} {

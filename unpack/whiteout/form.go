@@ -69,7 +69,12 @@ func (o Overlay) Whiteout(fd int, _, name string, uid, gid int) error {
 
 // Opaque implements [Form].
 func (o Overlay) Opaque(fd int, _ string) error {
-	if err := unix.Fsetxattr(fd, o.OpaqueXattr(), []byte("y"), 0); err != nil {
+	err := unix.Fsetxattr(fd, o.OpaqueXattr(), []byte("y"), 0)
+	if err == unix.EPERM && !o.User {
+		return fault.WithHint(fault.New(fault.Denied, "make a directory opaque (%s): %w", o.OpaqueXattr(), err),
+			"it takes CAP_SYS_ADMIN in the machine's own user namespace; --rootfs does without")
+	}
+	if err != nil {
 		return fault.WithHint(fmt.Errorf("make a directory opaque (%s): %w", o.OpaqueXattr(), err),
 			"the store needs a file system with extended attributes, such as ext4 or xfs")
 	}
