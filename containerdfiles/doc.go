@@ -6,6 +6,8 @@
 //
 //   - The files are those of containerd 2, and containerd 1.6 and later start on them: all of
 //     them are written by containerd's own packages.
+//   - No other program runs, and nothing is mounted. The packages link those that start
+//     decompressors, and nothing here calls them.
 //   - A root in use is refused, with the process that uses it. While a [Root] is open,
 //     containerd waits for it.
 //   - A kill leaves a root that containerd starts on. What was made under a lease stays until

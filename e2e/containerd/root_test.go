@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -81,10 +82,13 @@ func TestContainerdRoot(t *testing.T) {
 		for _, dry := range []string{"--dry-run", "--no-sync"} {
 			kit.Fastpull(t, append(args, dry)...).Expect(t, 1, fmt.Sprintf("containerd (process %d) has it open", c.Pid), "hint: stop it first")
 		}
+		c.Ctr(t, "containers", "create", s.Refs[0], "kept")
 		c.Stop()
 		kit.Fastpull(t, append(args, "--dry-run")...).Expect(t, 0)
 		kit.Fastpull(t, args...).Expect(t, 0)
 		c = kit.StartContainerd(t, kit.ContainerdOptions{Release: r, Root: root})
+		c.Ctr(t, "snapshots", "info", "kept") // the collection of garbage has left it
+		c.Ctr(t, "containers", "rm", "kept")
 		want.Pull(t, more)
 		want.Pull(t, index)
 		same("with more")
@@ -243,4 +247,55 @@ func TestContainerdRootFull(t *testing.T) {
 	if images := c.Lines(t, "images", "ls", "-q"); len(images) > 1 {
 		t.Errorf("there are the images %q", images)
 	}
+}
+
+// TestContainerdRootNoContent stores no blobs of layers.
+func TestContainerdRootNoContent(t *testing.T) {
+	t.Parallel()
+	s := kit.NewShipment(t)
+	root := inRoot(t, s, "--containerd-root", "--namespace", "e2e", "--no-content")
+	c := kit.StartContainerd(t, kit.ContainerdOptions{Release: kit.Today, Root: root})
+	expectCollected(t, c)
+	if got, want := len(c.Content(t)), 2*len(s.Refs); got != want { // manifests and configs
+		t.Errorf("there are %d blobs, want %d:\n%s", got, want, strings.Join(c.Content(t), "\n"))
+	}
+	expectWord(t, c, s.Refs[1], "root-lean", kit.Words[1])
+	kit.Fastpull(t, "--docker-root", filepath.Join(t.TempDir(), "root"), "--no-content", s.Refs[0]).Expect(t, 2, "docker save")
+}
+
+// TestContainerdRootRights refuses users who cannot make the files of layers, and makes nothing.
+func TestContainerdRootRights(t *testing.T) {
+	t.Parallel()
+	for _, r := range kit.EveryRights {
+		t.Run(r.Name, func(t *testing.T) {
+			u := r.NewUser(t)
+			for _, flag := range []string{"--containerd-root", "--docker-root"} {
+				u.Fastpull(t, flag, filepath.Join(u.Tmp, "root"), "registry.invalid/image:1").Expect(t, 4, "trusted.*", "hint: run fastpull as root")
+			}
+			if names := kit.Names(t, u.Tmp); len(names) > 0 {
+				t.Errorf("was made: %q", names)
+			}
+		})
+	}
+}
+
+// TestContainerdRootInterrupt leaves nothing of a run that is interrupted.
+func TestContainerdRootInterrupt(t *testing.T) {
+	t.Parallel()
+	reg := kit.StartRegistry(t, kit.RegistryOptions{})
+	reg.Push(t, "img:tag", kit.KillImage(t))
+	g := kit.StartGate(t, reg)
+	g.Arm(5 << 20)
+	root := filepath.Join(kit.ShortTempDir(t), "root")
+	p := kit.NewUser(t).Start(t, "--no-resume", "--containerd-root", root, "--namespace", "e2e", g.Addr+"/img:tag")
+	g.Hold(t, &p.Err)
+	p.Signal(t, syscall.SIGINT)
+	p.Wait(t).Expect(t, 130)
+	g.Open()
+	for _, dir := range []string{"io.containerd.snapshotter.v1.overlayfs/snapshots", "io.containerd.content.v1.content/blobs/sha256"} {
+		if names, _ := filepath.Glob(filepath.Join(root, dir, "*")); len(names) > 0 {
+			t.Errorf("is left: %q", names)
+		}
+	}
+	expectEmpty(t, "interrupted", kit.StartContainerd(t, kit.ContainerdOptions{Release: kit.Debian, Root: root}))
 }

@@ -1,0 +1,52 @@
+package containerdroot
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/fastpull/fastpull/containerdfiles"
+	"github.com/fastpull/fastpull/destination"
+	"github.com/fastpull/fastpull/internal/checkup"
+	"github.com/fastpull/fastpull/internal/privilege"
+)
+
+// TestCheck says of a root, and of a data-root, if images can be put there.
+func TestCheck(t *testing.T) {
+	ctx, dir := t.Context(), t.TempDir()
+	trusted := &destination.Machine{Rights: privilege.Process{Trusted: true}}
+	expect := func(name string, list []checkup.Finding, level checkup.Level, words string) {
+		t.Helper()
+		if len(list) != 1 || list[0].Level != level || !strings.Contains(list[0].Text, words) {
+			t.Errorf("%s: %+v, want %v with %q", name, list, level, words)
+		}
+	}
+	if list := append(Check(ctx, trusted, ""), CheckDocker(ctx, trusted, "")...); len(list) > 0 {
+		t.Errorf("without a directory: %+v", list)
+	}
+	root := inDataRoot(dir)
+	expect("none", CheckDocker(ctx, trusted, dir), checkup.OK, "could be made")
+	expect("without rights", Check(ctx, new(destination.Machine), root), checkup.Warning, "SYS_ADMIN")
+	if names, err := os.ReadDir(dir); err != nil || len(names) > 0 {
+		t.Errorf("a check has made %v, %v", names, err)
+	}
+
+	r, err := containerdfiles.Open(ctx, root, containerdfiles.Options{NoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := r.In("default").Snapshots().Prepare(ctx, "key", "", nil); err != nil {
+		t.Fatal(err)
+	}
+	expect("in use", Check(ctx, trusted, root), checkup.Problem, "has it open; stop it first")
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	expect("a root", Check(ctx, trusted, root), checkup.OK, "takes images")
+	if err := os.MkdirAll(filepath.Join(dir, "overlay2/l"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	expect("with overlay2", CheckDocker(ctx, trusted, dir), checkup.Problem, "overlay2")
+}
