@@ -180,7 +180,7 @@ func (d *differ) ApplyDiff(dir string, o *archive.TarOptions, of *graphdriver.Di
 	ofMachine := d.m.s.env.Rights.Level == privilege.Reduced
 	var form whiteout.Form = whiteout.Overlay{User: o.InUserNS && !ofMachine}
 	var names whiteout.Deletions
-	if o.WhiteoutFormat == archive.AUFSWhiteoutFormat { // for fuse-overlayfs
+	if o.WhiteoutFormat == archive.AUFSWhiteoutFormat || d.m.s.mounted() { // for fuse-overlayfs
 		form = &names
 	}
 	split, err := tmpfile.Scratch(of.StagingDirectory)
@@ -210,6 +210,13 @@ func (d *differ) ApplyDiff(dir string, o *archive.TarOptions, of *graphdriver.Di
 	out.UIDs, out.GIDs = stats.UIDs, stats.GIDs
 	out.TarSplit, err = dup(split.File)
 	return out, err
+}
+
+// mounted reports whether Podman mounts the layers of the store by a program, fuse-overlayfs.
+// The library notes it in the store. It heeds the note only if it finds the program.
+func (s *store) mounted() bool {
+	note, err := os.ReadFile(filepath.Join(s.root, driver, ".has-mount-program"))
+	return err == nil && string(note) == "true"
 }
 
 // dup returns a descriptor of the file for the library, which closes it.

@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"go.podman.io/storage"
 	"go.podman.io/storage/pkg/fsutils"
+	"go.podman.io/storage/pkg/unshare"
 	"go.podman.io/storage/types"
 
 	"github.com/fastpull/fastpull/destination"
@@ -264,7 +265,7 @@ func checkFileSystem(home string) error {
 // known are the files in a run root by which the library knows of the machine that overlayfs
 // works. The others do not matter to a process that mounts and exports no layer. Without these
 // files it tries all of that in the store, and a kill at that time leaves a directory or a
-// mount there.
+// mount there. In a user namespace it has to try: old kernels let no user mount an overlay.
 var known = []string{"overlay-true", "metacopy()-false", "native-diff()-false", "idmapped-lower-dir-false", "dataonly-layers-false"}
 
 // newRunRoot makes a run root for a store that is not Podman's own: for what the library
@@ -284,7 +285,7 @@ func newRunRoot() (*tmpfile.Dir, error) {
 	}
 	err = os.Mkdir(filepath.Join(d.Path, driver), 0o700)
 	for _, name := range known {
-		if err == nil {
+		if err == nil && !unshare.IsRootless() {
 			err = os.WriteFile(filepath.Join(d.Path, driver, name), nil, 0o600)
 		}
 	}

@@ -18,7 +18,8 @@ import (
 func TestPodmanElsewhere(t *testing.T) {
 	t.Parallel()
 	im := kit.MakeImage(t, kit.ImageSpec{Layers: []kit.Layer{kit.BaseLayer(t, 0), kit.SmallLayer(t, "word", "elsewhere\n")}, Cmd: []string{"/bin/cat", "/word"}})
-	ref := kit.StartRegistry(t, kit.RegistryOptions{}).Push(t, "elsewhere:1", im)
+	reg := kit.StartRegistry(t, kit.RegistryOptions{})
+	ref := reg.Push(t, "elsewhere:1", im)
 	u := kit.NewUser(t)
 	t.Run("Load", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "bundle.tar")
@@ -64,6 +65,29 @@ func TestPodmanElsewhere(t *testing.T) {
 		}
 		if left := kit.Names(t, filepath.Join(images, "overlay/staging")); len(left) > 0 {
 			t.Errorf("left: %q", left)
+		}
+	})
+	t.Run("MountProgram", func(t *testing.T) { // which is not in fastpull's PATH
+		layer := kit.MakeLayer(t, kit.Gzipped, kit.Whiteout("word"))
+		ref := reg.Push(t, "mounted:1", kit.MakeImage(t, kit.ImageSpec{Layers: append(im.Layers[:2:2], layer)}))
+		for note, want := range map[string]string{"true": ".wh.word file", "false": "word character device"} {
+			s := newStore(t)
+			kit.WriteFile(t, filepath.Join(s.root, "overlay/.has-mount-program"), note)
+			u.Fastpull(t, "--podman="+s.root, ref).Expect(t, 0)
+			var got []string
+			for id, record := range s.records(t, "overlay-layers/layers.json") {
+				if record["diff-digest"] != layer.DiffID.String() {
+					continue
+				}
+				for path, n := range kit.ReadTree(t, s.diff(id), kit.TreeOptions{}) {
+					if path != "." {
+						got = append(got, path+" "+n["type"])
+					}
+				}
+			}
+			if len(got) != 1 || got[0] != want {
+				t.Errorf("noted %s: the layer has %q, want %s", note, got, want)
+			}
 		}
 	})
 	t.Run("NotRoot", func(t *testing.T) {
