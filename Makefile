@@ -1,9 +1,12 @@
 # fastpull. `make` lists the targets.
 
 GO         ?= go
-VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-# The time that all files of a release bear, so that they are the same for everyone.
-COMMITTED   = $(shell git log -1 --format=%ct)
+# Both are asked for once, so that all files of a release have the same. The time is the one
+# that the files bear.
+ifndef VERSION
+VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+endif
+COMMITTED  := $(shell git log -1 --format=%ct 2>/dev/null)
 LDFLAGS     = -s -w -X github.com/fastpull/fastpull/cli.version=$(VERSION)
 BUILD       = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
