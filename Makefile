@@ -1,9 +1,12 @@
 # fastpull. `make` lists the targets.
 
 GO         ?= go
-VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-# The time that all files of a release bear, so that they are the same for everyone.
-COMMITTED   = $(shell git log -1 --format=%ct)
+# Both are asked for once, so that all files of a release have the same. The time is the one
+# that the files bear.
+ifndef VERSION
+VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+endif
+COMMITTED  := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null))
 LDFLAGS     = -s -w -X github.com/fastpull/fastpull/cli.version=$(VERSION)
 BUILD       = CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -132,7 +135,7 @@ dist: ## all of a release, in dist/: static binaries, packages, SBOMs, licences,
 		out=dist/fastpull-$${p%/*}-$${p#*/}; echo $$out; \
 		GOOS=$${p%/*} GOARCH=$${p#*/} $(BUILD) -o $$out . || exit 1; \
 	done
-	@$(MAKE) -s image
+	@$(MAKE) -s image VERSION='$(VERSION)'
 	cd packaging && SOURCE_DATE_EPOCH=$(COMMITTED) $(GO) run . -version $(VERSION) ../dist
 	@cd dist && sha256sum fastpull* THIRD_PARTY_LICENSES.txt > SHA256SUMS
 
@@ -147,7 +150,7 @@ image: ## an OCI image of fastpull for two platforms, in dist/fastpull-image.tar
 	@mkdir -p dist
 	@for a in amd64 arm64; do GOOS=linux GOARCH=$$a $(BUILD) -o dist/fastpull-linux-$$a . || exit 1; done
 	$(GO) run ./deploy/image -o dist/fastpull-image.tar -name $(IMAGE_NAME):$(VERSION) -version $(VERSION) \
-		-revision "$$(git rev-parse HEAD 2>/dev/null)" -created "$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct)}" \
+		-revision "$$(git rev-parse HEAD 2>/dev/null)" -created $(COMMITTED) \
 		linux/amd64=dist/fastpull-linux-amd64 linux/arm64=dist/fastpull-linux-arm64
 
 tidy: ## go.mod of the program, and of packaging, which requires what the program does
