@@ -1,6 +1,7 @@
 package containerdfiles
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,8 @@ import (
 	"github.com/containerd/containerd/v2/plugins/snapshots/overlay"
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/fastpull/fastpull/internal/safepath"
 )
 
 // The names of containerd's plugins are those of their directories.
@@ -47,7 +50,9 @@ type Options struct {
 
 // Root is an open root. It is safe for concurrent use.
 type Root struct {
-	dir     string
+	dir     string        // for messages
+	place   *safepath.Dir // the directory, of a root that is open for changes
+	at      string        // leads to the directory; "" is dir
 	db      *bolt.DB
 	meta    *metadata.DB
 	overlay snapshots.Snapshotter
@@ -84,10 +89,14 @@ func Open(ctx context.Context, dir string, o Options) (*Root, error) {
 func (r *Root) Dir() string { return r.dir }
 
 // Content returns the directory of the content store.
-func (r *Root) Content() string { return filepath.Join(r.dir, contentDir) }
+func (r *Root) Content() string { return r.path(contentDir) }
 
 // Snapshots returns the directory that has those of the snapshots.
-func (r *Root) Snapshots() string { return filepath.Join(r.dir, overlayDir, "snapshots") }
+func (r *Root) Snapshots() string { return r.path(overlayDir, "snapshots") }
+
+func (r *Root) path(elem ...string) string {
+	return filepath.Join(append([]string{cmp.Or(r.at, r.dir)}, elem...)...)
+}
 
 // Close closes the root.
 func (r *Root) Close() error {
@@ -98,16 +107,37 @@ func (r *Root) Close() error {
 	if r.db != nil {
 		err = errors.Join(err, r.db.Close())
 	}
+	if r.place != nil {
+		err = errors.Join(err, r.place.Close())
+	}
+	return err
+}
+
+// take opens the directory of the root, and makes it if it is not there. Only trusted users may
+// be able to write to it.
+func (r *Root) take() (err error) {
+	if err := safepath.Makeable(r.dir); err != nil {
+		return err
+	}
+	if r.place, err = safepath.Make(r.dir, 0o700); err != nil {
+		return err
+	}
+	if err := r.place.Own(); err != nil {
+		return err
+	}
+	if !r.place.Settled() {
+		r.at, err = r.place.Path()
+	}
 	return err
 }
 
 // write opens the root for changes, with the options that containerd opens it with. The lock
 // of the database comes first: without it nothing else may be touched.
 func (r *Root) write(ctx context.Context, o Options) error {
-	if err := os.MkdirAll(r.dir, 0o700); err != nil {
+	if err := r.take(); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Join(r.dir, databaseDir), 0o711); err != nil {
+	if err := os.MkdirAll(r.path(databaseDir), 0o711); err != nil {
 		return err
 	}
 	options := *bolt.DefaultOptions
@@ -119,10 +149,10 @@ func (r *Root) write(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Join(r.dir, overlayDir), 0o700); err != nil {
+	if err := os.MkdirAll(r.path(overlayDir), 0o700); err != nil {
 		return err
 	}
-	ms, err := storage.NewMetaStore(filepath.Join(r.dir, overlayDir, "metadata.db"), func(b *bolt.Options) error {
+	ms, err := storage.NewMetaStore(r.path(overlayDir, "metadata.db"), func(b *bolt.Options) error {
 		b.NoSync, b.Timeout = o.NoSync, lockTimeout
 		return nil
 	})
@@ -130,7 +160,7 @@ func (r *Root) write(ctx context.Context, o Options) error {
 		return err
 	}
 	// Removed directories go with the garbage collection, as in containerd.
-	if r.overlay, err = overlay.NewSnapshotter(filepath.Join(r.dir, overlayDir), overlay.WithMetaStore(ms), overlay.AsynchronousRemove); err != nil {
+	if r.overlay, err = overlay.NewSnapshotter(r.path(overlayDir), overlay.WithMetaStore(ms), overlay.AsynchronousRemove); err != nil {
 		return errors.Join(err, ms.Close())
 	}
 	r.open(cs)
@@ -145,7 +175,7 @@ func (r *Root) write(ctx context.Context, o Options) error {
 
 // read opens the root to look at it. The packages of containerd would write in it.
 func (r *Root) read() error {
-	database := filepath.Join(r.dir, overlayDir, "metadata.db")
+	database := r.path(overlayDir, "metadata.db")
 	if _, err := os.Stat(database); err != nil {
 		return err
 	}
@@ -166,7 +196,7 @@ func (r *Root) read() error {
 
 // lock opens containerd's database. Its lock is that of the whole root.
 func (r *Root) lock(mode fs.FileMode, o bolt.Options) (err error) {
-	path := filepath.Join(r.dir, databaseDir, "meta.db")
+	path := r.path(databaseDir, "meta.db")
 	o.Timeout = lockTimeout
 	r.db, err = bolt.Open(path, mode, &o)
 	if errors.Is(err, bolterrors.ErrTimeout) {

@@ -3,36 +3,18 @@
 package podman
 
 import (
-	"errors"
-	"io/fs"
 	"os"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/internal/safepath"
 )
 
 // vacant returns the error that a later take would have, as far as that can be known.
 func (s *store) vacant() error {
-	place, err := safepath.Lookup(s.root)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // its parents will be made, too
-	}
-	if err != nil {
-		return err
-	}
-	defer place.Close()
-	if place.Type != 0 {
+	if _, err := os.Lstat(s.root); err == nil {
 		_, err = s.take()
 		return err
 	}
-	above, err := place.OpenFile(".", os.O_RDONLY|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return err
-	}
-	defer above.Close()
-	_, err = place.PathOf(above, place.Base)
-	return err
+	return safepath.Makeable(s.root)
 }
 
 // take opens the directory of the store, and returns a path that leads to it, whatever other

@@ -58,7 +58,7 @@ func TestWithoutProc(t *testing.T) {
 			}
 			run("022", "-o", filepath.Join(open, "out.tar"), ref).Expect(t, 0)
 			reg.Traffic(t)
-			for _, flag := range []string{"--rootfs=", "--store=", "--podman="} {
+			for _, flag := range []string{"--rootfs=", "--store=", "--podman=", "--containerd-root="} {
 				run("022", flag+filepath.Join(open, "made"), ref).Expect(t, 1, open, "mount /proc")
 			}
 			if n := reg.Traffic(t).Manifests(); n > 0 {

@@ -85,6 +85,8 @@ func TestPlanted(t *testing.T) {
 		{name: "StoreFolder", at: "way", within: true, args: func(dir string) []string { return []string{"--store", dir + "/way/store", ref} }},
 		{name: "Podman", at: "store", args: func(dir string) []string { return []string{"--podman=" + dir + "/store", ref} }},
 		{name: "PodmanFolder", at: "way", within: true, args: func(dir string) []string { return []string{"--podman=" + dir + "/way/store", ref} }},
+		{name: "ContainerdRoot", at: "store", args: func(dir string) []string { return []string{"--containerd-root=" + dir + "/store", ref} }},
+		{name: "ContainerdRootFolder", at: "way", within: true, args: func(dir string) []string { return []string{"--containerd-root=" + dir + "/way/store", ref} }},
 		{name: "Report", at: "report", args: func(dir string) []string { return []string{"doctor", "--report", dir + "/report"} }},
 		{name: "TempDir", at: "temp", within: true, args: func(dir string) []string { return []string{"verify", "--temp-dir", dir + "/temp", packed} }},
 		{name: "Cache", at: "cache", without: true, within: true, args: func(dir string) []string { return []string{"--rootfs", t.TempDir() + "/root", ref} },

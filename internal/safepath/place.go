@@ -58,6 +58,24 @@ func Lookup(name string) (*Place, error) {
 	return p, nil
 }
 
+// Makeable returns the error that [Dir.Path] would have for a directory that [Make] is to make
+// at name, if its parent is there. It makes nothing. Anything that is there is no error.
+func Makeable(name string) error {
+	p, err := Lookup(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	if p.Type != 0 || p.settled && p.Keeps() {
+		return nil
+	}
+	_, err = unsettled(p.f, p.Join(p.Base))
+	return err
+}
+
 // place goes on to the directory of the last name.
 func (w *walker) place() (*Place, error) {
 	var stands unix.Stat_t // for a link in /proc: what it stands for

@@ -277,6 +277,20 @@ func TestProc(t *testing.T) {
 	}
 }
 
+// TestMakeable looks at places without making anything.
+func TestMakeable(t *testing.T) {
+	dir, other := in(t, kind{uid: stranger, mode: 0o777})
+	link(t, other, filepath.Join(dir, "planted"), stranger)
+	for name, good := range map[string]bool{"new": true, "missing/new": true, ".": true, "planted": false, "planted/new": false} {
+		if err := Makeable(filepath.Join(dir, name)); (err == nil) != good || err != nil && fault.KindOf(err) != fault.Denied {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("%d entries, %v", len(entries), err)
+	}
+}
+
 // TestSudo: the user of sudo is as good as root, but only for root.
 func TestSudo(t *testing.T) {
 	asRoot(t)
