@@ -87,6 +87,7 @@ func TestPlanted(t *testing.T) {
 		{name: "PodmanFolder", at: "way", within: true, args: func(dir string) []string { return []string{"--podman=" + dir + "/way/store", ref} }},
 		{name: "ContainerdRoot", at: "store", args: func(dir string) []string { return []string{"--containerd-root=" + dir + "/store", ref} }},
 		{name: "ContainerdRootFolder", at: "way", within: true, args: func(dir string) []string { return []string{"--containerd-root=" + dir + "/way/store", ref} }},
+		{name: "Line", at: "lines", args: func(dir string) []string { return []string{"--null", "--report", dir + "/lines", ref} }},
 		{name: "Report", at: "report", args: func(dir string) []string { return []string{"doctor", "--report", dir + "/report"} }},
 		{name: "TempDir", at: "temp", within: true, args: func(dir string) []string { return []string{"verify", "--temp-dir", dir + "/temp", packed} }},
 		{name: "Cache", at: "cache", without: true, within: true, args: func(dir string) []string { return []string{"--rootfs", t.TempDir() + "/root", ref} },
