@@ -71,8 +71,8 @@ func (r release) pack(format string, b binary, common files.Contents) (err error
 			Contents: contents, Recommends: []string{"ca-certificates"},
 			// gzip is what the tools of the oldest hosts read. The name of the machine that
 			// builds is no part of a package.
-			Deb: nfpm.Deb{Compression: "gzip"},
-			RPM: nfpm.RPM{Compression: "gzip", BuildHost: "localhost", Group: "System Environment/Base"},
+			Deb: nfpm.Deb{Compression: "gzip:6"},
+			RPM: nfpm.RPM{Compression: "gzip:6", BuildHost: "localhost", Group: "System Environment/Base"},
 		},
 	})
 	if format == "rpm" {
