@@ -116,6 +116,12 @@ func TestWays(t *testing.T) {
 		s.Err = tc.err
 		expect(t, tc.name, tc.look(s), Problem, tc.words...)
 	}
+	for host, hosts := range map[string]bool{"reg.lan:5000": true, "registry-1.docker.io": false, "index.docker.io": false} {
+		f := unresolved(probe.Server{Host: host, Err: &net.DNSError{Err: "no such host", IsNotFound: true}})
+		if fix := strings.Join(f.Fix, "\n"); strings.Contains(fix, "/etc/hosts") != hosts || strings.Contains(fix, "fastpull load") == hosts {
+			t.Errorf("%s: %s", host, fix)
+		}
+	}
 	s.Proxy, s.Err = "proxy:3128", &net.OpError{Op: "proxyconnect", Net: "tcp", Err: syscall.ECONNREFUSED}
 	expect(t, "proxy", unconnected(s), Problem, "the proxy proxy:3128", "NO_PROXY", "reg.lan")
 }

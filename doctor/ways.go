@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 
 	"github.com/fastpull/fastpull/internal/checkup"
@@ -28,7 +29,12 @@ func unresolved(s probe.Server) Finding {
 	f.Fix = []string{
 		"getent hosts " + name + "   # what this machine makes of the name; is it spelt right?",
 		"cat /etc/resolv.conf   # the DNS that it asks",
-		"echo 'ADDRESS " + name + "' | sudo tee -a /etc/hosts   # if it is known and the DNS cannot be mended",
+	}
+	if name == "docker.io" || strings.HasSuffix(name, ".docker.io") {
+		// Its addresses change, and it sends to other hosts.
+		f.Fix = append(f.Fix, "fastpull bundle -o FILE IMAGE   # without Internet: elsewhere, and here: fastpull load FILE")
+	} else {
+		f.Fix = append(f.Fix, "echo 'ADDRESS "+name+"' | sudo tee -a /etc/hosts   # if it is known and the DNS cannot be mended")
 	}
 	return f
 }
