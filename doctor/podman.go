@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -56,7 +57,8 @@ const crioSocket = "/run/crio/crio.sock"
 func (e *exam) crio(ctx context.Context) (f Finding, found bool) {
 	f = Finding{Area: Engines, What: "CRI-O", Level: OK}
 	all, _ := checkup.Within(ctx, processesMore, e.procfs().all)
-	for _, x := range all {
+	for _, pid := range slices.Sorted(maps.Keys(all)) {
+		x := all[pid]
 		if x.comm != "crio" || len(x.args) == 0 || x.state == 'Z' {
 			continue
 		}

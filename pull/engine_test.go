@@ -109,11 +109,11 @@ func TestEngineRefuses(t *testing.T) {
 	slowLayer := noise(t, "slow", 1<<10)
 	big, small := s.push(t, "big:tag", noise(t, "a", 2<<20)), s.push(t, "small:tag", noise(t, "b", 10), slowLayer)
 	e.refuse = func(int) string { return "write /x: no space left on device" }
-	s.hold = func(r *http.Request, blob string) {
+	s.onBlob(func(r *http.Request, blob string) {
 		if blob == blobOf(slowLayer) {
 			<-r.Context().Done()
 		}
-	}
+	})
 	for _, ref := range []registry.Reference{big, small} {
 		ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Second, errors.New("waited for the layer"))
 		_, err := pull(t, ctx, e.options(ref))
@@ -184,12 +184,12 @@ func TestEngineCancel(t *testing.T) {
 	layers := []v1.Layer{noise(t, "a", 3<<20), noise(t, "b", 1<<10)}
 	ref := s.push(t, "img:tag", layers...)
 	stuck := make(chan struct{}, 1)
-	s.hold = func(r *http.Request, blob string) {
+	s.onBlob(func(r *http.Request, blob string) {
 		if blob == blobOf(layers[1]) {
 			stuck <- struct{}{}
 			<-r.Context().Done()
 		}
-	}
+	})
 	why := errors.New("enough")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	go func() {

@@ -80,7 +80,7 @@ func TestDraft(t *testing.T) {
 	s.reset()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	s.hold = func(r *http.Request, blob string) {
+	s.onBlob(func(r *http.Request, blob string) {
 		if blob != blobOf(layers[3]) {
 			return
 		}
@@ -90,7 +90,7 @@ func TestDraft(t *testing.T) {
 			}
 			time.Sleep(time.Millisecond)
 		}
-	}
+	})
 	var said bytes.Buffer
 	o = keepOptions(name, one, two)
 	o.Progress = progress.New(progress.Options{Mode: progress.Plain, Out: &said})
@@ -104,7 +104,7 @@ func TestDraft(t *testing.T) {
 	if !strings.Contains(said.String(), name+bundle.DraftSuffix) {
 		t.Errorf("said: %s", said.String())
 	}
-	s.hold = nil
+	s.onBlob(nil)
 	before := s.blobs()
 	if _, err := pull(t, t.Context(), keepOptions(name, one, two)); err != nil {
 		t.Fatal(err)
@@ -173,7 +173,7 @@ func TestDraftsOrder(t *testing.T) {
 	for i := range 4 {
 		var mu sync.Mutex
 		n := 0
-		s.hold = func(*http.Request, string) { // one of four is late
+		s.onBlob(func(*http.Request, string) { // one of four is late
 			mu.Lock()
 			n++
 			late := n%4 == i
@@ -181,7 +181,7 @@ func TestDraftsOrder(t *testing.T) {
 			if late {
 				time.Sleep(20 * time.Millisecond)
 			}
-		}
+		})
 		name := filepath.Join(t.TempDir(), "b.tar")
 		if _, err := pull(t, t.Context(), keepOptions(name, refs...)); err != nil {
 			t.Fatal(err)
@@ -204,7 +204,7 @@ func TestDraftOnce(t *testing.T) {
 	refs := []registry.Reference{s.push(t, "damaged:tag", base, bad), s.push(t, "x:tag", x), s.push(t, "too:tag", x), s.push(t, "fine:tag", x, base)}
 	name := filepath.Join(t.TempDir(), "b.tar")
 	s.spoil = flip(always, bad)
-	s.hold = func(r *http.Request, blob string) {
+	s.onBlob(func(r *http.Request, blob string) {
 		for blob == blobOf(bad) && r.Context().Err() == nil { // until the other one is there
 			data, _ := os.ReadFile(name + bundle.DraftSuffix)
 			if bytes.Contains(data, []byte("blobs/sha256/"+strings.TrimPrefix(blobOf(base), "sha256:"))) {
@@ -212,7 +212,7 @@ func TestDraftOnce(t *testing.T) {
 			}
 			time.Sleep(time.Millisecond)
 		}
-	}
+	})
 	o := keepOptions(name, refs...)
 	o.KeepGoing = true
 	if sum, err := pull(t, t.Context(), o); err == nil || sum.Images[0].Err == nil || sum.Images[3].Err != nil {
@@ -255,14 +255,14 @@ func TestDraftConfigIsLayer(t *testing.T) {
 	for want, spoil := range map[int]func(string, []byte) []byte{2: nil, 1: flip(always, bad)} {
 		s.spoil = spoil
 		name := filepath.Join(t.TempDir(), "b.tar")
-		s.hold = func(r *http.Request, blob string) {
+		s.onBlob(func(r *http.Request, blob string) {
 			if spoil != nil && blob != blobOf(bad) && blob != blobOf(x) && strings.Contains(r.URL.Path, "/odd/") {
 				// its config has been read, and comes again as a layer: too late
 				if data, _ := os.ReadFile(name + bundle.DraftSuffix); len(data) > 0 {
 					<-r.Context().Done()
 				}
 			}
-		}
+		})
 		o := keepOptions(name, odd, fine)
 		o.KeepGoing = true
 		sum, err := pull(t, t.Context(), o)

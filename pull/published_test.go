@@ -32,15 +32,13 @@ func TestNotPublished(t *testing.T) {
 			}
 			path := filepath.Join(t.TempDir(), "out")
 			var once sync.Once
-			s.mu.Lock()
-			s.hold = func(*http.Request, string) {
+			s.onBlob(func(*http.Request, string) {
 				once.Do(func() {
 					if err := errors.Join(os.Mkdir(path, 0o755), os.WriteFile(filepath.Join(path, "full"), nil, 0o600)); err != nil {
 						t.Error(err)
 					}
 				})
-			}
-			s.mu.Unlock()
+			})
 			o := options(path, refs...)
 			o.KeepGoing = what == "blocked"
 			told := 0

@@ -89,6 +89,14 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Write(data)
 }
 
+// onBlob has hold called before a blob is sent, nil for nothing. Requests of a run that has
+// ended may still be at work.
+func (s *server) onBlob(hold func(r *http.Request, blob string)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hold = hold
+}
+
 func (s *server) count(what string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

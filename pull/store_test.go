@@ -308,7 +308,7 @@ func TestKeepGoing(t *testing.T) {
 	var done []Result
 	o = storeOptions(dir, damaged, missing)
 	o.Done = func(r Result) { done = append(done, r) }
-	s.hold = func(r *http.Request, _ string) { <-r.Context().Done() }
+	s.onBlob(func(r *http.Request, _ string) { <-r.Context().Done() })
 	sum, err = pull(t, t.Context(), o)
 	if fault.KindOf(err) != fault.NotFound || strings.Contains(err.Error(), damaged.String()) || len(done) != 1 {
 		t.Errorf("error: %v; %d images were told of", err, len(done))
@@ -355,10 +355,10 @@ func TestCancelStuck(t *testing.T) {
 	ref := s.push(t, "img:tag", noise(t, "a", 1<<10))
 	stuck := make(chan struct{})
 	var once sync.Once
-	s.hold = func(r *http.Request, _ string) {
+	s.onBlob(func(r *http.Request, _ string) {
 		once.Do(func() { close(stuck) })
 		<-r.Context().Done()
-	}
+	})
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
 		<-stuck

@@ -125,7 +125,7 @@ func (h *host) refusesRange(err error) bool {
 			return false
 		case http.StatusInternalServerError:
 		default:
-			if statusTemporary(s) {
+			if s.code < http.StatusBadRequest || statusTemporary(s) {
 				return false
 			}
 		}
