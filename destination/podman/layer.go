@@ -20,7 +20,6 @@ import (
 	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
-	"github.com/fastpull/fastpull/internal/privilege"
 	"github.com/fastpull/fastpull/internal/tmpfile"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/unpack"
@@ -175,10 +174,7 @@ func (d *differ) ApplyDiff(dir string, o *archive.TarOptions, of *graphdriver.Di
 	if o.ForceMask != nil || of.Format != graphdriver.DifferOutputFormatDir {
 		return out, fault.New(fault.Failed, "Podman's store keeps layers in a form that fastpull does not write")
 	}
-	// The library takes root without CAP_SYS_ADMIN for root of a user namespace. The attributes
-	// that it would set are for mounts in such a namespace, and root's own mounts ignore them.
-	ofMachine := d.m.s.env.Rights.Level == privilege.Reduced
-	var form whiteout.Form = whiteout.Overlay{User: o.InUserNS && !ofMachine}
+	var form whiteout.Form = whiteout.Overlay{User: o.InUserNS}
 	var names whiteout.Deletions
 	if o.WhiteoutFormat == archive.AUFSWhiteoutFormat || d.m.s.mounted() { // for fuse-overlayfs
 		form = &names

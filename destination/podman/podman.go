@@ -21,6 +21,7 @@ import (
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/internal/disk"
+	"github.com/fastpull/fastpull/internal/privilege"
 	"github.com/fastpull/fastpull/internal/safepath"
 	"github.com/fastpull/fastpull/internal/tmpfile"
 )
@@ -79,8 +80,11 @@ func Open(ctx context.Context, env *destination.Env, root string) (destination.D
 // options returns what the library has to know of the store at root, or why fastpull cannot
 // write it.
 func options(root string) (storage.StoreOptions, error) {
-	if os.Geteuid() != 0 {
+	switch rights := privilege.Current(); {
+	case rights.Level == privilege.User:
 		return storage.StoreOptions{}, notInNamespace()
+	case rights.Level == privilege.Reduced && !rights.Has(privilege.SysAdmin):
+		return storage.StoreOptions{}, errNoAdmin
 	}
 	o, err := located(root)
 	if err != nil {
@@ -88,6 +92,12 @@ func options(root string) (storage.StoreOptions, error) {
 	}
 	return o, writable(&o)
 }
+
+// errNoAdmin is the error of the machine's root without CAP_SYS_ADMIN. The library takes it for
+// root of a user namespace. The attributes that mark deleted directories for mounts in such a
+// namespace are ignored by root's own mounts, so that deleted files would be seen.
+var errNoAdmin = fault.WithHint(fault.New(fault.Denied, "Podman's store of root takes CAP_SYS_ADMIN, for the attributes that mark deleted directories"),
+	"run fastpull with it, or pull into a directory with --rootfs")
 
 // notInNamespace is the error of a user other than root.
 func notInNamespace() error {
