@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -84,16 +85,38 @@ func (s *store) has(ctx context.Context, id string) (bool, error) {
 	return err == nil, err
 }
 
-// stage extracts a tar into a new staging directory of the store.
-func (m *made) stage(ctx context.Context, tar io.Reader) error {
+// stage extracts a tar into a new staging directory.
+//
+// The directory is fastpull's own. The library makes one, too, and is told of the other one
+// afterwards: each command of Podman 4 removes all of the library's staging directories at its
+// end, those of other processes included.
+func (m *made) stage(ctx context.Context, tar io.Reader) (err error) {
 	d := &differ{ctx: ctx, m: m, tar: &counter{r: tar}}
-	out, err := m.s.s.PrepareStagedLayer(nil, d)
-	if out != nil && out.Target != "" {
-		m.mu.Lock()
-		m.out = out
-		m.mu.Unlock()
+	if d.staging, err = os.MkdirTemp(m.s.staging.Path, ""); err != nil {
+		return err
 	}
-	return err
+	dir := filepath.Join(d.staging, "dir")
+	var out *graphdriver.DriverWithDifferOutput
+	for range 5 { // the library's own directory may be removed before it is locked
+		out, err = m.s.s.PrepareStagedLayer(nil, d)
+		if d.begun || !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	if out != nil && out.Target != "" {
+		err = errors.Join(err, m.s.discard(&graphdriver.DriverWithDifferOutput{Target: out.Target}))
+	}
+	if err != nil {
+		if out != nil && out.TarSplit != nil {
+			out.TarSplit.Close()
+		}
+		return errors.Join(err, tmpfile.RemoveAll(d.staging))
+	}
+	out.Target = dir
+	m.mu.Lock()
+	m.out = out
+	m.mu.Unlock()
+	return nil
 }
 
 // waits reports whether the layer is staged, and has no name in the store.
@@ -148,20 +171,32 @@ func (m *made) drop() error {
 		return nil
 	}
 	m.s.release(m.ChainID)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(m.s.run), noteAfter)
+	return m.s.discard(out)
+}
+
+// discard removes a staging directory, and closes the tar-split data of the layer. If the store
+// stays locked it leaves that to the next run.
+func (s *store) discard(out *graphdriver.DriverWithDifferOutput) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.run), noteAfter)
 	defer cancel()
-	_, err := locked(ctx, m.s, func() (struct{}, error) { return struct{}{}, m.s.s.CleanupStagedLayer(out) })
+	_, err := locked(ctx, s, func() (struct{}, error) { return struct{}{}, s.s.CleanupStagedLayer(out) })
 	if errors.Is(err, context.DeadlineExceeded) {
 		return nil
 	}
 	return err
 }
 
+// rootMode is the mode of a layer's root directory that the layer does not name, as the library
+// makes it.
+const rootMode = 0o555
+
 // differ makes the files of a layer for the library.
 type differ struct {
-	ctx context.Context
-	m   *made
-	tar *counter
+	ctx     context.Context
+	m       *made
+	tar     *counter
+	staging string // the directory of the layer, which gets its files in dir
+	begun   bool   // the tar is being read
 }
 
 var _ graphdriver.Differ = (*differ)(nil)
@@ -170,7 +205,8 @@ var _ graphdriver.Differ = (*differ)(nil)
 func (d *differ) Close() error { return nil }
 
 // ApplyDiff implements [graphdriver.Differ].
-func (d *differ) ApplyDiff(dir string, o *archive.TarOptions, of *graphdriver.DifferOptions) (out graphdriver.DriverWithDifferOutput, err error) {
+func (d *differ) ApplyDiff(_ string, o *archive.TarOptions, of *graphdriver.DifferOptions) (out graphdriver.DriverWithDifferOutput, err error) {
+	d.begun = true
 	if o.ForceMask != nil || of.Format != graphdriver.DifferOutputFormatDir {
 		return out, fault.New(fault.Failed, "Podman's store keeps layers in a form that fastpull does not write")
 	}
@@ -179,7 +215,11 @@ func (d *differ) ApplyDiff(dir string, o *archive.TarOptions, of *graphdriver.Di
 	if o.WhiteoutFormat == archive.AUFSWhiteoutFormat || d.m.s.mounted() { // for fuse-overlayfs
 		form = &names
 	}
-	split, err := tmpfile.Scratch(of.StagingDirectory)
+	dir := filepath.Join(d.staging, "dir")
+	if err := os.Mkdir(dir, rootMode); err != nil {
+		return out, err
+	}
+	split, err := tmpfile.Scratch(d.staging)
 	if err != nil {
 		return out, err
 	}

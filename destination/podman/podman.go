@@ -34,18 +34,20 @@ const driver = "overlay"
 
 // store is a store that images are brought into.
 type store struct {
-	run    context.Context // of the whole run: shared work ends with it
-	env    *destination.Env
-	root   string               // for messages
-	images string               // the root of images: storage.conf can name another one
-	o      storage.StoreOptions // where it is
-	s      storage.Store        // nil if it is not there, before the first Begin
-	dir    *safepath.Dir        // the root
-	temp   *tmpfile.Dir         // the run root, if it is not Podman's
-	space  *disk.Space
-	disk   *disk.Flusher
-	meta   *disk.Flusher            // of the tar-split data, if images have another root
-	layers destination.Group[*made] // by chainID
+	run     context.Context // of the whole run: shared work ends with it
+	env     *destination.Env
+	root    string               // for messages
+	images  string               // the root of images: storage.conf can name another one
+	o       storage.StoreOptions // where it is
+	s       storage.Store        // nil if it is not there, before the first Begin
+	dir     *safepath.Dir        // the root
+	temp    *tmpfile.Dir         // the run root, if it is not Podman's
+	home    *safepath.Dir        // the directory of the driver
+	staging *tmpfile.Dir         // in home: the staging directories of this run
+	space   *disk.Space
+	disk    *disk.Flusher
+	meta    *disk.Flusher            // of the tar-split data, if images have another root
+	layers  destination.Group[*made] // by chainID
 
 	opening    sync.Mutex // guards s
 	publishing sync.Mutex // images may share layers and names
@@ -255,12 +257,25 @@ func (s *store) prepare(lib storage.Store, o storage.StoreOptions) (err error) {
 	if err := probe(lib); err != nil {
 		return err
 	}
+	if s.home, err = safepath.Open(home); err != nil {
+		return err
+	}
+	if err := tmpfile.SweepDirs(s.home, stagingPrefix); err != nil { // of processes that were killed
+		return err
+	}
+	if s.staging, err = tmpfile.NewDir(s.home, stagingPrefix); err != nil {
+		return err
+	}
 	s.space = disk.NewSpace(disk.Options{Dir: s.images, Advice: "make room there, or remove images (podman image prune)"})
 	if s.disk, err = s.env.Flusher(s.images); err == nil && s.images != o.GraphRoot {
 		s.meta, err = s.env.Flusher(o.GraphRoot)
 	}
 	return err
 }
+
+// stagingPrefix begins the name of a run's staging directories. They are in the directory of
+// the driver, so that files get the labels there that SELinux has for layers.
+const stagingPrefix = ".fastpull-staging-"
 
 // checkFileSystem checks what overlayfs needs of the directory of the driver.
 func checkFileSystem(home string) error {
@@ -332,6 +347,12 @@ func (s *store) Close() error {
 	}
 	if s.temp != nil {
 		err = errors.Join(err, s.temp.Remove())
+	}
+	if s.staging != nil {
+		err = errors.Join(err, s.staging.Remove())
+	}
+	if s.home != nil {
+		err = errors.Join(err, s.home.Close())
 	}
 	if s.dir != nil {
 		err = errors.Join(err, s.dir.Close())

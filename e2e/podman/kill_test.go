@@ -92,6 +92,40 @@ func TestPodmanTogether(t *testing.T) {
 	}
 }
 
+// TestPodmanCommands runs commands of Podman while a layer is extracted and another one waits.
+// At its end, each command of Podman 4 removes what the library stages.
+func TestPodmanCommands(t *testing.T) {
+	t.Parallel()
+	ship := kit.NewShipment(t)
+	s := newStore(t)
+	g := kit.StartGate(t, ship.Reg)
+	g.ArmBlob(ship.Images[0].Layers[1].Digest)
+	ref := g.Addr + strings.TrimPrefix(ship.Refs[0], ship.Reg.Addr)
+	p := kit.NewUser(t).Start(t, "--podman="+s.root, ref)
+	g.Hold(t, &p.Err)
+	staged := func() []string {
+		dirs, _ := filepath.Glob(s.root + "/overlay/.fastpull-staging-*/*/dir")
+		return dirs
+	}
+	if !kit.Eventually(time.Minute, func() bool { return len(staged()) >= 2 }) {
+		t.Fatalf("staged: %q\n%s", staged(), p.Err.String())
+	}
+	before := staged()
+	s.podman(t, "images")
+	s.podman(t, "ps")
+	if after := staged(); !slices.Equal(after, before) {
+		t.Errorf("staged after commands of Podman: %q, before: %q", after, before)
+	}
+	g.Open()
+	p.Wait(t).Expect(t, 0)
+	if got := s.runs(t, ref); got != kit.Words[0] {
+		t.Errorf("podman run prints %q", got)
+	}
+	if found := s.check(t); found != "" {
+		t.Errorf("the library finds\n%s", found)
+	}
+}
+
 // TestPodmanIncomplete has records of images without a document, as a kill leaves them: the
 // library writes one after the other. The next run completes the image, and fetches no layer.
 func TestPodmanIncomplete(t *testing.T) {
