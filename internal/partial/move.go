@@ -16,7 +16,7 @@ import (
 // It returns false, and no error, if the file cannot become that: it is on another file
 // system, the path exists, or another process works with the file. The blob stays where it
 // is then, and stays whole. The File may be closed.
-func (f *File) MoveTo(path string, durable bool) (bool, error) {
+func (f *File) MoveTo(path string, durable bool) (moved bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.room != nil || f.gone {
@@ -27,14 +27,23 @@ func (f *File) MoveTo(path string, durable bool) (bool, error) {
 		return false, err
 	}
 	defer file.Close() // which ends the lock as well
-	if err := seal(file, f.size, durable); err != nil {
-		return false, fmt.Errorf("seal %s: %w", f.name, err)
-	}
 	dir, err := f.folder.in()
 	if err != nil {
 		return false, err
 	}
 	defer dir.Close()
+	was, err := file.Stat()
+	if err != nil {
+		return false, err
+	}
+	defer func() {
+		if !f.gone { // the next run of a plain user opens it for writing
+			err = errors.Join(err, file.Chmod(was.Mode()))
+		}
+	}()
+	if err := seal(file, f.size, durable); err != nil {
+		return false, fmt.Errorf("seal %s: %w", f.name, err)
+	}
 	switch err := unix.Renameat2(dir.FD(), f.name, unix.AT_FDCWD, path, unix.RENAME_NOREPLACE); {
 	case errors.Is(err, unix.EXDEV), errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EINVAL):
 		return false, nil

@@ -398,7 +398,8 @@ func TestMoveTo(t *testing.T) {
 
 // TestMoveToThere leaves what is there, and the blob where it was.
 func TestMoveToThere(t *testing.T) {
-	d := In(filepath.Join(t.TempDir(), "partial"))
+	folder := filepath.Join(t.TempDir(), "partial")
+	d := In(folder)
 	target := filepath.Join(t.TempDir(), "blob")
 	if err := os.WriteFile(target, []byte("another"), 0o600); err != nil {
 		t.Fatal(err)
@@ -412,6 +413,13 @@ func TestMoveToThere(t *testing.T) {
 	}
 	if got, _ := os.ReadFile(target); string(got) != "another" {
 		t.Errorf("the file that was there: %q", got)
+	}
+	files, err := filepath.Glob(filepath.Join(folder, "sha256:*"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%q, %v", files, err)
+	}
+	if st, err := os.Stat(files[0]); err != nil || st.Mode().Perm()&0o200 == 0 {
+		t.Errorf("its owner may not write to it any more: %v, %v", st.Mode(), err)
 	}
 	if again := open(t, d); again.Left() > 0 {
 		t.Errorf("%d bytes are missing", again.Left())

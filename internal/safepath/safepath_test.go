@@ -279,6 +279,7 @@ func TestProc(t *testing.T) {
 
 // TestMakeable looks at places without making anything.
 func TestMakeable(t *testing.T) {
+	asRoot(t)
 	dir, other := in(t, kind{uid: stranger, mode: 0o777})
 	link(t, other, filepath.Join(dir, "planted"), stranger)
 	for name, good := range map[string]bool{"new": true, "missing/new": true, ".": true, "planted": false, "planted/new": false} {
