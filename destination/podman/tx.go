@@ -4,7 +4,6 @@ package podman
 
 import (
 	"context"
-	"slices"
 
 	"github.com/opencontainers/go-digest"
 
@@ -49,8 +48,8 @@ func (s *store) Begin(ctx context.Context, img *destination.Image) (destination.
 	return t, s.hold(t.left)
 }
 
-// filesHeld are the descriptors of a layer that is staged: a lock of the library's, and the
-// tar-split.
+// filesHeld are the descriptors of a layer: the tar-split until the layer has its name, and a
+// lock of the library's while the layer is extracted.
 const filesHeld = 2
 
 // hold returns an error if the process may not open as many files as it takes to stage these
@@ -98,18 +97,9 @@ func (t *tx) Layer(ctx context.Context, l image.Layer, _ *destination.Content) e
 
 // Commit implements [destination.Tx].
 func (t *tx) Commit(ctx context.Context) error {
-	all := make([]*made, len(t.layers))
-	for i, l := range t.layers {
-		var err error
-		if all[i], err = t.s.need(ctx, l); err != nil { // it is ready, and kept
-			return err
-		}
-	}
-	if slices.ContainsFunc(all, (*made).waits) {
-		// What is visible has to be whole after a power failure, too.
-		if err := t.s.disk.Flush(ctx); err != nil {
-			return err
-		}
+	all, err := destination.Ready(ctx, t.s.disk, t.layers, t.s.need, (*made).waits)
+	if err != nil {
+		return err
 	}
 	t.s.publishing.Lock()
 	defer t.s.publishing.Unlock()

@@ -67,18 +67,9 @@ func (t *tx) Layer(ctx context.Context, l image.Layer, c *destination.Content) e
 
 // Commit implements [destination.Tx].
 func (t *tx) Commit(ctx context.Context) error {
-	all := make([]*made, len(t.layers))
-	for i, l := range t.layers {
-		var err error
-		if all[i], err = t.s.need(ctx, l); err != nil { // it is ready, and kept
-			return err
-		}
-	}
-	// What is visible has to be whole after a power failure, too.
-	if slices.ContainsFunc(all, (*made).waits) {
-		if err := t.s.disk.Flush(ctx); err != nil {
-			return err
-		}
+	all, err := destination.Ready(ctx, t.s.disk, t.layers, t.s.need, (*made).waits)
+	if err != nil {
+		return err
 	}
 	for _, m := range all {
 		if err := m.commit(ctx); err != nil {
