@@ -37,7 +37,6 @@ type store struct {
 	run     context.Context // of the whole run: shared work ends with it
 	env     *destination.Env
 	root    string               // for messages
-	images  string               // the root of images: storage.conf can name another one
 	o       storage.StoreOptions // where it is
 	s       storage.Store        // nil if it is not there, before the first Begin
 	dir     *safepath.Dir        // the root
@@ -66,9 +65,9 @@ func Open(ctx context.Context, env *destination.Env, root string) (destination.D
 	if err != nil {
 		return nil, err
 	}
-	s := &store{run: ctx, env: env, root: o.GraphRoot, images: imagesOf(o), o: o, held: make(map[digest.Digest]bool)}
+	s := &store{run: ctx, env: env, root: o.GraphRoot, o: o, held: make(map[digest.Digest]bool)}
 	s.layers.Drop = func(m *made) { _ = m.abort() }
-	if _, err = os.Stat(filepath.Join(s.images, driver+"-images")); err == nil {
+	if _, err = os.Stat(filepath.Join(imagesOf(o), driver+"-images")); err == nil {
 		err = s.open(ctx)
 	} else {
 		err = s.failed(s.vacant())
@@ -82,11 +81,8 @@ func Open(ctx context.Context, env *destination.Env, root string) (destination.D
 // options returns what the library has to know of the store at root, or why fastpull cannot
 // write it.
 func options(root string) (storage.StoreOptions, error) {
-	switch rights := privilege.Current(); {
-	case rights.Level == privilege.User:
-		return storage.StoreOptions{}, notInNamespace()
-	case rights.Level == privilege.Reduced && !rights.Has(privilege.SysAdmin):
-		return storage.StoreOptions{}, errNoAdmin
+	if err := entitled(); err != nil {
+		return storage.StoreOptions{}, err
 	}
 	o, err := located(root)
 	if err != nil {
@@ -95,17 +91,26 @@ func options(root string) (storage.StoreOptions, error) {
 	return o, writable(&o)
 }
 
+// entitled returns the error of a process that may not write any store.
+func entitled() error {
+	switch rights := privilege.Current(); {
+	case rights.Level == privilege.User:
+		return errNotInNamespace
+	case rights.Level == privilege.Reduced && !rights.Has(privilege.SysAdmin):
+		return errNoAdmin
+	}
+	return nil
+}
+
 // errNoAdmin is the error of the machine's root without CAP_SYS_ADMIN. The library takes it for
 // root of a user namespace. The attributes that mark deleted directories for mounts in such a
 // namespace are ignored by root's own mounts, so that deleted files would be seen.
 var errNoAdmin = fault.WithHint(fault.New(fault.Denied, "Podman's store of root takes CAP_SYS_ADMIN, for the attributes that mark deleted directories"),
 	"run fastpull with it, or pull into a directory with --rootfs")
 
-// notInNamespace is the error of a user other than root.
-func notInNamespace() error {
-	return fault.WithHint(fault.New(fault.Denied, "Podman's store of a user can only be written in the user namespace of Podman"),
-		"run fastpull there: podman unshare fastpull --podman IMAGE")
-}
+// errNotInNamespace is the error of a user other than root.
+var errNotInNamespace = fault.WithHint(fault.New(fault.Denied, "Podman's store of a user can only be written in the user namespace of Podman"),
+	"run fastpull there: podman unshare fastpull --podman IMAGE")
 
 // located returns where the store at root is, with its driver and its settings.
 func located(root string) (o storage.StoreOptions, err error) {
@@ -246,8 +251,8 @@ func probe(lib storage.Store) error {
 
 // prepare removes what killed processes have left, and makes the store ready to be written.
 func (s *store) prepare(lib storage.Store, o storage.StoreOptions) (err error) {
-	s.images = imagesOf(o)
-	home := filepath.Join(s.images, driver)
+	images := imagesOf(o)
+	home := filepath.Join(images, driver)
 	if err := errors.Join(sweep(filepath.Join(home, "staging")), sweepTrials(home)); err != nil {
 		return err
 	}
@@ -266,8 +271,8 @@ func (s *store) prepare(lib storage.Store, o storage.StoreOptions) (err error) {
 	if s.staging, err = tmpfile.NewDir(s.home, stagingPrefix); err != nil {
 		return err
 	}
-	s.space = disk.NewSpace(disk.Options{Dir: s.images, Advice: "make room there, or remove images (podman image prune)"})
-	if s.disk, err = s.env.Flusher(s.images); err == nil && s.images != o.GraphRoot {
+	s.space = disk.NewSpace(disk.Options{Dir: images, Advice: "make room there, or remove images (podman image prune)"})
+	if s.disk, err = s.env.Flusher(images); err == nil && images != o.GraphRoot {
 		s.meta, err = s.env.Flusher(o.GraphRoot)
 	}
 	return err

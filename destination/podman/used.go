@@ -43,8 +43,9 @@ func Used(ctx context.Context) (root string, err error) {
 			return "", nil
 		case err != nil:
 			return "", destination.Placed(err)
-		case os.Geteuid() != 0:
-			return o.GraphRoot, notInNamespace()
+		}
+		if err := entitled(); err != nil {
+			return o.GraphRoot, err
 		}
 		return o.GraphRoot, writable(&o)
 	})
