@@ -3,6 +3,7 @@
 package kit
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"net"
@@ -255,6 +256,31 @@ func MountsBelow(t *testing.T, dir string) []string {
 	}
 	slices.Reverse(list)
 	return list
+}
+
+// AwaitUnused waits until no process names dir in its arguments. A container of Podman's leaves such
+// processes behind for a moment: its monitor starts a podman that cleans up, and podman run does
+// not wait for it.
+func AwaitUnused(t *testing.T, dir string) {
+	t.Helper()
+	var users []string
+	if Eventually(30*time.Second, func() bool {
+		users = nil
+		lists, err := filepath.Glob("/proc/[0-9]*/cmdline")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range lists {
+			// A process that has ended in between has no list any more.
+			if args, err := os.ReadFile(name); err == nil && bytes.Contains(args, []byte(dir)) {
+				users = append(users, string(bytes.ReplaceAll(args, []byte{0}, []byte{' '})))
+			}
+		}
+		return len(users) == 0
+	}) {
+		return
+	}
+	t.Errorf("%s is still used by %q", dir, users)
 }
 
 // UnmountBelow takes away what a daemon left, so that its folder can go.

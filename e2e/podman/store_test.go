@@ -19,7 +19,10 @@ type store struct{ root, run string }
 func newStore(t *testing.T) store {
 	t.Helper()
 	dir := kit.ShortTempDir(t)
-	t.Cleanup(func() { kit.UnmountBelow(t, dir) })
+	t.Cleanup(func() {
+		kit.AwaitUnused(t, dir)
+		kit.UnmountBelow(t, dir)
+	})
 	return store{filepath.Join(dir, "root"), filepath.Join(dir, "run")}
 }
 
