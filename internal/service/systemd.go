@@ -91,6 +91,9 @@ func active(ctx context.Context, c *dbus.Conn, unit, property string) (list []st
 func (u *unit) call(ctx context.Context, do func(*dbus.Conn) error) error {
 	c, err := u.dial(ctx)
 	if err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
 		return fmt.Errorf("connect to systemd: %w", err)
 	}
 	defer c.Close()

@@ -97,8 +97,11 @@ func (matches) AddMatch(string) *bus.Error { return nil }
 func (m *manager) dial(t *testing.T) func(context.Context) (*dbus.Conn, error) {
 	return func(ctx context.Context) (*dbus.Conn, error) {
 		return dbus.NewConnection(func() (*bus.Conn, error) {
-			client, c := ends(t, ctx)
-			err := errors.Join(c.Export(m, managerPath, managerIface), c.Export(matches{}, "/org/freedesktop/DBus", "org.freedesktop.DBus"))
+			client, c, err := ends(t, ctx)
+			if err != nil {
+				return nil, err
+			}
+			err = errors.Join(c.Export(m, managerPath, managerIface), c.Export(matches{}, "/org/freedesktop/DBus", "org.freedesktop.DBus"))
 			for name := range m.units {
 				err = errors.Join(err, c.Export(properties{m, name}, unitPath(name), "org.freedesktop.DBus.Properties"))
 			}
@@ -112,7 +115,7 @@ func (m *manager) dial(t *testing.T) func(context.Context) (*dbus.Conn, error) {
 
 // ends returns the ends of a connection. The library has clients only, so that a server's
 // part of both handshakes is spoken between them.
-func ends(t *testing.T, ctx context.Context) (a, b *bus.Conn) {
+func ends(t *testing.T, ctx context.Context) (a, b *bus.Conn, err error) {
 	t.Helper()
 	var conns [2]*bus.Conn
 	var middle [2]io.ReadWriteCloser
@@ -121,12 +124,11 @@ func ends(t *testing.T, ctx context.Context) (a, b *bus.Conn) {
 		end, m := net.Pipe()
 		middle[i] = m
 		accepted.Go(func() { accept(m) })
-		var err error
 		if conns[i], err = bus.NewConn(end, bus.WithContext(ctx)); err == nil {
 			err = conns[i].Auth([]bus.Auth{bus.AuthExternal("0")})
 		}
 		if err != nil {
-			t.Fatal(err)
+			return nil, nil, err
 		}
 	}
 	accepted.Wait()
@@ -137,7 +139,7 @@ func ends(t *testing.T, ctx context.Context) (a, b *bus.Conn) {
 		}()
 	}
 	t.Cleanup(func() { middle[0].Close() })
-	return conns[0], conns[1]
+	return conns[0], conns[1], nil
 }
 
 // accept speaks a server's part of the handshake, byte by byte: what follows is for others.
@@ -210,5 +212,9 @@ func TestSystemdFails(t *testing.T) {
 	defer cancel()
 	if err := s.Start(ctx); !errors.Is(err, late) {
 		t.Errorf("a job that does not end: %v", err)
+	}
+	<-ctx.Done()
+	if err := s.Start(ctx); !errors.Is(err, late) {
+		t.Errorf("a connection that comes too late: %v", err)
 	}
 }
