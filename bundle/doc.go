@@ -51,7 +51,7 @@
 //
 // If all sizes and digests are known beforehand, [Writer.Place] gives each blob its final
 // offset, and blobs are written in any order. Until a blob is complete, a record of the
-// bytes downloaded takes the place of its header ([partial.Room]). A draft is a bundle of
+// bytes downloaded takes the place of its header ([partial.Section]). A draft is a bundle of
 // this kind with a name. The next run continues with it, up to the first difference if its
 // images are others.
 package bundle

@@ -18,7 +18,7 @@ import (
 // offsets of later blobs are known too, and several blobs can be written at a time. In a
 // draft, the bytes that an earlier run wrote to the same Place are still there.
 type Place struct {
-	partial.Room
+	partial.Section
 	w *Writer
 	n int64 // what Write has written
 }
@@ -48,7 +48,7 @@ func (w *Writer) Place(d digest.Digest, size int64) (*Place, error) {
 	if size < 0 || size > partial.MaxSize {
 		return nil, fault.New(fault.Failed, "blob %s has %d bytes, which is more than a bundle takes", d, size)
 	}
-	p := &Place{w: w, Room: partial.Room{In: w.single, At: w.off + headerLen(d), Blob: d, Size: size}}
+	p := &Place{w: w, Section: partial.Section{In: w.single, At: w.off + headerLen(d), Blob: d, Size: size}}
 	if err := w.lay(p); err != nil { // the next one has its place there
 		return nil, fmt.Errorf("write %s: %w", blobName(d), err)
 	}
@@ -99,7 +99,7 @@ func (p *Place) end() int64 { return p.At + p.Size + padding(p.Size) }
 // Reset makes Write begin anew.
 func (p *Place) Reset() { p.n = 0 }
 
-// Write writes more of the blob, if it does not come into the room by itself.
+// Write writes more of the blob, if it is not downloaded into the section.
 func (p *Place) Write(b []byte) (int, error) {
 	if int64(len(b)) > p.Size-p.n {
 		return 0, io.ErrShortWrite

@@ -37,7 +37,7 @@ func place(t *testing.T, w *Writer, content string) *Place {
 	return p
 }
 
-// comes has a blob come into its room, of which the first bytes may be there.
+// comes has a blob come into its section, of which the first bytes may be there.
 func comes(t *testing.T, p *Place, content string, from, to int) {
 	t.Helper()
 	f, err := p.Open(p.Blob, p.Size)

@@ -36,7 +36,7 @@ type Blob interface {
 	Fetched() int64
 	Came() <-chan struct{}
 	Whole() (n int64, all bool)
-	InRoom() bool
+	InSection() bool
 	Discard() error
 	Distrust() error
 	// MoveTo makes the file of a complete and verified blob the file at path. It returns
@@ -124,7 +124,7 @@ func (f *Fetcher) Blob(ctx context.Context, q Request, use func(r io.Reader, inP
 					return nil // the place is as large as the blob
 				}
 				return q.Space.Write(n)
-			}}, sum), b.InRoom())
+			}}, sum), b.InSection())
 			if err == nil && !sum.Verified() {
 				err = fault.Wrap(fault.Corrupt, fmt.Errorf("%w: it does not hash to its digest", decode.ErrDigest))
 			}

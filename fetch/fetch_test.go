@@ -53,7 +53,7 @@ func (b *scriptedBlob) Close() error               { return nil }
 func (b *scriptedBlob) Fetched() int64             { return b.n }
 func (b *scriptedBlob) Came() <-chan struct{}      { return nil }
 func (b *scriptedBlob) Whole() (n int64, all bool) { return 0, false }
-func (b *scriptedBlob) InRoom() bool               { return false }
+func (b *scriptedBlob) InSection() bool            { return false }
 func (b *scriptedBlob) Discard() error             { return nil }
 func (b *scriptedBlob) Distrust() error            { b.distrusted = true; return nil }
 

@@ -41,7 +41,7 @@ type Kept struct {
 	closed bool
 }
 
-// Place is where blobs are kept: a [partial.Folder], or the [partial.Room] of one.
+// Place is where blobs are kept: a [partial.Folder], or a [partial.Section] of a file.
 type Place interface {
 	Open(blob digest.Digest, size int64) (*partial.File, error)
 }
@@ -49,7 +49,7 @@ type Place interface {
 // Keep opens a blob like [Client.Blob], by way of a file in a folder. Several processes may do
 // so at the same time: one downloads, and the others read what it has written and take over
 // when it ends. waiting, which may be nil, is called once if another process downloads. In a
-// room of a larger file there is no other process, and bytes that cannot be written are an
+// section of a larger file there is no other process, and bytes that cannot be written are an
 // error.
 //
 // The file stays until [Kept.Discard]. A small blob, a blob without a place, and one for which
@@ -184,7 +184,7 @@ func (k *Kept) read(p []byte) (int, error) {
 			return n, nil
 		}
 		if err != nil {
-			if k.file.InRoom() {
+			if k.file.InSection() {
 				return 0, fmt.Errorf("%w: %w", errKeep, err)
 			}
 			k.abandon() // a bad disk is no reason to fail
@@ -193,7 +193,7 @@ func (k *Kept) read(p []byte) (int, error) {
 		if ended {
 			// The disk is full, say, or belongs to another. It goes without.
 			switch {
-			case errors.Is(k.failed, errKeep) && !k.file.InRoom():
+			case errors.Is(k.failed, errKeep) && !k.file.InSection():
 				k.abandon()
 			case errors.Is(k.failed, errSilent):
 				k.leave()
@@ -246,9 +246,9 @@ func (k *Kept) Whole() (n int64, all bool) {
 	return n, n == k.desc.Size
 }
 
-// InRoom reports whether the blob is downloaded into the [partial.Room] that was its place. A
-// small blob is not: its reader has to write it there.
-func (k *Kept) InRoom() bool { return k.file != nil && k.file.InRoom() }
+// InSection reports whether the blob is downloaded into a [partial.Section]. A small blob is
+// not: its reader has to write it there.
+func (k *Kept) InSection() bool { return k.file != nil && k.file.InSection() }
 
 // Fetched returns how many bytes have come from the registry, to this process and
 // for this reader.

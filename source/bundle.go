@@ -136,7 +136,7 @@ func (b *carriedBlob) Read(p []byte) (int, error) {
 func (b *carriedBlob) Fetched() int64             { return b.n }
 func (b *carriedBlob) Came() <-chan struct{}      { return nil }
 func (b *carriedBlob) Whole() (n int64, all bool) { return b.n, true }
-func (b *carriedBlob) InRoom() bool               { return false }
+func (b *carriedBlob) InSection() bool            { return false }
 func (b *carriedBlob) Close() error               { return nil }
 func (b *carriedBlob) Discard() error             { return nil }
 func (b *carriedBlob) Distrust() error            { return nil }

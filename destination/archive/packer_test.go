@@ -85,7 +85,7 @@ func (b *blob) Close() error               { return nil }
 func (b *blob) Fetched() int64             { return b.Size() }
 func (b *blob) Came() <-chan struct{}      { return b.came }
 func (b *blob) Whole() (n int64, all bool) { return b.Size(), true }
-func (b *blob) InRoom() bool               { return false }
+func (b *blob) InSection() bool            { return false }
 func (b *blob) Discard() error             { b.s.discarded++; return nil }
 func (b *blob) Distrust() error            { return nil }
 

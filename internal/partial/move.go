@@ -19,7 +19,7 @@ import (
 func (f *File) MoveTo(path string, durable bool) (moved bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.room != nil || f.gone {
+	if f.section != nil || f.gone {
 		return false, nil
 	}
 	file, err := f.exclusive()

@@ -173,8 +173,8 @@ func (b *stored) Came() <-chan struct{} { return nil }
 // Whole implements [fetch.Blob].
 func (b *stored) Whole() (n int64, all bool) { return b.n, true }
 
-// InRoom implements [fetch.Blob].
-func (b *stored) InRoom() bool { return false }
+// InSection implements [fetch.Blob].
+func (b *stored) InSection() bool { return false }
 
 // Discard implements [fetch.Blob]. The blob belongs to containerd.
 func (b *stored) Discard() error { return nil }
