@@ -94,7 +94,8 @@ func (s *Snapshots) Usage(ctx context.Context, key string) (inodes int64, err er
 	return answer.Inodes, nil
 }
 
-// Hold keeps a snapshot, and those below it, from the garbage collection.
-func (s *Snapshots) Hold(ctx context.Context, key string) error {
-	return s.c.hold(ctx, "snapshots/"+s.name, key)
+// Lease adds a snapshot to the client's lease: the garbage collection leaves it and its
+// parents.
+func (s *Snapshots) Lease(ctx context.Context, key string) error {
+	return s.c.addResource(ctx, "snapshots/"+s.name, key)
 }

@@ -29,7 +29,7 @@ type blob struct {
 // openBlob finds out whether a blob is in the content store, and keeps it there.
 func (s *store) openBlob(ctx context.Context, l wanted) (*blob, error) {
 	b := &blob{s: s, l: l}
-	if err := s.c.HoldBlob(ctx, l.Blob.Digest); err != nil {
+	if err := s.c.LeaseBlob(ctx, l.Blob.Digest); err != nil {
 		return nil, fmt.Errorf("keep a blob in containerd: %w", err)
 	}
 	_, err := s.c.StatBlob(ctx, l.Blob.Digest)
