@@ -98,7 +98,7 @@ func (f *frames) Read(p []byte) (int, error) {
 		if f.off == len(f.cur.plain) {
 			j := f.cur
 			f.cur = nil
-			f.keep(j.plain)
+			f.recycle(j.plain)
 			f.release(j)
 			if j.bad != nil {
 				f.follow(j.bad)
@@ -139,7 +139,7 @@ func (f *frames) Close() error {
 	return nil
 }
 
-// put adds a job to the queue, and waits until there is room for it. It returns false if the
+// put adds a job to the queue, and waits until there is space for it. It returns false if the
 // reader was closed.
 func (f *frames) put(j *job) bool {
 	f.mu.Lock()
@@ -177,7 +177,7 @@ func (f *frames) take() *job {
 	return j
 }
 
-// release gives back the room of a job that was read.
+// release gives back the memory of a job that was read.
 func (f *frames) release(j *job) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -185,8 +185,8 @@ func (f *frames) release(j *job) {
 	f.changed.Broadcast()
 }
 
-// keep keeps a buffer for another job.
-func (f *frames) keep(b []byte) {
+// recycle takes a buffer back for another job.
+func (f *frames) recycle(b []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if cap(b) <= spareSize && len(f.spare) <= aheadJobs {

@@ -194,7 +194,7 @@ func (t *tee) Read(p []byte) (int, error) {
 func (f *Fetcher) decode(ctx context.Context, q Request, b io.ReadCloser, c *counter, most int64) *decode.Reader {
 	return decode.NewReader(ctx, b, decode.Expect{Digest: q.Layer.Blob.Digest, Size: q.Layer.Blob.Size, DiffID: q.Layer.DiffID}, decode.ReaderOptions{
 		MaxPlain: most,
-		Room:     q.Space.Write,
+		Reserve:  q.Space.Write,
 		Fetched: func(n int64) {
 			c.read(n)
 			q.Task.Extracted(n)

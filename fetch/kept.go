@@ -65,7 +65,7 @@ func (k *Kept) Bytes() (n int64) {
 
 // keeps reports whether there is enough space for a blob beside what is made of it.
 func (k *Kept) keeps(where *disk.Space, size int64) bool {
-	return k != nil && where.KeepsBlob(k.folder.Dir(), size)
+	return k != nil && where.FitsBlob(k.folder.Dir(), size)
 }
 
 // place returns where a blob is kept, nil if there is not enough space for it beside what is

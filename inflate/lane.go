@@ -3,7 +3,7 @@ package inflate
 // lane is what decoding the symbols of a block works on. Two loops do it, which
 // decode the same: one with unsafe, where that is known to work, and a safe one.
 //
-// Neither looks, within an iteration, whether there is input and room for output: both
+// Neither looks, within an iteration, whether there is input and space for output: both
 // are there, since the slices go on behind the limits.
 type lane struct {
 	in  []byte // at least inSlack bytes longer than the limit
