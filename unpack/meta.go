@@ -100,7 +100,7 @@ func (x *extractor) mark(m *meta, d *tree.Dir) {
 	inherits := d.GivesGroup(x.fresh.gid)
 	m.chmod = !x.fresh.known || inherits || m.mode&^0o777 != 0 || m.mode&x.fresh.masked != 0
 	m.chown = !x.fresh.known || inherits || m.uid != x.fresh.uid || m.gid != x.fresh.gid
-	if x.keeps && m.uid == 0 && m.gid == 0 {
+	if x.noChown && m.uid == 0 && m.gid == 0 {
 		m.chown = false // that root's files are the user's is what is expected
 	}
 	for _, a := range m.xattrs {
@@ -164,7 +164,7 @@ func (x *extractor) owner(m *meta, change func() error) error {
 		return nil
 	}
 	err := error(unix.EPERM)
-	if !x.keeps {
+	if !x.noChown {
 		err = change()
 	}
 	if x.opt.Rootless && (err == unix.EPERM || err == unix.EINVAL) {

@@ -48,7 +48,7 @@ func (x *extractor) whiteout(d *tree.Dir, name string, h *tar.Header) error {
 	if hidden, err := hidden(x.opt.Whiteouts, d); hidden || err != nil {
 		return err // Docker would show a ghost of a name
 	}
-	if err := x.room.take(0); err != nil {
+	if err := x.space.take(0); err != nil {
 		return err
 	}
 	return x.opt.Whiteouts.Whiteout(d.FD, d.Path(), name, h.Uid, h.Gid)
@@ -57,10 +57,10 @@ func (x *extractor) whiteout(d *tree.Dir, name string, h *tar.Header) error {
 // hidden reports whether d or a directory that it is in is opaque. The root is not: Docker
 // may have marked it, and overlayfs takes no notice.
 func hidden(w whiteout.Form, d *tree.Dir) (bool, error) {
-	for at := d.Keep(); ; {
+	for at := d.Retain(); ; {
 		if at.IsRoot() || w.IsOpaque(at.FD) {
 			opaque := !at.IsRoot()
-			at.Drop()
+			at.Release()
 			return opaque, nil
 		}
 		var err error
@@ -97,7 +97,7 @@ func (x *extractor) opaqueAt(d *tree.Dir, name string) error {
 	if err != nil {
 		return err
 	}
-	defer sub.Drop()
+	defer sub.Release()
 	if err := sub.Touch(); err != nil {
 		return err
 	}
