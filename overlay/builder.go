@@ -37,9 +37,9 @@ func (r *Reader) knownToBuilder(names []string) (map[string]bool, error) {
 	return known, nil
 }
 
-// holdBuilders holds the layers that the builder has, by their chainIDs or, before it
-// has written those down, by the folders that it has made them of.
-func (r *Reader) holdBuilders(st *stock) error {
+// retainBuilders retains the layers of Docker's builder. The builder names them by their
+// chainIDs or, before it has recorded those, by the folders from which it made them.
+func (r *Reader) retainBuilders(st *stock) error {
 	var names []string
 	free := st.free()
 	for _, e := range free {
@@ -54,7 +54,7 @@ func (r *Reader) holdBuilders(st *stock) error {
 	}
 	for _, e := range free {
 		if known[e.chain.Encoded()] || known[e.cacheID] {
-			st.hold(e.chain, "Docker's builder has it in its cache")
+			st.retain(e.chain, "Docker's builder has it in its cache")
 		}
 	}
 	return nil

@@ -83,7 +83,7 @@ func (s *Store) begin(ctx context.Context, chain, parent, diffID digest.Digest, 
 	}, nil
 }
 
-// Clear makes room for the layer's files and metadata, and throws away what an
+// Clear frees the names of the layer's files and metadata, and throws away what an
 // attempt before this one has made of them.
 func (st *Staged) Clear() (err error) {
 	defer func() {
@@ -180,7 +180,7 @@ func (st *Staged) Commit(ctx context.Context, size int64) (err error) {
 	if err := st.s.durable.layer(ctx, st.number); err != nil {
 		return err
 	}
-	cacheID, short, err := st.place()
+	cacheID, short, err := st.writeLinks()
 	if err != nil {
 		return err
 	}
@@ -239,10 +239,10 @@ func (st *Staged) publish(cacheID, short string) error {
 	return perform(steps)
 }
 
-// place writes what ties the layer into a chain: its short ID, and those of all
-// layers under it. If there are layers above it already, which lost it, it gets
-// the short ID by which they know it.
-func (st *Staged) place() (cacheID, short string, err error) {
+// writeLinks writes the files that tie the layer into its chain: link has its short ID, and
+// lower has those of all layers below it. If layers above it exist already, which lost it, the
+// layer gets the short ID that they refer to.
+func (st *Staged) writeLinks() (cacheID, short string, err error) {
 	cacheID, short = randomID(32), cmp.Or(st.s.shortOf(st.chain), shortID())
 	if err := writePlain(filepath.Join(st.dir, "link"), short); err != nil {
 		return "", "", err

@@ -40,8 +40,8 @@ func (r *Reader) loose() (l loose, err error) {
 	}
 	// Docker has layers that are being made in tmp/, and renames those that are
 	// being removed.
-	for _, place := range [][2]string{{"sha256", "cache-id"}, {"tmp", "cache-id"}, {"mounts", "mount-id"}, {"mounts", "init-id"}} {
-		ids, err := r.contents(filepath.Join("image/overlay2/layerdb", place[0]), place[1])
+	for _, dir := range [][2]string{{"sha256", "cache-id"}, {"tmp", "cache-id"}, {"mounts", "mount-id"}, {"mounts", "init-id"}} {
+		ids, err := r.contents(filepath.Join("image/overlay2/layerdb", dir[0]), dir[1])
 		if err != nil {
 			return l, err
 		}

@@ -82,7 +82,7 @@ func (s *Staging) prepare(img *Image) error {
 			return err
 		}
 		own := cmp.Or(s.base.shortOf(l.ChainID), strings.TrimPrefix(short[0], "l/"))
-		if err := s.place(l, own, below); err != nil {
+		if err := s.writeLinks(l, own, below); err != nil {
 			return fmt.Errorf("layer %s: %w", l.DiffID, err)
 		}
 		below = append([]string{"l/" + own}, below...)
@@ -90,9 +90,9 @@ func (s *Staging) prepare(img *Image) error {
 	return nil
 }
 
-// place writes what ties a staged layer into its chain in the data-root, where that is not
-// what it has.
-func (s *Staging) place(l Layer, short string, below []string) error {
+// writeLinks writes the files that tie a staged layer into its chain in the data-root, if they
+// differ from those that it has.
+func (s *Staging) writeLinks(l Layer, short string, below []string) error {
 	for _, f := range []struct{ name, content string }{{"link", short}, {"lower", strings.Join(below, ":")}} {
 		name := s.path("overlay2", l.CacheID, f.name)
 		have, err := os.ReadFile(name)

@@ -249,7 +249,7 @@ func (c *verifier) still(d Damage) bool {
 // wanted reports whether an image has the layer now.
 func (c *verifier) wanted(chain digest.Digest) bool {
 	now, err := c.r.stock()
-	return err != nil || now.held[chain] != ""
+	return err != nil || now.retained[chain] != ""
 }
 
 // PutConfig writes an image's config anew, for an image that has a name or a damaged
