@@ -48,7 +48,7 @@ func Open(ctx context.Context, name string, o OpenOptions) (*Reader, error) {
 
 // OpenStream is Open for what comes by a stream, which is kept in TempDir.
 func OpenStream(ctx context.Context, in io.Reader, o OpenOptions) (*Reader, error) {
-	f, err := keep(ctx, in, o.TempDir)
+	f, err := spool(ctx, in, o.TempDir)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func open(ctx context.Context, name string, files []*os.File, o OpenOptions) (*R
 	}
 	r := &Reader{name: name, files: joined, close: joined.Close, changed: joined.changed}
 	if unpacked != nil {
-		f, err := keep(ctx, unpacked, o.TempDir)
+		f, err := spool(ctx, unpacked, o.TempDir)
 		unpacked.Close()
 		if err != nil {
 			return nil, err
@@ -108,8 +108,8 @@ func unpacker(ctx context.Context, r *io.SectionReader) (io.ReadCloser, error) {
 	return decode.Decompress(ctx, r, decode.Options{Cores: decode.NewCores(runtime.GOMAXPROCS(0))})
 }
 
-// keep writes all of r to a file without a name.
-func keep(ctx context.Context, r io.Reader, dir string) (*tmpfile.File, error) {
+// spool writes all of r to a file without a name.
+func spool(ctx context.Context, r io.Reader, dir string) (*tmpfile.File, error) {
 	f, err := tmpfile.Scratch(dir)
 	if err != nil {
 		return nil, fault.WithHint(err, "choose another directory with --temp-dir")

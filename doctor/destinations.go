@@ -7,12 +7,12 @@ import (
 	"github.com/fastpull/fastpull/destination/all"
 )
 
-// places has each destination check this machine.
-func places(ctx context.Context, e *exam) {
+// destinations has each destination check this machine.
+func destinations(ctx context.Context, e *exam) {
 	m := destination.ThisMachine(e.docker)
 	for _, d := range all.Checks() {
-		for _, f := range d.Check(ctx, m, e.Places[d.Name]) {
-			e.found(Finding{Area: Places, What: f.What, Level: f.Level, Text: f.Text, Fix: f.Fix})
+		for _, f := range d.Check(ctx, m, e.Destinations[d.Name]) {
+			e.found(Finding{Area: Destinations, What: f.What, Level: f.Level, Text: f.Text, Fix: f.Fix})
 		}
 	}
 }

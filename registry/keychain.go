@@ -96,10 +96,10 @@ func (f files) Resolve(target authn.Resource) (authn.Authenticator, error) {
 		}
 		found.ServerAddress = "" // is always set
 		if err == nil && found != (types.AuthConfig{}) {
-			return kept{authn.FromConfig(authn.AuthConfig{
+			return storedAuth{authn.FromConfig(authn.AuthConfig{
 				Username: found.Username, Password: found.Password, Auth: found.Auth,
 				IdentityToken: found.IdentityToken, RegistryToken: found.RegistryToken,
-			}), s.keeper(cf, target), note}, nil
+			}), s.credentialStore(cf, target), note}, nil
 		}
 		failure = cmp.Or(failure, err)
 	}
@@ -109,16 +109,16 @@ func (f files) Resolve(target authn.Resource) (authn.Authenticator, error) {
 	return authn.Anonymous, nil
 }
 
-// kept is an authenticator that knows where its credentials are kept.
-type kept struct {
+// storedAuth is an authenticator that knows where its credentials are stored.
+type storedAuth struct {
 	authn.Authenticator
 	where string
-	note  string // what is wrong with the place, "" for nothing
+	note  string // warning about where they are stored, or ""
 }
 
-// keeper names what has the credentials for a registry: the helper that the file names for it,
-// or the file.
-func (s source) keeper(cf *configfile.ConfigFile, target authn.Resource) string {
+// credentialStore returns where the credentials for a registry are stored: the helper that the
+// file names for it, or the file.
+func (s source) credentialStore(cf *configfile.ConfigFile, target authn.Resource) string {
 	registry := target.RegistryStr()
 	if registry == name.DefaultRegistry {
 		registry = authn.DefaultAuthKey

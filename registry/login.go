@@ -107,7 +107,7 @@ func (c *Client) tryLogin(ctx context.Context, a Account, creds credentials) err
 		return err
 	}
 	if ask := challengeOf(resp); ask != nil {
-		hold(resp)
+		buffer(resp)
 		if s, err = c.login(ctx, s, ask); err != nil {
 			return err
 		}

@@ -153,7 +153,7 @@ func (c *Client) reach(ctx context.Context, h *host) error {
 	for p := c.patience(); ; {
 		resp, err := c.send(p.bear(ctx), http.MethodGet, &session{host: h}, h.base+"/", nil)
 		if err == nil {
-			hold(resp)
+			buffer(resp)
 			if ask := challengeOf(resp); ask != nil && h.isHome(ask.from) {
 				h.setChallenge(ask)
 			}
