@@ -15,18 +15,18 @@ import (
 // Writer writes a bundle, or what an Engine takes of one: without entries there
 // is no index.json, and what it needs. It is for one goroutine.
 type Writer struct {
-	out     io.Writer
-	file    output                   // out, if it is one
-	single  *File                    // the same, if blobs can have places in it
-	off     int64                    // bytes written
-	blobs   map[digest.Digest]bool   // that are there
-	places  map[digest.Digest]*Place // written, or with a Place
-	entries []ocispec.Descriptor
-	images  []dockerImage
-	since   digest.Digest
-	index   digest.Digest // of index.json, once it is written
-	zeroes  []byte
-	broken  error // what was written halfway
+	out      io.Writer
+	file     output                         // out, if it is one
+	single   *File                          // the same, if blobs can be reserved in it
+	off      int64                          // bytes written
+	blobs    map[digest.Digest]bool         // that are there
+	reserved map[digest.Digest]*Reservation // all that were reserved
+	entries  []ocispec.Descriptor
+	images   []dockerImage
+	since    digest.Digest
+	index    digest.Digest // of index.json, once it is written
+	zeroes   []byte
+	broken   error // what was written halfway
 }
 
 // output is a file that can be changed where it was written already.
@@ -40,7 +40,7 @@ type output interface {
 // written whose size is not known before; see [Writer.Stream].
 func NewWriter(w io.Writer) *Writer {
 	b := &Writer{
-		out: w, blobs: make(map[digest.Digest]bool), places: make(map[digest.Digest]*Place),
+		out: w, blobs: make(map[digest.Digest]bool), reserved: make(map[digest.Digest]*Reservation),
 		zeroes: make([]byte, 2*blockSize),
 	}
 	b.file, _ = w.(output)
@@ -62,13 +62,13 @@ func (w *Writer) Since(index digest.Digest) { w.since = index }
 // Has reports whether a blob has been written.
 func (w *Writer) Has(d digest.Digest) bool { return w.blobs[d] }
 
-// Coming reports whether a blob has a place, and is not complete there.
-func (w *Writer) Coming(d digest.Digest) bool { return w.places[d] != nil && !w.blobs[d] }
+// Coming reports whether a blob is reserved, and not complete.
+func (w *Writer) Coming(d digest.Digest) bool { return w.reserved[d] != nil && !w.blobs[d] }
 
 // Blob writes size bytes whose digest is d; the caller has verified them. A blob that was
-// written already, or that has a [Place], is not written.
+// written already, or that has a [Reservation], is not written.
 func (w *Writer) Blob(d digest.Digest, size int64, r io.Reader) error {
-	if w.blobs[d] || w.places[d] != nil {
+	if w.blobs[d] || w.reserved[d] != nil {
 		return nil
 	}
 	if err := w.member(blobName(d), size, r); err != nil {

@@ -54,7 +54,7 @@ type early struct {
 // or if it does not fit into the limit.
 func (f *Fetcher) start(ctx context.Context, q Request) *early {
 	size := q.Layer.Blob.Size
-	if q.Place != nil || q.Have != nil || !f.ahead.take(size) {
+	if q.Target != nil || q.Have != nil || !f.ahead.take(size) {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(ctx)

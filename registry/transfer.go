@@ -74,8 +74,8 @@ type claim struct {
 	cancel     context.CancelCauseFunc
 }
 
-// errKeep is in the error of a partial file that cannot be written.
-var errKeep = errors.New("keep the blob")
+// errPartialFile is in the error of a partial file that cannot be written.
+var errPartialFile = errors.New("write the partial blob")
 
 // run returns when the file is whole.
 func (t *transfer) run(ctx context.Context) error {
@@ -126,7 +126,7 @@ func (t *transfer) helpers(ctx context.Context, extras *sync.WaitGroup, cancel c
 					return
 				}
 				err := t.bring(ctx, c, nil, nil)
-				if errors.Is(err, errKeep) {
+				if errors.Is(err, errPartialFile) {
 					cancel(err)
 				}
 				if err != nil && !errors.Is(err, errSlowRange) {
@@ -314,7 +314,7 @@ func (t *transfer) bring(ctx context.Context, c *claim, p *patience, look func()
 			c.came += int64(n)
 			t.mu.Unlock()
 			if _, err := w.Write(buf[:n]); err != nil {
-				return fmt.Errorf("%w: %w", errKeep, err)
+				return fmt.Errorf("%w: %w", errPartialFile, err)
 			}
 			t.moved()
 		}

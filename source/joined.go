@@ -78,12 +78,12 @@ func (s joined) ReadBlob(ctx context.Context, ref registry.Reference, d ocispec.
 	return from(s, ref, func(one Source) ([]byte, error) { return one.ReadBlob(ctx, ref, d, limit) })
 }
 
-// Keeps implements [fetch.Source]. The blobs stay in the bundles.
-func (joined) Keeps(int64) bool { return false }
+// Resumable implements [fetch.Source]. The blobs stay in the bundles.
+func (joined) Resumable(int64) bool { return false }
 
-// Keep implements [fetch.Source].
-func (s joined) Keep(ctx context.Context, ref registry.Reference, d ocispec.Descriptor, in registry.Place, waiting func()) (fetch.Blob, error) {
-	return from(s, ref, func(one Source) (fetch.Blob, error) { return one.Keep(ctx, ref, d, in, waiting) })
+// Download implements [fetch.Source].
+func (s joined) Download(ctx context.Context, ref registry.Reference, d ocispec.Descriptor, in registry.Target, waiting func()) (fetch.Blob, error) {
+	return from(s, ref, func(one Source) (fetch.Blob, error) { return one.Download(ctx, ref, d, in, waiting) })
 }
 
 func (s joined) Locate(ctx context.Context, ref registry.Reference, d ocispec.Descriptor) (string, error) {

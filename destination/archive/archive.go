@@ -43,18 +43,18 @@ type Options struct {
 
 // archive is an archive that images are written to.
 type archive struct {
-	run   context.Context // of the whole run: shared work ends with it
-	env   *destination.Env
-	o     Options
-	given string       // the name as the user wrote it
-	name  string       // of the file, where links in the name lead to
-	file  *bundle.File // nil in a dry run
-	w     *bundle.Writer
-	spool destination.Spool[*packed]
-	pack  *packer
-	list  bundle.List
-	order order // in which images end
-	laid  order // in which images get their places
+	run       context.Context // of the whole run: shared work ends with it
+	env       *destination.Env
+	o         Options
+	given     string       // the name as the user wrote it
+	name      string       // of the file, where links in the name lead to
+	file      *bundle.File // nil in a dry run
+	w         *bundle.Writer
+	spool     destination.Spool[*packed]
+	pack      *packer
+	list      bundle.List
+	order     order // in which images end
+	reserving order // in which images reserve their layers
 
 	referred map[bundle.ListReferrer]bool // those that are in it
 }
@@ -147,7 +147,7 @@ func (a *archive) Lookup(_ context.Context, q destination.Query) (destination.St
 // Ended implements [destination.Ordered].
 func (a *archive) Ended(nth int) {
 	a.order.end(nth)
-	a.laid.end(nth)
+	a.reserving.end(nth)
 }
 
 // write adds an image whose layers are in the archive.

@@ -39,21 +39,21 @@ type packer struct {
 	writing *semaphore.Weighted // held while w is used
 	turns   turns
 
-	mu      sync.Mutex
-	next    digest.Digest                        // key of the layer to be written next
-	written map[digest.Digest]ocispec.Descriptor // what layers are in the archive, by key
-	places  map[digest.Digest]*bundle.Place      // where layers are to be, if that is known
-	found   map[digest.Digest]int64              // how many bytes were there at first
-	older   *bundle.Reader                       // nil, or the archive before
-	left    map[digest.Digest]ocispec.Descriptor // what layers are in that, by key
-	said    map[digest.Digest]image.Layer        // what manifests have said of blobs that are kept
+	mu       sync.Mutex
+	next     digest.Digest                         // key of the layer to be written next
+	written  map[digest.Digest]ocispec.Descriptor  // what layers are in the archive, by key
+	reserved map[digest.Digest]*bundle.Reservation // of layers whose size is known
+	found    map[digest.Digest]int64               // how many bytes were there at first
+	older    *bundle.Reader                        // nil, or the archive before
+	left     map[digest.Digest]ocispec.Descriptor  // what layers are in that, by key
+	said     map[digest.Digest]image.Layer         // what manifests have said of blobs that are kept
 }
 
 func newPacker(name string, space *disk.Space, w *bundle.Writer, form bundle.Form) *packer {
 	return &packer{
 		name: name, space: space, w: w, form: cmp.Or(form, bundle.Plain), writing: semaphore.NewWeighted(1),
 		written: make(map[digest.Digest]ocispec.Descriptor), left: make(map[digest.Digest]ocispec.Descriptor),
-		said: make(map[digest.Digest]image.Layer), places: make(map[digest.Digest]*bundle.Place),
+		said: make(map[digest.Digest]image.Layer), reserved: make(map[digest.Digest]*bundle.Reservation),
 		found: make(map[digest.Digest]int64),
 	}
 }
@@ -117,8 +117,8 @@ func (p *packer) write(ctx context.Context, l image.Layer, s *packed) error {
 
 // make fetches a layer into the archive, or into a file.
 func (p *packer) make(ctx context.Context, l image.Layer, c *destination.Content) (_ *packed, err error) {
-	if place := p.place(l); place != nil {
-		return p.fill(ctx, l, c, place)
+	if res := p.reservation(l); res != nil {
+		return p.fill(ctx, l, c, res)
 	}
 	out := &sink{p: p, key: p.key(l)}
 	defer func() {

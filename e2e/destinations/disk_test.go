@@ -155,7 +155,7 @@ func TestDisk(t *testing.T) {
 					g.Arm(6 << 20)
 					defer g.Open()
 					res := fails(t, dir, flags, gated, 1, func(r *kit.Running) {
-						g.Hold(t, &r.Err)
+						g.WaitReached(t, &r.Err)
 						kit.Settle(t, dir)
 						kit.Occupy(t, dir, leave)
 						kit.Settle(t, dir) // for longer than fastpull does without a look

@@ -14,8 +14,8 @@ import (
 	"github.com/fastpull/fastpull/internal/safepath"
 )
 
-// File is a blob that is being kept. It is safe for concurrent use, as long as
-// each of its writers has a part of the blob for itself.
+// File is a partial blob. It is safe for concurrent use, as long as each of its writers has a
+// part of the blob for itself.
 type File struct {
 	folder *Folder
 	name   string // in the folder
@@ -96,7 +96,7 @@ func (f *File) whole(off, n int64) (file readerWriterAt, at, whole int64) {
 	return file, at, f.rec.run(off, min(off+n, f.size), true) - off
 }
 
-// place returns what the blob is in, and where it begins there. f.mu is held.
+// at returns the file that has the blob, and the offset of the blob in it. f.mu is held.
 func (f *File) at() (readerWriterAt, int64) {
 	if f.section != nil {
 		return f.section.In, f.section.At

@@ -39,7 +39,7 @@ func (s *store) openBlob(ctx context.Context, l wanted) (*blob, error) {
 	if b.skipped = s.lean; b.skipped {
 		return b, nil
 	}
-	b.moves = s.reach.Content != "" && l.content.Keeps(destination.How{Space: s.space})
+	b.moves = s.reach.Content != "" && l.content.HasFile(destination.How{Space: s.space})
 	// It may be there in another namespace, or have been fetched and not committed.
 	if err := b.open(ctx); err != nil || b.there {
 		return b, err

@@ -52,7 +52,7 @@ func TestSectionHasWhatWasRead(t *testing.T) {
 	if _, err := f.Writer(int64(later)).Write([]byte(large[later : later+1<<20])); err != nil { // of a run before
 		t.Fatal(err)
 	}
-	k, err := newClient(t, Options{}).Keep(t.Context(), s.ref(t, ""), descriptor(large), in, nil)
+	k, err := newClient(t, Options{}).Download(t.Context(), s.ref(t, ""), descriptor(large), in, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestSectionIsFull(t *testing.T) {
 	s := newScript(t, serveLarge)
 	in, file := section(t)
 	in.In = full{file}
-	k, err := newClient(t, Options{}).Keep(t.Context(), s.ref(t, ""), descriptor(large), in, nil)
+	k, err := newClient(t, Options{}).Download(t.Context(), s.ref(t, ""), descriptor(large), in, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func TestNotInSection(t *testing.T) {
 	s := newScript(t, serveLarge)
 	in, _ := section(t)
 	in.Size++
-	k, err := newClient(t, Options{}).Keep(t.Context(), s.ref(t, ""), descriptor(large), in, nil)
+	k, err := newClient(t, Options{}).Download(t.Context(), s.ref(t, ""), descriptor(large), in, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
