@@ -25,11 +25,12 @@ type OpenOptions struct {
 	TempDir string
 }
 
-// Open opens a bundle, or an archive of another program: an OCI layout or a
-// docker-archive in one tar. Name is the file, or what its parts' names have in
-// common, or the first of them. The lists of what it has are read and checked, the
-// blobs are not: see [Reader.Verify]. Errors are of kind [fault.Corrupt] for what
-// is no such archive, or not whole.
+// Open opens a bundle, or an archive of another program: an OCI layout or a docker-archive in
+// one tar. name is the file. For a bundle in parts it is the first part, or what the names of
+// the parts have in common.
+//
+// Open reads and checks the lists, manifests and configs, and no layers: see [Reader.Verify].
+// Its errors are of kind [fault.Corrupt] if the file is no such archive, or is incomplete.
 func Open(ctx context.Context, name string, o OpenOptions) (*Reader, error) {
 	files, err := openFiles(name)
 	if err != nil {
@@ -46,7 +47,7 @@ func Open(ctx context.Context, name string, o OpenOptions) (*Reader, error) {
 	return r, nil
 }
 
-// OpenStream is Open for what comes by a stream, which is kept in TempDir.
+// OpenStream is [Open] for a stream, which it first writes to a file in TempDir.
 func OpenStream(ctx context.Context, in io.Reader, o OpenOptions) (*Reader, error) {
 	f, err := spool(ctx, in, o.TempDir)
 	if err != nil {

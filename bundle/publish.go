@@ -37,10 +37,10 @@ func findPlace(name string) (*safepath.Place, error) {
 	return place, nil
 }
 
-// Publish gives the file its name, or the parts theirs, and writes the list of what is
-// in it beside it if it is not nil. Everything that has these names afterwards is of
-// this bundle: a list and parts of an older one are removed or replaced, and of several
-// processes that publish under one name the last one has them all.
+// Publish gives the file or its parts their names. If list is not nil, it also writes the list
+// of contents to a file beside them. It replaces or removes the list and the parts of an older
+// bundle of that name. If several processes publish under one name, all files are of the last
+// one.
 func (f *File) Publish(ctx context.Context, list *List) error {
 	beside, err := f.writeList(list)
 	if err != nil {

@@ -36,10 +36,11 @@ type VerifyOptions struct {
 // mostErrors is how many damaged blobs are reported.
 const mostErrors = 20
 
-// Verify reads everything: each blob must hash to its digest, and where fastpull
-// has written the bundle, every other byte must be what it writes. Blobs that are
-// named and lacking are errors, too, but for layers of a bundle that builds on
-// another. They are joined, and of kind [fault.Corrupt].
+// Verify reads the whole bundle, and checks that each blob hashes to its digest. In a bundle
+// that fastpull has written, it also checks every other byte. A missing blob is an error, unless
+// it is a layer that the base of the bundle has.
+//
+// The error joins up to 20 errors about damage, which are of kind [fault.Corrupt].
 func (r *Reader) Verify(ctx context.Context, o VerifyOptions) error {
 	var mu sync.Mutex
 	var failures []error

@@ -167,10 +167,12 @@ type Stream struct {
 // Streams reports whether [Writer.Stream] can be used.
 func (w *Writer) Streams() bool { return w.file != nil }
 
-// Stream begins a blob whose size is not known, nor maybe its digest: then d is "", and
-// it will be one of SHA-256. Nothing else may be written until it ends by
-// [Stream.Commit] or [Stream.Abort]. It is nil where what was written cannot be changed,
-// or the header will be too long: then the blob has to wait somewhere else.
+// Stream begins a blob whose size is not known. If its digest is not known either, d is "", and
+// the digest will be a SHA-256. The caller must write nothing else before [Stream.Commit] or
+// [Stream.Abort].
+//
+// Stream returns nil if the output cannot be changed after it was written, or if the header
+// takes more than one block. Then the caller has to write the blob to a file first.
 func (w *Writer) Stream(d digest.Digest) (*Stream, error) {
 	if w.file == nil || d != "" && headerLen(d) != blockSize {
 		return nil, nil

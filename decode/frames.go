@@ -10,11 +10,10 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// These bound the memory of a decoder of frames. The jobs that are in the queue or being
-// read have aheadBytes at most: their frames, and the most that these decode to. One more job
-// waits to be put in the queue, with less than 2 MiB. There are aheadJobs+1 decoders with
-// less than 1 MiB each, and as many spare buffers of spareSize. That is less than 30 MiB in
-// all, and less still where frames are small.
+// These constants bound the memory of a decoder of frames to less than 30 MiB. The jobs in the
+// queue, and the one that Read reads, have aheadBytes at most: their frames, and the most that
+// these decode to. One more job of less than 2 MiB waits for space in the queue. There are
+// aheadJobs+1 decoders with less than 1 MiB each, and as many spare buffers of spareSize.
 const (
 	maxFrame      = 1 << 20 // the most bytes of a frame in a job
 	maxFramePlain = 4 << 20 // the most that it may decode to

@@ -13,10 +13,10 @@ import (
 	"github.com/fastpull/fastpull/registry"
 )
 
-// Content is the content of a layer, on its way from its source. It is fetched when it is
-// asked for. What a callback has read counts only after the method returned nil: then
-// digest, size and diffID have been verified. A callback is called again, and starts over,
-// if the blob arrived damaged.
+// Content is the content of a layer, which is fetched when a method asks for it. The bytes that
+// a callback has read are verified, by digest, size and diffID, only when the method has
+// returned nil. If the blob arrived damaged, the method calls the callback again, which starts
+// over.
 type Content struct {
 	fetcher *fetch.Fetcher
 	request fetch.Request

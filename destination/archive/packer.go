@@ -23,14 +23,15 @@ import (
 	"github.com/fastpull/fastpull/internal/tmpfile"
 )
 
-// packer writes layers to an archive. They are fetched at the same time and written one after
-// the other, in a fixed order. The layer whose turn has come is decoded by all cores, straight
-// into the archive. The others wait as blobs: decoding two at a time would write one of them
-// to a file first, to be read and written again. Small layers, and layers whose blob is not
-// kept, take that way. The biggest layer of an image is the first.
+// packer writes layers to an archive. Layers are downloaded at the same time, and written one
+// after the other in a fixed order, the biggest layer of an image first. The next layer is
+// decoded by all cores, straight into the archive. The others wait as compressed blobs: if a
+// second layer was decoded meanwhile, its plain tar would have to go to a file first, and then
+// be read and written again. That is done only for layers without a partial file, such as small
+// ones.
 //
-// If all sizes are known beforehand, layers are written once, to their offsets, as they
-// arrive: see [packer.fill].
+// If all sizes are known beforehand, each layer is written once, to its offset, as it arrives:
+// see [packer.fill].
 type packer struct {
 	name    string // of the archive
 	space   *disk.Space

@@ -292,10 +292,11 @@ func checkFileSystem(home string) error {
 	return err
 }
 
-// known are the files in a run root by which the library knows of the machine that overlayfs
-// works. The others do not matter to a process that mounts and exports no layer. Without these
-// files it tries all of that in the store, and a kill at that time leaves a directory or a
-// mount there. In a user namespace it has to try: old kernels let no user mount an overlay.
+// known lists the files in a run root that tell the library what overlayfs can do on this
+// machine. Without them, the library mounts overlays in the store to find out, and a kill at
+// that time leaves a directory or a mount there. A process that mounts and exports no layer
+// needs no other such files. In a user namespace the library has to try: old kernels let no user
+// mount an overlay.
 var known = []string{"overlay-true", "metacopy()-false", "native-diff()-false", "idmapped-lower-dir-false", "dataonly-layers-false"}
 
 // newRunRoot makes a run root for a store that is not Podman's own: for what the library

@@ -55,10 +55,10 @@ func (s *store) openBlob(ctx context.Context, l wanted) (*blob, error) {
 	return b, err
 }
 
-// open begins to write the blob. The ref is that of containerd's own pulls, so that what
-// either has left is used by the other. If another process has the ref, the blob is written
-// under a ref of this run: containerd keeps only one of the two. A blob that moves has only
-// the latter.
+// open begins to write the blob. It uses the ref of containerd's own pulls, so that fastpull and
+// containerd continue each other's downloads. If another process has that ref, open uses a ref
+// of this run, and containerd keeps one of the two blobs. A blob that is moved into the store
+// always uses a ref of this run.
 func (b *blob) open(ctx context.Context) (err error) {
 	shared := "layer-" + b.l.Blob.Digest.String()
 	refs := []string{shared, shared + "-" + b.s.lease}
