@@ -41,12 +41,13 @@ type Staged struct {
 	ended         bool
 }
 
-// Begin starts a layer. It waits while another process makes the same one, for
-// as long as ctx allows and some other process shows that it lives; waiting is
-// called once if so. It returns [ErrExists] if
-// there is nothing to do any more. One process must not begin the same layer
-// twice at a time. The parent need not be there before [Staged.Commit]. As with
-// [Store.Use], neither of the two is removed any more.
+// Begin starts to stage a layer. If another process is making the same layer, Begin calls
+// waiting once, and waits for as long as ctx allows and any other process shows that it is
+// alive. It returns [ErrExists] if the layer is in the store.
+//
+// From then on the layer and its parent are not removed, as with [Store.Use]. The parent need
+// not be in the store before [Staged.Commit]. A process must not begin the same layer twice at a
+// time.
 func (s *Store) Begin(ctx context.Context, chain, parent, diffID digest.Digest, waiting func()) (*Staged, error) {
 	st, err := s.begin(ctx, chain, parent, diffID, waiting)
 	if err != nil {
@@ -163,10 +164,12 @@ func (st *Staged) Prove(ctx context.Context) error {
 	return nil
 }
 
-// Commit makes the layer visible. Its parent has to be there. size is in bytes, as
-// unpack.Stats has it. The layer's files are on the disk before, unless the store was
-// opened with NoSync: one wait is enough for all layers that were sealed before it. On an
-// error nothing is visible.
+// Commit makes the layer visible. Its parent must be in the store. size is in bytes, as
+// unpack.Stats has it.
+//
+// Commit first waits until the layer's files are on the disk, unless the store was opened with
+// NoSync. One wait is enough for all layers that were sealed before it. After an error the layer
+// is not visible.
 func (st *Staged) Commit(ctx context.Context, size int64) (err error) {
 	defer func() {
 		if err != nil {

@@ -112,11 +112,13 @@ func (s *Staging) writeLinks(l Layer, short string, below []string) error {
 	return s.link(l.CacheID, short)
 }
 
-// Publish moves images that [Staging.Prepare] has returned into the data-root: layers,
-// configs and then names, each by a rename. No dockerd may run on it. An image is there as
-// a whole or not at all, also after a crash; what was not moved stays staged. The list has
-// what was published, also where the error tells of other images. It is on the disk after
-// [Store.Sync].
+// Publish moves images that [Staging.Prepare] has returned into the data-root, each part by one
+// rename: layers, configs, and then names. No dockerd may use the data-root. Each image is
+// published as a whole or not at all, also after a crash. An image that was not published stays
+// staged.
+//
+// done lists the published images, also if err reports that others failed. They are on the disk
+// after [Store.Sync].
 func (s *Staging) Publish(ctx context.Context, images []*Image) (done []Published, err error) {
 	defer func() {
 		if err != nil {

@@ -134,10 +134,9 @@ type Options struct {
 	Progress *progress.Display
 }
 
-// Open opens the store at dir for writing, and creates it if it is not there. It
-// sweeps what processes that died have left, and refuses roots that must not be
-// written to and file systems that cannot hold a store. What it made is gone again
-// if it fails.
+// Open opens the store at dir for writing, and creates it if it does not exist. It removes what
+// dead processes have left. It refuses a root that must not be written to, and a file system
+// that cannot have a store. If it fails, it removes everything that it has created.
 func Open(dir string, o Options) (*Store, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {

@@ -80,13 +80,17 @@ func (d Damage) Error() string {
 // Unwrap gives it its kind.
 func (d Damage) Unwrap() error { return fault.New(fault.Corrupt, "%s", d.Problem) }
 
-// Verify looks at all that the store has: names lead to images, configs hash to
-// their IDs and are such that a dockerd starts with them, layers are on their parents and where mounts look for them, the tar of
-// each, made again from its files, hashes to its diffID, and what a tar's headers
-// say of the files holds. Its files are read once.
+// Verify reads the files of the store once, and checks the following:
 //
-// It takes no lock. What others add or remove meanwhile is no damage. An error of
-// [fault.Exhausted] ends it: it is the process that lacks something, and not the store.
+//   - Names lead to images.
+//   - Configs hash to their IDs, and a dockerd starts with them.
+//   - Each layer is on its parent, and where mounts look for it.
+//   - The tar of each layer, made again from its files, hashes to its diffID, and its headers
+//     fit the files.
+//
+// Verify takes no lock. A change that another process makes meanwhile is not reported as damage.
+// An error of [fault.Exhausted] ends it, since then the process lacks something, and not the
+// store.
 func (r *Reader) Verify(ctx context.Context, o VerifyOptions) (v Verified, err error) {
 	defer func() {
 		if fault.Exhausted(err) {
