@@ -18,10 +18,10 @@ type joined struct {
 	of  map[registry.Reference]int // which of them has an image; the first if none has
 }
 
-// Bundles returns several bundles as one source, and the names of their images, each once. Of
-// a name that several bundles have, the last one counts, as if they were loaded one after the
-// other. A blob that a bundle lacks, as one that was made to go with another, comes from the
-// others.
+// Bundles returns several bundles as one source, and the names of their images, each once. If
+// several bundles have a name, the last bundle counts, as if they were loaded one after the
+// other. If a bundle lacks a blob of its image, the blob comes from another one: a bundle may
+// build on another.
 func Bundles(list []*bundle.Reader) (Source, []registry.Reference, error) {
 	if len(list) == 1 {
 		return Bundle(list[0])

@@ -155,10 +155,11 @@ func (x *extractor) countSetgid(fd int) error {
 	return nil
 }
 
-// owner changes the owner if necessary. Without root's rights, owners that cannot be set are
-// counted. A process that may not change the metadata of another user's file sets no owner. In
-// a user namespace, IDs that are not mapped are left out (EINVAL). A program that would run as
-// one user never gets another user as its owner.
+// owner calls change if the entry needs another owner. If extraction is rootless, it counts an
+// owner that cannot be set: for lack of rights (EPERM), or since the user namespace does not map
+// the ID (EINVAL). Then it also removes the setuid and setgid bits, so that no program runs as
+// an unintended user. A process that could not change the metadata of another user's file sets
+// no owner at all.
 func (x *extractor) owner(m *meta, change func() error) error {
 	if !m.chown {
 		return nil

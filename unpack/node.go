@@ -146,9 +146,9 @@ func (x *extractor) clear(parent *tree.Dir, name string) error {
 	return x.drop(parent, name)
 }
 
-// hardlink links to something that this layer brought before, and gives it what the
-// link's own header says: the last of a file's entries holds, as with tar and Docker.
-// As in Docker it cannot be a file of a lower layer, which is another directory on
+// hardlink creates a hardlink to a file of this layer, and gives the file the metadata of the
+// link's header: of several entries of a file the last one counts, as with tar and Docker. As in
+// Docker, the target cannot be a file of a lower layer, which is in another directory on the
 // disk.
 func (x *extractor) hardlink(d *tree.Dir, base, target string, m meta) error {
 	clean := path.Clean(strings.TrimLeft(target, "/"))

@@ -70,10 +70,10 @@ func hidden(w whiteout.Form, d *tree.Dir) (bool, error) {
 	}
 }
 
-// opaque makes d hide what the layers below have in it. The mark is ignored at the
-// top of a layer. By the letter of the image-spec it would delete all lower layers
-// there. But overlayfs looks for it in no root, so that images with Docker, Podman and
-// containerd keep their lower layers, and so they do in each destination here.
+// opaque makes d hide the content that it has in lower layers. It ignores the mark in the root
+// of a layer. According to the image-spec, that mark would delete all lower layers. But
+// overlayfs does not look for it in a root. So images with such a mark keep their lower layers
+// with Docker, Podman and containerd, and in each destination of fastpull.
 func (x *extractor) opaque(d *tree.Dir) error {
 	if d.IsRoot() {
 		return nil
