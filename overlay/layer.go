@@ -84,8 +84,8 @@ func (s *Store) begin(ctx context.Context, chain, parent, diffID digest.Digest, 
 	}, nil
 }
 
-// Clear frees the names of the layer's files and metadata, and throws away what an
-// attempt before this one has made of them.
+// Clear removes the files and metadata of an earlier attempt at this layer, and makes empty
+// directories for new ones.
 func (st *Staged) Clear() (err error) {
 	defer func() {
 		if err != nil {
@@ -114,7 +114,7 @@ func (st *Staged) Clear() (err error) {
 	return err
 }
 
-// Dir is where the layer's files go.
+// Dir returns the directory for the layer's files.
 func (st *Staged) Dir() string { return filepath.Join(st.dir, "diff") }
 
 // TarSplit takes the layer's tar-split, as unpack.Extract writes it.

@@ -28,11 +28,10 @@ type Options struct {
 	// CAFiles are PEM files with certificates of authorities to trust beside
 	// those of the system.
 	CAFiles []string
-	// HostsDirs are folders in which a folder HOST or HOST:PORT is about that
-	// registry: containerd's hosts.toml (mirrors), and *.crt (authorities) and
-	// pairs of *.cert and *.key (client certificates) as Docker has them.
-	// Default: /etc/containerd/certs.d and /etc/docker/certs.d, if they are
-	// there.
+	// HostsDirs are folders with a folder HOST or HOST:PORT for each configured registry. Such a
+	// folder has containerd's hosts.toml (mirrors), or, as in Docker, *.crt (authorities) and
+	// pairs of *.cert and *.key (client certificates). Default: those of /etc/containerd/certs.d
+	// and /etc/docker/certs.d that exist.
 	HostsDirs []string
 	// DaemonJSON is Docker's configuration, of which "insecure-registries" and
 	// "registry-mirrors" are used. Default: /etc/docker/daemon.json, if it is

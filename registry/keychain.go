@@ -29,10 +29,9 @@ type source struct {
 
 var _ authn.Keychain = files(nil)
 
-// NewKeychain returns a keychain that looks into a file, or, if that is "", where Docker
-// and Podman leave credentials: in $REGISTRY_AUTH_FILE, in Docker's config.json with the
-// helpers that it names, and in Podman's auth.json. The first that has some for a
-// registry counts.
+// NewKeychain returns a keychain that reads credentials from a file. If file is "", it reads the
+// files of Docker and Podman: $REGISTRY_AUTH_FILE, Docker's config.json with its credential
+// helpers, and Podman's auth.json. The first file with credentials for a registry counts.
 func NewKeychain(file string) authn.Keychain {
 	if file != "" {
 		return files{{file, true}}

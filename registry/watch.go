@@ -35,10 +35,9 @@ type pace struct {
 	open atomic.Int64 // bodies that are being read
 }
 
-// watchedBody ends a Read for which no byte comes, and a body that trickles. The
-// time between reads does not count: a slow consumer is not a slow registry. It
-// holds the context of its request, whose end is the only way to wake a blocked
-// Read.
+// watchedBody is a body that fails if a Read gets no byte for some time, or if the body is too
+// slow. The time between two Reads does not count: a slow consumer is not a slow registry. It
+// has the context of its request, since only the end of that context wakes a blocked Read.
 type watchedBody struct {
 	body    io.ReadCloser
 	ctx     context.Context
