@@ -1,10 +1,10 @@
-// Package tmpfile makes temporary files that no crash can leave behind: they have
-// no name until they are published. A file that the next run is to go on with has
-// one from the beginning ([Resume]). The package also makes temporary directories,
-// and removes them whatever their modes.
+// Package tmpfile makes temporary files that no crash leaves behind: they have no name until
+// they are published. A file from which the next run continues has a name from the beginning
+// ([Resume]). The package also makes temporary directories, and removes directories whatever
+// their modes.
 //
-// Everything is made in a [safepath.Dir], so that no other user can have it written
-// elsewhere, and what another user has put there is not replaced.
+// Files are made in a [safepath.Dir]. So no other user can redirect them, and files of other
+// users are not replaced.
 package tmpfile
 
 import (
