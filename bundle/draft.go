@@ -8,14 +8,15 @@ import (
 	"github.com/fastpull/fastpull/internal/tmpfile"
 )
 
-// DraftSuffix is what the name of a draft has behind that of the bundle.
+// DraftSuffix is the suffix of a draft, after the name of the bundle.
 const DraftSuffix = ".fastpull-partial"
 
 // minDraft is how many bytes a draft must have to stay for the next run.
 const minDraft = 1 << 20
 
-// resume makes f a draft, or continues with the draft that is there. If there can be none, for
-// example because another process has it, f has no name and is begun anew each time.
+// resume makes f a draft, or continues with an existing one. If that is not possible, for
+// example since another process has the draft, f has no name, and an interrupted run begins
+// again.
 func (f *File) resume() {
 	t, err := tmpfile.Resume(f.place.Dir, f.place.Base+DraftSuffix, 0o666)
 	if err != nil {
@@ -29,7 +30,7 @@ func (f *File) resume() {
 	f.parts, f.draft = []*tmpfile.File{t}, true
 }
 
-// isDraft reports whether a file is a draft, by what it begins with: a blob, whole or not.
+// isDraft reports whether a file is empty, or begins with a complete or partial blob.
 func isDraft(file *os.File) bool {
 	var block [blockSize]byte
 	n, _ := file.ReadAt(block[:], 0)

@@ -113,7 +113,8 @@ func hasSuffix(name string, suffixes ...string) bool {
 
 func (f *File) compressed() bool { return f.pack != nil }
 
-// single reports whether it is one file, and what is read of it what was written.
+// single reports whether the bundle is one uncompressed file, so that its bytes can be read
+// again.
 func (f *File) single() bool { return f.Split == 0 && f.pack == nil }
 
 // Name returns the path that the file will have, or that the paths of its parts begin
@@ -187,8 +188,8 @@ func (f *File) partSpace() (int64, error) {
 	return int64(len(f.parts))*f.Split - f.off, nil
 }
 
-// ReadFrom writes all of r at the end. The kernel copies what is a file, or the rest
-// of one in an [io.LimitedReader].
+// ReadFrom writes all of r at the end. If r is a file, or an [io.LimitedReader] of a file, the
+// kernel copies it.
 func (f *File) ReadFrom(r io.Reader) (n int64, err error) {
 	if f.pack != nil {
 		return copying.Copy(f.pack, r)

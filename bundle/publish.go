@@ -163,8 +163,8 @@ func (f *File) dropList() error {
 // any user may lock a directory that they can read.
 const lockFor = 10 * time.Second
 
-// lock keeps other processes from publishing in the same directory, where the file
-// system can do that: no lock is worth to lose what was written.
+// lock keeps other processes from publishing in the same directory. It gives up if the file
+// system has no locks, or after lockFor: the bundle is worth more than the lock.
 func (f *File) lock(ctx context.Context) (unlock func(), err error) {
 	dir, err := f.place.OpenFile(".", os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/fastpull/fastpull/internal/copying"
 )
 
-// Writer writes a bundle, or what an Engine takes of one: without entries there
-// is no index.json, and what it needs. It is for one goroutine.
+// Writer writes a bundle, or a docker-archive for an Engine: without entries, it writes no
+// index.json and none of the files that go with it. It is for one goroutine.
 type Writer struct {
 	out      io.Writer
 	file     output                         // out, if it is one
@@ -55,8 +55,8 @@ func NewWriter(w io.Writer) *Writer {
 	return b
 }
 
-// Since says that layers which are not written are in another bundle, and names
-// that by the digest of its index.json.
+// Since notes that layers may be missing, since another bundle has them. index is the digest of
+// that bundle's index.json.
 func (w *Writer) Since(index digest.Digest) { w.since = index }
 
 // Has reports whether a blob has been written.
@@ -89,12 +89,11 @@ func (w *Writer) Docker(img *image.Image, tags []string, layers []digest.Digest)
 	w.images = append(w.images, item)
 }
 
-// Entry adds an image to index.json: a manifest or an index, whose bytes and all
-// that they name have been written, which is the caller's part.
+// Entry adds an image to index.json: a manifest or an index. The caller has written it and
+// everything that it names.
 func (w *Writer) Entry(d ocispec.Descriptor) { w.entries = append(w.entries, d) }
 
-// Close writes the lists of what there is, and ends the bundle, but not what it
-// is written to.
+// Close writes the lists and ends the bundle. It does not close the underlying writer.
 func (w *Writer) Close() error {
 	if err := w.closeGaps(); err != nil {
 		return err

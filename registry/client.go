@@ -61,13 +61,13 @@ type Options struct {
 	// connections share in each. Default: they share in those that would take a while
 	// by one, and ask for 8 to 64 MiB, more where more comes.
 	ChunkSize int64
-	// MinRate is how many bytes a second must come, measured over StallTimeout and
-	// over all connections, each with its share: one that brings less is given up
-	// as one that brings nothing is. Default: 4096; negative: any rate will do.
+	// MinRate is how many bytes a second all bodies together must receive, measured over
+	// StallTimeout. Each body has to receive its share, or is given up as if it had stalled.
+	// Default: 4096; negative: no minimum.
 	MinRate int64
-	// Note is called, once each, with what the user should know of a request that does not
-	// fail: credentials were not taken, or a server is slow to answer. It is called from
-	// several goroutines. Nil is fine.
+	// Note is called with things that the user should know although a request did not fail, such
+	// as a server that is slow to answer. It is called once with each text, from several
+	// goroutines. Nil is fine.
 	Note func(words string)
 	// LimitRate is how many bytes a second may come, over all connections.
 	// Default: 0, as many as can.

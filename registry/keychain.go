@@ -149,9 +149,9 @@ func (s source) load() (*configfile.ConfigFile, error) {
 	return cf, nil
 }
 
-// lookUp finds the credentials for a repository in a file: first, as Podman
-// does, those for the repository or a part of its path, then those for its
-// registry, which is what a helper may be asked for.
+// lookUp finds the credentials for a repository in a file. As Podman does, it first looks for
+// the repository and the parts of its path. Then it looks for the registry, for which it may ask
+// a helper.
 func lookUp(cf *configfile.ConfigFile, target authn.Resource) (found types.AuthConfig, note string, err error) {
 	registry := target.RegistryStr()
 	hub := registry == name.DefaultRegistry

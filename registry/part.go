@@ -14,8 +14,8 @@ import (
 	"github.com/fastpull/fastpull/internal/trace"
 )
 
-// part is a part of a blob that comes by one connection at a time, the whole of
-// it maybe. What breaks is resumed where it broke. It is for one goroutine.
+// part downloads a part of a blob, or the whole blob, over one connection at a time. It resumes
+// after the last byte when a connection breaks. It is for one goroutine.
 type part struct {
 	errand
 	client   *Client

@@ -167,8 +167,7 @@ func (c *Client) reach(ctx context.Context, h *host) error {
 	}
 }
 
-// sender sends requests with bodies, and gives up one of which nothing goes out for
-// a while.
+// sender sends requests with bodies. It cancels a request that sends no byte for a while.
 type sender struct {
 	h     *host
 	by    http.RoundTripper // of h

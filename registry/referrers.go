@@ -69,7 +69,7 @@ func (c *Client) Referrers(ctx context.Context, ref Reference, subject digest.Di
 	}
 }
 
-// referrersAt asks one host once. It tells if that has the API.
+// referrersAt asks one host once. api reports whether the host has the referrers API.
 func (c *Client) referrersAt(ctx context.Context, h *host, ref Reference, subject digest.Digest) (list []ocispec.Descriptor, api bool, err error) {
 	path, query := "/referrers/"+subject.String(), ""
 	left := maxReferrerLists * c.opt.ManifestLimit
@@ -103,8 +103,8 @@ func (c *Client) referrersAt(ctx context.Context, h *host, ref Reference, subjec
 	}
 }
 
-// hasReferrersAPI tells by an answer if it is one of the API. Those of registries
-// that do not know it are of many kinds, and pages for people among them.
+// hasReferrersAPI reports whether a response is one of the referrers API. Registries without the
+// API answer in many ways, some with an HTML page.
 func hasReferrersAPI(resp *http.Response, err error) bool {
 	var status *statusError
 	if errors.As(err, &status) {

@@ -193,9 +193,8 @@ func (c *Client) sendBy(ctx context.Context, method string, s *session, scheme, 
 	return resp, nil
 }
 
-// withoutURL takes the address out of an error of net/http: it may be a signed
-// one, which is as good as a password. Of one that a redirect led to the host
-// is said.
+// withoutURL removes the URL from an error of net/http, since a signed URL is as good as a
+// password. If the request was redirected to another host, the error names that host.
 func withoutURL(err error, home *host) error {
 	var ue *url.Error
 	if !errors.As(err, &ue) {
