@@ -138,8 +138,8 @@ func (r *Reader) Image(id digest.Digest) (*Image, error) {
 	return &Image{Image: img}, nil
 }
 
-// Images lists the images of the store, the newest first. The list is good also
-// where there is an error, which then tells of images that cannot be read.
+// Images lists the images of the store, the newest first. If some images cannot be read, it
+// returns the others and an error.
 func (r *Reader) Images() ([]*Image, error) {
 	ids, err := r.configs()
 	if err != nil {

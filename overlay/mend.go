@@ -162,8 +162,8 @@ func (r *Reader) leadsTo(short, cacheID string) bool {
 	return err == nil && to == "../"+cacheID+"/diff"
 }
 
-// throwAway removes what was renamed into this process's folder. It may take a while: call it
-// when no other process waits for a lock of this one.
+// throwAway removes files that were renamed into this process's folder. That may take a while:
+// call it when no other process waits for a lock of this one.
 func (s *Store) throwAway(names []string) (err error) {
 	for _, name := range names {
 		err = errors.Join(err, tmpfile.RemoveAll(name))

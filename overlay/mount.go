@@ -125,8 +125,7 @@ func mountIn(dir, target, options string) error {
 	return <-result
 }
 
-// Unmount takes away a mount of [Reader.Mount]. It refuses what is no overlay
-// mount.
+// Unmount unmounts a mount of [Reader.Mount]. It refuses any mount that is no overlay.
 func Unmount(target string) error {
 	target, err := filepath.Abs(target)
 	if err != nil {

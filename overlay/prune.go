@@ -20,7 +20,7 @@ type PruneOptions struct {
 	// Untagged also removes the images that have no tag, that no container uses and
 	// that none was built on: those that docker image prune removes.
 	Untagged bool
-	// DryRun only tells what would be removed. It changes nothing and takes no lock.
+	// DryRun only lists what would be removed. It changes nothing and takes no lock.
 	DryRun bool
 	// Waiting is called once, by another goroutine, if another process has the lists
 	// for a while. Nil is fine.

@@ -25,9 +25,10 @@ type Published struct {
 	Layers int           `json:"layers"` // that were moved for it
 }
 
-// Prepare makes what is staged ready, and brings it to the disk, so that [Staging.Publish]
-// has nothing to do but renames. A dockerd may run meanwhile. No other process has the staging store open from
-// then on, until it is closed; waiting is called once if one has.
+// Prepare prepares all staged images and flushes them, so that [Staging.Publish] only has to
+// rename. A dockerd may run meanwhile. From then on no other process can have the staging store
+// open, until it is closed. If another process has it open now, Prepare calls waiting once and
+// waits.
 func (s *Staging) Prepare(ctx context.Context, waiting func()) (ready []*Image, unready []Unready, err error) {
 	defer func() {
 		if err != nil {
@@ -260,7 +261,7 @@ func (s *Store) stageAgain(cacheID string) error {
 	return nil // they are there
 }
 
-// publishBlobs moves what is known of the blobs of staged layers.
+// publishBlobs moves the records of the blobs of staged layers.
 func (s *Staging) publishBlobs(base *Store) error {
 	infos, err := s.nested("image/overlay2/distribution/v2metadata-by-diffid")
 	if err != nil {

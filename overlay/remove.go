@@ -15,8 +15,8 @@ import (
 
 // RemoveOptions are the options of [Store.Remove].
 type RemoveOptions struct {
-	// Force removes an image by its ID that has names in several repositories, and
-	// one that a container uses, as docker rmi does.
+	// Force also removes an image that is given by its ID and has names in several repositories,
+	// and an image that a container uses, as docker rmi does.
 	Force bool
 	// Waiting is called once, by another goroutine, if another process has the lists
 	// for a while. Nil is fine.

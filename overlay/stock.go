@@ -96,8 +96,8 @@ func (r *Reader) stock() (*stock, error) {
 	return st, nil
 }
 
-// lockStock reads the lists for a caller that changes them. The caller holds their lock until
-// it calls unlock. waiting is that of lockLists.
+// lockStock locks and reads the lists for a caller that changes them. The caller must call
+// unlock. waiting is that of lockLists.
 func (s *Store) lockStock(ctx context.Context, waiting func()) (st *stock, unlock func(), err error) {
 	if unlock, err = s.lockLists(ctx, waiting); err != nil {
 		return nil, nil, err
@@ -160,7 +160,7 @@ func (st *stock) free() []entry {
 	return list
 }
 
-// without returns what the lists come to when these images are gone.
+// without returns the lists as they are when these images are removed.
 func (st *stock) without(images []digest.Digest) *stock {
 	rest := *st
 	rest.images, rest.retained = map[digest.Digest][]digest.Digest{}, map[digest.Digest]string{}
@@ -190,7 +190,7 @@ func (st *stock) without(images []digest.Digest) *stock {
 // refs returns the names of an image, in order.
 func (st *stock) refs(id digest.Digest) []string { return st.names.refs(id) }
 
-// find returns what a user means: a name, an ID or the beginning of one.
+// find returns the image that a user names: by a name, an ID or the beginning of an ID.
 func (st *stock) find(name string, r *Reader) (id digest.Digest, byName bool, err error) {
 	if id, ok := st.names.id(name); ok {
 		return id, true, nil

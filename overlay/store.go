@@ -94,8 +94,8 @@ func isFile(name string) bool {
 	return err == nil && !st.IsDir()
 }
 
-// failed says what was being done with the store at dir, and names that unless the
-// error does so.
+// failed adds to an error what was being done with the store at dir. It adds dir unless the
+// error names it.
 func failed(doing, dir string, err error) error {
 	err = denied(err)
 	if strings.Contains(err.Error(), dir) {
@@ -362,8 +362,7 @@ func ours(root *safepath.Dir) error {
 // do on the way to it.
 func (s *Store) Root() string { return s.path() }
 
-// oneFileSystem makes sure that a rename can move what was prepared to where
-// Docker looks for it.
+// oneFileSystem returns an error if a rename cannot move staged layers into Docker's folders.
 func (s *Store) oneFileSystem() error {
 	var dev uint64
 	for i, name := range []string{"fastpull", "overlay2", "image/overlay2/layerdb"} {
@@ -388,7 +387,7 @@ func mkdir(name string, mode fs.FileMode) error {
 	return err
 }
 
-// ensureDir does as mkdir, and tells if it was not there.
+// ensureDir is mkdir, and reports whether it created the directory.
 func ensureDir(name string, mode fs.FileMode) (created bool, err error) {
 	err = os.Mkdir(name, mode)
 	if errors.Is(err, fs.ErrExist) {

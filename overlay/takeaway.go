@@ -151,7 +151,7 @@ func (s *Store) takeHidden(st *stock, list []*hidden, r *Removal, b *bin) error 
 	return nil
 }
 
-// forgetBlobs removes what is known of the blobs of layers that are gone.
+// forgetBlobs removes the records of the blobs of layers that were removed.
 func (s *Store) forgetBlobs(st *stock, gone []entry) error {
 	have := st.diffIDs()
 	for _, e := range gone {
@@ -179,7 +179,7 @@ func (st *stock) diffIDs() map[digest.Digest]bool {
 	return have
 }
 
-// forgetBlob removes what is known of the blobs of a diffID, given as a path.
+// forgetBlob removes the records of the blobs of a diffID, given as a path.
 func (s *Store) forgetBlob(diffID string) (found bool, err error) {
 	dir := s.path("image/overlay2/distribution")
 	name := filepath.Join(dir, "v2metadata-by-diffid", diffID)

@@ -142,8 +142,8 @@ type splitReader struct {
 	mark  func(tarMark)       // called with places that are markEvery apart, unless it is nil
 }
 
-// newWholeSplit returns one that begins at the beginning, and sees that no name comes
-// twice.
+// newWholeSplit returns a splitReader that begins at the first entry. It reports a name that
+// occurs twice.
 func newWholeSplit(r io.Reader) *splitReader {
 	return &splitReader{dec: json.NewDecoder(r), names: make(map[string]struct{})}
 }

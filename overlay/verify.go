@@ -35,7 +35,7 @@ type VerifyOptions struct {
 	Expect, Read func(n int64)
 }
 
-// Verified is what a store was found to be.
+// Verified is the result of [Reader.Verify].
 type Verified struct {
 	Images  int      `json:"images"`
 	Layers  int      `json:"layers"`
@@ -256,8 +256,8 @@ func (c *verifier) wanted(chain digest.Digest) bool {
 	return err != nil || now.retained[chain] != ""
 }
 
-// PutConfig writes an image's config anew, for an image that has a name or a damaged
-// config. The config must be the image's.
+// PutConfig writes an image's config again, for an image with a name or a damaged config. The
+// config must hash to id.
 func (s *Store) PutConfig(ctx context.Context, id digest.Digest, config []byte) error {
 	if digest.FromBytes(config) != id {
 		return fault.New(fault.Corrupt, "the config is not that of the image %s", id)
