@@ -22,15 +22,14 @@ func main() {
 	os.Exit(cli.Main(ctx, os.Args[1:], cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
 }
 
-// untilSignal returns a context that ends when the process is told to end: by
-// SIGINT or SIGTERM, by the loss of its terminal, or by that of the program that
-// reads its output. A second SIGINT or SIGTERM ends the process at once, whatever it
-// is doing, except in a critical section, at whose end it does.
+// untilSignal returns a context that ends at the first signal to end the process: SIGINT,
+// SIGTERM, the loss of the terminal (SIGHUP), or the loss of the reader of the output (SIGPIPE).
+// A second SIGINT or SIGTERM ends the process at once or, in a critical section, at the end of
+// that.
 //
-// SIGHUP and SIGPIPE stay caught after the first signal, so that the process can
-// remove what it has begun: a lost terminal often sends several SIGHUP, and each
-// line of output brings another SIGPIPE. What is ignored from the beginning stays so,
-// as SIGHUP after nohup.
+// Later SIGHUP and SIGPIPE are ignored, so that the process can remove what it has begun: a lost
+// terminal often sends several SIGHUP, and each line of output causes another SIGPIPE. A signal
+// that was ignored when the process started stays ignored, as SIGHUP after nohup.
 func untilSignal(parent context.Context) context.Context {
 	ctx, cancel := context.WithCancel(parent)
 	signals := make(chan os.Signal, 1)

@@ -15,8 +15,8 @@ import (
 	"github.com/fastpull/fastpull/image"
 )
 
-// List describes what the bundle has, as FILE.json does. When it was made is in
-// that file alone, which is believed if it is about this bundle.
+// List describes the contents of the bundle in the form of FILE.json. The time when the bundle
+// was made is only in that file. List takes it from there if the file is about this bundle.
 func (r *Reader) List() (List, error) {
 	l := List{Bundle: filepath.Base(r.name), Size: r.Size(), Index: r.digest, Since: r.since, Images: []ListImage{}}
 	whole := r.name
@@ -57,7 +57,7 @@ const maxListed = 1 << 19
 // maxBeside is the most that is read of FILE.json, in bytes.
 const maxBeside = 16 << 20
 
-// readBeside reads of FILE.json what the bundle does not have.
+// readBeside reads the fields of FILE.json that the bundle does not have.
 func readBeside(name string) (l struct {
 	Created time.Time     `json:"created"`
 	Layers  string        `json:"layers"`

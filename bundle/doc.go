@@ -49,9 +49,9 @@
 // A header has the same length for any size of its file (format.go). So [Writer.Stream]
 // writes a blob of unknown size to its final offset, and the header afterwards.
 //
-// If all sizes and digests are known beforehand, [Writer.Place] gives each blob its final
+// If all sizes and digests are known beforehand, [Writer.Reserve] gives each blob its final
 // offset, and blobs are written in any order. Until a blob is complete, a record of the
-// bytes downloaded takes the place of its header ([partial.Room]). A draft is a bundle of
+// bytes downloaded takes the place of its header ([partial.Section]). A draft is a bundle of
 // this kind with a name. The next run continues with it, up to the first difference if its
 // images are others.
 package bundle

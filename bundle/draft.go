@@ -8,14 +8,15 @@ import (
 	"github.com/fastpull/fastpull/internal/tmpfile"
 )
 
-// DraftSuffix is what the name of a draft has behind that of the bundle.
+// DraftSuffix is the suffix of a draft, after the name of the bundle.
 const DraftSuffix = ".fastpull-partial"
 
-// worthKeeping is how many bytes a draft must have to be left there.
-const worthKeeping = 1 << 20
+// minDraft is how many bytes a draft must have to stay for the next run.
+const minDraft = 1 << 20
 
-// resume makes f a draft, or continues with the draft that is there. If there can be none, for
-// example because another process has it, f has no name and is begun anew each time.
+// resume makes f a draft, or continues with an existing one. If that is not possible, for
+// example since another process has the draft, f has no name, and an interrupted run begins
+// again.
 func (f *File) resume() {
 	t, err := tmpfile.Resume(f.place.Dir, f.place.Base+DraftSuffix, 0o666)
 	if err != nil {
@@ -29,7 +30,7 @@ func (f *File) resume() {
 	f.parts, f.draft = []*tmpfile.File{t}, true
 }
 
-// isDraft reports whether a file is a draft, by what it begins with: a blob, whole or not.
+// isDraft reports whether a file is empty, or begins with a complete or partial blob.
 func isDraft(file *os.File) bool {
 	var block [blockSize]byte
 	n, _ := file.ReadAt(block[:], 0)
@@ -37,7 +38,7 @@ func isDraft(file *os.File) bool {
 		bytes.HasPrefix(block[:], []byte(blobsDir)) || bytes.HasPrefix(block[:], []byte(longName)))
 }
 
-// reserve leaves room up to end, where writing goes on. What is there stays.
+// reserve extends the file to end, where writing goes on. Bytes that are there stay.
 func (f *File) reserve(end int64) error {
 	t := f.parts[0]
 	st, err := t.Stat()
@@ -55,7 +56,7 @@ func (f *File) reserve(end int64) error {
 func (f *File) leaveDraft() error {
 	f.draft = false
 	used, err := f.parts[0].Used()
-	if err == nil && max(used, f.wrote.Load()) >= worthKeeping { // some file systems are slow to tell
+	if err == nil && max(used, f.wrote.Load()) >= minDraft { // some file systems are slow to tell
 		f.parts[0].Leave()
 		f.left = f.Name() + DraftSuffix
 	}

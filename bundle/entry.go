@@ -19,8 +19,8 @@ type Entry struct {
 
 	// Subject is the digest of the manifest that it refers to, "" for an image.
 	Subject digest.Digest
-	// Tag is that by which cosign finds it in its repository, "" for what is found by
-	// its Subject.
+	// Tag is the tag at which cosign finds a referrer in its repository. It is "" for a referrer
+	// that is found by its Subject.
 	Tag string
 }
 

@@ -113,7 +113,8 @@ func hasSuffix(name string, suffixes ...string) bool {
 
 func (f *File) compressed() bool { return f.pack != nil }
 
-// single reports whether it is one file, and what is read of it what was written.
+// single reports whether the bundle is one uncompressed file, so that its bytes can be read
+// again.
 func (f *File) single() bool { return f.Split == 0 && f.pack == nil }
 
 // Name returns the path that the file will have, or that the paths of its parts begin
@@ -160,12 +161,12 @@ func (f *File) plain(p []byte) (n int, err error) {
 		return len(p), nil
 	}
 	for err == nil && n < len(p) {
-		var room int64
-		if room, err = f.room(); err != nil {
+		var space int64
+		if space, err = f.partSpace(); err != nil {
 			break
 		}
 		var m int
-		m, err = f.parts[len(f.parts)-1].Write(p[n : n+int(min(room, int64(len(p)-n)))])
+		m, err = f.parts[len(f.parts)-1].Write(p[n : n+int(min(space, int64(len(p)-n)))])
 		n += m
 		f.off += int64(m)
 		f.written(len(f.parts)-1, m)
@@ -173,9 +174,9 @@ func (f *File) plain(p []byte) (n int, err error) {
 	return n, err
 }
 
-// room returns how many bytes more the last part takes, and begins a part if
-// that is full.
-func (f *File) room() (int64, error) {
+// partSpace returns how many more bytes fit into the last part. It begins a new part if that is
+// full.
+func (f *File) partSpace() (int64, error) {
 	if f.Split == 0 {
 		return 1 << 62, nil
 	}
@@ -187,8 +188,8 @@ func (f *File) room() (int64, error) {
 	return int64(len(f.parts))*f.Split - f.off, nil
 }
 
-// ReadFrom writes all of r at the end. The kernel copies what is a file, or the rest
-// of one in an [io.LimitedReader].
+// ReadFrom writes all of r at the end. If r is a file, or an [io.LimitedReader] of a file, the
+// kernel copies it.
 func (f *File) ReadFrom(r io.Reader) (n int64, err error) {
 	if f.pack != nil {
 		return copying.Copy(f.pack, r)
@@ -198,11 +199,11 @@ func (f *File) ReadFrom(r io.Reader) (n int64, err error) {
 		r, left = l.R, l.N // two limits would hide the file
 	}
 	for {
-		room, err := f.room()
+		space, err := f.partSpace()
 		if err != nil {
 			return n, err
 		}
-		most := min(room, left-n, behind)
+		most := min(space, left-n, behind)
 		m, err := f.parts[len(f.parts)-1].ReadFrom(io.LimitReader(r, most))
 		n += m
 		f.off += m

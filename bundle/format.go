@@ -84,10 +84,10 @@ func memberName(name string) (string, error) {
 // blockSize is what files in a tar are padded to, in bytes.
 const blockSize = 512
 
-// header returns the header of a file: one block, whatever the size. Names are
-// ours, and short, but those of blobs with SHA-512: these take [longHeader]. The format
-// is GNU's, which has room for any size in it; the same file has the same header
-// wherever and whenever it is written.
+// header returns the header of a file in the tar. It has one block of 512 bytes for any size of
+// the file. Only the name of a SHA-512 blob is too long for one block, and takes [longHeader]
+// bytes. The format is GNU's, which can express any size. The header depends on nothing but the
+// name and the size.
 func header(name string, size int64) ([]byte, error) {
 	var b bytes.Buffer
 	err := tar.NewWriter(&b).WriteHeader(&tar.Header{

@@ -8,15 +8,15 @@ import (
 	"github.com/fastpull/fastpull/fault"
 )
 
-// joint is the files of a bundle, one behind the other. It is safe for concurrent use:
-// what is known of the files is what they were when they were joined.
+// joint is the files of a bundle, joined to one. It is safe for concurrent use. It notices if a
+// file has changed since it was joined.
 type joint struct {
 	files []*os.File
 	were  []fs.FileInfo
 	part  int64 // the size of each, but for the last
 }
 
-// join joins files, which but for the last have the same size. It returns the size of
+// join joins files of the same size, of which the last may be smaller. It returns the size of
 // all.
 func join(files []*os.File) (j *joint, size int64, err error) {
 	j = &joint{files: files}

@@ -21,8 +21,8 @@ type list struct {
 
 func bytesReader(b []byte) io.Reader { return bytes.NewReader(b) }
 
-// lists makes the files that say what a bundle has. They follow from its entries
-// and images alone. Without entries there is but what Docker reads.
+// lists returns the files that list the contents of a bundle. They depend only on its entries
+// and images. Without entries there is only manifest.json, which Docker reads.
 func lists(entries []ocispec.Descriptor, images []dockerImage, since digest.Digest) (files []list, err error) {
 	add := func(name string, v any) {
 		data, e := json.Marshal(v)

@@ -46,9 +46,9 @@ func (f Form) LayerType() string {
 	return ocispec.MediaTypeImageLayer
 }
 
-// Manifest makes the manifest of an image whose layers have another form than in
-// the registry. Annotations stay, but for those of layers, which are about their
-// bytes. The signature of the original is not one of this.
+// Manifest returns the manifest of an image whose layers have another form than in the registry.
+// It keeps the annotations of the image, but not those of layers, which are about their bytes. A
+// signature of the original manifest is not valid for this one.
 func Manifest(original []byte, img *image.Image, layers []ocispec.Descriptor) ([]byte, error) {
 	var m ocispec.Manifest
 	if err := json.Unmarshal(original, &m); err != nil {

@@ -25,11 +25,12 @@ type OpenOptions struct {
 	TempDir string
 }
 
-// Open opens a bundle, or an archive of another program: an OCI layout or a
-// docker-archive in one tar. Name is the file, or what its parts' names have in
-// common, or the first of them. The lists of what it has are read and checked, the
-// blobs are not: see [Reader.Verify]. Errors are of kind [fault.Corrupt] for what
-// is no such archive, or not whole.
+// Open opens a bundle, or an archive of another program: an OCI layout or a docker-archive in
+// one tar. name is the file. For a bundle in parts it is the first part, or what the names of
+// the parts have in common.
+//
+// Open reads and checks the lists, manifests and configs, and no layers: see [Reader.Verify].
+// Its errors are of kind [fault.Corrupt] if the file is no such archive, or is incomplete.
 func Open(ctx context.Context, name string, o OpenOptions) (*Reader, error) {
 	files, err := openFiles(name)
 	if err != nil {
@@ -46,9 +47,9 @@ func Open(ctx context.Context, name string, o OpenOptions) (*Reader, error) {
 	return r, nil
 }
 
-// OpenStream is Open for what comes by a stream, which is kept in TempDir.
+// OpenStream is [Open] for a stream, which it first writes to a file in TempDir.
 func OpenStream(ctx context.Context, in io.Reader, o OpenOptions) (*Reader, error) {
-	f, err := keep(ctx, in, o.TempDir)
+	f, err := spool(ctx, in, o.TempDir)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +74,7 @@ func open(ctx context.Context, name string, files []*os.File, o OpenOptions) (*R
 	}
 	r := &Reader{name: name, files: joined, close: joined.Close, changed: joined.changed}
 	if unpacked != nil {
-		f, err := keep(ctx, unpacked, o.TempDir)
+		f, err := spool(ctx, unpacked, o.TempDir)
 		unpacked.Close()
 		if err != nil {
 			return nil, err
@@ -108,8 +109,8 @@ func unpacker(ctx context.Context, r *io.SectionReader) (io.ReadCloser, error) {
 	return decode.Decompress(ctx, r, decode.Options{Cores: decode.NewCores(runtime.GOMAXPROCS(0))})
 }
 
-// keep writes all of r to a file without a name.
-func keep(ctx context.Context, r io.Reader, dir string) (*tmpfile.File, error) {
+// spool writes all of r to a file without a name.
+func spool(ctx context.Context, r io.Reader, dir string) (*tmpfile.File, error) {
 	f, err := tmpfile.Scratch(dir)
 	if err != nil {
 		return nil, fault.WithHint(err, "choose another directory with --temp-dir")

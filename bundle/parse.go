@@ -53,8 +53,8 @@ func (p *parser) readLists(ctx context.Context) error {
 	return p.adoptReferrers()
 }
 
-// incomplete returns the error of an archive that names what it does not have: that is
-// damage, and not something else to look for.
+// incomplete makes a missing blob that the archive itself names an error of kind
+// [fault.Corrupt].
 func incomplete(err error) error {
 	if errors.Is(err, ErrNotHere) {
 		return fault.Wrap(fault.Corrupt, err)
@@ -99,8 +99,8 @@ func (p *parser) readIndex() error {
 	return nil
 }
 
-// walk calls visit for a descriptor and all that it leads to. visit returns what an
-// index has; below is set for what is in one.
+// walk calls visit for a descriptor and for everything that it leads to. visit returns the
+// descriptors of an index. below is set for a descriptor that is in an index.
 func walk(top ocispec.Descriptor, visit func(d ocispec.Descriptor, below bool) ([]ocispec.Descriptor, error)) error {
 	list, err := visit(top, false)
 	if err != nil {
@@ -126,8 +126,7 @@ func (p *parser) newDocument(d ocispec.Descriptor, below bool) ([]byte, error) {
 	return data, err
 }
 
-// visit looks at a manifest or an index: it is verified, and of what it names it is
-// noted what that must be.
+// visit verifies a manifest or an index, and notes the blobs that it names.
 func (p *parser) visit(d ocispec.Descriptor, below bool) ([]ocispec.Descriptor, error) {
 	data, err := p.newDocument(d, below)
 	if data == nil {

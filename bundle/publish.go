@@ -37,10 +37,10 @@ func findPlace(name string) (*safepath.Place, error) {
 	return place, nil
 }
 
-// Publish gives the file its name, or the parts theirs, and writes the list of what is
-// in it beside it if it is not nil. Everything that has these names afterwards is of
-// this bundle: a list and parts of an older one are removed or replaced, and of several
-// processes that publish under one name the last one has them all.
+// Publish gives the file or its parts their names. If list is not nil, it also writes the list
+// of contents to a file beside them. It replaces or removes the list and the parts of an older
+// bundle of that name. If several processes publish under one name, all files are of the last
+// one.
 func (f *File) Publish(ctx context.Context, list *List) error {
 	beside, err := f.writeList(list)
 	if err != nil {
@@ -163,8 +163,8 @@ func (f *File) dropList() error {
 // any user may lock a directory that they can read.
 const lockFor = 10 * time.Second
 
-// lock keeps other processes from publishing in the same directory, where the file
-// system can do that: no lock is worth to lose what was written.
+// lock keeps other processes from publishing in the same directory. It gives up if the file
+// system has no locks, or after lockFor: the bundle is worth more than the lock.
 func (f *File) lock(ctx context.Context) (unlock func(), err error) {
 	dir, err := f.place.OpenFile(".", os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {

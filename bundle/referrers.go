@@ -31,7 +31,7 @@ func (r *Reader) Artifact(d digest.Digest) (*image.Artifact, error) {
 	return image.ParseArtifact(mediaType, raw)
 }
 
-// checkReferrer makes sure that what is said of a referrer can be used for names.
+// checkReferrer checks that the subject and the tag of a referrer can be used in names.
 func checkReferrer(e Entry) error {
 	if err := e.Subject.Validate(); err != nil {
 		return fault.New(fault.Corrupt, "%s: %s refers to %q, which is no digest", indexName, e.Descriptor.Digest, e.Subject)
@@ -47,8 +47,8 @@ func checkReferrer(e Entry) error {
 	return fault.New(fault.Corrupt, "%s: %s has the tag %q, which is none of its subject's", indexName, e.Descriptor.Digest, e.Tag)
 }
 
-// adoptReferrers takes for referrers what has no name and says itself that it refers
-// to something: the layouts of others do not tell them from images.
+// adoptReferrers moves entries that have a subject and no name to the referrers: the layouts of
+// other programs do not tell them from images.
 func (p *parser) adoptReferrers() error {
 	images := p.entries[:0:0]
 	subjects := make(map[digest.Digest]digest.Digest) // many entries may name the same
@@ -75,7 +75,7 @@ func (p *parser) adoptReferrers() error {
 	return nil
 }
 
-// visitReferrer looks at a referrer, or at what it has, as visit does at an image.
+// visitReferrer verifies the manifest of a referrer, or one below it, and notes its blobs.
 func (p *parser) visitReferrer(d ocispec.Descriptor, below bool) ([]ocispec.Descriptor, error) {
 	data, err := p.newDocument(d, below)
 	if data == nil {

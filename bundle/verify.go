@@ -36,10 +36,11 @@ type VerifyOptions struct {
 // mostErrors is how many damaged blobs are reported.
 const mostErrors = 20
 
-// Verify reads everything: each blob must hash to its digest, and where fastpull
-// has written the bundle, every other byte must be what it writes. Blobs that are
-// named and lacking are errors, too, but for layers of a bundle that builds on
-// another. They are joined, and of kind [fault.Corrupt].
+// Verify reads the whole bundle, and checks that each blob hashes to its digest. In a bundle
+// that fastpull has written, it also checks every other byte. A missing blob is an error, unless
+// it is a layer that the base of the bundle has.
+//
+// The error joins up to 20 errors about damage, which are of kind [fault.Corrupt].
 func (r *Reader) Verify(ctx context.Context, o VerifyOptions) error {
 	var mu sync.Mutex
 	var failures []error
@@ -116,9 +117,8 @@ func (r *Reader) verifyBlob(ctx context.Context, name string, cores *decode.Core
 	return nil
 }
 
-// fits checks what can be known of a layer without decompressing it: that it is one, and
-// that it has the digest of a plain tar if and only if it is that. What its media type
-// says does not matter.
+// fits checks a layer without decompressing it. The layer must be a tar or compressed, and its
+// digest must be the diffID exactly if it is a plain tar. Its media type does not matter.
 func fits(layer io.ReaderAt, diffID, blob digest.Digest) error {
 	format, err := codec.Of(layer)
 	switch {
@@ -134,7 +134,7 @@ func fits(layer io.ReaderAt, diffID, blob digest.Digest) error {
 	return nil
 }
 
-// counted tells of what is read.
+// counted calls done with the number of bytes of each Read.
 type counted struct {
 	r    io.Reader
 	done func(int64)
@@ -152,7 +152,7 @@ func (r *Reader) Ours() bool {
 	return ok
 }
 
-// verifyFrame compares all that is not a blob with what a Writer makes of it.
+// verifyFrame compares everything but the blobs with the bytes that a Writer would write.
 func (r *Reader) verifyFrame() (errs []error) {
 	if !r.Ours() {
 		return nil
@@ -193,8 +193,8 @@ func (r *Reader) verifyFrame() (errs []error) {
 	return errs
 }
 
-// verifyMember compares a file's header, and what follows it. It tells if the header is
-// ours.
+// verifyMember checks a file's header and padding. ours reports whether a Writer would write the
+// same header.
 func (r *Reader) verifyMember(name string, m member) (ours bool, err error) {
 	want, err := header(name, m.size)
 	if err != nil {

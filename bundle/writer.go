@@ -12,21 +12,21 @@ import (
 	"github.com/fastpull/fastpull/internal/copying"
 )
 
-// Writer writes a bundle, or what an Engine takes of one: without entries there
-// is no index.json, and what it needs. It is for one goroutine.
+// Writer writes a bundle, or a docker-archive for an Engine: without entries, it writes no
+// index.json and none of the files that go with it. It is for one goroutine.
 type Writer struct {
-	out     io.Writer
-	file    output                   // out, if it is one
-	single  *File                    // the same, if blobs can have places in it
-	off     int64                    // bytes written
-	blobs   map[digest.Digest]bool   // that are there
-	places  map[digest.Digest]*Place // written, or with a Place
-	entries []ocispec.Descriptor
-	images  []dockerImage
-	since   digest.Digest
-	index   digest.Digest // of index.json, once it is written
-	zeroes  []byte
-	broken  error // what was written halfway
+	out      io.Writer
+	file     output                         // out, if it is one
+	single   *File                          // the same, if blobs can be reserved in it
+	off      int64                          // bytes written
+	blobs    map[digest.Digest]bool         // that are there
+	reserved map[digest.Digest]*Reservation // all that were reserved
+	entries  []ocispec.Descriptor
+	images   []dockerImage
+	since    digest.Digest
+	index    digest.Digest // of index.json, once it is written
+	zeroes   []byte
+	broken   error // what was written halfway
 }
 
 // output is a file that can be changed where it was written already.
@@ -40,7 +40,7 @@ type output interface {
 // written whose size is not known before; see [Writer.Stream].
 func NewWriter(w io.Writer) *Writer {
 	b := &Writer{
-		out: w, blobs: make(map[digest.Digest]bool), places: make(map[digest.Digest]*Place),
+		out: w, blobs: make(map[digest.Digest]bool), reserved: make(map[digest.Digest]*Reservation),
 		zeroes: make([]byte, 2*blockSize),
 	}
 	b.file, _ = w.(output)
@@ -55,20 +55,20 @@ func NewWriter(w io.Writer) *Writer {
 	return b
 }
 
-// Since says that layers which are not written are in another bundle, and names
-// that by the digest of its index.json.
+// Since notes that layers may be missing, since another bundle has them. index is the digest of
+// that bundle's index.json.
 func (w *Writer) Since(index digest.Digest) { w.since = index }
 
 // Has reports whether a blob has been written.
 func (w *Writer) Has(d digest.Digest) bool { return w.blobs[d] }
 
-// Coming reports whether a blob has a place, and is not complete there.
-func (w *Writer) Coming(d digest.Digest) bool { return w.places[d] != nil && !w.blobs[d] }
+// Coming reports whether a blob is reserved, and not complete.
+func (w *Writer) Coming(d digest.Digest) bool { return w.reserved[d] != nil && !w.blobs[d] }
 
 // Blob writes size bytes whose digest is d; the caller has verified them. A blob that was
-// written already, or that has a [Place], is not written.
+// written already, or that has a [Reservation], is not written.
 func (w *Writer) Blob(d digest.Digest, size int64, r io.Reader) error {
-	if w.blobs[d] || w.places[d] != nil {
+	if w.blobs[d] || w.reserved[d] != nil {
 		return nil
 	}
 	if err := w.member(blobName(d), size, r); err != nil {
@@ -89,12 +89,11 @@ func (w *Writer) Docker(img *image.Image, tags []string, layers []digest.Digest)
 	w.images = append(w.images, item)
 }
 
-// Entry adds an image to index.json: a manifest or an index, whose bytes and all
-// that they name have been written, which is the caller's part.
+// Entry adds an image to index.json: a manifest or an index. The caller has written it and
+// everything that it names.
 func (w *Writer) Entry(d ocispec.Descriptor) { w.entries = append(w.entries, d) }
 
-// Close writes the lists of what there is, and ends the bundle, but not what it
-// is written to.
+// Close writes the lists and ends the bundle. It does not close the underlying writer.
 func (w *Writer) Close() error {
 	if err := w.closeGaps(); err != nil {
 		return err
@@ -167,10 +166,12 @@ type Stream struct {
 // Streams reports whether [Writer.Stream] can be used.
 func (w *Writer) Streams() bool { return w.file != nil }
 
-// Stream begins a blob whose size is not known, nor maybe its digest: then d is "", and
-// it will be one of SHA-256. Nothing else may be written until it ends by
-// [Stream.Commit] or [Stream.Abort]. It is nil where what was written cannot be changed,
-// or the header will be too long: then the blob has to wait somewhere else.
+// Stream begins a blob whose size is not known. If its digest is not known either, d is "", and
+// the digest will be a SHA-256. The caller must write nothing else before [Stream.Commit] or
+// [Stream.Abort].
+//
+// Stream returns nil if the output cannot be changed after it was written, or if the header
+// takes more than one block. Then the caller has to write the blob to a file first.
 func (w *Writer) Stream(d digest.Digest) (*Stream, error) {
 	if w.file == nil || d != "" && headerLen(d) != blockSize {
 		return nil, nil

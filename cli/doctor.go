@@ -21,7 +21,7 @@ import (
 
 func newDoctor(s Streams) *cobra.Command {
 	var file string
-	var places func() map[string]string
+	var destinations func() map[string]string
 	var asJSON, writeDropIn bool
 	var connect connectFlags
 	cmd := &cobra.Command{
@@ -39,7 +39,7 @@ A host alone is written with its port, or with a slash at its end.`,
 					return fault.New(fault.Usage, "--%s is empty", name)
 				}
 			}
-			o := doctor.Options{Version: versionString(), Image: first(a), Hosts: connect.options(), Places: places(), Command: commandAgain(cmd, a)}
+			o := doctor.Options{Version: versionString(), Image: first(a), Hosts: connect.options(), Destinations: destinations(), Command: commandAgain(cmd, a)}
 			var place *safepath.Place
 			if file != "" {
 				var err error
@@ -88,7 +88,7 @@ A host alone is written with its port, or with a slash at its end.`,
 	}
 	fl := cmd.Flags()
 	fl.SortFlags = false
-	places = placeFlags(fl)
+	destinations = checkFlags(fl)
 	fl.BoolVar(&asJSON, "json", false, "print JSON")
 	fl.StringVar(&file, "report", "", "write what was found to `FILE`, too, as text without secrets")
 	fl.BoolVar(&writeDropIn, "write-dropin", false, "have Engines whose decompressor is broken do without, from their next restart on:\nwrite a drop-in for their systemd services")
@@ -96,19 +96,20 @@ A host alone is written with its port, or with a slash at its end.`,
 	return cmd
 }
 
-// placeFlags adds the flags of places that are looked at, and returns what has their values.
-func placeFlags(fl *pflag.FlagSet) (values func() map[string]string) {
+// checkFlags adds the flags that name destinations to check, and returns a function that reads
+// their values.
+func checkFlags(fl *pflag.FlagSet) (values func() map[string]string) {
 	list := map[string]*string{
 		"store":           fl.String("store", defaultStore(), "look at the store at `DIR`, too"),
 		"containerd-root": fl.String("containerd-root", "", "look at `DIR`, the root of a containerd that does not run, too"),
 		"docker-root":     fl.String("docker-root", "", "look at `DIR`, the data-root of a Docker 29 that does not run, too"),
 	}
 	return func() map[string]string {
-		places := make(map[string]string)
+		destinations := make(map[string]string)
 		for name, dir := range list {
-			places[name] = *dir
+			destinations[name] = *dir
 		}
-		return places
+		return destinations
 	}
 }
 

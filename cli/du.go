@@ -64,7 +64,7 @@ func printUsage(w io.Writer, u overlay.Usage) error {
 	fmt.Fprintln(t, "\n\tCOUNT\tSIZE\tON DISK")
 	for _, part := range []struct {
 		name string
-		overlay.Room
+		overlay.Amount
 		always bool
 	}{
 		{"layers of images", u.Layers, true}, {"layers of no image", u.Loose, false}, {"other layers", u.Other, false},

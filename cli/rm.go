@@ -112,7 +112,7 @@ func printRemoval(w io.Writer, r overlay.Removal) (err error) {
 	return err
 }
 
-func printKept(say func(string, ...any), kept []overlay.Kept) {
+func printKept(say func(string, ...any), kept []overlay.KeptLayer) {
 	for _, k := range kept {
 		say("layer %s stays: %s\n", short(k.Layer), text.Printable(k.Why))
 	}

@@ -90,10 +90,10 @@ func TestHeaders(t *testing.T) {
 			t.Errorf("%v: %q, want %q", err, s.Last(), tc.want)
 		}
 	}
-	if err := errors.Join(in.HoldBlob(t.Context(), "sha256:0"), leased.HoldBlob(t.Context(), "sha256:1"), leased.Snapshots("overlayfs").Hold(t.Context(), "key")); err != nil {
+	if err := errors.Join(in.LeaseBlob(t.Context(), "sha256:0"), leased.LeaseBlob(t.Context(), "sha256:1"), leased.Snapshots("overlayfs").Lease(t.Context(), "key")); err != nil {
 		t.Error(err)
 	}
-	if got, want := s.Held(), []string{"lease content sha256:1", "lease snapshots/overlayfs key"}; !slices.Equal(got, want) {
+	if got, want := s.Leased(), []string{"lease content sha256:1", "lease snapshots/overlayfs key"}; !slices.Equal(got, want) {
 		t.Errorf("held: %q, want %q", got, want)
 	}
 }

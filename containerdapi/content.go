@@ -18,9 +18,9 @@ type Blob struct {
 	Labels map[string]string
 }
 
-// HoldBlob keeps a blob from the garbage collection.
-func (c *Client) HoldBlob(ctx context.Context, d digest.Digest) error {
-	return c.hold(ctx, "content", d.String())
+// LeaseBlob adds a blob to the client's lease: the garbage collection leaves it.
+func (c *Client) LeaseBlob(ctx context.Context, d digest.Digest) error {
+	return c.addResource(ctx, "content", d.String())
 }
 
 // StatBlob returns what a blob is. The error for one that is not there is a NotFound.

@@ -32,8 +32,8 @@ func (c *Client) DeleteLease(ctx context.Context, id string, sync bool) error {
 	return err
 }
 
-// hold adds a thing to the client's lease, whether the thing is there or not.
-func (c *Client) hold(ctx context.Context, kind, id string) error {
+// addResource adds a resource to the client's lease. The resource need not exist.
+func (c *Client) addResource(ctx context.Context, kind, id string) error {
 	if c.lease == "" {
 		return nil
 	}

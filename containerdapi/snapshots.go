@@ -66,10 +66,12 @@ func (s *Snapshots) Prepare(ctx context.Context, key, parent string, labels map[
 	return answer.Mounts, nil
 }
 
-// Commit makes an active snapshot a committed one, called name. A parent that is not "" is
-// given to a snapshot that was prepared on nothing. Only a snapshotter with the capability
-// rebase does that: another one ignores it. Containerd counts all files meanwhile. As with
-// Prepare, the call is not cancelled once it has begun.
+// Commit makes an active snapshot a committed one with a name. If parent is not "", it becomes
+// the parent of a snapshot that was prepared without one. Only a snapshotter with the capability
+// rebase does that. Others ignore the parent.
+//
+// Containerd counts all files of the snapshot before it answers. As with Prepare, a call that
+// has begun is not cancelled.
 func (s *Snapshots) Commit(ctx context.Context, name, key, parent string, labels map[string]string) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -94,7 +96,8 @@ func (s *Snapshots) Usage(ctx context.Context, key string) (inodes int64, err er
 	return answer.Inodes, nil
 }
 
-// Hold keeps a snapshot, and those below it, from the garbage collection.
-func (s *Snapshots) Hold(ctx context.Context, key string) error {
-	return s.c.hold(ctx, "snapshots/"+s.name, key)
+// Lease adds a snapshot to the client's lease: the garbage collection leaves it and its
+// parents.
+func (s *Snapshots) Lease(ctx context.Context, key string) error {
+	return s.c.addResource(ctx, "snapshots/"+s.name, key)
 }

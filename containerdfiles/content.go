@@ -20,8 +20,8 @@ const copySize = 1 << 20
 
 func (s *Store) content() content.Store { return s.r.meta.ContentStore() }
 
-// HoldBlob does nothing: no garbage is collected before the lease is deleted.
-func (s *Store) HoldBlob(context.Context, digest.Digest) error { return nil }
+// LeaseBlob does nothing: no garbage is collected before the lease is deleted.
+func (s *Store) LeaseBlob(context.Context, digest.Digest) error { return nil }
 
 // StatBlob returns what a blob is. The error for one that is not there is a NotFound.
 func (s *Store) StatBlob(ctx context.Context, d digest.Digest) (containerdapi.Blob, error) {

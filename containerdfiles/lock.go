@@ -41,15 +41,15 @@ func inUse(path string) error {
 		return e
 	}
 	defer file.Close()
-	if e.Pid = holder(bufio.NewScanner(file), st.Dev, st.Ino); e.Pid > 0 {
+	if e.Pid = lockOwner(bufio.NewScanner(file), st.Dev, st.Ino); e.Pid > 0 {
 		e.Name = process.Name(e.Pid)
 	}
 	return e
 }
 
-// holder returns the process that has the flock(2) of a file, by the lines of /proc/locks. It
+// lockOwner returns the process that has the flock(2) of a file, by the lines of /proc/locks. It
 // is 0 if there is none, or it is in another PID namespace.
-func holder(lines *bufio.Scanner, dev, inode uint64) int {
+func lockOwner(lines *bufio.Scanner, dev, inode uint64) int {
 	file := fmt.Sprintf("%02x:%02x:%d", unix.Major(dev), unix.Minor(dev), inode)
 	for lines.Scan() {
 		// 1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF

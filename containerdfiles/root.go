@@ -51,7 +51,7 @@ type Options struct {
 // Root is an open root. It is safe for concurrent use.
 type Root struct {
 	dir     string        // for messages
-	place   *safepath.Dir // the directory, of a root that is open for changes
+	handle  *safepath.Dir // the directory, of a root that is open for changes
 	at      string        // leads to the directory; "" is dir
 	db      *bolt.DB
 	meta    *metadata.DB
@@ -107,8 +107,8 @@ func (r *Root) Close() error {
 	if r.db != nil {
 		err = errors.Join(err, r.db.Close())
 	}
-	if r.place != nil {
-		err = errors.Join(err, r.place.Close())
+	if r.handle != nil {
+		err = errors.Join(err, r.handle.Close())
 	}
 	return err
 }
@@ -119,14 +119,14 @@ func (r *Root) take() (err error) {
 	if err := safepath.Makeable(r.dir); err != nil {
 		return err
 	}
-	if r.place, err = safepath.Make(r.dir, 0o700); err != nil {
+	if r.handle, err = safepath.Make(r.dir, 0o700); err != nil {
 		return err
 	}
-	if err := r.place.Own(); err != nil {
+	if err := r.handle.Own(); err != nil {
 		return err
 	}
-	if !r.place.Settled() {
-		r.at, err = r.place.Path()
+	if !r.handle.Settled() {
+		r.at, err = r.handle.Path()
 	}
 	return err
 }

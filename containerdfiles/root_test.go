@@ -300,8 +300,8 @@ func TestInUse(t *testing.T) {
 	}
 }
 
-// TestHolder reads what the kernel tells of locks.
-func TestHolder(t *testing.T) {
+// TestLockOwner reads what the kernel tells of locks.
+func TestLockOwner(t *testing.T) {
 	const text = `1: POSIX  ADVISORY  WRITE 11 08:01:77 0 EOF
 2: FLOCK  ADVISORY  WRITE 12 08:02:77 0 EOF
 3: FLOCK  ADVISORY  WRITE 13 08:01:78 0 EOF
@@ -310,7 +310,7 @@ func TestHolder(t *testing.T) {
 5: FLOCK  ADVISORY  WRITE 0 08:01:79 0 EOF
 `
 	for inode, want := range map[uint64]int{77: 14, 78: 13, 79: 0, 80: 0} {
-		if got := holder(bufio.NewScanner(strings.NewReader(text)), unix.Mkdev(8, 1), inode); got != want {
+		if got := lockOwner(bufio.NewScanner(strings.NewReader(text)), unix.Mkdev(8, 1), inode); got != want {
 			t.Errorf("inode %d: %d, want %d", inode, got, want)
 		}
 	}

@@ -61,5 +61,5 @@ func (s *Snapshots) Remove(ctx context.Context, key string) error {
 	return err
 }
 
-// Hold does nothing: no garbage is collected before the lease is deleted.
-func (s *Snapshots) Hold(context.Context, string) error { return nil }
+// Lease does nothing: no garbage is collected before the lease is deleted.
+func (s *Snapshots) Lease(context.Context, string) error { return nil }

@@ -17,7 +17,7 @@ type chunk struct {
 func (c *chunk) release() {
 	if c.refs.Add(-1) == 0 {
 		c.b = c.b[:cap(c.b)]
-		c.home <- c // never blocks: home has room for every chunk there is
+		c.home <- c // never blocks: home has space for every chunk there is
 	}
 }
 

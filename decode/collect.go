@@ -22,11 +22,11 @@ type collector struct {
 	in   *bufio.Reader
 	emit func(*job) bool // returns false when the reader was closed
 
-	buf  []byte // whole frames, and the beginning of the next one
-	ends []int  // of the whole frames in buf
-	room int    // the most that these decode to
-	gone bool   // emit has returned false
-	err  error  // of in
+	buf      []byte // whole frames, and the beginning of the next one
+	ends     []int  // of the whole frames in buf
+	plainMax int    // the most that these decode to
+	gone     bool   // emit has returned false
+	err      error  // of in
 }
 
 // run collects frames as long as they are small. It returns the rest of the stream, nil at
@@ -73,19 +73,19 @@ func (c *collector) frame() bool {
 	if err := h.Decode(c.buf[c.start():]); err != nil || h.FrameContentSize > maxFramePlain {
 		return false
 	}
-	room, ok := c.blocks()
+	plainMax, ok := c.blocks()
 	if !ok || h.HasCheckSum && !c.read(4) {
 		return false
 	}
 	if h.HasFCS {
-		room = int(h.FrameContentSize) // DecodeAll gives no more than that
+		plainMax = int(h.FrameContentSize) // DecodeAll gives no more than that
 	}
-	if c.room+room > maxFramePlain && !c.flush() {
+	if c.plainMax+plainMax > maxFramePlain && !c.flush() {
 		return false
 	}
 	c.ends = append(c.ends, len(c.buf))
-	c.room += room
-	if len(c.buf) >= jobFrames || c.room >= jobPlain {
+	c.plainMax += plainMax
+	if len(c.buf) >= jobFrames || c.plainMax >= jobPlain {
 		return c.flush()
 	}
 	return true
@@ -116,7 +116,7 @@ func headerBehind(descriptor byte) int {
 }
 
 // blocks collects a frame's blocks, and returns the most that they decode to.
-func (c *collector) blocks() (room int, ok bool) {
+func (c *collector) blocks() (plainMax int, ok bool) {
 	for {
 		if !c.read(3) {
 			return 0, false
@@ -125,12 +125,12 @@ func (c *collector) blocks() (room int, ok bool) {
 		if b.kind == blockReserved {
 			return 0, false
 		}
-		room += b.plain
-		if room > maxFramePlain || b.plain > maxBlockPlain || b.size > maxBlockPlain || !c.read(b.size) {
+		plainMax += b.plain
+		if plainMax > maxFramePlain || b.plain > maxBlockPlain || b.size > maxBlockPlain || !c.read(b.size) {
 			return 0, false
 		}
 		if b.last {
-			return room, true
+			return plainMax, true
 		}
 	}
 }
@@ -182,7 +182,7 @@ func (c *collector) flush() bool {
 	}
 	end := c.start()
 	next := bytes.Clone(c.buf[end:])
-	c.gone = !c.emit(&job{in: c.buf[:end], ends: c.ends, room: c.room})
-	c.buf, c.ends, c.room = next, nil, 0
+	c.gone = !c.emit(&job{in: c.buf[:end], ends: c.ends, plainMax: c.plainMax})
+	c.buf, c.ends, c.plainMax = next, nil, 0
 	return !c.gone
 }

@@ -2,10 +2,11 @@ package decode
 
 import "sync"
 
-// Cores are the cores that the layers of a run share. Those that are idle, because there are
-// few layers, decode ahead in a layer. A layer counts as two cores: one decodes, and one
-// hashes and writes the plain bytes, which takes about as long. Cores are safe for
-// concurrent use. Nil has no idle cores.
+// Cores are the processor cores that the layers of a run share. If there are fewer layers than
+// cores, a layer may decode ahead on the idle cores. A layer counts as two cores: one decodes
+// it, and the other hashes and writes the plain bytes, which takes about as long.
+//
+// Cores are safe for concurrent use. A nil Cores has no idle cores.
 type Cores struct {
 	all   int
 	mu    sync.Mutex

@@ -10,11 +10,10 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// These bound the memory of a decoder of frames. The jobs that are in the queue or being
-// read have aheadBytes at most: their frames, and the most that these decode to. One more job
-// waits to be put in the queue, with less than 2 MiB. There are aheadJobs+1 decoders with
-// less than 1 MiB each, and as many spare buffers of spareSize. That is less than 30 MiB in
-// all, and less still where frames are small.
+// These constants bound the memory of a decoder of frames to less than 30 MiB. The jobs in the
+// queue, and the one that Read reads, have aheadBytes at most: their frames, and the most that
+// these decode to. One more job of less than 2 MiB waits for space in the queue. There are
+// aheadJobs+1 decoders with less than 1 MiB each, and as many spare buffers of spareSize.
 const (
 	maxFrame      = 1 << 20 // the most bytes of a frame in a job
 	maxFramePlain = 4 << 20 // the most that it may decode to
@@ -98,7 +97,7 @@ func (f *frames) Read(p []byte) (int, error) {
 		if f.off == len(f.cur.plain) {
 			j := f.cur
 			f.cur = nil
-			f.keep(j.plain)
+			f.recycle(j.plain)
 			f.release(j)
 			if j.bad != nil {
 				f.follow(j.bad)
@@ -139,7 +138,7 @@ func (f *frames) Close() error {
 	return nil
 }
 
-// put adds a job to the queue, and waits until there is room for it. It returns false if the
+// put adds a job to the queue, and waits until there is space for it. It returns false if the
 // reader was closed.
 func (f *frames) put(j *job) bool {
 	f.mu.Lock()
@@ -177,7 +176,7 @@ func (f *frames) take() *job {
 	return j
 }
 
-// release gives back the room of a job that was read.
+// release gives back the memory of a job that was read.
 func (f *frames) release(j *job) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -185,8 +184,8 @@ func (f *frames) release(j *job) {
 	f.changed.Broadcast()
 }
 
-// keep keeps a buffer for another job.
-func (f *frames) keep(b []byte) {
+// recycle takes a buffer back for another job.
+func (f *frames) recycle(b []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if cap(b) <= spareSize && len(f.spare) <= aheadJobs {

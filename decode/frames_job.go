@@ -8,18 +8,18 @@ import (
 
 // job is a sequence of whole frames that one goroutine decodes.
 type job struct {
-	in   []byte
-	ends []int // of the frames in in
-	room int   // the most that they decode to
+	in       []byte
+	ends     []int // of the frames in in
+	plainMax int   // the most that they decode to
 
 	begun, done bool   // under frames.mu
 	plain       []byte // set before done, as is bad
 	bad         []byte // the frames from the first that is not valid
 }
 
-// roomBehind is room after the plain bytes. With it the library copies matches by whole
+// decodeSlack is how many bytes a buffer has behind the plain bytes. With it the library copies matches by whole
 // words, also in a frame that does not tell its size.
-const roomBehind = maxBlockPlain + 64
+const decodeSlack = maxBlockPlain + 64
 
 func (j *job) cost() int { return cap(j.in) + j.size() }
 
@@ -27,7 +27,7 @@ func (j *job) cost() int { return cap(j.in) + j.size() }
 // buffers can be used again.
 func (j *job) size() int {
 	const step = 256 << 10
-	return (j.room + roomBehind + step - 1) / step * step
+	return (j.plainMax + decodeSlack + step - 1) / step * step
 }
 
 // decode decodes the frames into all, and stops at the first that is not valid. The

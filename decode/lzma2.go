@@ -36,7 +36,7 @@ func (l *lzma2) chunk() (more bool, err error) {
 	if l.feed.left() > 0 {
 		return false, errors.New("a chunk has more bytes than its content")
 	}
-	h := l.feed.room[:1]
+	h := l.feed.buf[:1]
 	if err := l.in.full(h); err != nil {
 		return false, err
 	}
@@ -51,14 +51,14 @@ func (l *lzma2) chunk() (more bool, err error) {
 		return false, errors.New("a block goes on with the dictionary of another one")
 	}
 	l.fresh = false
-	plain, packed := l.feed.room[1:3], l.feed.room[3:5]
+	plain, packed := l.feed.buf[1:3], l.feed.buf[3:5]
 	switch {
 	case control <= 2:
-		h = l.feed.room[:3]
+		h = l.feed.buf[:3]
 	case control < 0xc0:
-		h = l.feed.room[:5]
+		h = l.feed.buf[:5]
 	default: // with properties
-		h = l.feed.room[:6]
+		h = l.feed.buf[:6]
 	}
 	if err := l.in.full(h[1:]); err != nil {
 		return false, err
@@ -106,7 +106,7 @@ func (l *lzma2) Read(p []byte) (int, error) {
 // chunkFeed is the input of the library's decoder: the chunk that is being decoded. To the
 // decoder, the chunks of all blocks are one stream without an end.
 type chunkFeed struct {
-	room [6]byte
+	buf  [6]byte
 	head []byte           // of the header
 	body io.LimitedReader // what follows it
 }

@@ -37,10 +37,10 @@ type ReaderOptions struct {
 
 	// MaxPlain ends a layer that expands to more bytes; 0 means no limit.
 	MaxPlain int64
-	// Room is called before Read returns the first of n more plain bytes, on the same
-	// goroutine. If there is no room for them it returns an error, which Read returns. The
-	// caller has processed all bytes before these. Nil is fine.
-	Room func(n int64) error
+	// Reserve is called before Read returns the first of n more plain bytes, on the same
+	// goroutine. It returns an error if there is no space for them, and Read returns that
+	// error. The caller has processed all bytes before these. Nil is fine.
+	Reserve func(n int64) error
 	// Fetched is called when n more bytes of the blob were read, on another goroutine.
 	// Nil is fine.
 	Fetched func(n int64)
@@ -69,14 +69,14 @@ type Reader struct {
 	blob   func()          // closes the blob, once
 	once   sync.Once
 
-	room   func(n int64) error
-	plain  chan *chunk // from the decoder
-	cur    *chunk
-	off    int
-	result error         // set before done is closed
-	done   chan struct{} // closed when every stage has ended
-	err    error         // sticky, of Read
-	n      atomic.Int64
+	reserve func(n int64) error
+	plain   chan *chunk // from the decoder
+	cur     *chunk
+	off     int
+	result  error         // set before done is closed
+	done    chan struct{} // closed when every stage has ended
+	err     error         // sticky, of Read
+	n       atomic.Int64
 }
 
 // NewReader starts to decode blob, and closes it at the end. A Read from blob that waits must
@@ -86,10 +86,10 @@ func NewReader(ctx context.Context, blob io.ReadCloser, want Expect, o ReaderOpt
 	ctx, cancel := context.WithCancelCause(ctx)
 	r := &Reader{
 		ctx: ctx, cancel: cancel,
-		blob:  sync.OnceFunc(func() { blob.Close() }),
-		room:  o.Room,
-		plain: make(chan *chunk, plainQueue),
-		done:  make(chan struct{}),
+		blob:    sync.OnceFunc(func() { blob.Close() }),
+		reserve: o.Reserve,
+		plain:   make(chan *chunk, plainQueue),
+		done:    make(chan struct{}),
 	}
 	stop := context.AfterFunc(ctx, r.blob)
 
@@ -155,8 +155,8 @@ func (r *Reader) Read(p []byte) (int, error) {
 			}
 			return 0, r.err
 		}
-		if r.room != nil {
-			if err := r.room(int64(len(c.b))); err != nil {
+		if r.reserve != nil {
+			if err := r.reserve(int64(len(c.b))); err != nil {
 				c.release()
 				r.err = err
 				return 0, err

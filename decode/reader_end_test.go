@@ -200,21 +200,21 @@ func TestCloseBeside(t *testing.T) {
 	}
 }
 
-// Room is asked for all bytes, before they are given, and ends the layer.
-func TestRoom(t *testing.T) {
+// Reserve is called for all bytes before Read returns them, and its error ends the layer.
+func TestReserve(t *testing.T) {
 	plain := content(3 << 20)
 	blob := gz(t, plain)
 	full := errors.New("the disk would be full")
 	for _, most := range []int{0, 1 << 20, 3 << 20} {
 		synctest.Test(t, func(t *testing.T) {
 			asked := 0
-			room := func(n int64) error {
+			reserve := func(n int64) error {
 				if asked += int(n); asked > most {
 					return full
 				}
 				return nil
 			}
-			r := NewReader(t.Context(), bytesBlob(blob), expect(blob, plain), ReaderOptions{Room: room})
+			r := NewReader(t.Context(), bytesBlob(blob), expect(blob, plain), ReaderOptions{Reserve: reserve})
 			got, given, err := make([]byte, 100<<10), 0, error(nil)
 			for n := 0; err == nil; given += n {
 				if n, err = r.Read(got); given+n > min(asked, most) {
@@ -225,7 +225,7 @@ func TestRoom(t *testing.T) {
 				t.Errorf("Read once more: %v", again)
 			}
 			if whole := most == len(plain); whole && (err != io.EOF || given != most) || !whole && err != full {
-				t.Errorf("room for %d bytes: %d were given, then %v", most, given, err)
+				t.Errorf("space for %d bytes: %d were given, then %v", most, given, err)
 			}
 			r.Close()
 		})

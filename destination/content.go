@@ -13,10 +13,10 @@ import (
 	"github.com/fastpull/fastpull/registry"
 )
 
-// Content is the content of a layer, on its way from its source. It is fetched when it is
-// asked for. What a callback has read counts only after the method returned nil: then
-// digest, size and diffID have been verified. A callback is called again, and starts over,
-// if the blob arrived damaged.
+// Content is the content of a layer, which is fetched when a method asks for it. The bytes that
+// a callback has read are verified, by digest, size and diffID, only when the method has
+// returned nil. If the blob arrived damaged, the method calls the callback again, which starts
+// over.
 type Content struct {
 	fetcher *fetch.Fetcher
 	request fetch.Request
@@ -44,9 +44,9 @@ type How struct {
 	// Turn is closed when the content may be used. The blob is downloaded meanwhile. Nil
 	// means at once.
 	Turn <-chan struct{}
-	// Place is a place for the blob in a file of the destination. Nil keeps it among the
-	// run's partial blobs.
-	Place registry.Place
+	// Target is a section for the blob in a file of the destination. Nil downloads it into
+	// the run's partial blobs.
+	Target registry.Target
 	// Have opens the blob where the destination has it; see [fetch.Request]. Nil fetches it.
 	Have func(context.Context) (fetch.Blob, error)
 }
@@ -71,9 +71,9 @@ func (c *Content) Plain(ctx context.Context, how How, use func(io.Reader) error)
 	return c.count(c.fetcher.Plain(ctx, c.with(how), use))
 }
 
-// Blob has use read the blob as the registry has it, to the end. inPlace is true if it is
-// in the Place already.
-func (c *Content) Blob(ctx context.Context, how How, use func(r io.Reader, inPlace bool) error) error {
+// Blob has use read the blob as the registry has it, to the end. inTarget is true if it is
+// in the Target already.
+func (c *Content) Blob(ctx context.Context, how How, use func(r io.Reader, inTarget bool) error) error {
 	return c.count(c.fetcher.Blob(ctx, c.with(how), use))
 }
 
@@ -83,20 +83,20 @@ func (c *Content) Both(ctx context.Context, how How, blob, plain func(io.Reader)
 	return c.count(c.fetcher.Both(ctx, c.with(how), blob, plain))
 }
 
-// Keeps reports whether the layer's blob will be in a file of its own, which [Content.MoveTo]
+// HasFile reports whether the layer's blob will be in a partial file, which [Content.MoveTo]
 // can move.
-func (c *Content) Keeps(how How) bool { return c.fetcher.Keeps(c.with(how)) }
+func (c *Content) HasFile(how How) bool { return c.fetcher.HasFile(c.with(how)) }
 
 // MoveTo makes the file of the layer's blob the file at path, after Plain or Blob has
 // returned nil. Nothing is copied. It returns false if that is not possible, as on another
 // file system: then Blob reads the blob from its file, and downloads nothing.
 func (c *Content) MoveTo(path string, durable bool) (bool, error) {
-	return c.fetcher.Kept.MoveTo(c.request.Layer.Blob.Digest, path, durable)
+	return c.fetcher.Partial.MoveTo(c.request.Layer.Blob.Digest, path, durable)
 }
 
 func (c *Content) with(how How) fetch.Request {
 	q := c.request
-	q.Task, q.Space, q.Weight, q.Turn, q.Place, q.Have = c.Task(), how.Space, how.Weight, how.Turn, how.Place, how.Have
+	q.Task, q.Space, q.Weight, q.Turn, q.Target, q.Have = c.Task(), how.Space, how.Weight, how.Turn, how.Target, how.Have
 	return q
 }
 

@@ -156,8 +156,8 @@ func Nothing(q Query) (s State) {
 // caller begins anew, with all of the image.
 var ErrGone = errors.New("the image was removed meanwhile")
 
-// Placed gives the errors of a place that cannot be written to their kind, and a hint.
-func Placed(err error) error {
+// ExplainWrite adds a kind and a hint to the error of a file or directory that cannot be made.
+func ExplainWrite(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return fault.WithHint(fault.Wrap(fault.Denied, err), "run fastpull as root, or choose another place")

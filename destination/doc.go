@@ -1,5 +1,5 @@
-// Package destination says what a place for images is to a pull, and has what several
-// places share. Each place is a package of its own below this one.
+// Package destination defines what a pull needs of a destination for images, and has the parts
+// that several destinations share. Each destination is a package below this one.
 //
 // # Rules that each destination keeps
 //
@@ -19,9 +19,9 @@
 //
 //	Open ─→ Lookup (a dry run ends here) ─→ Begin ─→ Layer, for each of Tx.Layers ─→ Commit ─→ Finish ─→ Close
 //
-// Beside Open, the package of a destination has Check, which doctor runs: it finds out
-// what would not work on this machine. It changes nothing, and tries what it tries in a
-// temporary place ([Machine], package checkup). The table of all destinations names both.
+// Beside Open, each destination has a function Check, which doctor runs. It finds out what would
+// not work on this machine. It changes nothing: it tries things in a temporary directory
+// ([Machine], package checkup). The table of all destinations names both functions.
 //
 // A destination imports neither package pull nor another destination.
 package destination

@@ -8,10 +8,10 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Group shares work between the images of a run. The first caller that asks for a key
-// starts the work, and the others wait for it. The result is kept for later callers. Work
-// that no caller waits for any more is cancelled and forgotten: the next caller starts it
-// anew, when it has ended.
+// Group shares work between the images of a run. The first caller that asks for a key starts the
+// work. Other callers wait for the same work, and later callers get its result. When no caller
+// waits any more, the work is cancelled, and its result is forgotten. A caller that comes after
+// that waits until the cancelled work has ended, and starts it again.
 //
 // The zero value is ready. A Group is safe for concurrent use.
 type Group[T any] struct {

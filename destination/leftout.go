@@ -32,15 +32,15 @@ func (l *LeftOut) Warn(p *progress.Display, rights privilege.Process) {
 		p.Warn("%s left out: %s", were(n, "extended attribute"), why)
 	}
 	if n := l.owners.Load(); n > 0 {
-		keeper := "you"
+		owner := "you"
 		if rights.Level != privilege.User {
-			keeper = "root"
+			owner = "root"
 		}
 		verb := "belong"
 		if n == 1 {
 			verb = "belongs"
 		}
-		p.Warn("%s %s to %s and not to the image's owner, since %s", text.Count(n, "file"), verb, keeper,
+		p.Warn("%s %s to %s and not to the image's owner, since %s", text.Count(n, "file"), verb, owner,
 			refused(rights, "this user namespace does not have that user or group", privilege.ForOwners...))
 	}
 	if n := l.setgid.Load(); n > 0 {

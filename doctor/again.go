@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// asRoot is a line for a shell that runs this examination again as root. sudo gives on
-// no variables by itself, so that it names those by which an Engine and a registry
-// are found. The values of those that may have a password are not shown: the shell that
-// has run this has them.
+// asRoot returns a command line that runs this examination again as root. sudo removes most
+// variables, so the line sets those that lead to an Engine and to Docker's configuration. Proxy
+// variables may contain a password, so the line names them without their values, and sudo takes
+// the values from the user's shell.
 func (e *exam) asRoot() string {
 	words := []string{"sudo"}
 	if keep := proxyVariables(); e.Image != "" && len(keep) > 0 {

@@ -54,8 +54,8 @@ func disks(ctx context.Context, e *exam, rights privilege.Process) {
 		d.spare = named // a pull goes to the Engine
 		list = append(list, d)
 	}
-	if e.Places["store"] != "" {
-		if store, err := filepath.Abs(e.Places["store"]); err == nil {
+	if e.Destinations["store"] != "" {
+		if store, err := filepath.Abs(e.Destinations["store"]); err == nil {
 			list = append(list, disk{"store " + store, checkup.Nearest(store), e.engine.engine != nil})
 		}
 	}

@@ -3,16 +3,15 @@
 //
 // # Promises
 //
-// Nothing on the host is changed. Trials take place in temporary directories (package
-// checkup), which are removed and leave their parent's modification time as it was, in
-// mounts that only one thread sees, and with processes that are ended. The exception is
-// [WriteDropIn], which the caller has to call.
+// The package changes nothing on the host, except by [WriteDropIn], which the caller has to
+// call. Trials use temporary directories (package checkup), mounts that only one thread sees,
+// and processes that it ends. The directories are removed, and their parents keep their
+// modification times.
 //
 // Every examination has a deadline. What the user may not examine, or what is missing, is a
 // finding too ([Unknown]), not an error: the other examinations go on.
 //
-// No credentials are part of a finding, and of the environment only the few variables that
-// are named.
+// A finding contains no credentials. It shows only a few named environment variables.
 //
 // # Other programs
 //

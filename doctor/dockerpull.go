@@ -43,8 +43,8 @@ func (v *visit) dockerPull(ctx context.Context) {
 	if engine := v.engine.engine; engine != nil && s.Proxy != "" && !engine.Facts().Proxied {
 		warn(proxyFix, "dockerd has no proxy, and fastpull gets to %s by one: a proxy of your shell is not one of the daemon", host)
 	}
-	if filepath.Base(v.keeper) == "auth.json" {
-		warn([]string{"docker login " + host}, "the credentials for %s are in Podman's %s, which docker does not read", host, v.keeper)
+	if filepath.Base(v.credentialStore) == "auth.json" {
+		warn([]string{"docker login " + host}, "the credentials for %s are in Podman's %s, which docker does not read", host, v.credentialStore)
 	}
 	for _, text := range v.layers {
 		fix := []string(nil)

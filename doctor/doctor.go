@@ -18,9 +18,9 @@ type Options struct {
 	Image string
 	// Hosts say how registries are reached.
 	Hosts registry.Options
-	// Places are where a pull would go: the values of the flags of destinations, by their
-	// names in the table of all destinations. Nil names none.
-	Places map[string]string
+	// Destinations has the values of the flags that name destinations, by their names in the
+	// table of all destinations. Nil names none.
+	Destinations map[string]string
 	// Command is what runs this examination again, a word an item, for a way out that
 	// needs another user. Nil is fastpull doctor, with the image.
 	Command []string
@@ -75,7 +75,7 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	e.ended = ctx.Done()
 	defer func() { e.report.Incomplete = err != nil }()
 	for _, look := range []func(context.Context, *exam){
-		processes, host, engines, places, registries,
+		processes, host, engines, destinations, registries,
 	} {
 		if ctx.Err() != nil {
 			return e.report, context.Cause(ctx)

@@ -28,7 +28,7 @@ const (
 	Decompressors Area = "decompressors"
 	Host          Area = "host"
 	Engines       Area = "engines"
-	Places        Area = "destinations"
+	Destinations  Area = "destinations"
 	Registry      Area = "registry"
 )
 

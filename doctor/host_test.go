@@ -137,8 +137,8 @@ func TestEngineOf(t *testing.T) {
 	expect(t, "no types", engineOf("unix:///s", f), Problem, "d_type")
 }
 
-// TestPlaces tries them where they work, and where a file is in their way.
-func TestPlaces(t *testing.T) {
+// TestDestinations tries them where they work, and where a file is in their way.
+func TestDestinations(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	t.Setenv("DOCKER_HOST", "unix://"+filepath.Join(t.TempDir(), "none"))
 	file := filepath.Join(t.TempDir(), "file")
@@ -146,8 +146,8 @@ func TestPlaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	look := func(store string) map[string]Finding {
-		e := &exam{Options: Options{Places: map[string]string{"store": store}}, report: &Report{}}
-		places(t.Context(), e)
+		e := &exam{Options: Options{Destinations: map[string]string{"store": store}}, report: &Report{}}
+		destinations(t.Context(), e)
 		byName := map[string]Finding{}
 		for _, f := range e.report.Findings {
 			byName[f.What] = f

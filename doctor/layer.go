@@ -81,10 +81,9 @@ func chainOf(root root, driver, id string) string {
 // reference is what may be pasted into a shell as the name of an image.
 var reference = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:/@\[\]-]*$`)
 
-// pulls lists the images that clients have an Engine pull just now. The Engine itself
-// does not tell, but its clients have the name among their arguments. The clients of a
-// containerd are those of the dockerd that has started it. Podman and Buildah are clients of
-// their own.
+// pulls lists the images that clients are pulling with an Engine now. An Engine does not report
+// that, but the arguments of its clients have the name. For a containerd, these are the clients
+// of the dockerd that started it. Podman and Buildah pull by themselves.
 func (p procfs) pulls(all map[int]*process, engine *process) (names []string) {
 	if docker := dockerOf(all, engine); docker != nil {
 		engine = docker

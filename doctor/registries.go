@@ -20,12 +20,12 @@ const registryTimeout = 28 * time.Second
 // visit is the examination of one registry.
 type visit struct {
 	*exam
-	client *registry.Client
-	origin probe.Server // the registry's own host
-	spare  bool         // a mirror answers
-	layers []string     // what docker pull would trip over in the image's index and layers
-	keeper string       // helper or file with the credentials, "" if there are none or that is not known
-	seen   bool         // the image was looked at, if one is named
+	client          *registry.Client
+	origin          probe.Server // the registry's own host
+	spare           bool         // a mirror answers
+	layers          []string     // what docker pull would trip over in the image's index and layers
+	credentialStore string       // helper or file with the credentials, "" if there are none or that is not known
+	seen            bool         // the image was looked at, if one is named
 }
 
 // registries asks a registry, step by step as a pull would.
@@ -185,7 +185,7 @@ func (v *visit) credentials(ctx context.Context) bool {
 		return true
 	}
 	found, where, err := v.client.HasCredentials(ctx, v.target.ref)
-	v.keeper = where
+	v.credentialStore = where
 	f := Finding{Area: Registry, What: "credentials", Level: OK, Facts: map[string]any{"found": found}}
 	host := v.target.host()
 	switch {

@@ -276,7 +276,7 @@ func TestDockerPull(t *testing.T) {
 		v.Hosts.CAFiles = []string{"my ca.crt"}
 		v.target, _ = parseTarget("reg.lan:5000/img")
 		v.engine = engineLook{asked: true, err: errors.New("there is none")}
-		v.keeper, v.layers, v.seen = tc.keeper, tc.layers, true
+		v.credentialStore, v.layers, v.seen = tc.keeper, tc.layers, true
 		v.dockerPull(t.Context())
 		if got := len(v.report.Findings); got != 1 && tc.level != "" || got > 0 && tc.level == "" {
 			t.Errorf("%s: %+v", tc.name, v.report.Findings)

@@ -142,12 +142,12 @@ func pair(jobs []*job) map[*job]*job {
 	return pairs
 }
 
-func fine(v verdict) bool { return v == moving || v == starved || v == held || v == queued }
+func fine(v verdict) bool { return v == moving || v == starved || v == blocked || v == queued }
 
 // between makes a finding of an Engine that does not move bytes from a decompressor to
 // its unpacker, and says if it is so.
 func between(j, unpacker *job) (f Finding, bad bool) {
-	if unpacker == nil || j.verdict != held || unpacker.verdict != starved {
+	if unpacker == nil || j.verdict != blocked || unpacker.verdict != starved {
 		return f, false
 	}
 	return Finding{Area: Stuck, What: j.engine.String(), Level: Warning,

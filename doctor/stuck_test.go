@@ -44,7 +44,7 @@ func TestJudge(t *testing.T) {
 		{"the input has ended", make5(0, 0, func(_ int, s *sample) { s.in.ended = true }), standing},
 		{"there is no input", make5(0, 0, nil), starved},
 		{"there was none for a moment", make5(10, 0, func(i int, s *sample) { s.in.waiting *= i }), starved},
-		{"the output is not read", make5(65536, 65536, nil), held},
+		{"the output is not read", make5(65536, 65536, nil), blocked},
 		{"it reads", make5(10, 0, func(i int, s *sample) { s.read += int64(i) }), moving},
 		{"it writes", make5(10, 0, func(i int, s *sample) { s.written += int64(i) }), moving},
 		{"it moved a second ago", make5(10, 0, func(i int, s *sample) { s.written += int64(min(i, 3)) }), moving},
@@ -124,7 +124,7 @@ func TestJobsAndPairs(t *testing.T) {
 // TestBetween has an Engine between a program and its unpacker.
 func TestBetween(t *testing.T) {
 	engine := &process{pid: 10, comm: "dockerd"}
-	d := &job{watched: watched{process: &process{pid: 11, comm: "unpigz"}}, engine: engine, verdict: held}
+	d := &job{watched: watched{process: &process{pid: 11, comm: "unpigz"}}, engine: engine, verdict: blocked}
 	u := &job{watched: watched{process: &process{pid: 12, comm: "docker-untar"}}, engine: engine, verdict: starved}
 	f, bad := between(d, u)
 	if !bad || f.Level != Warning || f.What != "dockerd 10" || !strings.Contains(f.Text, "dockerd 10, which is between them, moves nothing") {

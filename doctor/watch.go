@@ -21,7 +21,7 @@ type verdict string
 const (
 	moving   verdict = "moves"
 	starved  verdict = "waits for input"
-	held     verdict = "waits for its reader"
+	blocked  verdict = "waits for its reader"
 	standing verdict = "makes no progress"
 	spinning verdict = "is busy without a result"
 	stopped  verdict = "is stopped"
@@ -162,7 +162,7 @@ func (w *watched) judge(d time.Duration) verdict {
 	case out > 0:
 		// A reader takes at once what is in a pipe. So the reader of this one is stuck, and
 		// the process in between has no reason to move.
-		return held
+		return blocked
 	case last.in != nil && last.in.ended, in > 0:
 		return standing
 	case in == 0:

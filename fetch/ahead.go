@@ -11,8 +11,8 @@ const (
 	// aheadMost is the size of the largest blob that is downloaded before its layer has a
 	// slot. A smaller one takes about as long as the round trips to the registry.
 	aheadMost = 1 << 20
-	// aheadRoom is how many bytes of such blobs are in memory at a time.
-	aheadRoom = 16 << 20
+	// aheadLimit is how many bytes of such blobs are in memory at a time.
+	aheadLimit = 16 << 20
 )
 
 // ahead counts the bytes of blobs that are downloaded ahead.
@@ -21,11 +21,11 @@ type ahead struct {
 	used int64
 }
 
-// take reports whether there is room for n more bytes, and counts them.
+// take reports whether n more bytes fit into the limit, and counts them.
 func (a *ahead) take(n int64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if n > aheadMost || a.used+n > aheadRoom {
+	if n > aheadMost || a.used+n > aheadLimit {
 		return false
 	}
 	a.used += n
@@ -51,10 +51,10 @@ type early struct {
 }
 
 // start begins to download the blob of a layer if it is small. It returns nil if it is not,
-// or if there is no room for it.
+// or if it does not fit into the limit.
 func (f *Fetcher) start(ctx context.Context, q Request) *early {
 	size := q.Layer.Blob.Size
-	if q.Place != nil || q.Have != nil || !f.ahead.take(size) {
+	if q.Target != nil || q.Have != nil || !f.ahead.take(size) {
 		return nil
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -91,7 +91,7 @@ func (e *early) wait(ctx context.Context) (Blob, error) {
 	return earlyBlob{e.blob, e}, nil
 }
 
-// end ends the download, and gives the room back.
+// end ends the download, and frees its memory.
 func (e *early) end() {
 	e.cancel()
 	<-e.done

@@ -9,7 +9,7 @@
 // of the plain tar where it was decoded.
 //
 // A blob that arrives damaged is downloaded once more. Blobs of a run that ends early
-// stay on disk, and the next run continues with them ([Kept]).
+// stay on disk, and the next run continues with them ([PartialBlobs]).
 //
 // # How it works
 //

@@ -23,20 +23,20 @@ import (
 	"github.com/fastpull/fastpull/registry"
 )
 
-// Source opens blobs. [registry.Client.Keep] has the rules.
+// Source opens blobs. [registry.Client.Download] has the rules.
 type Source interface {
-	// Keeps reports whether blobs of a size are kept in files while they are fetched.
-	Keeps(size int64) bool
-	Keep(ctx context.Context, ref registry.Reference, d ocispec.Descriptor, in registry.Place, waiting func()) (Blob, error)
+	// Resumable reports whether blobs of a size are downloaded into files.
+	Resumable(size int64) bool
+	Download(ctx context.Context, ref registry.Reference, d ocispec.Descriptor, in registry.Target, waiting func()) (Blob, error)
 }
 
-// Blob is a blob on its way from a source. [registry.Kept] has the rules.
+// Blob is a blob on its way from a source. [registry.Download] has the rules.
 type Blob interface {
 	io.ReadCloser
 	Fetched() int64
 	Came() <-chan struct{}
 	Whole() (n int64, all bool)
-	InRoom() bool
+	InSection() bool
 	Discard() error
 	Distrust() error
 	// MoveTo makes the file of a complete and verified blob the file at path. It returns
@@ -47,13 +47,13 @@ type Blob interface {
 // Fetcher fetches the layers of a run. Its fields are set before the first call, and
 // its methods are safe for concurrent use.
 type Fetcher struct {
-	Source Source
-	Slots  *Slots
-	Cores  *decode.Cores
-	Memory *decode.Memory // of the history of decoders
-	Gzip   decode.Gzip
-	Kept   *Kept             // nil keeps no blobs on disk
-	Notes  *progress.Display // nil shows nothing
+	Source  Source
+	Slots   *Slots
+	Cores   *decode.Cores
+	Memory  *decode.Memory // of the history of decoders
+	Gzip    decode.Gzip
+	Partial *PartialBlobs     // nil keeps no blobs on disk
+	Notes   *progress.Display // nil shows nothing
 
 	fetched atomic.Int64
 	ahead   ahead
@@ -89,8 +89,8 @@ type Request struct {
 	// Turn is closed when the content may be used. The blob is downloaded into a file
 	// meanwhile. Nil means at once.
 	Turn <-chan struct{}
-	// Place is a place of the caller for the blob. Nil keeps it among [Fetcher.Kept].
-	Place registry.Place
+	// Target is where the caller wants the blob. Nil downloads it into [Fetcher.Partial].
+	Target registry.Target
 	// Have opens the blob where the destination has it. Nil has it come from the source, and
 	// so does a blob that was read damaged. Have returns a blob that downloads nothing.
 	Have func(context.Context) (Blob, error)
@@ -112,19 +112,19 @@ func (f *Fetcher) Plain(ctx context.Context, q Request, use func(io.Reader) erro
 }
 
 // Blob fetches a layer and has use read the blob as the registry has it. In other
-// respects it is like [Fetcher.Plain]. inPlace is true if the blob is in the request's
-// Place already; otherwise use puts it there.
-func (f *Fetcher) Blob(ctx context.Context, q Request, use func(r io.Reader, inPlace bool) error) (n int64, err error) {
+// respects it is like [Fetcher.Plain]. inTarget is true if the blob is in the request's
+// Target already; otherwise use writes it there.
+func (f *Fetcher) Blob(ctx context.Context, q Request, use func(r io.Reader, inTarget bool) error) (n int64, err error) {
 	return f.twice(ctx, q, func(q Request) (int64, error) {
 		return f.once(ctx, q, progress.Verifying, func(b Blob, c *counter, _ int64) error {
 			sum := q.Layer.Blob.Digest.Verifier()
 			err := use(io.TeeReader(&watched{b, func(n int64) error {
 				c.read(n)
-				if q.Place != nil {
-					return nil // the place is as large as the blob
+				if q.Target != nil {
+					return nil // the target is as large as the blob
 				}
 				return q.Space.Write(n)
-			}}, sum), b.InRoom())
+			}}, sum), b.InSection())
 			if err == nil && !sum.Verified() {
 				err = fault.Wrap(fault.Corrupt, fmt.Errorf("%w: it does not hash to its digest", decode.ErrDigest))
 			}
@@ -194,7 +194,7 @@ func (t *tee) Read(p []byte) (int, error) {
 func (f *Fetcher) decode(ctx context.Context, q Request, b io.ReadCloser, c *counter, most int64) *decode.Reader {
 	return decode.NewReader(ctx, b, decode.Expect{Digest: q.Layer.Blob.Digest, Size: q.Layer.Blob.Size, DiffID: q.Layer.DiffID}, decode.ReaderOptions{
 		MaxPlain: most,
-		Room:     q.Space.Write,
+		Reserve:  q.Space.Write,
 		Fetched: func(n int64) {
 			c.read(n)
 			q.Task.Extracted(n)
@@ -204,10 +204,10 @@ func (f *Fetcher) decode(ctx context.Context, q Request, b io.ReadCloser, c *cou
 	})
 }
 
-// Keeps reports whether the blob of a request will be in a file of its own.
-func (f *Fetcher) Keeps(q Request) bool {
+// HasFile reports whether the blob of a request will be in a partial file.
+func (f *Fetcher) HasFile(q Request) bool {
 	size := q.Layer.Blob.Size
-	return q.Place == nil && f.Source.Keeps(size) && f.Kept.keeps(q.Space, size)
+	return q.Target == nil && f.Source.Resumable(size) && f.Partial.fits(q.Space, size)
 }
 
 // twice calls once, and calls it again if the blob arrived damaged.
@@ -293,12 +293,12 @@ func (f *Fetcher) open(ctx context.Context, q Request) (Blob, error) {
 	if q.Have != nil {
 		return q.Have(ctx)
 	}
-	in := q.Place
+	in := q.Target
 	if in == nil {
 		q.Space.SetLeft(q.Layer.Blob.Digest, q.Layer.Blob.Size)
-		in = f.Kept.place(q.Space, q.Layer.Blob)
+		in = f.Partial.target(q.Space, q.Layer.Blob)
 	}
-	return f.Source.Keep(ctx, q.Ref, q.Layer.Blob, in, func() {
+	return f.Source.Download(ctx, q.Ref, q.Layer.Blob, in, func() {
 		f.Notes.Note("another fastpull is fetching layer %.19s, reading along", q.Layer.Blob.Digest)
 	})
 }
@@ -306,11 +306,11 @@ func (f *Fetcher) open(ctx context.Context, q Request) (Blob, error) {
 // judge decides what becomes of the file of a blob.
 func (f *Fetcher) judge(q Request, b Blob, err error) {
 	switch {
-	case err == nil && q.Place == nil && q.Have == nil:
-		f.Kept.add(q.Layer.Blob.Digest, b)
+	case err == nil && q.Target == nil && q.Have == nil:
+		f.Partial.add(q.Layer.Blob.Digest, b)
 	case errors.Is(err, decode.ErrDigest):
 		_ = b.Distrust() // if the file stays, it is incomplete, or useless to the next run as well
-	case fault.KindOf(err) == fault.Corrupt && q.Place == nil:
+	case fault.KindOf(err) == fault.Corrupt && q.Target == nil:
 		_ = b.Discard()
 	}
 }

@@ -30,9 +30,9 @@ type scripted struct {
 	last     *scriptedBlob
 }
 
-func (s *scripted) Keeps(int64) bool { return false }
+func (s *scripted) Resumable(int64) bool { return false }
 
-func (s *scripted) Keep(context.Context, registry.Reference, ocispec.Descriptor, registry.Place, func()) (Blob, error) {
+func (s *scripted) Download(context.Context, registry.Reference, ocispec.Descriptor, registry.Target, func()) (Blob, error) {
 	s.last = &scriptedBlob{r: bytes.NewReader(s.versions[s.opened])}
 	s.opened++
 	return s.last, nil
@@ -53,7 +53,7 @@ func (b *scriptedBlob) Close() error               { return nil }
 func (b *scriptedBlob) Fetched() int64             { return b.n }
 func (b *scriptedBlob) Came() <-chan struct{}      { return nil }
 func (b *scriptedBlob) Whole() (n int64, all bool) { return 0, false }
-func (b *scriptedBlob) InRoom() bool               { return false }
+func (b *scriptedBlob) InSection() bool            { return false }
 func (b *scriptedBlob) Discard() error             { return nil }
 func (b *scriptedBlob) Distrust() error            { b.distrusted = true; return nil }
 
@@ -112,8 +112,8 @@ func TestForms(t *testing.T) {
 			return f.Plain(t.Context(), q, copyTo(&gotPlain))
 		}, nil, plain},
 		{"blob", func(f *Fetcher, q Request) (int64, error) {
-			return f.Blob(t.Context(), q, func(r io.Reader, inPlace bool) error {
-				if inPlace {
+			return f.Blob(t.Context(), q, func(r io.Reader, inTarget bool) error {
+				if inTarget {
 					t.Error("there is no place")
 				}
 				return copyTo(&gotBlob)(r)

@@ -52,10 +52,12 @@ func (c *counter) read(n int64) {
 	}
 }
 
-// follow reports the bytes that arrive in the blob's file while a reader takes them, and
-// calls whole when there are no more to come. It returns at once; the caller calls stop when
-// the reader is at its end. A blob without a file is downloaded as it is read, and so is
-// what a file cannot take.
+// follow reports the bytes that arrive in the blob's file while a reader reads it, and calls
+// whole when the file is complete. It returns at once. The caller calls stop when its reader is
+// at the end.
+//
+// A blob without a file is downloaded as it is read, and its reader counts the bytes. The same
+// holds for bytes that could not be written to the file.
 func follow(b Blob, c *counter, whole func()) (stop func()) {
 	came := b.Came()
 	if came == nil {

@@ -48,10 +48,9 @@ type Manifest struct {
 // manifest.
 func (m *Manifest) IsIndex() bool { return m.Manifests != nil }
 
-// ParseManifest reads the bytes of a manifest or index that came with the given
-// media type, and checks every descriptor in it. Its errors are of kind
-// [fault.Corrupt], or [fault.Failed] for something sound that is no image
-// fastpull can use: a schema 1 manifest, an artifact.
+// ParseManifest parses a manifest or index that came with the given media type, and checks every
+// descriptor in it. Its errors are of kind [fault.Corrupt]. They are of kind [fault.Failed] for
+// a valid document that fastpull cannot use, such as a schema 1 manifest or an artifact.
 func ParseManifest(mediaType string, raw []byte) (*Manifest, error) {
 	var doc struct {
 		SchemaVersion int                   `json:"schemaVersion"`

@@ -12,12 +12,15 @@ import (
 // runsBest is what [Runs] returns for the very platform that is wanted.
 const runsBest = 1000
 
-// Runs returns how well an image for have runs on want: 0 if it does not run there, and
-// otherwise more for a better image. The rules are those of containerd and Docker. A machine
-// runs the variants below its own; arm64 also runs images for arm, and amd64 those for 386. A
-// platform without an architecture stands for every one. An image that asks for features of
-// the system (os.features) does not run: the features of linux images are those of other
-// clients.
+// Runs rates how well an image for the platform have runs on a machine of the platform want. It
+// returns 0 if the image does not run there, and a higher number for a better image. The rules
+// are those of containerd and Docker:
+//
+//   - A machine runs the variants below its own. Machines of arm64 also run images for arm, and
+//     those of amd64 images for 386.
+//   - A platform without an architecture stands for every one.
+//   - An image that asks for features of the system (os.features) does not run. Linux images
+//     that have them are for other clients.
 func Runs(want, have ocispec.Platform) int {
 	want, have = Normalize(want), Normalize(have)
 	switch {

@@ -94,7 +94,7 @@ func (d *decoder) endBlock() error {
 	return nil
 }
 
-// storedBytes copies what there is of a stored block, and room for.
+// storedBytes copies what there is of a stored block, and space for.
 func (d *decoder) storedBytes() error {
 	if d.stored == 0 {
 		return d.endBlock()

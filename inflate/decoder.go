@@ -115,7 +115,7 @@ func (d *decoder) next() ([]byte, error) {
 	return d.out[d.from:d.w], nil
 }
 
-// slide makes room in the slab. The window stays.
+// slide frees space in the slab. The window stays.
 func (d *decoder) slide() {
 	by := d.w - windowSize
 	copy(d.out, d.out[by:d.w])

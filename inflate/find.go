@@ -7,13 +7,13 @@ import (
 	"sync/atomic"
 )
 
-// place is where decoding can begin without what comes before it.
-type place struct {
+// startPoint is a position where decoding can begin without the input before it.
+type startPoint struct {
 	bit    int64 // of the input
 	member bool  // it is a member's first byte, and a block's first bit otherwise
 }
 
-// finder looks for places where a block or a member seems to begin.
+// finder looks for positions where a block or a member seems to begin.
 type finder struct{ lengths codeLengths }
 
 // find returns the first position from one bit on and before another at which a block or a
@@ -26,7 +26,7 @@ type finder struct{ lengths codeLengths }
 //
 // Input that was made for it can seem to begin a block every few bytes, which takes seconds.
 // stop ends the search.
-func (f *finder) find(in []byte, end, from, to int, stop *atomic.Bool) (place, bool) {
+func (f *finder) find(in []byte, end, from, to int, stop *atomic.Bool) (startPoint, bool) {
 	to = min(to, 8*end)
 	member := nextMember(in[:end], (from+7)/8)
 	if member >= 0 && 8*member < to {
@@ -41,17 +41,17 @@ func (f *finder) find(in []byte, end, from, to int, stop *atomic.Bool) (place, b
 				continue
 			}
 			if stop.Load() {
-				return place{}, false
+				return startPoint{}, false
 			}
 			if f.complete(in[:end], bit) {
-				return place{bit: int64(bit)}, true
+				return startPoint{bit: int64(bit)}, true
 			}
 		}
 	}
 	if member >= 0 {
-		return place{int64(to), true}, true
+		return startPoint{int64(to), true}, true
 	}
-	return place{}, false
+	return startPoint{}, false
 }
 
 // nextMember returns where a member's header can begin: with its magic, the method

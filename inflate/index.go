@@ -75,10 +75,10 @@ func (x *Index) thin() {
 	x.entries, x.every = kept, 2*x.every
 }
 
-// NewReader returns a Reader that begins off plain bytes after the beginning of the
-// stream in r, which is the one that was indexed. It decodes from the last entry point
-// before there; checksums are compared as if it had decoded all. An off behind the end
-// of the stream is [io.ErrUnexpectedEOF].
+// NewReader returns a [Reader] that begins at offset off of the plain data. r must be the
+// indexed stream. The Reader decodes from the last entry point before off. It verifies the
+// checksum and the size of that member too, since the entry point has their values so far. If
+// off is beyond the end of the stream the error is [io.ErrUnexpectedEOF].
 func (x *Index) NewReader(r io.ReaderAt, off int64) (*Reader, error) {
 	i, found := slices.BinarySearchFunc(x.entries, off, func(e entry, off int64) int { return int(min(max(e.plain-off, -1), 1)) })
 	if found {

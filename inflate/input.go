@@ -20,9 +20,9 @@ type piece struct {
 
 	// Of the work on it:
 	begun, ended bool
-	place        place   // where it has begun, if found
-	found        bool    // a place
-	result       *result // nil if there is nothing to use
+	start        startPoint // where it has begun, if found
+	found        bool       // a place
+	result       *result    // nil if there is nothing to use
 	stop         atomic.Bool
 }
 
@@ -84,7 +84,7 @@ func (a *ahead) most() int { return 5 + 2*a.workers }
 // read reads the input into pieces.
 func (a *ahead) read(r io.Reader, at int64) {
 	for tries := 0; ; tries++ {
-		p := a.hasRoom(at)
+		p := a.waitForSpace(at)
 		if p == nil {
 			return
 		}
@@ -104,9 +104,9 @@ func (a *ahead) read(r io.Reader, at int64) {
 	}
 }
 
-// hasRoom waits until there is space for more input, and returns the piece for it. It returns
+// waitForSpace waits until there is space for more input, and returns the piece for it. It returns
 // nil if no more is wanted.
-func (a *ahead) hasRoom(at int64) *piece {
+func (a *ahead) waitForSpace(at int64) *piece {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for a.reason == nil {
@@ -172,7 +172,7 @@ func (a *ahead) Read(to []byte) (int, error) {
 	}
 }
 
-// full reports whether there is no room for more of the input.
+// full reports whether no more input may be read now.
 func (a *ahead) full() bool {
 	n := len(a.pieces)
 	return n == a.most() && a.pieces[n-1].own == a.s.piece
@@ -207,7 +207,7 @@ func (a *ahead) drop(n int) {
 func (a *ahead) free(p *piece) {
 	if p.result != nil {
 		a.useless(p)
-		p.result.room.recycle(a.s)
+		p.result.scratch.recycle(a.s)
 		p.result = nil
 	}
 	a.s.recycle(p.buf)
@@ -254,11 +254,11 @@ func (a *ahead) begin() {
 // work decodes a piece.
 func (a *ahead) work(p *piece, done func()) {
 	clear(p.buf[p.all : p.all+inBeyond])
-	s := speculator{room: a.s.room(), in: p.buf[:p.all+inBeyond], own: p.own, end: p.all, at: p.at, raw: a.raw, stop: &p.stop}
-	r := s.run(func(at place) {
+	s := speculator{scratch: a.s.scratch(), in: p.buf[:p.all+inBeyond], own: p.own, end: p.all, at: p.at, raw: a.raw, stop: &p.stop}
+	r := s.run(func(at startPoint) {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		p.place, p.found = at, true
+		p.start, p.found = at, true
 		a.changed.Broadcast()
 	})
 	done()
@@ -267,7 +267,7 @@ func (a *ahead) work(p *piece, done func()) {
 	a.working--
 	p.ended, p.result = true, r
 	if r == nil {
-		s.room.recycle(a.s)
+		s.scratch.recycle(a.s)
 		a.useless(p)
 	}
 	if !slices.Contains(a.pieces, p) {
@@ -289,7 +289,7 @@ func (a *ahead) useless(p *piece) {
 // meet returns what was decoded from the position of the front on, or nil if there is nothing
 // to use. A worker that still decodes it ends with its current block, and meet waits for that.
 // So neither loses more than the time of a block.
-func (a *ahead) meet(at place) *result {
+func (a *ahead) meet(at startPoint) *result {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	i := slices.IndexFunc(a.pieces, func(p *piece) bool {
@@ -300,13 +300,13 @@ func (a *ahead) meet(at place) *result {
 		return nil
 	}
 	p := a.pieces[i]
-	for a.reason == nil && p.found && p.place == at && !p.ended {
+	for a.reason == nil && p.found && p.start == at && !p.ended {
 		p.stop.Store(true)
 		a.changed.Wait()
 	}
 	r := p.result
-	if r == nil || r.place != at {
-		if p.found && p.place.bit < at.bit {
+	if r == nil || r.startPoint != at {
+		if p.found && p.start.bit < at.bit {
 			p.stop.Store(true) // it began where nothing begins
 		}
 		return nil
@@ -317,7 +317,7 @@ func (a *ahead) meet(at place) *result {
 }
 
 // Memory of the usual sizes is used again, by others too.
-var buffers, rooms sync.Pool
+var buffers, scratches sync.Pool
 
 func (s sizes) buffer() []byte {
 	if b, ok := buffers.Get().(*[]byte); ok && s == usualSizes {
@@ -332,16 +332,16 @@ func (s sizes) recycle(b []byte) {
 	}
 }
 
-func (s sizes) room() *room {
-	if r, ok := rooms.Get().(*room); ok && s == usualSizes {
+func (s sizes) scratch() *scratch {
+	if r, ok := scratches.Get().(*scratch); ok && s == usualSizes {
 		return r
 	}
-	return newRoom(s)
+	return newScratch(s)
 }
 
-func (r *room) recycle(s sizes) {
+func (r *scratch) recycle(s sizes) {
 	if s == usualSizes {
-		rooms.Put(r)
+		scratches.Put(r)
 	}
 }
 

@@ -1,10 +1,10 @@
 package inflate
 
-// lane is what decoding the symbols of a block works on. Two loops do it, which
-// decode the same: one with unsafe, where that is known to work, and a safe one.
+// lane has the state of a loop that decodes the symbols of a block: input, output and tables.
+// There are two such loops with the same results, one with unsafe and one without.
 //
-// Neither looks, within an iteration, whether there is input and room for output: both
-// are there, since the slices go on behind the limits.
+// Within an iteration, neither checks for the end of the input or of the output: both slices go
+// on behind the limits.
 type lane struct {
 	in  []byte // at least inSlack bytes longer than the limit
 	pos int    // the next byte to go into buf

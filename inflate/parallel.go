@@ -125,13 +125,13 @@ func (z *ParallelReader) start() {
 // meet looks for a result that begins at this position, to be returned next.
 func (z *ParallelReader) meet(member bool) bool {
 	d := z.front
-	at := place{bit: 8*(d.before+int64(d.pos)) - int64(d.n), member: member}
+	at := startPoint{bit: 8*(d.before+int64(d.pos)) - int64(d.n), member: member}
 	r := z.ahead.meet(at)
 	if r == nil {
 		return false
 	}
 	if known := d.w - d.base; !member && known < windowSize && !r.knownFrom(windowSize-known) {
-		r.room.recycle(z.o.sizes) // it goes back too far, which the front will find
+		r.scratch.recycle(z.o.sizes) // it goes back too far, which the front will find
 		return false
 	}
 	z.taken = r
@@ -171,7 +171,7 @@ func (z *ParallelReader) give() ([]byte, error) {
 	}
 	if z.given == r.len() {
 		z.taken, z.given = nil, 0
-		r.room.recycle(z.o.sizes)
+		r.scratch.recycle(z.o.sizes)
 		return nil, nil
 	}
 	n := min(step, r.len()-z.given)
@@ -255,7 +255,7 @@ func (z *ParallelReader) Close() error {
 		z.ahead.close()
 	}
 	if z.taken != nil {
-		z.taken.room.recycle(z.o.sizes)
+		z.taken.scratch.recycle(z.o.sizes)
 	}
 	z.front.release()
 	z.front, z.taken, z.rest = nil, nil, nil

@@ -25,10 +25,10 @@ var usualSizes = sizes{piece: 512 << 10, overlap: 128 << 10, head: 1 << 20, tail
 // result is what was decoded of a piece, from one place between blocks to
 // another one.
 type result struct {
-	place          // where it begins; the bit counts from the beginning of the input
-	head  []uint16 // symbols,
-	tail  []byte   // and the bytes that follow them
-	ends  []memberEnd
+	startPoint          // where it begins; the bit counts from the beginning of the input
+	head       []uint16 // symbols,
+	tail       []byte   // and the bytes that follow them
+	ends       []memberEnd
 
 	// Where it ends: the next byte of the input, the bits that are left of the
 	// byte before it, and whether what follows is a member's end and not a block.
@@ -37,7 +37,7 @@ type result struct {
 	n      uint
 	behind bool
 
-	room *room
+	scratch *scratch
 }
 
 func (r *result) len() int { return len(r.head) + len(r.tail) }
@@ -49,16 +49,16 @@ type memberEnd struct {
 	offset    int64 // of the input, behind the trailer
 }
 
-// room is the memory for a result and for making it.
-type room struct {
+// scratch is the memory for a result and for making it.
+type scratch struct {
 	d      decoder // has no use for its own buffers
 	finder finder
 	head   []uint16 // begins with the window
 	tail   []byte   // this one too
 }
 
-func newRoom(s sizes) *room {
-	return &room{head: make([]uint16, windowSize+s.head+outSlack), tail: make([]byte, windowSize+s.tail+outSlack)}
+func newScratch(s sizes) *scratch {
+	return &scratch{head: make([]uint16, windowSize+s.head+outSlack), tail: make([]byte, windowSize+s.tail+outSlack)}
 }
 
 // tries bounds how many places are tried in a piece.
@@ -66,7 +66,7 @@ const tries = 16
 
 // speculator decodes a piece of the input without what comes before it.
 type speculator struct {
-	*room
+	*scratch
 	in   []byte       // the piece, its overlap, and inBeyond zeroes
 	own  int          // the piece is so long,
 	end  int          // and this with the overlap
@@ -93,7 +93,7 @@ type mark struct {
 
 // run searches for a position and decodes from there. It calls begun for each position that
 // it tries. It returns nil if there is no result.
-func (s *speculator) run(begun func(place)) *result {
+func (s *speculator) run(begun func(startPoint)) *result {
 	from := 0
 	for range tries {
 		p, ok := s.finder.find(s.in, s.end, from, 8*s.own, s.stop)
@@ -107,7 +107,7 @@ func (s *speculator) run(begun func(place)) *result {
 			continue
 		}
 		begun(p)
-		s.res = result{place: p, room: s.room, ends: s.res.ends[:0]}
+		s.res = result{startPoint: p, scratch: s.scratch, ends: s.res.ends[:0]}
 		err := s.decode(bit)
 		if s.mark.blocks > certain || s.mark.blocks > 0 && !errors.Is(err, ErrCorrupt) {
 			return s.take()

@@ -32,7 +32,7 @@ func BenchmarkStages(b *testing.B) {
 
 func stages(b *testing.B, in []byte) {
 	s := usualSizes
-	room := newRoom(s)
+	scratch := newScratch(s)
 	table := new(resolver)
 	table.know(make([]byte, windowSize))
 	plain := make([]byte, s.head)
@@ -49,13 +49,13 @@ func stages(b *testing.B, in []byte) {
 			piece := bytes.Clone(in[at : at+end+inBeyond])
 			clear(piece[end:])
 			begun := time.Now()
-			p, ok := room.finder.find(piece, end, 0, 8*s.piece, new(atomic.Bool))
+			p, ok := scratch.finder.find(piece, end, 0, 8*s.piece, new(atomic.Bool))
 			finding += time.Since(begun)
 			if pieces++; !ok {
 				continue
 			}
 			searched += float64(p.bit >> 3)
-			spec := speculator{room: room, in: piece, own: s.piece, end: end, stop: new(atomic.Bool), res: result{place: p, room: room}}
+			spec := speculator{scratch: scratch, in: piece, own: s.piece, end: end, stop: new(atomic.Bool), res: result{startPoint: p, scratch: scratch}}
 			begun = time.Now()
 			spec.decode(int(p.bit))
 			decoding += time.Since(begun)

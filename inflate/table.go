@@ -5,10 +5,10 @@ import (
 	"sync"
 )
 
-// A table is looked up with the next bits of the input, as many as its primary
-// part has. Codes that are longer go on in a subtable, which lies behind the
-// primary part. The sizes are powers of two, so that an index that was masked
-// needs no check; 2342 and 402 entries are the most that are used.
+// The index into a table is the next bits of the input, litBits or distBits of them. A longer
+// code has the rest of its bits in a subtable behind that primary part. At most 2342 and 402
+// entries are used. The sizes are powers of two, so that the compiler needs no bounds check for
+// a masked index.
 const (
 	litBits  = 11
 	distBits = 8

@@ -132,7 +132,7 @@ func TestParallelFarthest(t *testing.T) {
 
 // TestParallelPlaces has a member lie where a block should be. To take it for one
 // would be wrong, good as it is.
-func TestParallelPlaces(t *testing.T) {
+func TestParallelStartPoints(t *testing.T) {
 	plain := mixed(20_000)
 	hidden := new(deflater).stored(false, bytes.Repeat([]byte("x"), 3000)).out
 	in := slices.Concat([]byte("\x1f\x8b\x08\x00tttt\x00\x03"), hidden, flushed(t, plain))

@@ -17,9 +17,10 @@ type taken struct {
 	full  bool         // there was no space for a folder
 }
 
-// aside moves a directory of the store out of sight, into this process' folder. It needs
-// no space: where there is none for the folder, the directory becomes the folder. Nothing
-// else may then be moved there before it is decided that the directory does not go back.
+// aside moves a directory of the store into this process's folder, where no process looks for
+// it. It needs no space: if there is none for the folder, the directory becomes the folder. Then
+// the caller must move nothing else there until it is certain that the directory does not go
+// back.
 func (s *Store) aside(dir string) (taken, error) {
 	folder, err := s.folder()
 	if disk.Full(err) {
@@ -63,8 +64,8 @@ func (s *Store) discard(dir string, b *bin) error {
 	return b.add(t.files)
 }
 
-// bin has what was moved out of sight to be deleted. That may take a while, so it
-// is done when the caller has given back the lists. On a full disk it is done at once.
+// bin has files to delete that were moved out of sight. The caller empties it after it has
+// unlocked the lists, since that may take a while. On a full disk, files are deleted at once.
 type bin struct {
 	s     *Store
 	files []string

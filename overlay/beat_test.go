@@ -11,9 +11,9 @@ import (
 	"github.com/fastpull/fastpull/internal/need"
 )
 
-// A process that holds a layer's lock and stands still is not waited for for
+// A process that has a layer's lock and stands still is not waited for for
 // ever; one that shows that it lives is.
-func TestStoppedHolder(t *testing.T) {
+func TestStoppedLockOwner(t *testing.T) {
 	need.Time(t, "a process that has stopped")
 	before := beatLost
 	beatLost = 3 * time.Second

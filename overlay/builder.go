@@ -9,11 +9,11 @@ import (
 	"path/filepath"
 )
 
-// Docker's builder keeps layers too: in its databases (buildkit/*.db in the root,
-// bbolt's format) stand chainIDs of layers that no image need have, and folders in
-// overlay2/ that layerdb does not know. Keys and values stand there in one piece,
-// so it is enough to look for their bytes. What bbolt has not overwritten yet is
-// found as well: then something stays that could go.
+// Docker's builder has layers of its own. Its databases (buildkit/*.db in the root, in bbolt's
+// format) contain chainIDs of layers that no image has, and names of folders in overlay2/ that
+// layerdb does not list. bbolt stores each key and value in one piece, so a search for their
+// bytes finds them. It also finds deleted entries that bbolt has not overwritten yet. Then a
+// layer stays that could be removed.
 
 // knownToBuilder returns those of the names that stand in a database of Docker's
 // builder.
@@ -37,9 +37,9 @@ func (r *Reader) knownToBuilder(names []string) (map[string]bool, error) {
 	return known, nil
 }
 
-// holdBuilders holds the layers that the builder has, by their chainIDs or, before it
-// has written those down, by the folders that it has made them of.
-func (r *Reader) holdBuilders(st *stock) error {
+// retainBuilders retains the layers of Docker's builder. The builder names them by their
+// chainIDs or, before it has recorded those, by the folders from which it made them.
+func (r *Reader) retainBuilders(st *stock) error {
 	var names []string
 	free := st.free()
 	for _, e := range free {
@@ -54,7 +54,7 @@ func (r *Reader) holdBuilders(st *stock) error {
 	}
 	for _, e := range free {
 		if known[e.chain.Encoded()] || known[e.cacheID] {
-			st.hold(e.chain, "Docker's builder has it in its cache")
+			st.retain(e.chain, "Docker's builder has it in its cache")
 		}
 	}
 	return nil

@@ -3,12 +3,12 @@
 //
 // # Promises
 //
-// A store has a layer or image as a whole, or not at all, also after a crash at any
-// point. One rename makes it visible, and comes last. What a crash leaves behind lies
-// where neither Docker nor fastpull looks, and the next [Open] removes it. The metadata
-// of a layer and its files are on the disk before the layer is visible. The names of an
-// image are on the disk after [Store.Sync], and at the latest after [Store.Close]. With
-// [Options].NoSync, the kernel decides when files of layers and names reach the disk.
+// A layer or image is in a store as a whole, or not at all, also after a crash at any point. The
+// last step is one rename, which makes it visible. Before that, its metadata and files are on
+// the disk. What a crash leaves behind is in folders that neither Docker nor fastpull reads, and
+// the next [Open] removes it. The names of an image are on the disk after [Store.Sync], and at
+// the latest after [Store.Close]. With [Options].NoSync, the kernel decides when files and names
+// reach the disk.
 //
 // Several processes may write to one store. They lock single layers, so that a process
 // waits only for layers that it needs. The locks of a process end with it.
@@ -27,9 +27,9 @@
 // prepared for it in a store of their own, [Staging], and are moved into the root when the
 // daemon is stopped.
 //
-// A store has one owner, and one form of opaque directories. [Open] refuses a process
-// that would add another. A store that is made without all of root's rights lacks what
-// the kernel refuses, and Docker's root daemon does not see its opaque directories.
+// A store has one owner, and one form of opaque directories. [Open] refuses a process that would
+// add another. A process without all rights of root makes a store without the things that the
+// kernel refuses. Docker's root daemon does not see the opaque directories of such a store.
 //
 // # How it works
 //

@@ -24,8 +24,8 @@ func (r *Reader) entryOf(chain digest.Digest) entry {
 	return e
 }
 
-// readEntry is entryOf. The error is one of [fault.Exhausted]: what is not in the entry may be
-// there.
+// readEntry is entryOf with an error of [fault.Exhausted], after which a file of the entry may
+// exist although the field is empty.
 func (r *Reader) readEntry(chain digest.Digest) (_ entry, lacks error) {
 	get := func(file string) string {
 		data, err := os.ReadFile(r.path("image/overlay2/layerdb/sha256", chain.Encoded(), file))

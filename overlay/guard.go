@@ -71,10 +71,9 @@ func refuseRemapped(dir string) error {
 	return nil
 }
 
-// refuseRunning looks for a dockerd that works in dir. The daemon keeps bolt
-// databases of its root open and locked for all its life, which shows across
-// containers and pid namespaces too; the processes that have files in the root
-// open are looked at for daemons that do not.
+// refuseRunning returns an error if a dockerd uses the root dir. A running daemon has the bolt
+// databases of its root open and locked, which shows across containers and PID namespaces. For
+// daemons without such a lock, refuseRunning looks for a dockerd with open files in the root.
 func refuseRunning(dir string) error {
 	dbs := []string{filepath.Join(dir, "volumes/metadata.db"), filepath.Join(dir, "network/files/local-kv.db")}
 	entries, err := os.ReadDir(filepath.Join(dir, "buildkit"))

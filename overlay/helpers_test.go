@@ -28,7 +28,7 @@ import (
 // children are what the test binary can do as another process.
 var children = map[string]func(args []string) error{
 	"commit":  childCommit,
-	"hold":    childHold,
+	"hold":    childLock,
 	"name":    childName,
 	"flock":   childFlock,
 	"remove":  childRemove,

@@ -138,8 +138,8 @@ func (r *Reader) Image(id digest.Digest) (*Image, error) {
 	return &Image{Image: img}, nil
 }
 
-// Images lists the images of the store, the newest first. The list is good also
-// where there is an error, which then tells of images that cannot be read.
+// Images lists the images of the store, the newest first. If some images cannot be read, it
+// returns the others and an error.
 func (r *Reader) Images() ([]*Image, error) {
 	ids, err := r.configs()
 	if err != nil {
@@ -231,10 +231,12 @@ func (r *Reader) Names(id digest.Digest) ([]string, error) {
 	return n.refs(id), nil
 }
 
-// PutImage records an image whose layers are all in the store, under the given
-// names: its repository in Docker's familiar form, and tags or digests of it.
-// Names that another image had move over. The error is [ErrGone] if a layer is not
-// there, or not any more. The names are on the disk after [Store.Sync]. An image that [image.CheckDocker] refuses is refused.
+// PutImage records an image under names: a repository in Docker's familiar form, and tags or
+// digests of it. A name that another image had moves to this one. The names are on the disk
+// after [Store.Sync].
+//
+// All layers of the image must be in the store. The error is [ErrGone] if one is missing.
+// PutImage also refuses an image that [image.CheckDocker] refuses.
 func (s *Store) PutImage(ctx context.Context, img *image.Image, repository string, refs []string) error {
 	if err := image.CheckDocker(img); err != nil {
 		return err

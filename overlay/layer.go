@@ -41,12 +41,13 @@ type Staged struct {
 	ended         bool
 }
 
-// Begin starts a layer. It waits while another process makes the same one, for
-// as long as ctx allows and some other process shows that it lives; waiting is
-// called once if so. It returns [ErrExists] if
-// there is nothing to do any more. One process must not begin the same layer
-// twice at a time. The parent need not be there before [Staged.Commit]. As with
-// [Store.Use], neither of the two is removed any more.
+// Begin starts to stage a layer. If another process is making the same layer, Begin calls
+// waiting once, and waits for as long as ctx allows and any other process shows that it is
+// alive. It returns [ErrExists] if the layer is in the store.
+//
+// From then on the layer and its parent are not removed, as with [Store.Use]. The parent need
+// not be in the store before [Staged.Commit]. A process must not begin the same layer twice at a
+// time.
 func (s *Store) Begin(ctx context.Context, chain, parent, diffID digest.Digest, waiting func()) (*Staged, error) {
 	st, err := s.begin(ctx, chain, parent, diffID, waiting)
 	if err != nil {
@@ -83,8 +84,8 @@ func (s *Store) begin(ctx context.Context, chain, parent, diffID digest.Digest, 
 	}, nil
 }
 
-// Clear makes room for the layer's files and metadata, and throws away what an
-// attempt before this one has made of them.
+// Clear removes the files and metadata of an earlier attempt at this layer, and makes empty
+// directories for new ones.
 func (st *Staged) Clear() (err error) {
 	defer func() {
 		if err != nil {
@@ -113,7 +114,7 @@ func (st *Staged) Clear() (err error) {
 	return err
 }
 
-// Dir is where the layer's files go.
+// Dir returns the directory for the layer's files.
 func (st *Staged) Dir() string { return filepath.Join(st.dir, "diff") }
 
 // TarSplit takes the layer's tar-split, as unpack.Extract writes it.
@@ -163,10 +164,12 @@ func (st *Staged) Prove(ctx context.Context) error {
 	return nil
 }
 
-// Commit makes the layer visible. Its parent has to be there. size is in bytes, as
-// unpack.Stats has it. The layer's files are on the disk before, unless the store was
-// opened with NoSync: one wait is enough for all layers that were sealed before it. On an
-// error nothing is visible.
+// Commit makes the layer visible. Its parent must be in the store. size is in bytes, as
+// unpack.Stats has it.
+//
+// Commit first waits until the layer's files are on the disk, unless the store was opened with
+// NoSync. One wait is enough for all layers that were sealed before it. After an error the layer
+// is not visible.
 func (st *Staged) Commit(ctx context.Context, size int64) (err error) {
 	defer func() {
 		if err != nil {
@@ -180,7 +183,7 @@ func (st *Staged) Commit(ctx context.Context, size int64) (err error) {
 	if err := st.s.durable.layer(ctx, st.number); err != nil {
 		return err
 	}
-	cacheID, short, err := st.place()
+	cacheID, short, err := st.writeLinks()
 	if err != nil {
 		return err
 	}
@@ -239,10 +242,10 @@ func (st *Staged) publish(cacheID, short string) error {
 	return perform(steps)
 }
 
-// place writes what ties the layer into a chain: its short ID, and those of all
-// layers under it. If there are layers above it already, which lost it, it gets
-// the short ID by which they know it.
-func (st *Staged) place() (cacheID, short string, err error) {
+// writeLinks writes the files that tie the layer into its chain: link has its short ID, and
+// lower has those of all layers below it. If layers above it exist already, which lost it, the
+// layer gets the short ID that they refer to.
+func (st *Staged) writeLinks() (cacheID, short string, err error) {
 	cacheID, short = randomID(32), cmp.Or(st.s.shortOf(st.chain), shortID())
 	if err := writePlain(filepath.Join(st.dir, "link"), short); err != nil {
 		return "", "", err

@@ -11,10 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lockFile gives locks by name between processes: each name is one byte of the
-// file, far beyond its end, and locked as an open file description lock (Linux
-// 3.15). They vanish with the process and leave nothing on disk. Within one
-// process callers must not ask for the same name twice through one lockFile.
+// lockFile has locks that exclude other processes. Each lock is one byte of the file, far beyond
+// its end, with an open file description lock (Linux 3.15). A lock ends with its process and
+// leaves nothing on the disk. Within a process, callers must not take the same lock twice
+// through one lockFile.
 type lockFile struct{ f *os.File }
 
 // namesLock is the byte for the lists: which layers, images and names there are. The bytes of

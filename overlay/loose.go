@@ -12,7 +12,7 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// loose is what is in overlay2/ and leads nowhere.
+// loose lists the folders and links in overlay2/ that no layer has.
 type loose struct{ folders, links []string }
 
 // isFolder reports whether Docker, its builder or fastpull makes folders of that name. Other
@@ -40,8 +40,8 @@ func (r *Reader) loose() (l loose, err error) {
 	}
 	// Docker has layers that are being made in tmp/, and renames those that are
 	// being removed.
-	for _, place := range [][2]string{{"sha256", "cache-id"}, {"tmp", "cache-id"}, {"mounts", "mount-id"}, {"mounts", "init-id"}} {
-		ids, err := r.contents(filepath.Join("image/overlay2/layerdb", place[0]), place[1])
+	for _, dir := range [][2]string{{"sha256", "cache-id"}, {"tmp", "cache-id"}, {"mounts", "mount-id"}, {"mounts", "init-id"}} {
+		ids, err := r.contents(filepath.Join("image/overlay2/layerdb", dir[0]), dir[1])
 		if err != nil {
 			return l, err
 		}
@@ -89,7 +89,7 @@ func (s *Store) alone() bool {
 	return err == nil && len(others) == 0
 }
 
-// pruneBlobs removes what is known of blobs whose layers are not there.
+// pruneBlobs removes the records of blobs whose layers are not in the store.
 func (s *Store) pruneBlobs(st *stock, p *Pruned) error {
 	if st.unreadable() != "" {
 		return nil // it is what the image could be mended with

@@ -15,10 +15,9 @@ import (
 	"github.com/fastpull/fastpull/internal/tmpfile"
 )
 
-// Mend starts a layer as Begin does, also where there is one already, which
-// Commit replaces. The layers on top of it stay as they are: the new files get a
-// folder of their own, and the short ID of the old ones. A layer that is mounted
-// is refused.
+// Mend starts to stage a layer as [Store.Begin] does, also if the layer is in the store. Then
+// [Staged.Commit] replaces it: the new files get a new folder, and take over the short ID of the
+// old ones. So the layers above stay as they are. Mend refuses a layer that is mounted.
 func (s *Store) Mend(ctx context.Context, chain, parent, diffID digest.Digest, waiting func()) (*Staged, error) {
 	st, err := s.begin(ctx, chain, parent, diffID, waiting)
 	if err != nil {
@@ -163,8 +162,8 @@ func (r *Reader) leadsTo(short, cacheID string) bool {
 	return err == nil && to == "../"+cacheID+"/diff"
 }
 
-// throwAway removes what was renamed into this process's folder. It may take a while: call it
-// when no other process waits for a lock of this one.
+// throwAway removes files that were renamed into this process's folder. That may take a while:
+// call it when no other process waits for a lock of this one.
 func (s *Store) throwAway(names []string) (err error) {
 	for _, name := range names {
 		err = errors.Join(err, tmpfile.RemoveAll(name))

@@ -17,10 +17,10 @@ import (
 	"github.com/fastpull/fastpull/internal/safepath"
 )
 
-// Mount shows an image at target, read-only: an overlay of its layers. The
-// names of the layers in the mount's options are the short ones and relative to
-// overlay2/, so that 125 of them fit into the page that the kernel takes, and
-// so that no character of the store's own path can confuse it.
+// Mount mounts an image read-only at target, as an overlay of its layers. The options of the
+// mount name the layers by their short IDs, relative to overlay2/. So the names of 125 layers
+// fit into one page, which the kernel accepts at most, and the options do not depend on the path
+// of the store.
 func (r *Reader) Mount(img *image.Image, target string) error {
 	chain := r.Chain(img.Layers)
 	if len(chain) < len(img.Layers) {
@@ -125,8 +125,7 @@ func mountIn(dir, target, options string) error {
 	return <-result
 }
 
-// Unmount takes away a mount of [Reader.Mount]. It refuses what is no overlay
-// mount.
+// Unmount unmounts a mount of [Reader.Mount]. It refuses any mount that is no overlay.
 func Unmount(target string) error {
 	target, err := filepath.Abs(target)
 	if err != nil {

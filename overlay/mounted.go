@@ -14,8 +14,8 @@ import (
 // overlay mounts. Both are random, so they belong to no other store.
 type mounted map[string]string
 
-// mountsKnown returns an error if it cannot be found out what is mounted: layers that
-// are in use must not be removed.
+// mountsKnown returns an error if the list of mounts cannot be read: layers in use must not be
+// removed.
 func mountsKnown() error {
 	f, err := os.Open("/proc/self/mountinfo")
 	if err != nil {

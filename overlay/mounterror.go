@@ -34,8 +34,8 @@ func parseVersion(release string) version {
 	return v
 }
 
-// mountError adds to what the kernel said to a mount, which is the same for very
-// different reasons. user is whether the option userxattr was in it.
+// mountError adds a hint to the error of a mount, for which the kernel has the same error for
+// very different reasons. user reports whether the mount had the option userxattr.
 func mountError(err error, p privilege.Process, user bool, k version) error {
 	refused := errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)
 	old := k != version{} && k.before(5, 11)

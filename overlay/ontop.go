@@ -12,19 +12,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// holdOthers holds the free layers that Docker's builder has, and those on which a
-// folder stands that stays. stray are the folders that do not.
-func (r *Reader) holdOthers(st *stock, stray []string) error {
-	if err := r.holdBuilders(st); err != nil {
+// retainOthers retains the free layers of Docker's builder, and those below a folder that
+// stays. stray lists the folders that do not stay.
+func (r *Reader) retainOthers(st *stock, stray []string) error {
+	if err := r.retainBuilders(st); err != nil {
 		return err
 	}
-	return r.holdLowers(st, stray)
+	return r.retainLowers(st, stray)
 }
 
-// holdLowers holds the layers that are in the mounts of containers, of the builder and
-// of layers that are held or being made. It goes by what is in the folders, which is
-// what Docker mounts: in layerdb a parent may be missing, empty or damaged.
-func (r *Reader) holdLowers(st *stock, stray []string) error {
+// retainLowers retains the layers that are mounted for containers, for the builder, and for
+// layers that are retained or being made. It reads the folders' lower files, which Docker
+// mounts: in layerdb a parent may be missing, empty or damaged.
+func (r *Reader) retainLowers(st *stock, stray []string) error {
 	free := st.free()
 	if len(free) == 0 {
 		return nil
@@ -58,7 +58,7 @@ func (r *Reader) holdLowers(st *stock, stray []string) error {
 				}
 				chain = byID[filepath.Base(filepath.Dir(to))]
 			}
-			st.hold(chain, "overlay2/"+folder+" stands on it")
+			st.retain(chain, "overlay2/"+folder+" stands on it")
 		}
 	}
 	return nil

@@ -77,11 +77,11 @@ func (s *Store) Whiteouts() whiteout.Overlay { return s.opaque }
 // Decided reports whether it was this [Open] that settled what Whiteouts returns.
 func (s *Store) Decided() bool { return s.decided }
 
-// settle makes sure that what this process writes fits to what is there. In a new store it
-// decides the form.
+// settle checks that this process may write layers in the form of the store. In a new store it
+// chooses the form.
 //
-// Root could write to the store of any user. Its layers would not be accessible to the owner
-// of the store, and would have wrong owners in a store of another user namespace.
+// Root could write to the store of any user. But the owner of the store could not access these
+// layers, and in a store of another user namespace their owners would be wrong.
 func (s *Store) settle(p privilege.Process) (err error) {
 	s.opaque, err = s.fits(p)
 	if errors.Is(err, errUndecided) {

@@ -47,9 +47,9 @@ type Need struct {
 	Lacking bool
 }
 
-// Probe tries in a new folder in dir, which is gone afterwards, what a store needs
-// of a file system. user is that of [whiteout.Overlay]. The error is of something else
-// that kept it from trying.
+// Probe finds out whether a file system has the features that a store needs. It tries them in a
+// new folder in dir, which it removes. user is that of [whiteout.Overlay]. It returns an error
+// if it could not try.
 func Probe(dir string, user bool) (needs []Need, err error) {
 	at := filepath.Join(dir, "probe")
 	if err := os.Mkdir(at, 0o700); err != nil {
@@ -91,7 +91,7 @@ func Probe(dir string, user bool) (needs []Need, err error) {
 	return needs, nil
 }
 
-// unsupported tells what file systems answer to what they do not have.
+// unsupported reports whether an error means that a file system lacks a feature.
 func unsupported(err error) bool {
 	for _, errno := range []unix.Errno{unix.EOPNOTSUPP, unix.ENOSYS, unix.EPERM, unix.EINVAL} {
 		if errors.Is(err, errno) {
@@ -101,8 +101,8 @@ func unsupported(err error) bool {
 	return false
 }
 
-// typed returns ENOTSUP if a directory's entries, of which there are some, have no
-// type. os.ReadDir would not tell: it asks for the type where there is none.
+// typed returns ENOTSUP if the entries of a directory, which must have some, have no types. It
+// does not use os.ReadDir, which looks up missing types itself.
 func typed(fd int) error {
 	// struct linux_dirent64 (getdents64(2)): the record's length, then the type,
 	// are behind two numbers of 8 bytes.

@@ -51,9 +51,9 @@ func childCommit(args []string) error {
 	return st.Commit(background, size)
 }
 
-// childHold has a layer in its hands. It commits it when told to, and gives it
+// childLock has a layer in its hands. It commits it when told to, and gives it
 // up when its input ends.
-func childHold(args []string) error {
+func childLock(args []string) error {
 	s, err := Open(args[0], Options{NoSync: true})
 	if err != nil {
 		return err

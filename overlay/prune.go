@@ -20,7 +20,7 @@ type PruneOptions struct {
 	// Untagged also removes the images that have no tag, that no container uses and
 	// that none was built on: those that docker image prune removes.
 	Untagged bool
-	// DryRun only tells what would be removed. It changes nothing and takes no lock.
+	// DryRun only lists what would be removed. It changes nothing and takes no lock.
 	DryRun bool
 	// Waiting is called once, by another goroutine, if another process has the lists
 	// for a while. Nil is fine.
@@ -185,10 +185,10 @@ func (s *Store) prune(ctx context.Context, p *Pruned, o PruneOptions, b *bin) er
 	}
 	if bad := st.unreadable(); bad != "" {
 		for _, e := range st.free() {
-			p.Kept = append(p.Kept, Kept{e.chain, unknown(bad)})
+			p.Kept = append(p.Kept, KeptLayer{e.chain, unknown(bad)})
 		}
 	} else {
-		if err := s.holdOthers(st, before.folders); err != nil {
+		if err := s.retainOthers(st, before.folders); err != nil {
 			return err
 		}
 		if err := s.takeLayers(st, st.free(), &p.Removal, b); err != nil {
@@ -240,16 +240,16 @@ func (r *Reader) wouldPrune(p *Pruned, o PruneOptions) error {
 	}
 	if bad := st.unreadable(); bad != "" {
 		for _, e := range st.free() {
-			p.Kept = append(p.Kept, Kept{e.chain, unknown(bad)})
+			p.Kept = append(p.Kept, KeptLayer{e.chain, unknown(bad)})
 		}
 	} else {
-		if err := r.holdOthers(st, loose.folders); err != nil {
+		if err := r.retainOthers(st, loose.folders); err != nil {
 			return err
 		}
 		for _, e := range st.free() {
 			if at := m.of(r, e); at != "" {
-				st.hold(e.chain, "a layer on top of it stays")
-				p.Kept = append(p.Kept, Kept{e.chain, "it is mounted at " + at})
+				st.retain(e.chain, "a layer on top of it stays")
+				p.Kept = append(p.Kept, KeptLayer{e.chain, "it is mounted at " + at})
 			}
 		}
 		for _, e := range st.free() {

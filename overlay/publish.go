@@ -25,9 +25,10 @@ type Published struct {
 	Layers int           `json:"layers"` // that were moved for it
 }
 
-// Prepare makes what is staged ready, and brings it to the disk, so that [Staging.Publish]
-// has nothing to do but renames. A dockerd may run meanwhile. No other process has the staging store open from
-// then on, until it is closed; waiting is called once if one has.
+// Prepare prepares all staged images and flushes them, so that [Staging.Publish] only has to
+// rename. A dockerd may run meanwhile. From then on no other process can have the staging store
+// open, until it is closed. If another process has it open now, Prepare calls waiting once and
+// waits.
 func (s *Staging) Prepare(ctx context.Context, waiting func()) (ready []*Image, unready []Unready, err error) {
 	defer func() {
 		if err != nil {
@@ -82,7 +83,7 @@ func (s *Staging) prepare(img *Image) error {
 			return err
 		}
 		own := cmp.Or(s.base.shortOf(l.ChainID), strings.TrimPrefix(short[0], "l/"))
-		if err := s.place(l, own, below); err != nil {
+		if err := s.writeLinks(l, own, below); err != nil {
 			return fmt.Errorf("layer %s: %w", l.DiffID, err)
 		}
 		below = append([]string{"l/" + own}, below...)
@@ -90,9 +91,9 @@ func (s *Staging) prepare(img *Image) error {
 	return nil
 }
 
-// place writes what ties a staged layer into its chain in the data-root, where that is not
-// what it has.
-func (s *Staging) place(l Layer, short string, below []string) error {
+// writeLinks writes the files that tie a staged layer into its chain in the data-root, if they
+// differ from those that it has.
+func (s *Staging) writeLinks(l Layer, short string, below []string) error {
 	for _, f := range []struct{ name, content string }{{"link", short}, {"lower", strings.Join(below, ":")}} {
 		name := s.path("overlay2", l.CacheID, f.name)
 		have, err := os.ReadFile(name)
@@ -112,11 +113,13 @@ func (s *Staging) place(l Layer, short string, below []string) error {
 	return s.link(l.CacheID, short)
 }
 
-// Publish moves images that [Staging.Prepare] has returned into the data-root: layers,
-// configs and then names, each by a rename. No dockerd may run on it. An image is there as
-// a whole or not at all, also after a crash; what was not moved stays staged. The list has
-// what was published, also where the error tells of other images. It is on the disk after
-// [Store.Sync].
+// Publish moves images that [Staging.Prepare] has returned into the data-root, each part by one
+// rename: layers, configs, and then names. No dockerd may use the data-root. Each image is
+// published as a whole or not at all, also after a crash. An image that was not published stays
+// staged.
+//
+// done lists the published images, also if err reports that others failed. They are on the disk
+// after [Store.Sync].
 func (s *Staging) Publish(ctx context.Context, images []*Image) (done []Published, err error) {
 	defer func() {
 		if err != nil {
@@ -258,7 +261,7 @@ func (s *Store) stageAgain(cacheID string) error {
 	return nil // they are there
 }
 
-// publishBlobs moves what is known of the blobs of staged layers.
+// publishBlobs moves the records of the blobs of staged layers.
 func (s *Staging) publishBlobs(base *Store) error {
 	infos, err := s.nested("image/overlay2/distribution/v2metadata-by-diffid")
 	if err != nil {

@@ -132,8 +132,8 @@ func (r *Reader) same(diffID digest.Digest) (Layer, bool) {
 	return Layer{}, false
 }
 
-// lowers returns what a layer on top of l has in its file "lower": the short
-// names of l and all that are under it.
+// lowers returns the content of the file "lower" of a layer on top of l: the short IDs of l and
+// of all layers below it.
 func (r *Reader) lowers(l Layer) ([]string, error) {
 	r = r.home(l)
 	short, err := os.ReadFile(r.path("overlay2", l.CacheID, "link"))

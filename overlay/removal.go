@@ -113,8 +113,9 @@ func (s *Store) dropNames(note string) error {
 	return nil
 }
 
-// putNamesInto writes repositories.json without space, if the list fits into the blocks
-// that a note has: what it says is in its name.
+// putNamesInto writes repositories.json into the blocks of a note, if the list fits into them,
+// so that it needs no space. The name of a note says everything, so its content may be
+// overwritten.
 func (s *Store) putNamesInto(note string, n names) error {
 	data, err := n.encode()
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 
 // RemoveOptions are the options of [Store.Remove].
 type RemoveOptions struct {
-	// Force removes an image by its ID that has names in several repositories, and
-	// one that a container uses, as docker rmi does.
+	// Force also removes an image that is given by its ID and has names in several repositories,
+	// and an image that a container uses, as docker rmi does.
 	Force bool
 	// Waiting is called once, by another goroutine, if another process has the lists
 	// for a while. Nil is fine.
@@ -30,7 +30,7 @@ type Removal struct {
 	Layers   []digest.Digest `json:"layers"`   // chainIDs
 	Freed    int64           `json:"freed"`    // bytes on the disk
 	// Kept are layers that no image has any more, and that stay for now.
-	Kept []Kept `json:"kept,omitempty"`
+	Kept []KeptLayer `json:"kept,omitempty"`
 }
 
 // Remove removes an image, or one of its names. name is a name in Docker's familiar form, an
@@ -167,7 +167,7 @@ func (r *Reader) notMounted(st *stock, m mounted, images []digest.Digest) error 
 	rest := st.without(images)
 	for _, id := range images {
 		for _, chain := range st.images[id] {
-			if rest.held[chain] != "" {
+			if rest.retained[chain] != "" {
 				continue
 			}
 			if at := m.of(r, st.entries[chain]); at != "" {
@@ -227,14 +227,14 @@ func (s *Store) deleteLayers(st *stock, images []digest.Digest, r *Removal, b *b
 		// Its layers are not known: any of these may be one.
 		for _, id := range images {
 			for _, chain := range st.images[id] {
-				if rest.held[chain] == "" {
-					r.Kept = append(r.Kept, Kept{chain, unknown(bad)})
+				if rest.retained[chain] == "" {
+					r.Kept = append(r.Kept, KeptLayer{chain, unknown(bad)})
 				}
 			}
 		}
 		return nil
 	}
-	if err := s.holdOthers(rest, nil); err != nil {
+	if err := s.retainOthers(rest, nil); err != nil {
 		return err
 	}
 	var layers []entry
@@ -257,7 +257,7 @@ func (s *Store) takeLayers(st *stock, layers []entry, r *Removal, b *bin) error 
 	for _, e := range layers {
 		for _, child := range st.children[e.chain] {
 			if _, there := st.entries[child]; there && !slices.ContainsFunc(layers, func(l entry) bool { return l.chain == child }) {
-				st.hold(e.chain, "a layer on top of it stays")
+				st.retain(e.chain, "a layer on top of it stays")
 			}
 		}
 	}

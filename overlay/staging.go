@@ -98,8 +98,8 @@ func (r *Reader) stageable() error {
 	return r.oneMount()
 }
 
-// oneMount makes sure that a rename can move what is staged to where Docker looks for it:
-// none of the folders between is a mount point.
+// oneMount returns an error if a folder on the way to Docker's layers is a mount point: a rename
+// could not move staged layers there.
 func (r *Reader) oneMount() error {
 	var dev uint64
 	points := mountPoints()
@@ -277,8 +277,8 @@ func DropStaged(ctx context.Context, dir string, dry bool, waiting func()) (imag
 	return images, freed, g.drop()
 }
 
-// drop moves the directory of the staging store out of sight by one rename, and removes it.
-// It needs no space: where there is none for a directory to move it into, it becomes that one.
+// drop moves the directory of the staging store out of sight by one rename, and removes it. It
+// needs no space: if there is none for a new folder, the directory itself becomes that folder.
 func (s *Staging) drop() (err error) {
 	runs, err := safepath.Make(s.base.path("fastpull/run"), 0o700)
 	if err != nil {

@@ -25,7 +25,7 @@ type stock struct {
 	containers map[digest.Digest][]string        // image → Docker's containers
 	entries    map[digest.Digest]entry
 	children   map[digest.Digest][]digest.Digest // layer → those on top of it
-	held       map[digest.Digest]string          // layers that are to stay, and why
+	retained   map[digest.Digest]string          // layer → why it stays
 }
 
 // stock reads the lists. Of layers it finds all that images and containers need,
@@ -33,7 +33,7 @@ type stock struct {
 func (r *Reader) stock() (*stock, error) {
 	st := &stock{
 		images: map[digest.Digest][]digest.Digest{}, diffs: map[digest.Digest][]digest.Digest{}, parents: map[digest.Digest]digest.Digest{},
-		children: map[digest.Digest][]digest.Digest{}, held: map[digest.Digest]string{},
+		children: map[digest.Digest][]digest.Digest{}, retained: map[digest.Digest]string{},
 	}
 	var err error
 	if st.names, err = r.names(); err != nil {
@@ -80,24 +80,24 @@ func (r *Reader) stock() (*stock, error) {
 		return nil, err
 	}
 	for _, parent := range parents {
-		st.hold(digest.Digest(strings.TrimSpace(parent)), "a container of Docker's is made of it")
+		st.retain(digest.Digest(strings.TrimSpace(parent)), "a container of Docker's is made of it")
 	}
 	waiting, _, _ := r.Staging().Waiting() // what cannot be read cannot be published
 	for _, img := range waiting {
 		for _, l := range img.Layers {
-			st.hold(l.ChainID, "a staged image has it")
+			st.retain(l.ChainID, "a staged image has it")
 		}
 	}
 	for _, chains := range st.images {
 		for _, c := range chains {
-			st.hold(c, heldByImage)
+			st.retain(c, retainedByImage)
 		}
 	}
 	return st, nil
 }
 
-// lockStock reads the lists for a caller that changes them. The caller holds their lock until
-// it calls unlock. waiting is that of lockLists.
+// lockStock locks and reads the lists for a caller that changes them. The caller must call
+// unlock. waiting is that of lockLists.
 func (s *Store) lockStock(ctx context.Context, waiting func()) (st *stock, unlock func(), err error) {
 	if unlock, err = s.lockLists(ctx, waiting); err != nil {
 		return nil, nil, err
@@ -112,12 +112,12 @@ func (s *Store) lockStock(ctx context.Context, waiting func()) (st *stock, unloc
 	return st, unlock, nil
 }
 
-const heldByImage = "an image has it"
+const retainedByImage = "an image has it"
 
-// hold notes that a layer stays, and with it those below.
-func (st *stock) hold(chain digest.Digest, why string) {
-	for st.held[chain] == "" && chain != "" {
-		st.held[chain] = why
+// retain notes why a layer stays. The layers below it stay too.
+func (st *stock) retain(chain digest.Digest, why string) {
+	for st.retained[chain] == "" && chain != "" {
+		st.retained[chain] = why
 		chain = st.entries[chain].parent
 	}
 }
@@ -140,7 +140,7 @@ func (st *stock) unreadable() digest.Digest {
 	return ""
 }
 
-// free returns the layers that nothing holds, those on top first.
+// free returns the layers that are not retained, topmost first.
 func (st *stock) free() []entry {
 	depth := func(e entry) (n int) {
 		for ; e.parent != "" && n < len(st.entries); n++ {
@@ -150,7 +150,7 @@ func (st *stock) free() []entry {
 	}
 	var list []entry
 	for chain, e := range st.entries {
-		if st.held[chain] == "" {
+		if st.retained[chain] == "" {
 			list = append(list, e)
 		}
 	}
@@ -160,19 +160,19 @@ func (st *stock) free() []entry {
 	return list
 }
 
-// without returns what the lists come to when these images are gone.
+// without returns the lists as they are when these images are removed.
 func (st *stock) without(images []digest.Digest) *stock {
 	rest := *st
-	rest.images, rest.held = map[digest.Digest][]digest.Digest{}, map[digest.Digest]string{}
+	rest.images, rest.retained = map[digest.Digest][]digest.Digest{}, map[digest.Digest]string{}
 	rest.names.Repositories = make(map[string]map[string]digest.Digest, len(st.names.Repositories))
 	for repo, tags := range st.names.Repositories {
 		tags = maps.Clone(tags)
 		maps.DeleteFunc(tags, func(_ string, id digest.Digest) bool { return slices.Contains(images, id) })
 		rest.names.Repositories[repo] = tags
 	}
-	for chain, why := range st.held {
-		if why != heldByImage {
-			rest.hold(chain, why)
+	for chain, why := range st.retained {
+		if why != retainedByImage {
+			rest.retain(chain, why)
 		}
 	}
 	for id, chains := range st.images {
@@ -181,7 +181,7 @@ func (st *stock) without(images []digest.Digest) *stock {
 		}
 		rest.images[id] = chains
 		for _, c := range chains {
-			rest.hold(c, heldByImage)
+			rest.retain(c, retainedByImage)
 		}
 	}
 	return &rest
@@ -190,7 +190,7 @@ func (st *stock) without(images []digest.Digest) *stock {
 // refs returns the names of an image, in order.
 func (st *stock) refs(id digest.Digest) []string { return st.names.refs(id) }
 
-// find returns what a user means: a name, an ID or the beginning of one.
+// find returns the image that a user names: by a name, an ID or the beginning of an ID.
 func (st *stock) find(name string, r *Reader) (id digest.Digest, byName bool, err error) {
 	if id, ok := st.names.id(name); ok {
 		return id, true, nil

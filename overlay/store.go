@@ -94,8 +94,8 @@ func isFile(name string) bool {
 	return err == nil && !st.IsDir()
 }
 
-// failed says what was being done with the store at dir, and names that unless the
-// error does so.
+// failed adds to an error what was being done with the store at dir. It adds dir unless the
+// error names it.
 func failed(doing, dir string, err error) error {
 	err = denied(err)
 	if strings.Contains(err.Error(), dir) {
@@ -134,10 +134,9 @@ type Options struct {
 	Progress *progress.Display
 }
 
-// Open opens the store at dir for writing, and creates it if it is not there. It
-// sweeps what processes that died have left, and refuses roots that must not be
-// written to and file systems that cannot hold a store. What it made is gone again
-// if it fails.
+// Open opens the store at dir for writing, and creates it if it does not exist. It removes what
+// dead processes have left. It refuses a root that must not be written to, and a file system
+// that cannot have a store. If it fails, it removes everything that it has created.
 func Open(dir string, o Options) (*Store, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -363,8 +362,7 @@ func ours(root *safepath.Dir) error {
 // do on the way to it.
 func (s *Store) Root() string { return s.path() }
 
-// oneFileSystem makes sure that a rename can move what was prepared to where
-// Docker looks for it.
+// oneFileSystem returns an error if a rename cannot move staged layers into Docker's folders.
 func (s *Store) oneFileSystem() error {
 	var dev uint64
 	for i, name := range []string{"fastpull", "overlay2", "image/overlay2/layerdb"} {
@@ -389,7 +387,7 @@ func mkdir(name string, mode fs.FileMode) error {
 	return err
 }
 
-// ensureDir does as mkdir, and tells if it was not there.
+// ensureDir is mkdir, and reports whether it created the directory.
 func ensureDir(name string, mode fs.FileMode) (created bool, err error) {
 	err = os.Mkdir(name, mode)
 	if errors.Is(err, fs.ErrExist) {

@@ -44,8 +44,8 @@ func (s *Store) announce(cacheID, short string) error {
 	return s.writeNote(cacheID, s.run.Base()+" "+short)
 }
 
-// writeNote writes a note as a whole, but not at once to the disk: what it tells
-// of is not there either.
+// writeNote writes a note as a whole. It does not flush it, since the layer of the note is not
+// on the disk either.
 func (s *Store) writeNote(cacheID, content string) error {
 	folder, err := s.folder()
 	if err != nil {

@@ -13,14 +13,13 @@ import (
 	"github.com/fastpull/fastpull/internal/disk"
 )
 
-// Kept is a layer that could not be removed now, and why.
-type Kept struct {
+// KeptLayer is a layer that could not be removed now, and why.
+type KeptLayer struct {
 	Layer digest.Digest `json:"layer"` // chainID
 	Why   string        `json:"why"`
 }
 
-// takeAway removes layers that nothing holds, in the order in which they are given: those
-// on top first. It adds what became of them to r. What a crash leaves of a layer is, from
+// takeAway removes layers that are not retained, in the order given: topmost first. It adds what became of them to r. What a crash leaves of a layer is, from
 // the first step on that can be seen, no layer any more, and is swept by the next Open or
 // by [Prune]. Their files are in b afterwards.
 func (s *Store) takeAway(st *stock, layers []entry, r *Removal, b *bin) error {
@@ -63,7 +62,7 @@ func (s *Store) hide(st *stock, layers []entry, owners map[string]int, r *Remova
 	before := mounts()
 	for _, e := range layers {
 		n++
-		why := st.held[e.chain]
+		why := st.retained[e.chain]
 		if why == "" && e.cacheID != "" && owners[e.cacheID] > 1 {
 			why = "another layer says that it has the same files"
 		}
@@ -74,8 +73,8 @@ func (s *Store) hide(st *stock, layers []entry, owners map[string]int, r *Remova
 			why = "another fastpull needs it"
 		}
 		if why != "" {
-			st.hold(e.chain, "a layer on top of it stays")
-			r.Kept = append(r.Kept, Kept{e.chain, why})
+			st.retain(e.chain, "a layer on top of it stays")
+			r.Kept = append(r.Kept, KeptLayer{e.chain, why})
 			continue
 		}
 		h := &hidden{entry: e}
@@ -125,7 +124,7 @@ func (s *Store) takeHidden(st *stock, list []*hidden, r *Removal, b *bin) error 
 			if err := removeIfThere(note); err != nil {
 				return err
 			}
-			r.Kept = append(r.Kept, Kept{h.chain, "it is mounted at " + at})
+			r.Kept = append(r.Kept, KeptLayer{h.chain, "it is mounted at " + at})
 			continue
 		}
 		if h.cacheID != "" {
@@ -152,7 +151,7 @@ func (s *Store) takeHidden(st *stock, list []*hidden, r *Removal, b *bin) error 
 	return nil
 }
 
-// forgetBlobs removes what is known of the blobs of layers that are gone.
+// forgetBlobs removes the records of the blobs of layers that were removed.
 func (s *Store) forgetBlobs(st *stock, gone []entry) error {
 	have := st.diffIDs()
 	for _, e := range gone {
@@ -180,7 +179,7 @@ func (st *stock) diffIDs() map[digest.Digest]bool {
 	return have
 }
 
-// forgetBlob removes what is known of the blobs of a diffID, given as a path.
+// forgetBlob removes the records of the blobs of a diffID, given as a path.
 func (s *Store) forgetBlob(diffID string) (found bool, err error) {
 	dir := s.path("image/overlay2/distribution")
 	name := filepath.Join(dir, "v2metadata-by-diffid", diffID)
@@ -204,6 +203,6 @@ func (s *Store) forgetBlob(diffID string) (found bool, err error) {
 	return true, os.Remove(name)
 }
 
-// diskUse returns the room that a tree takes on the disk, in bytes. What cannot be
+// diskUse returns how many bytes a tree takes on the disk. What cannot be
 // looked at takes none.
 func diskUse(root string) int64 { return measure(root).Disk }

@@ -9,10 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A process has a shared lock on fastpull/run while it has the store open. The process
-// that made a store takes the lock alone to remove the store again, if nothing was stored
-// in it. The folder run goes last: a process that waits for its lock meanwhile finds
-// that the folder has no name any more, and makes the store anew.
+// A process has a shared lock on the folder fastpull/run while it has the store open. If a
+// process made the store and nothing was stored in it, the process takes the lock exclusively
+// and removes the store. It removes the folder run last. Another process that waits for the lock
+// then finds that the folder has no name any more, and creates the store again.
 
 // errTakenBack is the error of a store that another process has removed meanwhile.
 var errTakenBack = errors.New("another process has removed the store, which was empty")

@@ -24,10 +24,9 @@ const (
 	zipEvery = 1 << 20
 )
 
-// TarIndex makes parts of the tar of one layer, without decoding what the layer's
-// tar-split has before them. It does not change, and is safe for concurrent use. It
-// takes 16 bytes for each 64 KiB of the tar-split, and what an [inflate.Index] takes:
-// for a layer of 10,000 files about 230 KiB.
+// TarIndex makes the tar of one layer from any offset on, without decoding the tar-split before
+// that. It is safe for concurrent use. It takes 16 bytes for each 64 KiB of the tar-split, and
+// an [inflate.Index]: about 230 KiB for a layer of 10,000 files.
 type TarIndex struct {
 	split, dir string
 	of         fs.FileInfo // the tar-split that was indexed
@@ -84,10 +83,9 @@ func indexTar(ctx context.Context, split, dir string, w io.Writer) (*TarIndex, e
 // Size returns the bytes of the tar.
 func (x *TarIndex) Size() int64 { return x.size }
 
-// Open returns the tar from byte off on. Of a file in which off is the rest is read;
-// its checksum is not compared then. The reader belongs to the caller, which closes it. The
-// error is [fs.ErrNotExist] if the layer has been removed, or
-// replaced, since it was indexed.
+// Open returns a reader of the tar from offset off on, which the caller must close. If off is
+// within a file, the checksum of that file is not verified. The error is [fs.ErrNotExist] if the
+// layer was removed or replaced after it was indexed.
 func (x *TarIndex) Open(off int64) (io.ReadCloser, error) {
 	f, err := os.Open(x.split)
 	if err != nil {
@@ -144,8 +142,8 @@ type splitReader struct {
 	mark  func(tarMark)       // called with places that are markEvery apart, unless it is nil
 }
 
-// newWholeSplit returns one that begins at the beginning, and sees that no name comes
-// twice.
+// newWholeSplit returns a splitReader that begins at the first entry. It reports a name that
+// occurs twice.
 func newWholeSplit(r io.Reader) *splitReader {
 	return &splitReader{dec: json.NewDecoder(r), names: make(map[string]struct{})}
 }

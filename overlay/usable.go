@@ -12,9 +12,9 @@ import (
 	"github.com/fastpull/fastpull/internal/safepath"
 )
 
-// Usable tells, by looking only, if [Open] would take what is at dir: nil if there
-// is nothing, or a directory that may become a store or is one. If its file system
-// can hold a store is not part of it, see [Probe].
+// Usable reports whether [Open] would accept dir, without changing anything. It returns nil if
+// dir does not exist, or if it is a store or can become one. It does not examine the file
+// system: see [Probe].
 func Usable(dir string) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {

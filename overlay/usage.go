@@ -13,14 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Room is what something takes, in bytes. A file with several names counts once.
-type Room struct {
+// Amount is the size of some files. A file with several names counts once.
+type Amount struct {
 	Count int   `json:"count"`
 	Size  int64 `json:"size"` // of the content of files
 	Disk  int64 `json:"disk"` // of the blocks that it has on the disk
 }
 
-func (r *Room) add(o Room) {
+func (r *Amount) add(o Amount) {
 	r.Count++
 	r.Size += o.Size
 	r.Disk += o.Disk
@@ -30,24 +30,24 @@ func (r *Room) add(o Room) {
 type ImageUsage struct {
 	ID     digest.Digest `json:"id"`
 	Names  []string      `json:"names"`
-	All    Room          `json:"all"`
-	Shared Room          `json:"shared"` // what other images have too
-	Unique Room          `json:"unique"` // what goes with it
+	All    Amount        `json:"all"`
+	Shared Amount        `json:"shared"` // what other images have too
+	Unique Amount        `json:"unique"` // what goes with it
 }
 
 // Usage is what a store takes.
 type Usage struct {
 	Images  []ImageUsage `json:"images"`
-	Layers  Room         `json:"layers"`  // of images, each once
-	Loose   Room         `json:"loose"`   // layers that no image has
-	Other   Room         `json:"other"`   // what else is in overlay2/: containers, what Docker's builder has
-	Partial Room         `json:"partial"` // blobs that are not whole
-	Staging Room         `json:"staging"` // what processes work on, or have left
-	Staged  Room         `json:"staged"`  // images that wait to be published, see [Staging]
-	Total   Room         `json:"total"`   // of all that is in the directory
+	Layers  Amount       `json:"layers"`  // of images, each once
+	Loose   Amount       `json:"loose"`   // layers that no image has
+	Other   Amount       `json:"other"`   // what else is in overlay2/: containers, what Docker's builder has
+	Partial Amount       `json:"partial"` // blobs that are not whole
+	Staging Amount       `json:"staging"` // what processes work on, or have left
+	Staged  Amount       `json:"staged"`  // images that wait to be published, see [Staging]
+	Total   Amount       `json:"total"`   // of all that is in the directory
 }
 
-// Usage finds out what takes how much room. It takes no lock: what others change
+// Usage measures the parts of the store. It takes no lock: what others change
 // meanwhile may count or not.
 func (r *Reader) Usage(ctx context.Context) (u Usage, err error) {
 	st, err := r.stock()
@@ -56,7 +56,7 @@ func (r *Reader) Usage(ctx context.Context) (u Usage, err error) {
 	}
 	images, damaged := r.Images()
 	var mu sync.Mutex
-	layers := make(map[digest.Digest]Room, len(st.entries))
+	layers := make(map[digest.Digest]Amount, len(st.entries))
 	named := make(map[string]bool)
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
@@ -66,10 +66,10 @@ func (r *Reader) Usage(ctx context.Context) (u Usage, err error) {
 		}
 		named[e.cacheID] = true
 		g.Go(func() error {
-			room := measure(r.path("overlay2", e.cacheID))
+			amount := measure(r.path("overlay2", e.cacheID))
 			mu.Lock()
 			defer mu.Unlock()
-			layers[chain] = room
+			layers[chain] = amount
 			return ctx.Err()
 		})
 	}
@@ -86,29 +86,29 @@ func (r *Reader) Usage(ctx context.Context) (u Usage, err error) {
 	for _, img := range images {
 		one := ImageUsage{ID: img.ID, Names: append([]string{}, img.Names...)}
 		for _, l := range img.Layers {
-			room, ok := layers[l.ChainID]
+			amount, ok := layers[l.ChainID]
 			if !ok {
 				continue
 			}
-			one.All.add(room)
+			one.All.add(amount)
 			if users[l.ChainID] > 1 {
-				one.Shared.add(room)
+				one.Shared.add(amount)
 			} else {
-				one.Unique.add(room)
+				one.Unique.add(amount)
 			}
 		}
 		u.Images = append(u.Images, one)
 	}
-	for chain, room := range layers {
+	for chain, amount := range layers {
 		if users[chain] > 0 {
-			u.Layers.add(room)
+			u.Layers.add(amount)
 		} else {
-			u.Loose.add(room)
+			u.Loose.add(amount)
 		}
 	}
 	for _, part := range []struct {
 		dir string
-		to  *Room
+		to  *Amount
 	}{{"overlay2", &u.Other}, {"fastpull/partial", &u.Partial}, {"fastpull/run", &u.Staging}} {
 		entries, err := os.ReadDir(r.path(part.dir))
 		if err != nil {
@@ -128,14 +128,14 @@ func (r *Reader) Usage(ctx context.Context) (u Usage, err error) {
 	return u, damaged
 }
 
-// measure looks at a tree. What cannot be looked at takes no room. It does not look
+// measure looks at a tree. An unreadable file counts for nothing. It does not look
 // into mounts.
-func measure(root string) (room Room) {
+func measure(root string) (amount Amount) {
 	type inode struct{ dev, ino uint64 }
 	seen := make(map[inode]bool)
 	var own unix.Stat_t
 	if unix.Lstat(root, &own) != nil {
-		return room
+		return amount
 	}
 	_ = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		var st unix.Stat_t
@@ -156,12 +156,12 @@ func measure(root string) (room Room) {
 			}
 			seen[id] = true
 		}
-		room.Count++
-		room.Disk += int64(st.Blocks) * 512 //nolint:unconvert // 32 bit on some platforms
+		amount.Count++
+		amount.Disk += int64(st.Blocks) * 512 //nolint:unconvert // 32 bit on some platforms
 		if kind == unix.S_IFREG || kind == unix.S_IFLNK {
-			room.Size += st.Size
+			amount.Size += st.Size
 		}
 		return nil
 	})
-	return room
+	return amount
 }

@@ -15,8 +15,8 @@ import (
 // ErrGone is returned for an image one of whose layers has been removed.
 var ErrGone = errors.New("the layer is not in the store")
 
-// Use makes sure that no other process removes the layer before this store is
-// closed. It need not be there: what is found afterwards stays.
+// Use makes sure that no other process removes the layer before this store is closed. The layer
+// need not exist. If the caller finds it after Use, it stays.
 func (s *Store) Use(ctx context.Context, chain digest.Digest) error {
 	return s.locks.share(ctx, useLock(chain), s.pulse())
 }

@@ -35,7 +35,7 @@ type VerifyOptions struct {
 	Expect, Read func(n int64)
 }
 
-// Verified is what a store was found to be.
+// Verified is the result of [Reader.Verify].
 type Verified struct {
 	Images  int      `json:"images"`
 	Layers  int      `json:"layers"`
@@ -80,13 +80,17 @@ func (d Damage) Error() string {
 // Unwrap gives it its kind.
 func (d Damage) Unwrap() error { return fault.New(fault.Corrupt, "%s", d.Problem) }
 
-// Verify looks at all that the store has: names lead to images, configs hash to
-// their IDs and are such that a dockerd starts with them, layers are on their parents and where mounts look for them, the tar of
-// each, made again from its files, hashes to its diffID, and what a tar's headers
-// say of the files holds. Its files are read once.
+// Verify reads the files of the store once, and checks the following:
 //
-// It takes no lock. What others add or remove meanwhile is no damage. An error of
-// [fault.Exhausted] ends it: it is the process that lacks something, and not the store.
+//   - Names lead to images.
+//   - Configs hash to their IDs, and a dockerd starts with them.
+//   - Each layer is on its parent, and where mounts look for it.
+//   - The tar of each layer, made again from its files, hashes to its diffID, and its headers
+//     fit the files.
+//
+// Verify takes no lock. A change that another process makes meanwhile is not reported as damage.
+// An error of [fault.Exhausted] ends it, since then the process lacks something, and not the
+// store.
 func (r *Reader) Verify(ctx context.Context, o VerifyOptions) (v Verified, err error) {
 	defer func() {
 		if fault.Exhausted(err) {
@@ -249,11 +253,11 @@ func (c *verifier) still(d Damage) bool {
 // wanted reports whether an image has the layer now.
 func (c *verifier) wanted(chain digest.Digest) bool {
 	now, err := c.r.stock()
-	return err != nil || now.held[chain] != ""
+	return err != nil || now.retained[chain] != ""
 }
 
-// PutConfig writes an image's config anew, for an image that has a name or a damaged
-// config. The config must be the image's.
+// PutConfig writes an image's config again, for an image with a name or a damaged config. The
+// config must hash to id.
 func (s *Store) PutConfig(ctx context.Context, id digest.Digest, config []byte) error {
 	if digest.FromBytes(config) != id {
 		return fault.New(fault.Corrupt, "the config is not that of the image %s", id)

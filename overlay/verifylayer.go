@@ -72,8 +72,7 @@ func (c *verifier) layer(ctx context.Context, chain digest.Digest) error {
 	return nil
 }
 
-// entry looks at what is known of a layer, beside its files. The error is one of
-// [fault.Exhausted].
+// entry checks the entry of a layer in layerdb. The error is one of [fault.Exhausted].
 func (c *verifier) entry(e entry, wrong func(file, format string, args ...any)) (lacks error) {
 	r := c.r
 	read := func(elem ...string) ([]byte, error) {

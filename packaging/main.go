@@ -1,6 +1,6 @@
-// Command packaging makes what a release has beside its binaries. It is a module of its own,
-// so that the program depends on nothing that is needed for this alone. It links the commands
-// for man pages and completions, and runs no binary: most are for other machines.
+// Command packaging makes the files of a release other than its binaries. It is a module of its
+// own, so that the program does not depend on the packages that only it needs. It links the
+// commands to make man pages and completions, and runs no binary: most are for other machines.
 //
 //	SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) go run . -version v1.2.3 ../dist
 //

@@ -48,7 +48,7 @@ func manual(root *cobra.Command, version string, date time.Time) (pages []page, 
 		if c == root {
 			fmt.Fprintf(&b, ".PP\n%s\n", seeTopics(topics))
 		}
-		pages = append(pages, page{manName(c) + ".1", "1", laidOut(b.Bytes())})
+		pages = append(pages, page{manName(c) + ".1", "1", formatOptions(b.Bytes())})
 	}
 	for _, t := range topics {
 		pages = append(pages, page{manName(t) + ".7", "7", topicPage(t, version, date)})
@@ -63,10 +63,10 @@ var (
 	title  = regexp.MustCompile(`(?m)^\.TH .*\n`)
 )
 
-// laidOut has the text of an option in a column of its own, as manuals have it as a rule, and
+// formatOptions has the text of an option in a column of its own, as manuals have it as a rule, and
 // leaves out that a flag without a value may have one. Words are not hyphenated: names of
 // options could be taken for others.
-func laidOut(text []byte) []byte {
+func formatOptions(text []byte) []byte {
 	text = title.ReplaceAll(text, []byte("$0.nh\n.ad l\n"))
 	text = option.ReplaceAll(text, []byte(".TP\n$1\n\\&")) // a dot at the begin of a text is no macro
 	return noFlag.ReplaceAll(text, []byte("$1"))

@@ -16,14 +16,14 @@ var barTheme = progressbar.Theme{
 	Saucer: "=", SaucerHead: ">", SaucerPadding: " ", BarStart: "[", BarEnd: "]",
 }
 
-// bar returns a percentage and a bar of that many glyphs: "  37% [==>     ]".
-// The total is positive, and done not above it.
+// bar returns a percentage and a bar of that many glyphs: "  37% [==>     ]". total is positive,
+// and done is at most total.
 //
-// The bar is made anew for each frame. One that is kept will not draw again
-// once it was full, but a blob may have to be fetched again; and its rate and
-// time left, which jump about, would have to be kept out anyway. A bar of known
-// length starts no goroutine, and what it writes while it renders goes nowhere:
-// String has the rendered line, with a carriage return in front.
+// Each frame makes a new bar of the library. A bar that was full once draws no more, but a
+// damaged blob is fetched again from the beginning. The rate and the time left of such a bar
+// would have to be switched off anyway, since they jump about. A bar of known length starts no
+// goroutine. It writes to io.Discard, and String returns the line, with a carriage return in
+// front.
 func bar(done, total int64, glyphs int) string {
 	b := progressbar.NewOptions64(total,
 		progressbar.OptionSetWriter(io.Discard),

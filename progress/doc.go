@@ -30,20 +30,21 @@
 //
 // # Bytes, rates, times
 //
-// Units are decimal, as Docker's are: 1 MB is 10^6 bytes. A rate is that of the
-// last five seconds, and the time left is what remains at that rate; both are
-// left out while they are not known. Where bytes should come and none did for
-// ten seconds, "no byte for 20 s" stands in their place.
+// Units are decimal, as Docker's are: 1 MB is 10^6 bytes. A rate is that of the last five
+// seconds, and the time left is the rest at that rate. Both are left out while they are not
+// known. If bytes are expected and none arrived for ten seconds, "no byte for 20 s" replaces
+// them.
 //
 // A task counts three things, one after the other: bytes that come in (Waiting, Downloading
 // and Extracting), bytes sent (Sending) and bytes loaded or verified (Loading, Verifying).
 // Each has its own counter and total.
 //
-// The total line is in bytes of the images. Where a byte makes several trips, such as from the
-// registry and then into an Engine, it counts once, and half of it is done after one of two.
-// So set the totals of all trips at the beginning: the line never falls, and stands still for
-// a trip that it learns of late. What exists already or failed does not count as still to
-// come. The summary at the end is of the bytes that came in, or of those sent if none did.
+// The total line is in bytes of the images. If a byte makes several trips, such as from the
+// registry and then into an Engine, it counts once, and half of it is done after one of two
+// trips. Set the totals of all trips at the beginning: the line never falls, and stands still
+// for a trip that is added later. Bytes that exist already, and those of failed tasks, do not
+// count as still to come. The summary at the end is of the bytes received, or of the bytes sent
+// if none were received.
 //
 // # JSON
 //
@@ -55,17 +56,25 @@
 //	{"type":"note","text":"…"}
 //	{"type":"warning","text":"…"}
 //
-// A task object comes at each change of phase, in order, and at most once a
-// second while the task's counter moves. "id" is the name of the task, "phase"
-// one of waiting, downloading, extracting, sending, loading, verifying, done, exists,
-// failed and interrupted; "done" and "total" are bytes of the current counter, a total of 0
-// is unknown; of a task that is extracting, "done" is what is decompressed of its blob. "kept"
-// is how many bytes an earlier run has fetched, absent if none; "doing" says what goes on, or
-// what is waited for, where the phase alone does not. A total object comes at most once a second while something
-// changes and every ten seconds while nothing does: "rate" is in bytes a
-// second, "eta" in seconds and absent while unknown, "idle" the seconds since
-// the last byte where bytes should come, absent below ten; then how many tasks
-// are in which state. The last one has "final":true.
+// A task object is written at each change of phase, in order, and at most once a second while
+// the task's counter moves. Its members:
+//
+//   - "id" is the name of the task.
+//   - "phase" is one of waiting, downloading, extracting, sending, loading, verifying, done,
+//     exists, failed and interrupted.
+//   - "done" and "total" are bytes of the current counter. A total of 0 is unknown. While a task
+//     is extracting, "done" is the bytes of its blob that are decompressed.
+//   - "kept" is the bytes that an earlier run has fetched, absent if none.
+//   - "doing" says what the task does or waits for, if the phase alone does not.
+//
+// A total object is written at most once a second while something changes, and every ten seconds
+// otherwise. Its members:
+//
+//   - "rate" is in bytes a second.
+//   - "eta" is in seconds, absent while unknown.
+//   - "idle" is the seconds since the last byte, if bytes are expected; it is absent below ten.
+//   - "tasks" counts the tasks in each state.
+//   - "final" is true in the last total object.
 //
 // # Source
 //

@@ -5,10 +5,9 @@ import (
 	"strings"
 )
 
-// The columns of a line and their widths, each but the first with a blank in
-// front. They are dropped from the last one on where the terminal is narrow: name, phase,
-// percentage, rate, time left, bytes, bar. The bar is between percentage and bytes and takes
-// what is left.
+// The widths of a line's columns. Each column but the first includes a blank in front. A line
+// has name, phase, percentage, bar, bytes, rate and time left, and the bar takes the width that
+// the others leave. A narrow terminal drops the bar first, then bytes, time left and rate.
 const (
 	nameWidth    = 12
 	phaseWidth   = 1 + len("downloading")

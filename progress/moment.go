@@ -44,10 +44,9 @@ type state struct {
 	idle        time.Duration // since bytes should have come
 }
 
-// sum is the state of all tasks together. Its total is in bytes of the images, each of which
-// counts once, also where it makes several trips: from the registry to this machine, and
-// from here into an Engine. A byte is done when it has made all of them; half of it is done
-// after one of two.
+// sum is the state of all tasks together. Its total is in bytes of the images. Each byte counts
+// once, also if it makes two trips: from the registry to this machine, and from here into an
+// Engine. After one of two trips, half of a byte is done.
 type sum struct {
 	done, total int64
 	known       bool          // the total is one

@@ -56,11 +56,10 @@ func withFD(w io.Writer, f func(fd int)) {
 	_ = conn.Control(func(fd uintptr) { f(int(fd)) })
 }
 
-// detach returns a writer to the same file under another descriptor, and a
-// function that closes it; other writers are returned as they are. A write to a
-// broken pipe on descriptor 1 or 2 makes the Go runtime end the process by
-// SIGPIPE, and a run shall not end because nobody watches it any more; on other
-// descriptors it is an error like others.
+// detach returns a writer to the same file with another descriptor, and a function that closes
+// that. It returns a writer that is no file as it is. The Go runtime ends the process by SIGPIPE
+// after a write to a broken pipe on descriptor 1 or 2, but a run goes on when its output is not
+// read any more. On other descriptors such a write returns an error.
 func detach(w io.Writer) (out io.Writer, release func()) {
 	out, release = w, func() {}
 	withFD(w, func(fd int) {

@@ -7,11 +7,10 @@ import (
 	"strings"
 )
 
-// ttyView keeps a live area at the bottom of what was printed so far. The
-// cursor rests at the start of the line below it. A frame moves the cursor up
-// to the first line of the area, writes what scrolls up for good, then each
-// line of the area followed by "erase to the end of the line", and finally
-// erases what is left below.
+// ttyView draws a live area below the lines that were printed before. The cursor rests at the
+// start of the line below the area. A frame moves the cursor to the first line of the area and
+// writes the lines that scroll up. Then it writes each line of the area and erases the rest of
+// that line, and at last it erases everything below.
 type ttyView struct {
 	width, height func() int
 	lines         []string // the live area as it stands
@@ -77,10 +76,10 @@ func (v *ttyView) rows(width int) int {
 	return n
 }
 
-// live returns the lines of the live area: tasks that are active, in the order
-// they were started, tasks that wait, as far as there is room, then a line that
-// counts all others, and the total. With the cursor's line it is not higher
-// than the terminal; one of a single line has no room for it.
+// live returns the lines of the live area. First come the active tasks in the order in which
+// they were started, then waiting tasks as far as they fit, a line that counts all other tasks,
+// and the total. With the line of the cursor, the area is not higher than the terminal. A
+// terminal of a single line has no live area.
 func live(m *moment, width, height int) []string {
 	if m.sum.tasks == 0 || height < 2 {
 		return nil

@@ -280,7 +280,7 @@ func TestContainerdCancel(t *testing.T) {
 
 // TestContainerdNoRoom: where unpacked layers take no room, that a container can be made of
 // them proves that they are there.
-func TestContainerdNoRoom(t *testing.T) {
+func TestContainerdNoSpace(t *testing.T) {
 	s, e := serve(t), startContainerd(t)
 	e.store.empty = true
 	sum, err := pull(t, t.Context(), e.options(s.push(t, "img:tag", layer(t, file{name: "empty"}))))

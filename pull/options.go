@@ -38,7 +38,7 @@ type Options struct {
 	Layers int
 	// Gzip chooses the decoder of gzip; "" is [decode.GzipAuto].
 	Gzip decode.Gzip
-	// CacheDir is where partial blobs are kept if the destination has no place for them.
+	// CacheDir is the directory for partial blobs if the destination has none.
 	// "" keeps none there.
 	CacheDir string
 	// NoResume keeps no blobs anywhere.

@@ -40,7 +40,7 @@ func (r *run) plan(ctx context.Context, im *resolved) ([]PlannedLayer, error) {
 		if p.Shared = !r.claimed.add(l.DiffID); p.Shared {
 			continue
 		}
-		p.Kept = r.fetcher.Kept.Found(l.Blob)
+		p.Kept = r.fetcher.Partial.Found(l.Blob)
 		g.Go(func() (err error) {
 			p.From, err = r.Source.Locate(ctx, im.Ref, l.Blob)
 			return err

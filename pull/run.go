@@ -56,7 +56,7 @@ func Run(ctx context.Context, o Options) (_ *Summary, err error) {
 	r.env.LeftOut.Warn(o.Progress, r.env.Rights)
 	sum.BytesFetched, sum.BytesSent = r.fetcher.Fetched(), r.env.Sent.Load()
 	if err != nil && !o.DryRun {
-		sum.BytesKept = r.fetcher.Kept.Bytes()
+		sum.BytesKept = r.fetcher.Partial.Bytes()
 	}
 	sum.Seconds = time.Since(begun).Seconds()
 	if o.DryRun {
@@ -72,7 +72,7 @@ func (r *run) finish(ctx context.Context, results []Result, err error) error {
 	some := slices.ContainsFunc(results, func(res Result) bool { return res.Status != Failed })
 	if some && (err == nil || r.KeepGoing && ctx.Err() == nil) {
 		if ferr = r.to.Finish(ctx); ferr == nil {
-			r.fetcher.Kept.ReleaseAll()
+			r.fetcher.Partial.ReleaseAll()
 		}
 		err = errors.Join(err, ferr)
 	}
@@ -114,7 +114,7 @@ func start(ctx context.Context, o Options) (r *run, err error) {
 		return nil, err
 	}
 	r.info = r.to.Info()
-	r.keepBlobs()
+	r.openPartial()
 	if o.Chosen != nil {
 		o.Chosen(r.info.Name, note)
 	}
@@ -129,15 +129,15 @@ func (r *run) content(ref registry.Reference, fetched *atomic.Int64) func(image.
 	}
 }
 
-// keepBlobs chooses where partial blobs are kept.
-func (r *run) keepBlobs() {
+// openPartial chooses the directory for partial blobs.
+func (r *run) openPartial() {
 	dir := cmp.Or(r.info.PartialDir, r.CacheDir)
 	if r.NoResume || dir == "" {
 		return
 	}
-	r.fetcher.Kept = fetch.KeepIn(dir)
+	r.fetcher.Partial = fetch.NewPartialBlobs(dir)
 	if !r.DryRun {
-		r.fetcher.Kept.Sweep()
+		r.fetcher.Partial.Sweep()
 	}
 }
 
@@ -219,7 +219,7 @@ func (r *run) image(ctx context.Context, nth int, ref registry.Reference) (res R
 		res.BytesFetched, err = r.bring(ctx, im)
 	}
 	if err == nil && !r.DryRun && !r.info.Together {
-		r.fetcher.Kept.Release(im.blobs)
+		r.fetcher.Partial.Release(im.blobs)
 	}
 	return res, err
 }

@@ -61,10 +61,11 @@ func blobErrand(ref Reference, d ocispec.Descriptor) (errand, error) {
 	return e, nil
 }
 
-// ReadBlob fetches a small blob, such as an image's configuration, whole, and verifies its
-// digest. Another size than d says is worth a note. A blob of more than limit bytes is not
-// fetched; one that comes damaged is fetched once more, from another host if there is one.
-// Errors are those of [Client.Blob], a wrong digest being [fault.Corrupt].
+// ReadBlob fetches a small blob, such as an image's config, and verifies its digest. It accepts
+// a blob whose size differs from d.Size, and notes that. It does not fetch a blob of more than
+// limit bytes. It fetches a damaged blob once more, from another host if there is one.
+//
+// Errors are those of [Client.Blob]. A wrong digest is of kind [fault.Corrupt].
 func (c *Client) ReadBlob(ctx context.Context, ref Reference, d ocispec.Descriptor, limit int64) ([]byte, error) {
 	if d.Size > limit {
 		return nil, corrupt("fetch blob %s of %s: %d bytes are more than the limit of %d", cut(d.Digest.String(), 150), ref.Familiar(), d.Size, limit)

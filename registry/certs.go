@@ -114,8 +114,8 @@ func addRoots(pool *x509.CertPool, file string) error {
 	return nil
 }
 
-// clientCertificate returns the certificate of this program that a server takes, as package
-// tls would choose it. It notes that a server wants one where there is none.
+// clientCertificate returns the client certificate for a server, chosen as package tls would
+// choose it. If the server wants one and there is none, clientCertificate notes that.
 func (h *host) clientCertificate(wanted *tls.CertificateRequestInfo) (*tls.Certificate, error) {
 	certs := h.transport.TLSClientConfig.Certificates
 	for i := range certs {

@@ -30,9 +30,9 @@ type class struct {
 	hint func(e errand, err error) string
 }
 
-// classes are the failures of requests that are known. The first that fits counts. What
-// none fits is tried often: connections break in more ways than can be listed, so what is
-// listed is what stays.
+// classes are the known failures of requests. The first class that fits an error counts. An
+// error that fits none is tried again often: connections break in more ways than can be listed,
+// so most listed failures are permanent.
 var classes = []class{
 	{is: isProxyTrouble, again: quick, hint: hintProxy},
 	{is: isA[*proxyError], again: never, hint: hintProxy},

@@ -28,11 +28,10 @@ type Options struct {
 	// CAFiles are PEM files with certificates of authorities to trust beside
 	// those of the system.
 	CAFiles []string
-	// HostsDirs are folders in which a folder HOST or HOST:PORT is about that
-	// registry: containerd's hosts.toml (mirrors), and *.crt (authorities) and
-	// pairs of *.cert and *.key (client certificates) as Docker has them.
-	// Default: /etc/containerd/certs.d and /etc/docker/certs.d, if they are
-	// there.
+	// HostsDirs are folders with a folder HOST or HOST:PORT for each configured registry. Such a
+	// folder has containerd's hosts.toml (mirrors), or, as in Docker, *.crt (authorities) and
+	// pairs of *.cert and *.key (client certificates). Default: those of /etc/containerd/certs.d
+	// and /etc/docker/certs.d that exist.
 	HostsDirs []string
 	// DaemonJSON is Docker's configuration, of which "insecure-registries" and
 	// "registry-mirrors" are used. Default: /etc/docker/daemon.json, if it is
@@ -62,13 +61,13 @@ type Options struct {
 	// connections share in each. Default: they share in those that would take a while
 	// by one, and ask for 8 to 64 MiB, more where more comes.
 	ChunkSize int64
-	// MinRate is how many bytes a second must come, measured over StallTimeout and
-	// over all connections, each with its share: one that brings less is given up
-	// as one that brings nothing is. Default: 4096; negative: any rate will do.
+	// MinRate is how many bytes a second all bodies together must receive, measured over
+	// StallTimeout. Each body has to receive its share, or is given up as if it had stalled.
+	// Default: 4096; negative: no minimum.
 	MinRate int64
-	// Note is called, once each, with what the user should know of a request that does not
-	// fail: credentials were not taken, or a server is slow to answer. It is called from
-	// several goroutines. Nil is fine.
+	// Note is called with things that the user should know although a request did not fail, such
+	// as a server that is slow to answer. It is called once with each text, from several
+	// goroutines. Nil is fine.
 	Note func(words string)
 	// LimitRate is how many bytes a second may come, over all connections.
 	// Default: 0, as many as can.

@@ -71,7 +71,7 @@ func (c *Client) resolve(ctx context.Context, repo name.Repository) credentials 
 	creds := credentials{found: true, Credentials: auth.Credentials{
 		Username: conf.Username, Password: conf.Password, IdentityToken: conf.IdentityToken, RegistryToken: conf.RegistryToken,
 	}}
-	if k, ok := found.(kept); ok {
+	if k, ok := found.(storedAuth); ok {
 		creds.where = k.where
 		if k.note != "" {
 			c.note("%s", k.note)

@@ -81,9 +81,10 @@ func (in dockerConf) lists(ip netip.Addr) bool {
 	return false
 }
 
-// match reports whether a host is loopback or listed, by name or by an
-// address. As in Docker a name is looked up for that; one that has no address is
-// not listed. Behind a proxy names need not have any, and looking may take long.
+// match reports whether a host is loopback or listed, by name or by address. As in Docker, it
+// looks up the addresses of a name, and a name without an address is not listed. It looks up no
+// names that are reached by a proxy if no addresses are listed: such names need not have an
+// address, and the lookup may take long.
 func (in dockerConf) match(ctx context.Context, hostport string) bool {
 	if in.names[strings.ToLower(hostport)] {
 		return true

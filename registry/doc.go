@@ -3,7 +3,7 @@
 //
 // For most callers: [ParseReference] parses a name, and [New] returns a [Client] that is
 // configured like Docker on the same machine. [Client.Manifest] fetches a manifest,
-// [Client.Blob] reads a blob, and [Client.Keep] reads a blob by way of a file from which
+// [Client.Blob] reads a blob, and [Client.Download] reads a blob by way of a file from which
 // another process can resume.
 //
 // # Promises
@@ -13,7 +13,7 @@
 //   - A blob of [Client.Blob] is exactly as long as its descriptor says: the reader returns
 //     io.EOF there and nowhere else. Lost connections, stalls and overloaded servers are
 //     handled. The reader does not hash, since its caller does.
-//   - What [Client.Keep] has downloaded stays on disk until the caller discards it. After a
+//   - What [Client.Download] has fetched stays on disk until the caller discards it. After a
 //     kill the next process continues from there.
 //   - Nothing waits for ever. Each step of a request has a time limit. A body without bytes
 //     is given up. Failures in a row are counted. Every wait ends with its context.
@@ -52,7 +52,7 @@
 // One connection at a time downloads a part of a blob, or all of it (part.go). All parts of a
 // blob come from the same host (sources.go). A small blob is one part (blob.go). A large blob
 // is a file of package partial, which a transfer fills by several connections (transfer.go,
-// slow.go) while it is read (kept.go).
+// slow.go) while it is read (download.go).
 //
 // # Plain http
 //

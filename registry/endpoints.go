@@ -15,23 +15,23 @@ import (
 	"github.com/fastpull/fastpull/internal/trace"
 )
 
-// restTime is how long a mirror that could not be reached is asked after all
-// others: one that swallows packets takes dialTimeout each time.
+// restTime is how long a mirror that could not be reached is asked last. A mirror that drops
+// packets would cost dialTimeout each time.
 const restTime = 30 * time.Second
 
 // servers has the hosts of a registry's images, in the order in
 // which they are asked.
 type servers struct{ hosts []*host }
 
-// endpoints returns the hosts to ask for what is in the repository of ref and
-// has a digest, in order: mirrors as they are configured, the registry itself,
-// and then the mirrors that could not be reached a moment ago.
+// endpoints returns the hosts to ask for a manifest or blob by digest: the mirrors in the order
+// of their configuration, the registry itself, and then the mirrors that could not be reached a
+// moment ago.
 func (c *Client) endpoints(ctx context.Context, ref Reference) ([]*host, error) {
 	return c.usable(ctx, ref, false)
 }
 
-// usable returns the hosts to ask, in order; of them, in order to resolve a tag,
-// those that may say what it is.
+// usable returns the hosts to ask, in order. If resolve is set, it returns only those with the
+// capability to resolve tags.
 func (c *Client) usable(ctx context.Context, ref Reference, resolve bool) ([]*host, error) {
 	all, err := c.serversOf(ctx, ref.Host())
 	if err != nil {
@@ -61,8 +61,8 @@ func (c *Client) serversOf(ctx context.Context, registry string) (*servers, erro
 	})
 }
 
-// findServers reads what is configured for a registry: hosts.toml, or else
-// Docker's mirrors.
+// findServers reads the configuration of a registry from hosts.toml, or else from the mirrors in
+// Docker's daemon.json.
 func (c *Client) findServers(ctx context.Context, registry string) (*servers, error) {
 	dirs, lenient := c.hostsDirs()
 	confs, err := readHosts(dirs, lenient, registry)
@@ -94,9 +94,9 @@ func (c *Client) findServers(ctx context.Context, registry string) (*servers, er
 	return s, nil
 }
 
-// each has one host after the other asked, until one has what is wanted. The
-// error is that of the registry itself, which knows best, with what mirrors
-// said unless that was only that they do not have it.
+// each calls ask for one host after the other, until ask returns nil. The error is that of the
+// registry itself, which knows best. It also has the errors of mirrors, unless a mirror just
+// does not have the content.
 func (c *Client) each(ctx context.Context, ref Reference, resolve bool, ask func(*host) error) error {
 	hosts, err := c.usable(ctx, ref, resolve)
 	if err != nil {
@@ -135,9 +135,9 @@ func (h *host) rests(now time.Time) bool {
 	return now.Before(h.resting)
 }
 
-// unpinged reports whether a host is not asked for the root of the API. One that hands
-// requests on to several registries does not know for which that would be; it
-// tells that it wants a login when it is asked for something.
+// unpinged reports whether a host is never asked for the root of the API. A host that serves
+// several registries does not know for which one that would be. It asks for a login with the
+// first request for content.
 func (h *host) unpinged() bool { return h.ns != "" || h.bare }
 
 // credentialsOf is the registry whose credentials a host may be given.

@@ -71,8 +71,9 @@ func (e *statusError) expired() bool {
 		(e.code == http.StatusBadRequest || e.code == http.StatusUnauthorized || e.code == http.StatusForbidden)
 }
 
-// newStatusError reads what a server says: in the format of registries (distribution
-// spec, "Error Codes"), or in another one, but nothing of a page of HTML.
+// newStatusError reads the error that a server describes in its response: in the format of
+// registries (distribution spec, "Error Codes") or in another one. It takes nothing from a page
+// of HTML.
 func newStatusError(resp *http.Response, s *session) *statusError {
 	e := &statusError{
 		code:       resp.StatusCode,
@@ -96,8 +97,8 @@ func newStatusError(resp *http.Response, s *session) *statusError {
 	return e
 }
 
-// wordsOf returns what a body says of an error, fit for one line, and whether it does so
-// as registries do.
+// wordsOf returns the description of an error in a body, in one line. formal reports whether the
+// body has the format of registries.
 func wordsOf(h http.Header, data []byte) (words string, formal bool) {
 	if words = auth.Words(data); words != "" {
 		return words, bytes.Contains(data, []byte(`"errors"`))

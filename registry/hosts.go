@@ -49,9 +49,9 @@ type hostTable struct {
 	DialTimeout  string         `toml:"dial_timeout"`
 }
 
-// readHosts returns the servers for a registry that the first hosts.toml for it
-// names, in their order, the registry's own last. It returns nothing where
-// there is no such file. If lenient, one that may not be read is not there.
+// readHosts returns the servers of the first hosts.toml for a registry, in the order of the
+// file, and the registry's own server last. It returns none if there is no such file. If
+// lenient, it skips a file without permission to read it.
 func readHosts(dirs []string, lenient bool, registry string) ([]hostConf, error) {
 	ns := namespace(registry)
 	names := []string{ns, "_default"}

@@ -29,10 +29,9 @@ type source struct {
 
 var _ authn.Keychain = files(nil)
 
-// NewKeychain returns a keychain that looks into a file, or, if that is "", where Docker
-// and Podman leave credentials: in $REGISTRY_AUTH_FILE, in Docker's config.json with the
-// helpers that it names, and in Podman's auth.json. The first that has some for a
-// registry counts.
+// NewKeychain returns a keychain that reads credentials from a file. If file is "", it reads the
+// files of Docker and Podman: $REGISTRY_AUTH_FILE, Docker's config.json with its credential
+// helpers, and Podman's auth.json. The first file with credentials for a registry counts.
 func NewKeychain(file string) authn.Keychain {
 	if file != "" {
 		return files{{file, true}}
@@ -96,10 +95,10 @@ func (f files) Resolve(target authn.Resource) (authn.Authenticator, error) {
 		}
 		found.ServerAddress = "" // is always set
 		if err == nil && found != (types.AuthConfig{}) {
-			return kept{authn.FromConfig(authn.AuthConfig{
+			return storedAuth{authn.FromConfig(authn.AuthConfig{
 				Username: found.Username, Password: found.Password, Auth: found.Auth,
 				IdentityToken: found.IdentityToken, RegistryToken: found.RegistryToken,
-			}), s.keeper(cf, target), note}, nil
+			}), s.credentialStore(cf, target), note}, nil
 		}
 		failure = cmp.Or(failure, err)
 	}
@@ -109,16 +108,16 @@ func (f files) Resolve(target authn.Resource) (authn.Authenticator, error) {
 	return authn.Anonymous, nil
 }
 
-// kept is an authenticator that knows where its credentials are kept.
-type kept struct {
+// storedAuth is an authenticator that knows where its credentials are stored.
+type storedAuth struct {
 	authn.Authenticator
 	where string
-	note  string // what is wrong with the place, "" for nothing
+	note  string // warning about where they are stored, or ""
 }
 
-// keeper names what has the credentials for a registry: the helper that the file names for it,
-// or the file.
-func (s source) keeper(cf *configfile.ConfigFile, target authn.Resource) string {
+// credentialStore returns where the credentials for a registry are stored: the helper that the
+// file names for it, or the file.
+func (s source) credentialStore(cf *configfile.ConfigFile, target authn.Resource) string {
 	registry := target.RegistryStr()
 	if registry == name.DefaultRegistry {
 		registry = authn.DefaultAuthKey
@@ -150,9 +149,9 @@ func (s source) load() (*configfile.ConfigFile, error) {
 	return cf, nil
 }
 
-// lookUp finds the credentials for a repository in a file: first, as Podman
-// does, those for the repository or a part of its path, then those for its
-// registry, which is what a helper may be asked for.
+// lookUp finds the credentials for a repository in a file. As Podman does, it first looks for
+// the repository and the parts of its path. Then it looks for the registry, for which it may ask
+// a helper.
 func lookUp(cf *configfile.ConfigFile, target authn.Resource) (found types.AuthConfig, note string, err error) {
 	registry := target.RegistryStr()
 	hub := registry == name.DefaultRegistry

@@ -11,15 +11,15 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Locate tells from which host [Client.Blob] would get a blob, by asking them
-// if they have it. Errors are those of Blob.
+// Locate returns the host from which [Client.Blob] would get a blob. It asks the hosts whether
+// they have it. Its errors are those of Blob.
 func (c *Client) Locate(ctx context.Context, ref Reference, d ocispec.Descriptor) (from string, err error) {
 	from, _, err = c.locate(ctx, ref, d)
 	return from, err
 }
 
-// BlobSize asks how many bytes a blob has of which only the digest is known. It is
-// 0 if the registry does not say. Errors are those of Blob.
+// BlobSize asks for the size of a blob of which only the digest is known. It returns 0 if the
+// registry does not send the size. Its errors are those of [Client.Blob].
 func (c *Client) BlobSize(ctx context.Context, ref Reference, blob digest.Digest) (size int64, err error) {
 	_, size, err = c.locate(ctx, ref, ocispec.Descriptor{Digest: blob})
 	return size, err

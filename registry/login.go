@@ -93,8 +93,8 @@ func (c *Client) Login(ctx context.Context, a Account, password string) error {
 	}
 }
 
-// tryLogin does once what a login is at a registry: a request for the root of the API, and
-// an answer to its challenge, without any repository in mind.
+// tryLogin makes one attempt to log in: it requests the root of the API and answers the
+// challenge, without a repository.
 func (c *Client) tryLogin(ctx context.Context, a Account, creds credentials) error {
 	all, err := c.serversOf(ctx, a.host)
 	if err != nil {
@@ -107,7 +107,7 @@ func (c *Client) tryLogin(ctx context.Context, a Account, creds credentials) err
 		return err
 	}
 	if ask := challengeOf(resp); ask != nil {
-		hold(resp)
+		buffer(resp)
 		if s, err = c.login(ctx, s, ask); err != nil {
 			return err
 		}

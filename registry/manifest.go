@@ -16,8 +16,8 @@ import (
 	"github.com/fastpull/fastpull/image"
 )
 
-// acceptManifests asks for the types of schema 1 too, so that the caller can say what it
-// met: a registry that has nothing else would answer 404.
+// acceptManifests also has the types of schema 1. A registry that has nothing else would answer
+// 404 without them, and the caller could not report the reason.
 var acceptManifests = strings.Join([]string{
 	ocispec.MediaTypeImageIndex,
 	ocispec.MediaTypeImageManifest,
@@ -153,9 +153,9 @@ func (c *Client) manifestAt(ctx context.Context, h *host, ref Reference, id stri
 	return m, nil
 }
 
-// otherDigest is the error for a manifest of a tag whose digest is not what the host's
-// header says. A manifest that comes in the same form twice is not damaged on its way: the
-// header is wrong, and the digest of the bytes counts.
+// otherDigest is the error for a manifest of a tag whose digest differs from the host's header.
+// If the same bytes arrive twice they are not damaged: the header is wrong, and the digest of
+// the bytes counts.
 type otherDigest struct {
 	Manifest
 	told digest.Digest

@@ -14,8 +14,8 @@ import (
 	"github.com/fastpull/fastpull/internal/trace"
 )
 
-// part is a part of a blob that comes by one connection at a time, the whole of
-// it maybe. What breaks is resumed where it broke. It is for one goroutine.
+// part downloads a part of a blob, or the whole blob, over one connection at a time. It resumes
+// after the last byte when a connection breaks. It is for one goroutine.
 type part struct {
 	errand
 	client   *Client
@@ -112,10 +112,10 @@ func (r *part) reopen(ctx context.Context, broken error) error {
 // errSize is in the error for a blob that has another size than its descriptor says.
 var errSize = errors.New("wrong size")
 
-// refusesRange reports whether an error is the refusal of a range by a host that has not
-// given any so far. Ranges are a bonus: firewalls and caches refuse them by many statuses,
-// so that a plain request has to show what is wrong. Those that ask for a login or for
-// patience are no refusals.
+// refusesRange reports whether an error means that the host refuses ranges. Firewalls and caches
+// do that with many statuses. So any failure counts if the host has not sent a range yet, and a
+// request without a range then shows the real error. Statuses that ask for a login, or to try
+// again later, do not count. Status 416 always counts.
 func (h *host) refusesRange(err error) bool {
 	return isStatus(func(s *statusError) bool {
 		switch s.code {

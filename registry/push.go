@@ -153,7 +153,7 @@ func (c *Client) reach(ctx context.Context, h *host) error {
 	for p := c.patience(); ; {
 		resp, err := c.send(p.bear(ctx), http.MethodGet, &session{host: h}, h.base+"/", nil)
 		if err == nil {
-			hold(resp)
+			buffer(resp)
 			if ask := challengeOf(resp); ask != nil && h.isHome(ask.from) {
 				h.setChallenge(ask)
 			}
@@ -167,8 +167,7 @@ func (c *Client) reach(ctx context.Context, h *host) error {
 	}
 }
 
-// sender sends requests with bodies, and gives up one of which nothing goes out for
-// a while.
+// sender sends requests with bodies. It cancels a request that sends no byte for a while.
 type sender struct {
 	h     *host
 	by    http.RoundTripper // of h

@@ -43,7 +43,7 @@ func (t *pushTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		if ask == nil || logins == maxLogins || logins > 0 && s.answered == auth.Origin(ask.from) {
 			return resp, nil
 		}
-		hold(resp)
+		buffer(resp)
 		if s, err = t.client.renew(ctx, s, ask); err != nil {
 			return nil, err
 		}

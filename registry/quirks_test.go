@@ -132,7 +132,7 @@ func (r *quirky) pull(c *Client) error {
 	if _, err := c.Locate(ctx, ref, manifest.Layers[0]); err != nil {
 		return err
 	}
-	got, _, err := keep(ctx, c, ref, manifest.Layers[0], folder(r.t))
+	got, _, err := download(ctx, c, ref, manifest.Layers[0], folder(r.t))
 	if err == nil && string(got) != quirkLayer {
 		r.t.Errorf("got %d bytes of the layer, or others", len(got))
 	}

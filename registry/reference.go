@@ -40,10 +40,9 @@ type Reference struct {
 	digest digest.Digest
 }
 
-// ParseReference parses an image name as it is written for docker pull: name,
-// name:tag, name@digest or name:tag@digest. A name without a host is one of
-// Docker Hub, one without tag and digest has the tag "latest". The error for a
-// bad name is of kind [fault.Usage].
+// ParseReference parses an image name in the form of docker pull: name, name:tag, name@digest or
+// name:tag@digest. Without a host, the name is one of Docker Hub. Without a tag and a digest,
+// the tag is "latest". The error for an invalid name is of kind [fault.Usage].
 func ParseReference(s string) (Reference, error) {
 	bad := func(why string) (Reference, error) {
 		return Reference{}, fault.New(fault.Usage, "image name %q: %s", s, why)

@@ -69,10 +69,10 @@ func (c *Client) Referrers(ctx context.Context, ref Reference, subject digest.Di
 	}
 }
 
-// referrersAt asks one host once. It tells if that has the API.
+// referrersAt asks one host once. api reports whether the host has the referrers API.
 func (c *Client) referrersAt(ctx context.Context, h *host, ref Reference, subject digest.Digest) (list []ocispec.Descriptor, api bool, err error) {
 	path, query := "/referrers/"+subject.String(), ""
-	room := maxReferrerLists * c.opt.ManifestLimit
+	left := maxReferrerLists * c.opt.ManifestLimit
 	for page := 0; ; page++ {
 		if page == maxReferrerPages || len(list) > maxReferrers {
 			return nil, true, corrupt("the registry's list does not end: more than %d on %d pages", len(list), page)
@@ -93,7 +93,7 @@ func (c *Client) referrersAt(ctx context.Context, h *host, ref Reference, subjec
 		if err != nil {
 			return nil, true, err
 		}
-		if room -= n; room < 0 {
+		if left -= n; left < 0 {
 			return nil, true, corrupt("the registry's list is larger than %d bytes", maxReferrerLists*c.opt.ManifestLimit)
 		}
 		list = append(list, more...)
@@ -103,8 +103,8 @@ func (c *Client) referrersAt(ctx context.Context, h *host, ref Reference, subjec
 	}
 }
 
-// hasReferrersAPI tells by an answer if it is one of the API. Those of registries
-// that do not know it are of many kinds, and pages for people among them.
+// hasReferrersAPI reports whether a response is one of the referrers API. Registries without the
+// API answer in many ways, some with an HTML page.
 func hasReferrersAPI(resp *http.Response, err error) bool {
 	var status *statusError
 	if errors.As(err, &status) {

@@ -49,7 +49,7 @@ func (c *Client) exchange(ctx context.Context, method string, h *host, ref Refer
 	}
 	// Some registries say to a client without a login that there is nothing, or that it
 	// may not have it, and ask for a login only where they are greeted.
-	hold(resp)
+	buffer(resp)
 	greeted := c.greet(ctx, h)
 	if greeted.challenge == nil {
 		return resp, s, nil
@@ -67,8 +67,8 @@ func hidden(resp *http.Response) bool {
 	return resp.StatusCode == http.StatusForbidden || resp.StatusCode == http.StatusNotFound
 }
 
-// hold reads what matters of an answer that is no success, so that it needs no connection.
-func hold(resp *http.Response) {
+// buffer reads the beginning of an error response into memory, and frees its connection.
+func buffer(resp *http.Response) {
 	// What cannot be read is missing in the words of an error.
 	data, _ := io.ReadAll(io.LimitReader(resp.Body, errorBodyLimit))
 	resp.Body.Close()
@@ -87,7 +87,7 @@ func (c *Client) converse(ctx context.Context, method string, s *session, path s
 		if ask == nil || logins == maxLogins || answered[auth.Origin(ask.from)] {
 			return resp, s, nil
 		}
-		hold(resp)
+		buffer(resp)
 		fresh, err := c.renew(ctx, s, ask)
 		if err != nil {
 			return nil, nil, err
@@ -193,9 +193,8 @@ func (c *Client) sendBy(ctx context.Context, method string, s *session, scheme, 
 	return resp, nil
 }
 
-// withoutURL takes the address out of an error of net/http: it may be a signed
-// one, which is as good as a password. Of one that a redirect led to the host
-// is said.
+// withoutURL removes the URL from an error of net/http, since a signed URL is as good as a
+// password. If the request was redirected to another host, the error names that host.
 func withoutURL(err error, home *host) error {
 	var ue *url.Error
 	if !errors.As(err, &ue) {

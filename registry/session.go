@@ -24,9 +24,9 @@ const (
 	actionPush = "pull,push"
 )
 
-// session is a login to a repository at a host. It does not change: a new login makes a
-// new one. The first one of a repository is no login at all, as only an answer of the
-// host says what it wants.
+// session is a login to a repository of a host. It does not change: a new login makes a new
+// session. The first session of a repository has no login, since only a response of the host
+// says which login it needs.
 type session struct {
 	host    *host
 	repo    string // "" for the registry itself
@@ -160,9 +160,9 @@ func loginError(account string, creds credentials, err error) error {
 	return err
 }
 
-// scopes returns what a token is asked for. The scope that a challenge names goes first,
-// as some token servers look no further. What a repository is called at a mirror, or where
-// a host redirects to, only those know.
+// scopes returns the scopes to ask a token for. The scopes of the challenge come first, since
+// some token servers read only the first. At a mirror, or after a redirect, the repository may
+// have another name. Then only the scopes of the challenge count.
 func (s *session) scopes(home bool, list []auth.Challenge) []string {
 	var scopes []string
 	for _, ch := range list {

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// A connection may be alive and yet be no good, for reasons that one sees from
-// neither end. Among several for one blob it shows: it is given up, and what it
-// was to bring is asked for again.
+// A connection may work and still be much slower than it should be, for reasons that neither end
+// sees. Among several connections for one blob this shows. A slow connection is closed, and
+// another one downloads the rest of its part.
 const (
 	slowAfter = 3 * time.Second // a connection has that long to show what it can do
 	slowShare = 8               // and is slow if it brings less than this part of what the others do
@@ -49,8 +49,7 @@ func (t *transfer) endSlow(ctx context.Context) {
 	}
 }
 
-// slowest returns a part that comes slowly, compared with what all others have
-// done so far, nil if there is none.
+// slowest returns a part that is much slower than the average of all others, or nil.
 func (t *transfer) slowest(now time.Time, after time.Duration) *claim {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -9,8 +9,8 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// sources has the hosts of a blob. All connections that bring parts of it
-// go to the same host, the first one that has not failed.
+// sources has the hosts of a blob. All connections for parts of the blob use the same host: the
+// first that has not failed.
 type sources struct {
 	blob digest.Digest
 
@@ -59,8 +59,7 @@ func (s *sources) known() *host {
 	return s.hosts[s.at]
 }
 
-// leave gives up h, which has failed with err, for the next one, and tells if
-// there is one to be asked now.
+// leave gives up h, which has failed with err. It reports whether another host can be asked now.
 func (s *sources) leave(h *host, err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -30,7 +30,8 @@ const (
 	helpFrom     = time.Second
 	helpFastFrom = 5 * time.Second
 	fastRate     = 32 << 20
-	// plenty is what a reader has before it that would not get on faster by help.
+	// plenty is how many complete bytes ahead of its position a reader needs. With so many,
+	// helpers would not make it faster.
 	plenty = 4 << 20
 	// lookAfter is when it is first asked if they should, and lookEvery how often
 	// later.
@@ -41,11 +42,11 @@ const (
 	extraPause = 2 * time.Second
 )
 
-// transfer fills a partial file. The first connection downloads what is missing from the
-// front, and retries. If the blob is large and the host gives ranges, helpers download chunks
-// further on. They do not retry: what a helper fails at is left to the first connection.
-// Without a size of chunks from the user, helpers start only if the blob would take a while
-// without them and its reader waits for it.
+// transfer fills a partial file. The first connection downloads missing bytes from the front,
+// and retries. If the blob is large and the host sends ranges, helpers download chunks further
+// on. Helpers do not retry: the first connection downloads a chunk at which a helper failed. If
+// the user sets no size of chunks, helpers start only for a blob that would take a while without
+// them, and whose reader waits for it.
 type transfer struct {
 	errand
 	client  *Client
@@ -74,8 +75,8 @@ type claim struct {
 	cancel     context.CancelCauseFunc
 }
 
-// errKeep is in the error of a partial file that cannot be written.
-var errKeep = errors.New("keep the blob")
+// errPartialFile is in the error of a partial file that cannot be written.
+var errPartialFile = errors.New("write the partial blob")
 
 // run returns when the file is whole.
 func (t *transfer) run(ctx context.Context) error {
@@ -126,7 +127,7 @@ func (t *transfer) helpers(ctx context.Context, extras *sync.WaitGroup, cancel c
 					return
 				}
 				err := t.bring(ctx, c, nil, nil)
-				if errors.Is(err, errKeep) {
+				if errors.Is(err, errPartialFile) {
 					cancel(err)
 				}
 				if err != nil && !errors.Is(err, errSlowRange) {
@@ -185,7 +186,7 @@ func (t *transfer) next() (start, end int64) {
 	return start, end
 }
 
-// brought counts what a connection has brought that is done with its part. t.mu is
+// brought counts the bytes and the time of a connection that has finished its part. t.mu is
 // held.
 func (t *transfer) brought(s spent) {
 	t.done.add(s)
@@ -193,8 +194,8 @@ func (t *transfer) brought(s spent) {
 	t.late.add(s)
 }
 
-// rate is what a connection brings in a second by now, 0 while nothing is known: a
-// line may have become another since the blob was begun. t.mu is held.
+// rate returns how many bytes a second one connection receives now, or 0 if that is not known
+// yet. Later parts count more: the rate may have changed since the blob was begun. t.mu is held.
 func (t *transfer) rate() float64 {
 	all, now := t.late, time.Now()
 	for _, c := range t.parts {
@@ -212,8 +213,8 @@ func (t *transfer) ahead() int64 {
 	return t.file.Whole(pos, min(pos+plenty, t.desc.Size)) - pos
 }
 
-// takesLong reports whether n bytes would take so long by the connections that there are
-// that it is worth another one. t.mu is held.
+// takesLong reports whether n bytes would take so long that one more connection is worth it.
+// t.mu is held.
 func (t *transfer) takesLong(n int64) bool {
 	rate, from := t.rate(), helpFrom
 	if rate >= fastRate {
@@ -314,7 +315,7 @@ func (t *transfer) bring(ctx context.Context, c *claim, p *patience, look func()
 			c.came += int64(n)
 			t.mu.Unlock()
 			if _, err := w.Write(buf[:n]); err != nil {
-				return fmt.Errorf("%w: %w", errKeep, err)
+				return fmt.Errorf("%w: %w", errPartialFile, err)
 			}
 			t.moved()
 		}

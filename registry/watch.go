@@ -35,10 +35,9 @@ type pace struct {
 	open atomic.Int64 // bodies that are being read
 }
 
-// watchedBody ends a Read for which no byte comes, and a body that trickles. The
-// time between reads does not count: a slow consumer is not a slow registry. It
-// holds the context of its request, whose end is the only way to wake a blocked
-// Read.
+// watchedBody is a body that fails if a Read gets no byte for some time, or if the body is too
+// slow. The time between two Reads does not count: a slow consumer is not a slow registry. It
+// has the context of its request, since only the end of that context wakes a blocked Read.
 type watchedBody struct {
 	body    io.ReadCloser
 	ctx     context.Context
@@ -53,9 +52,9 @@ type watchedBody struct {
 	due    float64       // bytes that should have come
 }
 
-// watch returns body, of which a certain pace is asked. Cancel ends the request
-// with context ctx that body belongs to; release is called, maybe more than
-// once, when body has ended or is closed.
+// watch returns a body that reads from body and has to keep the pace p. cancel must end the
+// request of the body, which has the context ctx. release is called when the body has ended or
+// is closed, maybe more than once.
 func watch(ctx context.Context, cancel context.CancelCauseFunc, body io.ReadCloser, p *pace, release func()) io.ReadCloser {
 	b := &watchedBody{body: body, ctx: ctx, cancel: cancel, pace: p, stalled: &stalledError{p.stall}, release: release}
 	b.timer = time.AfterFunc(p.stall, func() { cancel(b.stalled) })

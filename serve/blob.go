@@ -25,10 +25,9 @@ type content interface {
 // can have it: each opens a reader of its own.
 type blob struct {
 	size int64
-	// open returns a reader of the bytes from off on. The request that opens it is the
-	// only one that ever has it, reads it in the goroutine of its handler, and closes
-	// it before the handler returns. It is not given to a library that reads on by
-	// itself, and not kept for another request.
+	// open returns a reader of the bytes from off on. Only the request that opened a reader may
+	// use it: the goroutine of its handler reads it, and closes it before the handler returns.
+	// Do not give it to a library that may read from another goroutine.
 	open func(off int64) (io.ReadCloser, error)
 }
 

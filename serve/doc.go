@@ -29,11 +29,10 @@
 //
 // # Ranges
 //
-// A [http.ServeContent] is given a reader with a position. For several ranges in one
-// request it reads from a goroutine that it does not wait for when the client is gone. So
-// content here is a blob (blob.go), which has no position: the handler opens a reader at
-// the first byte that is asked for, and reads it itself. There is no answer with several
-// ranges (range.go): a request that asks for several gets the whole blob, once.
+// [http.ServeContent] takes a reader with a position. For several ranges in one request it reads
+// from a goroutine, which may still run when the handler has returned. So content here is a blob
+// (blob.go), which has no position: the handler opens a reader at the first byte that is asked
+// for, and reads it itself. A request for several ranges gets the whole blob, once (range.go).
 //
 // # Bounds
 //
@@ -45,12 +44,12 @@
 //	connections          256 (4 * PerClient)  4096, or half of the descriptors
 //	request headers      64 KiB, within 10 seconds
 //
-// As many requests of a client as may be answered may wait, for 20 seconds. What is more,
-// or has waited longer, gets 429 Too Many Requests where it is the client's own bound and
-// 503 Service Unavailable where it is that of all, with the time after which to ask again.
-// A connection too many of one client is closed.
+// If a client has as many requests as the table allows, as many more may wait for 20 seconds.
+// Further requests, and those that have waited longer, get 429 Too Many Requests for the
+// client's bound, or 503 Service Unavailable for the bound of all, with the time after which to
+// ask again. A connection beyond the bound of one client is closed.
 //
-// For a request that sends a blob there are 64 KiB of memory, and for a tar that is made
-// about 260 KiB more and some 12 descriptors. Before the first byte of it is sent, at most
-// 1 MiB of the layer's tar-split is decompressed, or 1/32 of it where that is more.
+// A request for a blob takes 64 KiB of memory. A tar that is made takes about 260 KiB more and
+// some 12 descriptors. Before its first byte is sent, at most 1 MiB of the layer's tar-split is
+// decompressed, or 1/32 of it if that is more.
 package serve

@@ -8,10 +8,10 @@ import (
 )
 
 const (
-	// DefaultPerClient is how many blobs one client is sent at a time if nothing else is
-	// said. It is more than a host needs: docker pulls 3 layers at a time, containerd
-	// asks for some ten ranges of each, fastpull has 16 connections. Hosts behind one
-	// address share it.
+	// DefaultPerClient is how many blobs one client may receive at a time by default. That is
+	// more than a host needs: docker pulls 3 layers at a time, containerd asks for some ten
+	// ranges of each layer, and fastpull has 16 connections. All hosts behind one address share
+	// it.
 	DefaultPerClient = 64
 
 	mostBlobs       = 1024 // that are sent at a time

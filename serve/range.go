@@ -16,14 +16,14 @@ func (s span) contentRange(size int64) string {
 	return fmt.Sprintf("bytes %d-%d/%d", s.off, s.off+s.n-1, size)
 }
 
-// requested returns which part of a blob of size bytes a request asks for, and the
-// status of the answer: 200 for all of it, 206, or 416.
+// requested returns which part of a blob of size bytes a request asks for, and the status of the
+// answer: 200 for the whole blob, 206, or 416.
 //
-// The answer to several ranges is the whole blob, as to any Range header that is not
-// understood: a server may ignore the header (RFC 9110, 14.2), and a client that sends
-// it has to be ready for a 200. The first range alone would be allowed too, but clients
-// that join parts without a look at Content-Range exist. containerd, docker, skopeo,
-// crane and fastpull never ask for several.
+// A request for several ranges gets the whole blob, as does any Range header that is not
+// understood. A server may ignore the header, so a client has to expect a 200 (RFC 9110, 14.2).
+// It would also be allowed to send the first range alone. But some clients join parts without a
+// look at Content-Range. containerd, docker, skopeo, crane and fastpull never ask for several
+// ranges.
 func requested(q *http.Request, etag string, size int64) (span, int) {
 	whole := span{0, size}
 	header := q.Header.Values("Range")

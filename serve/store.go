@@ -42,12 +42,13 @@ type storedLayer struct {
 // tar-split, of a file, and of the directories that lead there.
 const filesOfTar = 12
 
-// NewStore returns a handler for the images of a store that have tags. Before it returns, it
-// makes the tar of every layer again and compares its diffID; display shows that. It leaves
-// out images with missing or damaged layers, and an image whose name another one has; left
-// says which and why. The error is of kind [fault.NotFound] if no image is left, or
-// [fault.Corrupt] if they are damaged. What is removed from the store later can no longer be
-// served.
+// NewStore returns a handler for the tagged images of a store. Before it returns, it makes the
+// tar of every layer again and compares its diffID. display shows the progress of that. Later
+// changes are noticed: a layer that was removed from the store is not served any more.
+//
+// NewStore leaves out images with missing or damaged layers, and an image whose name another
+// image has. left says which images, and why. If no image remains, err is of kind
+// [fault.Corrupt] if an image is damaged, and of kind [fault.NotFound] otherwise.
 func NewStore(ctx context.Context, r *overlay.Reader, display *progress.Display) (h *Handler, left []error, err error) {
 	s := &stored{
 		r: r, manifests: make(map[digest.Digest]blob), configs: make(map[digest.Digest]blob), layers: make(map[digest.Digest]*storedLayer),

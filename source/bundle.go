@@ -89,11 +89,11 @@ func (s carried) ReadBlob(_ context.Context, _ registry.Reference, d ocispec.Des
 	return s.r.ReadBlob(d, limit)
 }
 
-// Keeps implements [fetch.Source]. The blobs stay in the bundle.
-func (carried) Keeps(int64) bool { return false }
+// Resumable implements [fetch.Source]. The blobs stay in the bundle.
+func (carried) Resumable(int64) bool { return false }
 
-// Keep implements [fetch.Source].
-func (s carried) Keep(_ context.Context, _ registry.Reference, d ocispec.Descriptor, _ registry.Place, _ func()) (fetch.Blob, error) {
+// Download implements [fetch.Source].
+func (s carried) Download(_ context.Context, _ registry.Reference, d ocispec.Descriptor, _ registry.Target, _ func()) (fetch.Blob, error) {
 	b, err := s.r.Blob(d.Digest)
 	if since := s.r.Since(); err != nil && since != "" {
 		return nil, fault.WithHint(fault.Wrap(fault.NotFound, fmt.Errorf("%w: it was made by bundle --since", err)),
@@ -136,7 +136,7 @@ func (b *carriedBlob) Read(p []byte) (int, error) {
 func (b *carriedBlob) Fetched() int64             { return b.n }
 func (b *carriedBlob) Came() <-chan struct{}      { return nil }
 func (b *carriedBlob) Whole() (n int64, all bool) { return b.n, true }
-func (b *carriedBlob) InRoom() bool               { return false }
+func (b *carriedBlob) InSection() bool            { return false }
 func (b *carriedBlob) Close() error               { return nil }
 func (b *carriedBlob) Discard() error             { return nil }
 func (b *carriedBlob) Distrust() error            { return nil }

@@ -18,10 +18,10 @@ type joined struct {
 	of  map[registry.Reference]int // which of them has an image; the first if none has
 }
 
-// Bundles returns several bundles as one source, and the names of their images, each once. Of
-// a name that several bundles have, the last one counts, as if they were loaded one after the
-// other. A blob that a bundle lacks, as one that was made to go with another, comes from the
-// others.
+// Bundles returns several bundles as one source, and the names of their images, each once. If
+// several bundles have a name, the last bundle counts, as if they were loaded one after the
+// other. If a bundle lacks a blob of its image, the blob comes from another one: a bundle may
+// build on another.
 func Bundles(list []*bundle.Reader) (Source, []registry.Reference, error) {
 	if len(list) == 1 {
 		return Bundle(list[0])
@@ -78,12 +78,12 @@ func (s joined) ReadBlob(ctx context.Context, ref registry.Reference, d ocispec.
 	return from(s, ref, func(one Source) ([]byte, error) { return one.ReadBlob(ctx, ref, d, limit) })
 }
 
-// Keeps implements [fetch.Source]. The blobs stay in the bundles.
-func (joined) Keeps(int64) bool { return false }
+// Resumable implements [fetch.Source]. The blobs stay in the bundles.
+func (joined) Resumable(int64) bool { return false }
 
-// Keep implements [fetch.Source].
-func (s joined) Keep(ctx context.Context, ref registry.Reference, d ocispec.Descriptor, in registry.Place, waiting func()) (fetch.Blob, error) {
-	return from(s, ref, func(one Source) (fetch.Blob, error) { return one.Keep(ctx, ref, d, in, waiting) })
+// Download implements [fetch.Source].
+func (s joined) Download(ctx context.Context, ref registry.Reference, d ocispec.Descriptor, in registry.Target, waiting func()) (fetch.Blob, error) {
+	return from(s, ref, func(one Source) (fetch.Blob, error) { return one.Download(ctx, ref, d, in, waiting) })
 }
 
 func (s joined) Locate(ctx context.Context, ref registry.Reference, d ocispec.Descriptor) (string, error) {

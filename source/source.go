@@ -37,9 +37,9 @@ type registries struct{ *registry.Client }
 // Near implements [Source].
 func (registries) Near() bool { return false }
 
-// Keep implements [fetch.Source].
-func (s registries) Keep(ctx context.Context, ref registry.Reference, d ocispec.Descriptor, in registry.Place, waiting func()) (fetch.Blob, error) {
-	k, err := s.Client.Keep(ctx, ref, d, in, waiting)
+// Download implements [fetch.Source].
+func (s registries) Download(ctx context.Context, ref registry.Reference, d ocispec.Descriptor, in registry.Target, waiting func()) (fetch.Blob, error) {
+	k, err := s.Client.Download(ctx, ref, d, in, waiting)
 	if err != nil {
 		return nil, err
 	}

@@ -180,10 +180,12 @@ func (c *checker) run(in storage.Unpacker) error {
 
 const blockSize = 512
 
-// header reads the header in raw, which begins at the given place of a block with the
-// padding of the content before it, and returns how many bytes that has. What follows
-// the header may be content. Docker's record lacks the list of the holes that a sparse
-// file may have among its content; then the header is made up.
+// header reads the tar header in raw. Before it, raw has the padding of the previous content,
+// which begins at offset at of a block. header returns the size of the padding as skipped.
+// Content may follow the header.
+//
+// The list of holes of a sparse file can be a part of its content, which Docker's record does
+// not have here. Then the header is made up.
 func header(raw []byte, at int64) (h *tar.Header, skipped int64, err error) {
 	skip := int((blockSize - at) % blockSize)
 	if at < 0 {

@@ -14,7 +14,7 @@ import (
 
 const errAccess = unix.EACCES
 
-// entry compares what an entry of the tar became, by the rules of extractor.place.
+// entry compares what an entry of the tar became, by the rules of extractor.extractEntry.
 // It reports whether there is something that can have content.
 func (c *checker) entry(h *tar.Header) bool {
 	name := path.Clean(strings.TrimLeft(h.Name, "/"))
@@ -43,8 +43,8 @@ func (c *checker) entry(h *tar.Header) bool {
 	if c.kept && c.files.t.Astray() {
 		c.wrong(name, "its name leads through a symlink out of the layer, where Docker looks for it when it saves the layer")
 	}
-	d.Keep()
-	defer d.Drop()
+	d.Retain()
+	defer d.Release()
 	c.remember(path.Clean(d.Path()))
 	switch {
 	case base == opaqueName:

@@ -89,15 +89,15 @@ func Extract(ctx context.Context, r io.Reader, root string, o ExtractOptions) (S
 		tr:    tar.NewReader(in),
 		split: tarsplit.NewWriter(o.TarSplit, o.Names),
 		fresh: probe(t.Root.FD),
-		room:  space{fd: t.Root.FD},
+		space: space{fd: t.Root.FD},
 	}
 	if o.Rootless {
 		rights := privilege.Current()
-		_, x.keeps = rights.Missing(privilege.ForOwners...)
+		_, x.noChown = rights.Missing(privilege.ForOwners...)
 		x.noSetgid = !rights.Has(privilege.Fsetid)
 	}
 	x.out = newWriters(x.complete, o.WriteBack)
-	x.room.wait = x.out.wait
+	x.space.wait = x.out.wait
 	t.Made, t.Replace, t.Unlock = x.implied, x.clear, o.Rootless
 
 	err = x.run()
@@ -110,7 +110,7 @@ func Extract(ctx context.Context, r io.Reader, root string, o ExtractOptions) (S
 	stats.NoXattr, stats.NoOwner, stats.NoDevice = int(x.left.xattrs.Load()), int(x.left.owners.Load()), int(x.left.devices.Load())
 	stats.NoSetgid = int(x.left.setgid.Load())
 	if err != nil {
-		return stats, x.blame(x.room.explain(err))
+		return stats, x.blame(x.space.explain(err))
 	}
 	return stats, nil
 }
@@ -118,17 +118,17 @@ func Extract(ctx context.Context, r io.Reader, root string, o ExtractOptions) (S
 // extractor is the state of one Extract. What it makes gets its name here, in
 // the order of the tar; contents and what comes after them are up to out.
 type extractor struct {
-	tree  *tree.Tree
-	in    *feed
-	tr    *tar.Reader
-	split *tarsplit.Writer
-	out   *writers
-	opt   ExtractOptions
-	keeps bool // no file is given to another owner
+	tree    *tree.Tree
+	in      *feed
+	tr      *tar.Reader
+	split   *tarsplit.Writer
+	out     *writers
+	opt     ExtractOptions
+	noChown bool // no file is given to another owner
 	// noSetgid says that setgid bits may be cleared silently.
 	noSetgid bool
 	fresh    fresh
-	room     space
+	space    space
 	stats    Stats
 	uids     ids
 	gids     ids
@@ -173,7 +173,7 @@ func (x *extractor) finish() error {
 		err = serr
 	}
 	if x.plnk != nil {
-		x.plnk.Drop()
+		x.plnk.Release()
 		n, rerr := tree.RemoveAll(x.tree.Root.FD, plnkDir)
 		x.stats.Size -= n
 		if err == nil {
@@ -197,7 +197,7 @@ func (x *extractor) entry(h *tar.Header) error {
 	if tarsplit.Sparse(h) {
 		// Its holes are read from nowhere, and so past the feed.
 		content = ctxReader{x.in.ctx, content}
-		if err := x.room.expand(h.Size); err != nil {
+		if err := x.space.expand(h.Size); err != nil {
 			return err
 		}
 		if x.split != nil {
@@ -208,7 +208,7 @@ func (x *extractor) entry(h *tar.Header) error {
 	x.uids.add(h.Uid)
 	x.gids.add(h.Gid)
 	x.read, x.astray = false, false
-	if err := x.place(h, content); err != nil {
+	if err := x.extractEntry(h, content); err != nil {
 		return err
 	}
 	if x.split != nil && !x.read && tarsplit.ContentSize(h) > 0 { // without, the tar reader skips the rest by itself
@@ -219,8 +219,8 @@ func (x *extractor) entry(h *tar.Header) error {
 	return x.split.End()
 }
 
-// place decides what an entry is, and where it goes.
-func (x *extractor) place(h *tar.Header, content io.Reader) error {
+// extractEntry extracts one entry by the rules of its kind.
+func (x *extractor) extractEntry(h *tar.Header, content io.Reader) error {
 	name := path.Clean(strings.TrimLeft(h.Name, "/"))
 	switch {
 	case h.Typeflag == tar.TypeXGlobalHeader:
@@ -256,8 +256,8 @@ func (x *extractor) place(h *tar.Header, content io.Reader) error {
 		return err
 	}
 	x.astray = x.tree.Astray()
-	d.Keep() // what follows may make the tree forget it
-	defer d.Drop()
+	d.Retain() // what follows may make the tree forget it
+	defer d.Release()
 	if err := d.Fits(base); err != nil {
 		return err
 	}

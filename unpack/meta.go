@@ -100,7 +100,7 @@ func (x *extractor) mark(m *meta, d *tree.Dir) {
 	inherits := d.GivesGroup(x.fresh.gid)
 	m.chmod = !x.fresh.known || inherits || m.mode&^0o777 != 0 || m.mode&x.fresh.masked != 0
 	m.chown = !x.fresh.known || inherits || m.uid != x.fresh.uid || m.gid != x.fresh.gid
-	if x.keeps && m.uid == 0 && m.gid == 0 {
+	if x.noChown && m.uid == 0 && m.gid == 0 {
 		m.chown = false // that root's files are the user's is what is expected
 	}
 	for _, a := range m.xattrs {
@@ -155,16 +155,17 @@ func (x *extractor) countSetgid(fd int) error {
 	return nil
 }
 
-// owner changes the owner if necessary. Without root's rights, owners that cannot be set are
-// counted. A process that may not change the metadata of another user's file sets no owner. In
-// a user namespace, IDs that are not mapped are left out (EINVAL). A program that would run as
-// one user never gets another user as its owner.
+// owner calls change if the entry needs another owner. If extraction is rootless, it counts an
+// owner that cannot be set: for lack of rights (EPERM), or since the user namespace does not map
+// the ID (EINVAL). Then it also removes the setuid and setgid bits, so that no program runs as
+// an unintended user. A process that could not change the metadata of another user's file sets
+// no owner at all.
 func (x *extractor) owner(m *meta, change func() error) error {
 	if !m.chown {
 		return nil
 	}
 	err := error(unix.EPERM)
-	if !x.keeps {
+	if !x.noChown {
 		err = change()
 	}
 	if x.opt.Rootless && (err == unix.EPERM || err == unix.EINVAL) {

@@ -23,7 +23,7 @@ func (x *extractor) node(d *tree.Dir, base string, h *tar.Header, content io.Rea
 		return err
 	}
 	x.mark(&m, d)
-	if err := x.room.take(tarsplit.ContentSize(h)); err != nil {
+	if err := x.space.take(tarsplit.ContentSize(h)); err != nil {
 		return err
 	}
 	switch h.Typeflag {
@@ -98,7 +98,7 @@ func (x *extractor) directory(d *tree.Dir, base string, m meta) error {
 	if err != nil {
 		return err
 	}
-	defer sub.Drop()
+	defer sub.Release()
 	if err := sub.Touch(); err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func (x *extractor) directory(d *tree.Dir, base string, m meta) error {
 	want := m.mode
 	if old || mode != m.mode { // it has an owner and a mode that are not those of a new one
 		m.mode, m.chmod = mode, true
-		m.chown = m.chown || old && !x.keeps
+		m.chown = m.chown || old && !x.noChown
 	}
 	if err := x.dress(sub.FD, &m); err != nil {
 		return err
@@ -123,7 +123,7 @@ func (x *extractor) directory(d *tree.Dir, base string, m meta) error {
 
 // implied is called for a directory that an entry needed and no entry made.
 func (x *extractor) implied(parent *tree.Dir, name string, over bool) error {
-	if (!x.fresh.known || parent.GivesGroup(x.fresh.gid)) && !x.keeps {
+	if (!x.fresh.known || parent.GivesGroup(x.fresh.gid)) && !x.noChown {
 		if err := unix.Fchownat(parent.FD, name, os.Geteuid(), os.Getegid(), unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return err
 		}
@@ -146,9 +146,9 @@ func (x *extractor) clear(parent *tree.Dir, name string) error {
 	return x.drop(parent, name)
 }
 
-// hardlink links to something that this layer brought before, and gives it what the
-// link's own header says: the last of a file's entries holds, as with tar and Docker.
-// As in Docker it cannot be a file of a lower layer, which is another directory on
+// hardlink creates a hardlink to a file of this layer, and gives the file the metadata of the
+// link's header: of several entries of a file the last one counts, as with tar and Docker. As in
+// Docker, the target cannot be a file of a lower layer, which is in another directory on the
 // disk.
 func (x *extractor) hardlink(d *tree.Dir, base, target string, m meta) error {
 	clean := path.Clean(strings.TrimLeft(target, "/"))
@@ -162,8 +162,8 @@ func (x *extractor) hardlink(d *tree.Dir, base, target string, m meta) error {
 		if td == d && tbase == base {
 			return fault.New(fault.Corrupt, "a hardlink to itself")
 		}
-		td.Keep()
-		defer td.Drop()
+		td.Retain()
+		defer td.Release()
 		kind, err = linkable(td.FD, tbase)
 	}
 	if err == nil {
@@ -196,7 +196,7 @@ func (x *extractor) retell(d *tree.Dir, base string, kind uint32, m meta) error 
 		m.mode, m.times = have, [2]unix.Timespec{st.Atim, st.Mtim}
 	}
 	m.chown = int64(st.Uid) != int64(m.uid) || int64(st.Gid) != int64(m.gid)
-	if m.chown && x.keeps { // the file was counted
+	if m.chown && x.noChown { // the file was counted
 		if m.chown = false; m.uid != 0 || m.gid != 0 {
 			m.mode &^= unix.S_ISUID | unix.S_ISGID
 		}

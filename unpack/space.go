@@ -21,14 +21,14 @@ type space struct {
 	total int64 // bytes that the file system has, free or not
 	noted bool  // the file system counts inodes
 	nodes int64
-	holes *int64 // room for sparse files, at the first of them
+	holes *int64 // space for sparse files, at the first of them
 }
 
 // lookAfter is how many entries may be made between two looks: others write to
 // the disk too. A look costs as much as reading a byte.
 const lookAfter = 256
 
-// take takes room for an entry of size bytes.
+// take reserves space for an entry of size bytes.
 func (s *space) take(size int64) error {
 	s.quiet--
 	short := s.bytes < size+s.block || s.noted && s.nodes <= 0
@@ -56,7 +56,7 @@ func (s *space) take(size int64) error {
 }
 
 // expand makes sure that the sparse entries together have no more bytes than the
-// file system has room for, whatever is made of them: one of 512 bytes can claim
+// file system has space for, whatever is made of them: one of 512 bytes can claim
 // to be 8 EiB.
 func (s *space) expand(size int64) error {
 	if s.holes == nil {
@@ -96,9 +96,9 @@ func (s *space) look() error {
 	return nil
 }
 
-// unknownRoom is what a file system has that does not say (ramfs, a tmpfs without
-// a limit, some of FUSE): the kernel will tell when it is full.
-const unknownRoom = 1 << 40
+// unknownSpace stands for the free space of a file system that reports none (ramfs, a tmpfs
+// without a limit, some of FUSE). The kernel reports when it is full.
+const unknownSpace = 1 << 40
 
 // count reads what a file system says of itself. Blocks are of Frsize bytes, and
 // some have all ones for what has no limit (bcachefs' inodes).
@@ -110,7 +110,7 @@ func (s *space) count(st *unix.Statfs_t) {
 	most := uint64(math.MaxInt64 / s.block)
 	s.bytes, s.total = int64(min(st.Bavail, most))*s.block, int64(min(st.Blocks, most))*s.block
 	if st.Blocks == 0 {
-		s.bytes, s.total = unknownRoom, unknownRoom
+		s.bytes, s.total = unknownSpace, unknownSpace
 	}
 	s.noted, s.nodes = st.Files > 0, int64(min(st.Ffree, math.MaxInt64))
 	s.quiet = lookAfter

@@ -33,7 +33,7 @@ func limited(t *testing.T, options string) string {
 	return dir
 }
 
-func TestNoRoom(t *testing.T) {
+func TestNoSpace(t *testing.T) {
 	many := func(n int) (list []entry) {
 		for i := range n {
 			list = append(list, folder(fmt.Sprint("d", i)), symlink(fmt.Sprint("s", i), "x"))

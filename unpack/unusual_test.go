@@ -59,7 +59,7 @@ func TestFileSystemsThatDoNotCount(t *testing.T) {
 		"fragments":     {unix.Statfs_t{Bsize: 1 << 20, Frsize: 4096, Blocks: 100, Bavail: 10, Files: 5, Ffree: 3}, 10 * 4096, 3},
 		"no fragments":  {unix.Statfs_t{Bsize: 4096, Blocks: 100, Bavail: 10, Files: 5, Ffree: 3}, 10 * 4096, 3},
 		"endless nodes": {unix.Statfs_t{Bsize: 4096, Blocks: 100, Bavail: 10, Files: 1<<64 - 1, Ffree: 1<<64 - 1}, 10 * 4096, 1<<63 - 1},
-		"no size":       {unix.Statfs_t{Bsize: 4096}, unknownRoom, 0},
+		"no size":       {unix.Statfs_t{Bsize: 4096}, unknownSpace, 0},
 	} {
 		var s space
 		if s.count(&tc.st); s.bytes != tc.bytes || s.nodes != tc.nodes {

@@ -48,7 +48,7 @@ func (x *extractor) whiteout(d *tree.Dir, name string, h *tar.Header) error {
 	if hidden, err := hidden(x.opt.Whiteouts, d); hidden || err != nil {
 		return err // Docker would show a ghost of a name
 	}
-	if err := x.room.take(0); err != nil {
+	if err := x.space.take(0); err != nil {
 		return err
 	}
 	return x.opt.Whiteouts.Whiteout(d.FD, d.Path(), name, h.Uid, h.Gid)
@@ -57,10 +57,10 @@ func (x *extractor) whiteout(d *tree.Dir, name string, h *tar.Header) error {
 // hidden reports whether d or a directory that it is in is opaque. The root is not: Docker
 // may have marked it, and overlayfs takes no notice.
 func hidden(w whiteout.Form, d *tree.Dir) (bool, error) {
-	for at := d.Keep(); ; {
+	for at := d.Retain(); ; {
 		if at.IsRoot() || w.IsOpaque(at.FD) {
 			opaque := !at.IsRoot()
-			at.Drop()
+			at.Release()
 			return opaque, nil
 		}
 		var err error
@@ -70,10 +70,10 @@ func hidden(w whiteout.Form, d *tree.Dir) (bool, error) {
 	}
 }
 
-// opaque makes d hide what the layers below have in it. The mark is ignored at the
-// top of a layer. By the letter of the image-spec it would delete all lower layers
-// there. But overlayfs looks for it in no root, so that images with Docker, Podman and
-// containerd keep their lower layers, and so they do in each destination here.
+// opaque makes d hide the content that it has in lower layers. It ignores the mark in the root
+// of a layer. According to the image-spec, that mark would delete all lower layers. But
+// overlayfs does not look for it in a root. So images with such a mark keep their lower layers
+// with Docker, Podman and containerd, and in each destination of fastpull.
 func (x *extractor) opaque(d *tree.Dir) error {
 	if d.IsRoot() {
 		return nil
@@ -97,7 +97,7 @@ func (x *extractor) opaqueAt(d *tree.Dir, name string) error {
 	if err != nil {
 		return err
 	}
-	defer sub.Drop()
+	defer sub.Release()
 	if err := sub.Touch(); err != nil {
 		return err
 	}

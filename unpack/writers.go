@@ -103,8 +103,8 @@ func (w *writers) write(fd int, name string, m meta, size int64, content io.Read
 	}
 	for off := int64(0); ; {
 		w.reserve()
-		room := w.cur.buf[w.cur.used:]
-		n, err := readFull(content, room)
+		free := w.cur.buf[w.cur.used:]
+		n, err := readFull(content, free)
 		if n > 0 {
 			w.add(f, n, off)
 			off += int64(n)
@@ -121,7 +121,7 @@ func (w *writers) write(fd int, name string, m meta, size int64, content io.Read
 	}
 }
 
-// reserve makes sure that there is a batch with room for another part.
+// reserve makes sure that there is a batch with space for another part.
 func (w *writers) reserve() {
 	if b := w.cur; b != nil && (len(b.parts) == batchParts || b.used == len(b.buf) || b.attrs >= batchXattr) {
 		w.flush()

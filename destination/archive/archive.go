@@ -43,18 +43,18 @@ type Options struct {
 
 // archive is an archive that images are written to.
 type archive struct {
-	run   context.Context // of the whole run: shared work ends with it
-	env   *destination.Env
-	o     Options
-	given string       // the name as the user wrote it
-	name  string       // of the file, where links in the name lead to
-	file  *bundle.File // nil in a dry run
-	w     *bundle.Writer
-	spool destination.Spool[*packed]
-	pack  *packer
-	list  bundle.List
-	order order // in which images end
-	laid  order // in which images get their places
+	run       context.Context // of the whole run: shared work ends with it
+	env       *destination.Env
+	o         Options
+	given     string       // the name as the user wrote it
+	name      string       // of the file, where links in the name lead to
+	file      *bundle.File // nil in a dry run
+	w         *bundle.Writer
+	spool     destination.Spool[*packed]
+	pack      *packer
+	list      bundle.List
+	order     order // in which images end
+	reserving order // in which images reserve their layers
 
 	referred map[bundle.ListReferrer]bool // those that are in it
 }
@@ -85,11 +85,11 @@ func Open(ctx context.Context, env *destination.Env, name string, o Options) (de
 	var err error
 	a.file, err = bundle.Create(name, bundle.FileOptions{Split: o.Split, Sync: !env.NoSync, Resume: o.Layers == bundle.Keep && !env.NoResume})
 	if err != nil {
-		return nil, destination.Placed(fmt.Errorf("write %s: %w", name, err))
+		return nil, destination.ExplainWrite(fmt.Errorf("write %s: %w", name, err))
 	}
 	name = a.file.Name()
 	a.name = name
-	if err := keepsBase(name, o); err != nil {
+	if err := protectBase(name, o); err != nil {
 		return nil, errors.Join(err, a.file.Close())
 	}
 	a.w = bundle.NewWriter(a.file)
@@ -106,9 +106,9 @@ func Open(ctx context.Context, env *destination.Env, name string, o Options) (de
 	return a, nil
 }
 
-// keepsBase makes sure that the new bundle does not replace the bundle that it builds on:
-// then its layers would be nowhere.
-func keepsBase(name string, o Options) error {
+// protectBase returns an error if the new bundle would replace the bundle that it builds on: the
+// layers of that would be lost.
+func protectBase(name string, o Options) error {
 	if o.Since == nil {
 		return nil
 	}
@@ -147,7 +147,7 @@ func (a *archive) Lookup(_ context.Context, q destination.Query) (destination.St
 // Ended implements [destination.Ordered].
 func (a *archive) Ended(nth int) {
 	a.order.end(nth)
-	a.laid.end(nth)
+	a.reserving.end(nth)
 }
 
 // write adds an image whose layers are in the archive.
@@ -221,13 +221,13 @@ func (a *archive) there(b *bundled, top digest.Digest) error {
 	return nil
 }
 
-// keeps reports whether an image's index goes into the archive as the registry has it. Else the
+// keepsIndex reports whether an image's index goes into the archive as the registry has it. Else the
 // archive gets an index of its own, which has no other indexes in it.
-func (a *archive) keeps(b *bundled) bool { return a.pack.form == bundle.Keep && b.whole }
+func (a *archive) keepsIndex(b *bundled) bool { return a.pack.form == bundle.Keep && b.whole }
 
 // nested returns the indexes that go into the archive with the one that has them.
 func (a *archive) nested(b *bundled) []*image.Document {
-	if !a.keeps(b) {
+	if !a.keepsIndex(b) {
 		return nil
 	}
 	return b.nested
@@ -268,7 +268,7 @@ func (a *archive) manifests(b *bundled) (top ocispec.Descriptor, err error) {
 		put(ocispec.Descriptor{}, doc.Bytes)
 	}
 	raw, mediaType := b.index.Bytes, b.index.MediaType
-	if !a.keeps(b) {
+	if !a.keepsIndex(b) {
 		mediaType = ocispec.MediaTypeImageIndex
 		var e error
 		if raw, e = bundle.Index(raw, children); e != nil {

@@ -23,14 +23,15 @@ import (
 	"github.com/fastpull/fastpull/internal/tmpfile"
 )
 
-// packer writes layers to an archive. They are fetched at the same time and written one after
-// the other, in a fixed order. The layer whose turn has come is decoded by all cores, straight
-// into the archive. The others wait as blobs: decoding two at a time would write one of them
-// to a file first, to be read and written again. Small layers, and layers whose blob is not
-// kept, take that way. The biggest layer of an image is the first.
+// packer writes layers to an archive. Layers are downloaded at the same time, and written one
+// after the other in a fixed order, the biggest layer of an image first. The next layer is
+// decoded by all cores, straight into the archive. The others wait as compressed blobs: if a
+// second layer was decoded meanwhile, its plain tar would have to go to a file first, and then
+// be read and written again. That is done only for layers without a partial file, such as small
+// ones.
 //
-// If all sizes are known beforehand, layers are written once, to their offsets, as they
-// arrive: see [packer.fill].
+// If all sizes are known beforehand, each layer is written once, to its offset, as it arrives:
+// see [packer.fill].
 type packer struct {
 	name    string // of the archive
 	space   *disk.Space
@@ -39,21 +40,21 @@ type packer struct {
 	writing *semaphore.Weighted // held while w is used
 	turns   turns
 
-	mu      sync.Mutex
-	next    digest.Digest                        // key of the layer to be written next
-	written map[digest.Digest]ocispec.Descriptor // what layers are in the archive, by key
-	places  map[digest.Digest]*bundle.Place      // where layers are to be, if that is known
-	found   map[digest.Digest]int64              // how many bytes were there at first
-	older   *bundle.Reader                       // nil, or the archive before
-	left    map[digest.Digest]ocispec.Descriptor // what layers are in that, by key
-	said    map[digest.Digest]image.Layer        // what manifests have said of blobs that are kept
+	mu       sync.Mutex
+	next     digest.Digest                         // key of the layer to be written next
+	written  map[digest.Digest]ocispec.Descriptor  // what layers are in the archive, by key
+	reserved map[digest.Digest]*bundle.Reservation // of layers whose size is known
+	found    map[digest.Digest]int64               // how many bytes were there at first
+	older    *bundle.Reader                        // nil, or the archive before
+	left     map[digest.Digest]ocispec.Descriptor  // what layers are in that, by key
+	said     map[digest.Digest]image.Layer         // what manifests have said of blobs that are kept
 }
 
 func newPacker(name string, space *disk.Space, w *bundle.Writer, form bundle.Form) *packer {
 	return &packer{
 		name: name, space: space, w: w, form: cmp.Or(form, bundle.Plain), writing: semaphore.NewWeighted(1),
 		written: make(map[digest.Digest]ocispec.Descriptor), left: make(map[digest.Digest]ocispec.Descriptor),
-		said: make(map[digest.Digest]image.Layer), places: make(map[digest.Digest]*bundle.Place),
+		said: make(map[digest.Digest]image.Layer), reserved: make(map[digest.Digest]*bundle.Reservation),
 		found: make(map[digest.Digest]int64),
 	}
 }
@@ -117,8 +118,8 @@ func (p *packer) write(ctx context.Context, l image.Layer, s *packed) error {
 
 // make fetches a layer into the archive, or into a file.
 func (p *packer) make(ctx context.Context, l image.Layer, c *destination.Content) (_ *packed, err error) {
-	if place := p.place(l); place != nil {
-		return p.fill(ctx, l, c, place)
+	if res := p.reservation(l); res != nil {
+		return p.fill(ctx, l, c, res)
 	}
 	out := &sink{p: p, key: p.key(l)}
 	defer func() {

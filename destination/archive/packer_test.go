@@ -67,9 +67,9 @@ type source struct {
 	discarded int // files of the blob
 }
 
-func (s *source) Keeps(int64) bool { return false }
+func (s *source) Resumable(int64) bool { return false }
 
-func (s *source) Keep(context.Context, registry.Reference, ocispec.Descriptor, registry.Place, func()) (fetch.Blob, error) {
+func (s *source) Download(context.Context, registry.Reference, ocispec.Descriptor, registry.Target, func()) (fetch.Blob, error) {
 	came := make(chan struct{})
 	close(came)
 	return &blob{bytes.NewReader(s.data), s, came}, nil
@@ -85,7 +85,7 @@ func (b *blob) Close() error               { return nil }
 func (b *blob) Fetched() int64             { return b.Size() }
 func (b *blob) Came() <-chan struct{}      { return b.came }
 func (b *blob) Whole() (n int64, all bool) { return b.Size(), true }
-func (b *blob) InRoom() bool               { return false }
+func (b *blob) InSection() bool            { return false }
 func (b *blob) Discard() error             { b.s.discarded++; return nil }
 func (b *blob) Distrust() error            { return nil }
 
@@ -128,11 +128,11 @@ func TestSink(t *testing.T) {
 	for _, form := range []bundle.Form{bundle.Keep, bundle.Plain} {
 		for _, turn := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, turn=%v", form, turn), func(t *testing.T) {
-				// One in parts is no draft, where the layer would have its place.
+				// One in parts is no draft, where the layer would be reserved.
 				a := open(t, filepath.Join(t.TempDir(), "a.tar"), Options{Layers: form, Split: 1 << 30})
 				s := &source{data: data}
 				f := fetch.New(s, 1, "", nil)
-				f.Kept = fetch.KeepIn(t.TempDir())
+				f.Partial = fetch.NewPartialBlobs(t.TempDir())
 				key := a.pack.key(layer)
 				a.pack.turns.take(key)
 				if turn {
@@ -148,7 +148,7 @@ func TestSink(t *testing.T) {
 				if s.discarded != 0 {
 					t.Error("its blob is not kept")
 				}
-				if f.Kept.ReleaseAll(); s.discarded != 1 {
+				if f.Partial.ReleaseAll(); s.discarded != 1 {
 					t.Error("its blob is left")
 				}
 				if !turn {

@@ -40,7 +40,7 @@ func (a *archive) Begin(ctx context.Context, img *destination.Image) (destinatio
 	t := &tx{a: a, img: img, b: b, got: make(map[digest.Digest]chan *packed), wrote: make(chan error, 1)}
 	all := a.pack.blobs(b)
 	t.drop = a.spool.Hold(a.pack.keys(all))
-	if t.layers, err = t.lay(ctx, all); err != nil {
+	if t.layers, err = t.reserve(ctx, all); err != nil {
 		t.drop()
 		return nil, err
 	}
@@ -56,19 +56,19 @@ func (a *archive) Begin(ctx context.Context, img *destination.Image) (destinatio
 	return t, nil
 }
 
-// lay gives the layers of the image their places, where these are known beforehand, in the
-// order of the images. It returns the layers that are not in the archive.
-func (t *tx) lay(ctx context.Context, all []image.Layer) ([]image.Layer, error) {
+// reserve reserves the layers of the image, where their sizes are known beforehand, in the order
+// of the images. It returns the layers that are not in the archive.
+func (t *tx) reserve(ctx context.Context, all []image.Layer) ([]image.Layer, error) {
 	p := t.a.pack
 	missing := p.missing(all)
-	if p.form != bundle.Keep || !p.w.Places() {
+	if p.form != bundle.Keep || !p.w.Reserves() {
 		return missing, nil
 	}
-	if err := t.a.laid.wait(ctx, t.img.Nth, 0); err != nil {
+	if err := t.a.reserving.wait(ctx, t.img.Nth, 0); err != nil {
 		return nil, err
 	}
-	defer t.a.laid.end(t.img.Nth)
-	err := p.lay(ctx, missing, func() error {
+	defer t.a.reserving.end(t.img.Nth)
+	err := p.reserveAll(ctx, missing, func() error {
 		_, err := t.a.documents(t.b)
 		return err
 	})

@@ -94,7 +94,7 @@ func first(ctx context.Context, sockets []string) (*containerdapi.Client, error)
 }
 
 // place chooses the namespace and the snapshotter.
-func place(ctx context.Context, c *containerdapi.Client, o Options) (*containerdapi.Client, *containerdapi.Snapshots, containerdapi.Plugins, error) {
+func chooseNamespace(ctx context.Context, c *containerdapi.Client, o Options) (*containerdapi.Client, *containerdapi.Snapshots, containerdapi.Plugins, error) {
 	plugins, err := c.Plugins(ctx)
 	if err != nil {
 		return nil, nil, plugins, err

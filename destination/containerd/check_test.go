@@ -61,8 +61,8 @@ func TestCheck(t *testing.T) {
 	if f := Check(t.Context(), root, s.Address+"-none")[0]; f.Level != checkup.Problem || !strings.Contains(f.Text, "no containerd answers") {
 		t.Errorf("a socket that is not there: %+v", f)
 	}
-	if held := s.Held(); len(held) > 0 {
-		t.Errorf("leases were used: %q", held)
+	if leased := s.Leased(); len(leased) > 0 {
+		t.Errorf("leases were used: %q", leased)
 	}
 }
 

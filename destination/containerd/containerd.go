@@ -46,7 +46,7 @@ func dial(ctx context.Context, env *destination.Env, o Options) (*daemon, error)
 	if err != nil {
 		return nil, err
 	}
-	in, snaps, plugins, err := place(ctx, c, o)
+	in, snaps, plugins, err := chooseNamespace(ctx, c, o)
 	if err != nil {
 		return nil, errors.Join(err, c.Close())
 	}

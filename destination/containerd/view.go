@@ -119,10 +119,10 @@ func (d *daemon) owns(st unix.Stat_t) bool {
 	return d.env.Rights.Level != privilege.User && int(st.Uid) == os.Geteuid()
 }
 
-// roots returns the directories where the root of containerd's file system may be for this
-// process: its own root first, and then what precedes a usual path of the socket. That is
-// /proc/PID/root for a containerd in another mount namespace, and the mount point in a
-// container that has the host's file system.
+// roots returns the directories at which this process may find the root of containerd's file
+// system. The first is "", its own root. The next is the part of the socket's path before a
+// usual path: the mount point of the host's file system in a container. The last is
+// /proc/PID/root, for a containerd in another mount namespace.
 func roots(socket string) []string {
 	list := []string{""}
 	for _, usual := range sockets {

@@ -29,11 +29,11 @@ func CheckDocker(ctx context.Context, m *destination.Machine, dataRoot string) [
 }
 
 // check looks at the root at dir, which is in place.
-func check(ctx context.Context, m *destination.Machine, what, place, dir string, fits func(string) error) []checkup.Finding {
+func check(ctx context.Context, m *destination.Machine, what, root, dir string, fits func(string) error) []checkup.Finding {
 	f := checkup.Finding{What: what, Level: checkup.OK}
 	err := checkup.Try(ctx, func() error {
 		if fits != nil {
-			if err := fits(place); err != nil {
+			if err := fits(root); err != nil {
 				return err
 			}
 		}
@@ -49,7 +49,7 @@ func check(ctx context.Context, m *destination.Machine, what, place, dir string,
 	case err != nil:
 		f.Level, f.Text = checkup.Problem, checkup.Plain(err)
 	default:
-		f.Text = place + " takes images; none was put there for a test"
+		f.Text = root + " takes images; none was put there for a test"
 	}
 	if err := mayWrite(m.Rights, what); err != nil && f.Level == checkup.OK {
 		f.Level, f.Text = checkup.Warning, checkup.Plain(err)

@@ -1,11 +1,11 @@
 // Package containerdroot brings images into the root directory of a containerd that does not
-// run: into a machine image, or into that of a host whose containerd is stopped. Containerd
-// 1.6 and later start on the root, and have the images as after a pull of their own. Package
-// imagestore brings them, and package containerdfiles has the files.
+// run: in a machine image, or on a host whose containerd is stopped. Containerd 1.6 and later
+// start on the root, and have the images as after a pull of their own. Package imagestore brings
+// the images, and package containerdfiles writes the files.
 //
-// The data-root of Docker 29 has such a root, in containerd/daemon, with the namespace moby.
-// It is that of the containerd which dockerd starts by itself. If dockerd finds one that runs
-// already, at /run/containerd/containerd.sock, its images are in the root of that.
+// The data-root of Docker 29 has such a root in containerd/daemon, with the namespace moby. It
+// is the root of the containerd that dockerd starts. If a containerd already listens at
+// /run/containerd/containerd.sock, dockerd uses that one, and its images are in that one's root.
 //
 // # What the packages of containerd cost
 //
@@ -13,8 +13,8 @@
 //
 // # After a kill
 //
-// An image gets its names last, all of them in one transaction of the database, when its
-// blobs and its snapshots are there. Until then what is there belongs to a lease that expires
-// after a day, and containerd removes it then. The next run goes on with the blobs, also with
-// those that were not complete, and removes the snapshots that were not.
+// An image gets its names last, in one transaction of the database, when its blobs and snapshots
+// are complete. Until then they belong to a lease, which expires after a day. Then containerd
+// removes them. The next run continues with complete and incomplete blobs, and removes
+// incomplete snapshots.
 package containerdroot

@@ -55,7 +55,7 @@ func fits(dataRoot string) error {
 	for _, name := range graphDrivers {
 		entries, err := os.ReadDir(filepath.Join(dataRoot, name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return destination.Placed(err)
+			return destination.ExplainWrite(err)
 		}
 		if len(entries) > 0 {
 			return fault.WithHint(fault.New(fault.Usage, "the data-root %s has the storage driver %s, and Docker would not look for images in containerd", dataRoot, name),
@@ -107,7 +107,7 @@ func explain(err error) error {
 	if errors.As(err, &in) {
 		return fault.WithHint(err, "stop it first; images go into a containerd that runs with --containerd, and into a Docker with --load")
 	}
-	return destination.Placed(err)
+	return destination.ExplainWrite(err)
 }
 
 // files are those of a root, in a namespace.

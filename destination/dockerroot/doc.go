@@ -5,12 +5,12 @@
 // that runs, for [Publish] when it is stopped. [Restart] does both, and stops and starts the
 // daemon between.
 //
-// Layers are extracted in any order and at the same time. They are staged until all layers
-// of an image are there, and are then committed, parents first: nothing is left of an
-// image that fails. Only where another process pulls the same layers, each complete layer
-// is committed at once.
+// Layers are extracted in any order and at the same time. They stay staged until all layers of
+// an image are complete. Then they are committed, parents first. So an image that fails leaves
+// no layers. If another process pulls the same layers, each layer is committed as soon as it is
+// complete.
 //
-// After a kill the next run removes the staged layers, and continues with the partial
-// blobs. After a power failure an image that was reported is there as a whole. [Repair]
-// fetches damaged parts of a store again.
+// After a kill the next run removes the staged layers, and continues with the partial blobs. An
+// image that was reported as pulled is complete also after a power failure. [Repair] fetches
+// damaged parts of a store again.
 package dockerroot

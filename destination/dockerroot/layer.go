@@ -91,10 +91,10 @@ func (m *made) abort() error {
 	return err
 }
 
-// settle commits layers that are ready before their images are, once the run has met
-// another process: that may wait for a layer that is ready here, while this run waits for
-// one of its layers. Nothing waits for a layer that is committed. A layer whose parent is
-// not there has to wait until it is.
+// settle commits ready layers before their images are complete, once the run has met another
+// process. That process may wait for a layer of this run, while this run waits for one of its
+// layers. A committed layer blocks no process. A layer whose parent is not in the store yet
+// stays uncommitted until the parent is there.
 func (s *store) settle(ctx context.Context, met bool) {
 	s.mu.Lock()
 	s.eager = s.eager || met

@@ -12,10 +12,11 @@ import (
 // that were mended tell of, and if all is well.
 const rounds = 3
 
-// Mend repairs a store, of which v is known, and verifies it again with verify, as long as
-// a round mends something. verify does not read again the layers that are good, given
-// by chainID. The result is what is known of the store afterwards. unmended says why the
-// rest could not be mended.
+// Mend repairs the damage that v lists, and then verifies the store again by calling verify. It
+// repeats both, up to three times, until there is no damage or nothing more can be repaired.
+//
+// verify gets the chainIDs of good layers, which it need not read again. after is the result of
+// the last verification. unmended says why the remaining damage could not be repaired.
 func Mend(ctx context.Context, o RepairOptions, v overlay.Verified, verify func(good map[digest.Digest]bool) (overlay.Verified, error)) (m Mended, after overlay.Verified, unmended, err error) {
 	m = Mended{Configs: []digest.Digest{}, Layers: []digest.Digest{}}
 	for range rounds {

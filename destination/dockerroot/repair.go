@@ -63,8 +63,8 @@ func Repair(ctx context.Context, o RepairOptions, damages []overlay.Damage) (m M
 	defer func() { err = errors.Join(err, s.Close()) }()
 	p := &repair{s: s, client: o.Registry, fetcher: fetcher, manifests: make(map[registry.Reference][]*image.Manifest)}
 	if !o.NoResume {
-		p.fetcher.Kept = fetch.KeepIn(s.Info().PartialDir)
-		p.fetcher.Kept.Sweep()
+		p.fetcher.Partial = fetch.NewPartialBlobs(s.Info().PartialDir)
+		p.fetcher.Partial.Sweep()
 	}
 
 	var failures []error
@@ -304,7 +304,7 @@ func (p *repair) layers(ctx context.Context, damages []overlay.Damage) (done []d
 		done = append(done, m.DiffID)
 	}
 	if len(done) == len(all) {
-		p.fetcher.Kept.ReleaseAll()
+		p.fetcher.Partial.ReleaseAll()
 	}
 	return done, errors.Join(failures...)
 }

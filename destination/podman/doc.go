@@ -23,24 +23,26 @@
 //
 // # What the library runs
 //
-// It decompresses nothing here, and so does not run pigz. It mounts no layer either, and so
-// runs no mount program (fuse-overlayfs). It runs itself again for what this package does not
-// use: without a call of reexec.Init, which fastpull does not make, that panics. fastpull
-// does not become root of a user namespace itself: without root, it has to be run by podman
-// unshare.
+// The library decompresses nothing here, so it does not run pigz. It mounts no layer, so it runs
+// no mount program (fuse-overlayfs). For functions that this package does not use, the library
+// starts its own executable again. That panics without a call of reexec.Init, which fastpull
+// does not make. fastpull does not become root of a user namespace: without root, it has to be
+// started by podman unshare.
 //
 // # After a kill
 //
-// The staging directories of a process that was killed are removed by the next run. A layer
-// that the library had begun to name is marked incomplete in layers.json, and removed by the
-// library when it is opened next.
+// The next run removes the staging directories of a process that was killed. If the library had
+// begun to name a layer, the layer is marked incomplete in layers.json, and the library removes
+// it when it opens the store again.
 //
-// When it is opened, the library tries in the store what overlayfs can do, and notes the result
-// in the run root of Podman, until the machine starts again. What a kill leaves of that is
-// removed after a minute. In the store of another root nothing is tried.
+// When the library opens a store, it tests in the store what overlayfs can do. It notes the
+// result in Podman's run root, until the machine is started again. What a kill leaves of that
+// test is removed after a minute. If the store is not Podman's own, fastpull notes the result
+// beforehand, and nothing is tested. In a user namespace the library always tests.
 //
 // # Other processes
 //
-// The library has no way to stage a layer only if it is not there: it is looked for just
-// before. A process that adds the same layer between has it replaced by the same files.
+// The library cannot stage a layer only if the layer is missing, so fastpull looks for it just
+// before. If another process adds the same layer in between, this process replaces it by the
+// same files.
 package podman

@@ -85,11 +85,11 @@ func (s *store) has(ctx context.Context, id string) (bool, error) {
 	return err == nil, err
 }
 
-// stage extracts a tar into a new staging directory.
+// stage extracts a tar into a new staging directory of fastpull's own.
 //
-// The directory is fastpull's own. The library makes one, too, and is told of the other one
-// afterwards: each command of Podman 4 removes all of the library's staging directories at its
-// end, those of other processes included.
+// The library makes a staging directory, too, which is not used: each command of Podman 4
+// removes all such directories at its end, also those of other processes. The library gets
+// fastpull's directory afterwards.
 func (m *made) stage(ctx context.Context, tar io.Reader) (err error) {
 	d := &differ{ctx: ctx, m: m, tar: &counter{r: tar}}
 	if d.staging, err = os.MkdirTemp(m.s.staging.Path, ""); err != nil {

@@ -51,9 +51,9 @@ type store struct {
 	opening    sync.Mutex // guards s
 	publishing sync.Mutex // images may share layers and names
 
-	mu    sync.Mutex
-	stuck bool                   // a call of the library still waits for a lock, or has not given one back
-	held  map[digest.Digest]bool // the layers that are, or will be, staged: by chainID
+	mu       sync.Mutex
+	stuck    bool                   // a call of the library still waits for a lock, or has not given one back
+	admitted map[digest.Digest]bool // the layers that are, or will be, staged: by chainID
 }
 
 var _ destination.Destination = (*store)(nil)
@@ -65,7 +65,7 @@ func Open(ctx context.Context, env *destination.Env, root string) (destination.D
 	if err != nil {
 		return nil, err
 	}
-	s := &store{run: ctx, env: env, root: o.GraphRoot, o: o, held: make(map[digest.Digest]bool)}
+	s := &store{run: ctx, env: env, root: o.GraphRoot, o: o, admitted: make(map[digest.Digest]bool)}
 	s.layers.Drop = func(m *made) { _ = m.abort() }
 	if _, err = os.Stat(filepath.Join(imagesOf(o), driver+"-images")); err == nil {
 		err = s.open(ctx)
@@ -181,7 +181,7 @@ func driverAt(root string) (string, error) {
 			return name, nil
 		}
 		if !errors.Is(err, os.ErrNotExist) {
-			return "", destination.Placed(err)
+			return "", destination.ExplainWrite(err)
 		}
 	}
 	return driver, nil
@@ -210,7 +210,7 @@ func (s *store) failed(err error) error {
 	if err == nil {
 		return nil
 	}
-	return destination.Placed(fmt.Errorf("open Podman's store %s: %w", s.root, err))
+	return destination.ExplainWrite(fmt.Errorf("open Podman's store %s: %w", s.root, err))
 }
 
 func (s *store) openAt(ctx context.Context, o storage.StoreOptions) (err error) {
@@ -292,10 +292,11 @@ func checkFileSystem(home string) error {
 	return err
 }
 
-// known are the files in a run root by which the library knows of the machine that overlayfs
-// works. The others do not matter to a process that mounts and exports no layer. Without these
-// files it tries all of that in the store, and a kill at that time leaves a directory or a
-// mount there. In a user namespace it has to try: old kernels let no user mount an overlay.
+// known lists the files in a run root that tell the library what overlayfs can do on this
+// machine. Without them, the library mounts overlays in the store to find out, and a kill at
+// that time leaves a directory or a mount there. A process that mounts and exports no layer
+// needs no other such files. In a user namespace the library has to try: old kernels let no user
+// mount an overlay.
 var known = []string{"overlay-true", "metacopy()-false", "native-diff()-false", "idmapped-lower-dir-false", "dataonly-layers-false"}
 
 // newRunRoot makes a run root for a store that is not Podman's own: for what the library

@@ -45,26 +45,26 @@ func (s *store) Begin(ctx context.Context, img *destination.Image) (destination.
 		}
 		t.layers, t.left, parent = append(t.layers, w), append(t.left, need), w.id
 	}
-	return t, s.hold(t.left)
+	return t, s.admit(t.left)
 }
 
-// filesHeld are the descriptors of a layer: the tar-split until the layer has its name, and a
+// filesPerLayer counts the descriptors of a staged layer: the tar-split until the layer has its name, and a
 // lock of the library's while the layer is extracted.
-const filesHeld = 2
+const filesPerLayer = 2
 
-// hold returns an error if the process may not open as many files as it takes to stage these
-// layers, beside those of other images. Layers are staged until their images are complete.
-func (s *store) hold(layers []destination.Layer) error {
+// admit counts layers as staged. It returns an error if the process may not open as many files
+// as they and the layers of other images need. Layers are staged until their images are complete.
+func (s *store) admit(layers []destination.Layer) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range layers {
 		if l.Left > 0 {
-			s.held[l.ChainID] = true
+			s.admitted[l.ChainID] = true
 		}
 	}
-	if most := openfiles.Staged(filesHeld); len(s.held) > most {
+	if most := openfiles.Staged(filesPerLayer); len(s.admitted) > most {
 		return fault.WithHint(
-			fault.New(fault.Failed, "the process may open %d files, which is enough for %s of Podman's store at a time, and %d are to be stored", openfiles.Limit(), text.Count(most, "layer"), len(s.held)),
+			fault.New(fault.Failed, "the process may open %d files, which is enough for %s of Podman's store at a time, and %d are to be stored", openfiles.Limit(), text.Count(most, "layer"), len(s.admitted)),
 			"raise the limit (ulimit -Hn, LimitNOFILE= of systemd), or pull fewer images at a time")
 	}
 	return nil
@@ -74,7 +74,7 @@ func (s *store) hold(layers []destination.Layer) error {
 func (s *store) release(chain digest.Digest) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.held, chain)
+	delete(s.admitted, chain)
 }
 
 // Layers implements [destination.Tx]. All layers take part: those that are there already

@@ -42,7 +42,7 @@ func Used(ctx context.Context) (root string, err error) {
 		case errors.Is(err, fs.ErrNotExist):
 			return "", nil
 		case err != nil:
-			return "", destination.Placed(err)
+			return "", destination.ExplainWrite(err)
 		}
 		if err := entitled(); err != nil {
 			return o.GraphRoot, err

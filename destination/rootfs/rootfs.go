@@ -47,11 +47,11 @@ func Open(env *destination.Env, dir string) (destination.Destination, error) {
 	}
 	place, err := safepath.Find(dir)
 	if err != nil {
-		return nil, destination.Placed(fmt.Errorf("make %s: %w", dir, err))
+		return nil, destination.ExplainWrite(fmt.Errorf("make %s: %w", dir, err))
 	}
 	r := &rootfs{env: env, place: place, dir: place.Join(place.Base)}
 	if err := r.open(); err != nil {
-		return nil, destination.Placed(errors.Join(err, r.Close()))
+		return nil, destination.ExplainWrite(errors.Join(err, r.Close()))
 	}
 	return r, nil
 }

@@ -23,7 +23,7 @@ func TestContainerdInterrupt(t *testing.T) {
 	for _, limit := range []int64{100 << 10, 5 << 20} {
 		g.Arm(limit)
 		p := c.User(t).Start(t, "--no-resume", "--containerd", g.Addr+"/img:tag")
-		g.Hold(t, &p.Err)
+		g.WaitReached(t, &p.Err)
 		p.Signal(t, syscall.SIGINT)
 		p.Wait(t).Expect(t, 130)
 		g.Open()

@@ -284,7 +284,7 @@ func TestContainerdRootInterrupt(t *testing.T) {
 	g.Arm(5 << 20)
 	root := filepath.Join(kit.ShortTempDir(t), "root")
 	p := kit.NewUser(t).Start(t, "--no-resume", "--containerd-root", root, "--namespace", "e2e", g.Addr+"/img:tag")
-	g.Hold(t, &p.Err)
+	g.WaitReached(t, &p.Err)
 	p.Signal(t, syscall.SIGINT)
 	p.Wait(t).Expect(t, 130)
 	g.Open()

@@ -15,8 +15,8 @@ import (
 	"github.com/fastpull/fastpull/e2e/kit"
 )
 
-// place is a destination on a file system that a test has made.
-type place struct {
+// target is a destination on a file system that a test has made.
+type target struct {
 	name   string
 	inodes bool // it needs many for a layer of many files
 	store  bool
@@ -24,9 +24,9 @@ type place struct {
 	flags func(dir string) []string
 }
 
-// places lists the ways in which a pull writes to a disk; an Engine's are the
+// targets lists the ways in which a pull writes to a disk; an Engine's are the
 // layers that wait for it.
-var places = []place{
+var targets = []target{
 	{"Store", true, true, func(dir string) []string { return []string{"--store", filepath.Join(dir, "store")} }},
 	{"Rootfs", true, false, func(dir string) []string { return []string{"--rootfs", filepath.Join(dir, "rootfs")} }},
 	{"Output", false, false, func(dir string) []string { return []string{"-o", filepath.Join(dir, "out.tar")} }},
@@ -93,7 +93,7 @@ func TestDisk(t *testing.T) {
 		}
 	}
 	// ext4 has no blocks that only root may use, and one image if it is a store.
-	ext4 := func(t *testing.T, p place, mib int64) (dir string, flags []string) {
+	ext4 := func(t *testing.T, p target, mib int64) (dir string, flags []string) {
 		t.Helper()
 		dir = kit.NewExt4(t, mib, "-m", "0", "-N", "512")
 		flags = p.flags(dir)
@@ -104,7 +104,7 @@ func TestDisk(t *testing.T) {
 		return dir, flags
 	}
 
-	for _, p := range places {
+	for _, p := range targets {
 		t.Run(p.name, func(t *testing.T) {
 			t.Run("TooSmall", func(t *testing.T) {
 				dir, flags := ext4(t, p, 32)
@@ -155,7 +155,7 @@ func TestDisk(t *testing.T) {
 					g.Arm(6 << 20)
 					defer g.Open()
 					res := fails(t, dir, flags, gated, 1, func(r *kit.Running) {
-						g.Hold(t, &r.Err)
+						g.WaitReached(t, &r.Err)
 						kit.Settle(t, dir)
 						kit.Occupy(t, dir, leave)
 						kit.Settle(t, dir) // for longer than fastpull does without a look

@@ -35,7 +35,7 @@ func TestHangup(t *testing.T) {
 		if err := r.Cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		g.Hold(t, &r.Err)
+		g.WaitReached(t, &r.Err)
 		if len(kit.Names(t, dir)) == 0 {
 			t.Fatal("there is nothing to leave behind")
 		}

@@ -31,7 +31,7 @@ func TestKill9(t *testing.T) {
 		for _, limit := range []int64{100 << 10, 2 << 20, 5 << 20, 8 << 20} {
 			g.Arm(limit)
 			r := kit.NewUser(t).Start(t, "--no-resume", "--store", store, ref) // else less and less is to come
-			g.Hold(t, &r.Err)
+			g.WaitReached(t, &r.Err)
 			r.Signal(t, syscall.SIGKILL)
 			r.Wait(t)
 			g.Open()
@@ -102,7 +102,7 @@ func TestInterrupt(t *testing.T) {
 		g.Arm(2 << 20) // no layer is whole by then
 		defer g.Open()
 		r := u.Urgently(t).Start(t, append(args, ref)...)
-		g.Hold(t, &r.Err)
+		g.WaitReached(t, &r.Err)
 		r.Signal(t, sig)
 		if res := r.Wait(t).Expect(t, 130); res.Took > 5*time.Second {
 			t.Errorf("ended %v after the signal", res.Took)

@@ -132,10 +132,10 @@ func goRoot(t *testing.T) string {
 func fitting(t *testing.T, dir string) []string {
 	t.Helper()
 	var fit, left []string
-	room := int64(realSize)
+	space := int64(realSize)
 	for _, name := range kit.Names(t, dir) {
-		if size := sizeBelow(t, filepath.Join(dir, name)); size <= room {
-			fit, room = append(fit, name), room-size
+		if size := sizeBelow(t, filepath.Join(dir, name)); size <= space {
+			fit, space = append(fit, name), space-size
 		} else {
 			left = append(left, name)
 		}

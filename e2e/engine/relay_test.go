@@ -192,7 +192,7 @@ func (s *relayed) testLeftover(t *testing.T) {
 	for _, use := range uses {
 		g.ArmBlob(s.im.Layers[len(s.im.Layers)-2].Digest) // the last large layer does not come
 		r := s.User(t).Start(t, "--load", g.Addr+"/img:1")
-		g.Hold(t, &r.Err)
+		g.WaitReached(t, &r.Err)
 		var parts []string
 		if !kit.Eventually(time.Minute, func() bool { parts = s.parts(t); return len(parts) > 0 }) {
 			t.Fatalf("no part has come\n%s", r.Err.String())

@@ -111,7 +111,7 @@ func TestDaemonSet(t *testing.T) {
 			list := &configMap{dir: t.TempDir()}
 			list.write(t, "images.txt", "# for all nodes\n"+refs[0]+"\nregistry.invalid/tricky:1\n"+secret+"\n")
 			at := kit.FreePort(t)
-			p := c.StartPod(t, translated(t, pod.Containers[0], own, places{
+			p := c.StartPod(t, translated(t, pod.Containers[0], own, substitutes{
 				volumes: map[string]string{"socket": c.Sock, "root": c.Root, "mirrors": hosts, "images": list.dir, "registries": credentials},
 				paths:   map[string]string{"/var/lib/containerd": c.Root},
 				args:    map[string]string{"--listen=:9478": "--listen=" + at},

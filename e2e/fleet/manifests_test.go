@@ -95,17 +95,17 @@ func TestManifests(t *testing.T) {
 		if len(pod.Containers) != 1 || len(pod.Containers[0].VolumeMounts) != len(pod.Volumes) {
 			t.Fatalf("%s: %d mounts of %d volumes", overlay, len(pod.Containers[0].VolumeMounts), len(pod.Volumes))
 		}
-		places := make(map[string]string)
+		paths := make(map[string]string)
 		for _, v := range pod.Volumes {
 			switch {
 			case v.HostPath != nil:
-				places[v.Name] = v.HostPath.Path
+				paths[v.Name] = v.HostPath.Path
 			case v.ConfigMap != nil && v.ConfigMap.Name != images.Metadata.Name:
 				t.Errorf("%s: the volume has %s, and the list is %s", overlay, v.ConfigMap.Name, images.Metadata.Name)
 			}
 		}
-		if places["socket"] != want.socket || places["root"] != want.root || places["mirrors"] != want.mirrors || len(places) != 3 {
-			t.Errorf("%s: paths of the host: %q, want %q", overlay, places, want)
+		if paths["socket"] != want.socket || paths["root"] != want.root || paths["mirrors"] != want.mirrors || len(paths) != 3 {
+			t.Errorf("%s: paths of the host: %q, want %q", overlay, paths, want)
 		}
 		for _, m := range pod.Containers[0].VolumeMounts {
 			if m.Name == "root" && m.MountPath != want.root {

@@ -87,16 +87,16 @@ type volume struct {
 	} `json:"secret"`
 }
 
-// places says where a test has what the manifest names: volumes by their names, paths in
+// substitutes says where a test has what the manifest names: volumes by their names, paths in
 // the container, and arguments.
-type places struct {
+type substitutes struct {
 	volumes, paths, args map[string]string
 	seccomp              bool // the runtime has filters of system calls
 }
 
 // translated returns the configuration of a container as the kubelet would give it to the
 // container runtime.
-func translated(t *testing.T, c container, image string, p places) map[string]any {
+func translated(t *testing.T, c container, image string, p substitutes) map[string]any {
 	t.Helper()
 	instead := func(m map[string]string, s string) string {
 		if other, ok := m[s]; ok {

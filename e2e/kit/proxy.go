@@ -107,8 +107,9 @@ func (g *Gate) pass(path string, n int) <-chan struct{} {
 	return g.opened
 }
 
-// Hold waits until the pull stands still; said is what to show if it does not.
-func (g *Gate) Hold(t *testing.T, said fmt.Stringer) {
+// WaitReached waits until the gate has stopped the pull. If that takes too long, the test fails
+// and shows said.
+func (g *Gate) WaitReached(t *testing.T, said fmt.Stringer) {
 	t.Helper()
 	g.mu.Lock()
 	reached := g.reached

@@ -34,7 +34,7 @@ func TestGate(t *testing.T) {
 			_, err := io.Copy(received, resp.Body)
 			done <- err
 		}()
-		g.Hold(t, received)
+		g.WaitReached(t, received)
 		if n := len(received.String()); n > limit {
 			t.Errorf("%s: %d bytes have come through, the limit is %d", name, n, limit)
 		}

@@ -102,7 +102,7 @@ func TestPodmanCommands(t *testing.T) {
 	g.ArmBlob(ship.Images[0].Layers[1].Digest)
 	ref := g.Addr + strings.TrimPrefix(ship.Refs[0], ship.Reg.Addr)
 	p := kit.NewUser(t).Start(t, "--podman="+s.root, ref)
-	g.Hold(t, &p.Err)
+	g.WaitReached(t, &p.Err)
 	staged := func() []string {
 		dirs, _ := filepath.Glob(s.root + "/overlay/.fastpull-staging-*/*/dir")
 		return dirs

@@ -84,7 +84,7 @@ func TestMirrorDies(t *testing.T) {
 	mirror.Arm(sent)
 
 	run := kit.NewUser(t).Start(t, "--hosts-dir", mirrors(t, origin.Addr, mirror.Addr), "--store", filepath.Join(t.TempDir(), "s"), ref)
-	mirror.Hold(t, &run.Err)
+	mirror.WaitReached(t, &run.Err)
 	origin.Traffic(t)
 	mirror.Die()
 	run.Wait(t).Expect(t, 0, im.Digest.String())

@@ -56,7 +56,7 @@ func TestConformance(t *testing.T) {
 		for _, d := range signed {
 			manifests = append(manifests, d.Digest)
 		}
-		conforms(t, suite, addr, holding{
+		conforms(t, suite, addr, contents{
 			tags: []string{"docker", "index"}, manifests: append(manifests, head.Digest), blobs: blobs,
 			subjects: []v1.Hash{head.Digest, signed[0].Digest, amd.Digest},
 		})
@@ -66,7 +66,7 @@ func TestConformance(t *testing.T) {
 		kit.Fastpull(t, append([]string{"--store", store, "--platform=linux/amd64"}, refs...)...).Expect(t, 0)
 		addr := kit.FreePort(t)
 		kit.ServeAt(t, addr, store)
-		h := holding{tags: []string{"docker", "index"}}
+		h := contents{tags: []string{"docker", "index"}}
 		for i, im := range []kit.Image{docker, amd} {
 			made, err := remote.Head(kit.ParseRef(t, addr+"/team/img:"+h.tags[i]))
 			if err != nil {
@@ -82,14 +82,14 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// holding is what the repository team/img of a registry has, for the suite to ask for.
-type holding struct {
+// contents is what the repository team/img of a registry has, for the suite to ask for.
+type contents struct {
 	tags                       []string
 	manifests, blobs, subjects []v1.Hash
 }
 
 // cases returns how many cases of the suite ask for what is there.
-func (h holding) cases() int { return 2 * (len(h.tags) + len(h.manifests) + len(h.blobs)) }
+func (h contents) cases() int { return 2 * (len(h.tags) + len(h.manifests) + len(h.blobs)) }
 
 // notApplicable are the cases that the suite leaves out, since they change a registry.
 // docs/commands.md says the same.
@@ -100,7 +100,7 @@ var outcome = regexp.MustCompile(`(?m)^ *OCI Conformance Test(/\S.*)?: (\w+)$`)
 
 // conforms runs the suite, and fails for a case that failed, for one that was left out
 // without a reason, and where a case is missing.
-func conforms(t *testing.T, suite, addr string, h holding) {
+func conforms(t *testing.T, suite, addr string, h contents) {
 	t.Helper()
 	list := func(name string, hashes []v1.Hash) string {
 		var words []string

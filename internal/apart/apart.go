@@ -1,10 +1,10 @@
-// Package apart runs tests that look at the machine on one that has nothing else on it.
+// Package apart runs the tests of a package in namespaces of their own, so that they do not
+// depend on what runs on the machine.
 //
-// fastpull and its doctor look at all processes, at the default store and cache, and at
-// the sockets of Engines. On a machine on which Engines run, or another fastpull, tests
-// would depend on these. [Main] gives the tests of a package namespaces of their own: they
-// see their own processes only, no sockets of Engines, and neither a default store, be it
-// fastpull's or Podman's, nor a default cache, whatever the machine has. What they write to these places stays there.
+// fastpull and its doctor look at all processes, at the default store and cache, and at the
+// sockets of Engines. With [Main], the tests see only their own processes. They see no sockets
+// of Engines, no default cache, and no default store of fastpull or Podman, even if the machine
+// has them. Files that they write in these directories stay in the namespace.
 //
 // Processes that a test leaves behind end with the tests.
 package apart

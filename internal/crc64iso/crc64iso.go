@@ -3,16 +3,14 @@
 //
 // # How it works
 //
-// A CRC is the remainder of the message, read as a polynomial over GF(2), by
-// the generator P. ISO's is sparse: P(x) = x⁶⁴ + x⁴ + x³ + x + 1. So a word that
-// moves up by 64 bits is the sum of four small shifts of itself, and no table is
-// needed (fold).
+// A CRC is the remainder of the message, read as a polynomial over GF(2), by the generator P.
+// The generator of ISO has few terms: P(x) = x⁶⁴ + x⁴ + x³ + x + 1. So to move a word up by 64
+// bits is to add four small shifts of it, without a table (fold).
 //
-// Squaring is linear over GF(2): P(x)⁶⁴ = P(x⁶⁴), which in y = x⁶⁴ is
-// y⁶⁴ + y⁴ + y³ + y + 1. That is a multiple of P, so that the remainder by it has
-// the same remainder by P; and y is a whole word, so that finding it takes no
-// shifts at all: each word of the message, 64 words on, is added to four others.
-// What is left, 64 words, is folded.
+// Squaring is linear over GF(2). So P(x)⁶⁴ = P(x⁶⁴), which is y⁶⁴ + y⁴ + y³ + y + 1 in y = x⁶⁴.
+// This polynomial is a multiple of P: the remainder of a message by it has the same remainder by
+// P as the message. And y is a whole word, so this step needs no shifts: each word is added to
+// the words 60, 61, 63 and 64 after it. The last 64 words are folded.
 package crc64iso
 
 import "encoding/binary"

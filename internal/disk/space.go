@@ -243,12 +243,12 @@ func (s *Space) MostPlain() (int64, error) {
 // boundless is the most that a layer may expand to where no file system sets a limit.
 const boundless = 4 << 40
 
-// expands is the ratio of plain and compressed bytes that KeepsBlob assumes.
+// expands is the ratio of plain and compressed bytes that FitsBlob assumes.
 const expands = 4
 
-// KeepsBlob reports whether a blob of n bytes can be kept in dir beside its content and
-// the content of all other blobs that are expected. The directory need not exist.
-func (s *Space) KeepsBlob(dir string, n int64) bool {
+// FitsBlob reports whether dir has space for a blob of n bytes, beside its content and the
+// content of all other blobs that are expected. The directory need not exist.
+func (s *Space) FitsBlob(dir string, n int64) bool {
 	if s == nil {
 		s = NewSpace(Options{})
 	}

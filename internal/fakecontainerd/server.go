@@ -34,7 +34,7 @@ type Server struct {
 	locked map[string]bool   // refs that have a writer
 	images map[string]*imagesapi.Image
 	leases map[string]*leasesapi.Lease
-	held   []string // resources of leases
+	leased []string // resources of leases
 	heads  []string // namespace and lease of each call
 }
 
@@ -94,11 +94,11 @@ func (s *Server) Last() string {
 	return s.heads[len(s.heads)-1]
 }
 
-// Held returns the resources that were added to leases, each as lease, kind and ID.
-func (s *Server) Held() []string {
+// Leased returns the resources that were added to leases, each as lease, kind and ID.
+func (s *Server) Leased() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]string(nil), s.held...)
+	return append([]string(nil), s.leased...)
 }
 
 func notFound(what string) error {
@@ -162,7 +162,7 @@ func (l leasing) Delete(_ context.Context, q *leasesapi.DeleteRequest) (*emptypb
 func (l leasing) AddResource(_ context.Context, q *leasesapi.AddResourceRequest) (*emptypb.Empty, error) {
 	l.s.mu.Lock()
 	defer l.s.mu.Unlock()
-	l.s.held = append(l.s.held, q.ID+" "+q.Resource.Type+" "+q.Resource.ID)
+	l.s.leased = append(l.s.leased, q.ID+" "+q.Resource.Type+" "+q.Resource.ID)
 	return &emptypb.Empty{}, nil
 }
 

@@ -181,10 +181,10 @@ func (p *Proxy) Refuse(while time.Duration) {
 	listeners, conns := p.listeners, p.conns
 	p.listeners, p.conns = nil, map[*conn]bool{}
 	p.mu.Unlock()
-	var held []func()
+	var reserved []func()
 	for _, l := range listeners {
 		l.Close()
-		held = append(held, hold(l))
+		reserved = append(reserved, reservePort(l))
 	}
 	for c := range conns {
 		c.reset()
@@ -192,7 +192,7 @@ func (p *Proxy) Refuse(while time.Duration) {
 	go func() {
 		defer p.work.Done()
 		defer func() {
-			for _, release := range held {
+			for _, release := range reserved {
 				release()
 			}
 		}()

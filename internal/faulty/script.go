@@ -86,10 +86,9 @@ func Rules(rules ...Rule) Script {
 	}
 }
 
-// Random does something wrong to a share of all requests, with offsets of up
-// to size in their bodies. Slow adds the faults that a client has to end by a
-// limit of time. The same seed gives the same faults to the same order of
-// requests.
+// Random returns a script that gives faults to a share of all requests. Faults in a body are at
+// offsets up to size. If slow is set, there are also faults that a client has to end by a time
+// limit. The same seed gives the same faults to the same sequence of requests.
 func Random(seed uint64, share float64, size int64, slow bool) Script {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	quick := []func(n int64) Fault{

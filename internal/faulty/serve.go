@@ -159,10 +159,9 @@ func (x *exchange) write(p []byte) {
 	}
 }
 
-// send sends p and counts it, beforehand, so that a client never has more than
-// was counted. It stays counted when the write fails: over HTTP/2 a client that has
-// all it wants leaves before it is told that this was the end, and then what it got
-// is not known.
+// send counts p and then sends it, so a client never has more bytes than were counted. A failed
+// write stays counted: a client of HTTP/2 may leave when it has all the bytes that it wants, and
+// then it is not known how many of p it got.
 func (x *exchange) send(p []byte) {
 	x.count(len(p))
 	if x.left -= int64(len(p)); x.left == 0 {

@@ -9,11 +9,13 @@ import (
 	"github.com/fastpull/fastpull/fault"
 )
 
-// A run has up to spare files open that belong to no layer and no connection: standard
-// streams, locks, directories of the destination. A layer takes up to perLayer: its partial
-// blob, its metadata, the directory and the file that is written. Layers and connections
-// have half of the rest each. Few have as many open as they may, so that layers which wait,
-// where a destination keeps files of them open, may have half of it, too.
+// A run has up to spare files open that belong to no layer and no connection, such as standard
+// streams, locks and directories of the destination. A layer takes up to perLayer: its partial
+// blob, its metadata, and the directory and the file that are written. Half of the rest is for
+// layers and half for connections.
+//
+// In some destinations, layers that wait have files open as well. These may take half of the
+// rest, too, since layers and connections seldom have as many files open as they may.
 const (
 	spare    = 32
 	perLayer = 4

@@ -19,7 +19,7 @@
 // record is at the next multiple of 4096: a header with the blob's size, and one bit for each
 // block of 16 KiB. The file is sparse: bytes that were not downloaded take no space.
 //
-// A [Room] is the place of a blob in a larger file that is being made. It has no file of its
+// A [Section] is the part of a larger file that one blob has for itself. It has no file of its
 // own. Its record is in the 512 bytes before it, and its blocks are so large that the record
 // fits.
 //

@@ -14,18 +14,18 @@ import (
 	"github.com/fastpull/fastpull/internal/safepath"
 )
 
-// File is a blob that is being kept. It is safe for concurrent use, as long as
-// each of its writers has a part of the blob for itself.
+// File is a partial blob. It is safe for concurrent use, as long as each of its writers has a
+// part of the blob for itself.
 type File struct {
 	folder *Folder
 	name   string // in the folder
 	size   int64
 	found  int64 // bytes that were whole when it was opened
 
-	room *Room // nil, or where it is in another file
+	section *Section // nil, or where it is in another file
 
 	mu    sync.Mutex
-	f     *os.File    // its own; nil in a room
+	f     *os.File    // its own; nil in a section
 	info  fs.FileInfo // which file that is, also when it is closed
 	rec   *record
 	owned bool
@@ -41,8 +41,9 @@ func (f *File) Found() int64 { return f.found }
 // Block returns how many bytes the blocks have that are whole or not.
 func (f *File) Block() int64 { return f.rec.block }
 
-// InRoom reports whether the blob is in a [Room]: then it can be nowhere else.
-func (f *File) InRoom() bool { return f.room != nil }
+// InSection reports whether the blob is in a [Section] of a larger file. Such a blob cannot
+// be moved to a file of its own.
+func (f *File) InSection() bool { return f.section != nil }
 
 // Left returns how many bytes are not whole.
 func (f *File) Left() int64 {
@@ -91,14 +92,14 @@ func (f *File) ReadWhole(p []byte, off int64) (int, error) {
 func (f *File) whole(off, n int64) (file readerWriterAt, at, whole int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	file, at = f.place()
+	file, at = f.at()
 	return file, at, f.rec.run(off, min(off+n, f.size), true) - off
 }
 
-// place returns what the blob is in, and where it begins there. f.mu is held.
-func (f *File) place() (readerWriterAt, int64) {
-	if f.room != nil {
-		return f.room.In, f.room.At
+// at returns the file that has the blob, and the offset of the blob in it. f.mu is held.
+func (f *File) at() (readerWriterAt, int64) {
+	if f.section != nil {
+		return f.section.In, f.section.At
 	}
 	return f.f, 0
 }
@@ -176,7 +177,7 @@ func (f *File) Refresh() bool {
 }
 
 func (f *File) read() {
-	if f.room == nil {
+	if f.section == nil {
 		f.rec.readFile(f.f)
 	}
 }
@@ -214,7 +215,7 @@ func (w *Writer) Write(p []byte) (n int, err error) {
 func (f *File) stretch(pos, end int64) (file readerWriterAt, at, to int64, whole bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	file, at = f.place()
+	file, at = f.at()
 	whole = f.rec.has(pos / f.rec.block)
 	return file, at, f.rec.run(pos, end, whole), whole
 }
@@ -230,19 +231,19 @@ func (w *Writer) record() error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	file, _ := f.place()
+	file, _ := f.at()
 	from, to := f.rec.set(w.whole, end)
 	w.whole = end
 	return f.rec.write(file, from, to)
 }
 
-// Remove removes the file from its folder. A process that has it open may read on. In a Room
-// no block is whole afterwards.
+// Remove removes the file from its folder. A process that has it open may read on. In a
+// [Section] no block is complete afterwards.
 func (f *File) Remove() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.room != nil {
-		return f.room.empty(f.rec)
+	if f.section != nil {
+		return f.section.empty(f.rec)
 	}
 	if f.gone {
 		return nil
@@ -269,7 +270,7 @@ func (f *File) Remove() error {
 func (f *File) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.room != nil {
+	if f.section != nil {
 		return nil
 	}
 	touch(f.f)

@@ -16,11 +16,11 @@ import (
 // Forgotten is the age from which an unused partial blob is swept.
 const Forgotten = 7 * 24 * time.Hour
 
-// MaxSize is more than any blob should have that is kept: 1 TiB, whose record has
+// MaxSize is more than any partial blob should have: 1 TiB, whose record has
 // 8 MiB.
 const MaxSize = 1 << 40
 
-// Folder is where partial blobs are kept.
+// Folder is a directory of partial blobs.
 type Folder struct{ dir string }
 
 // In returns the folder dir, which is made when it is needed.

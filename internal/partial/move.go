@@ -9,17 +9,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MoveTo gives the file of a whole blob away: it becomes the file at path, with exactly the
-// bytes of the blob, and read-only. Readers of the blob read on. The caller has verified the
-// digest. If durable is set, the bytes and the name are on the disk when MoveTo returns.
+// MoveTo moves the file of a complete blob to path. The file has exactly the bytes of the blob
+// then, and is read-only. The caller has verified the digest. Readers of the blob can go on, and
+// the File may be closed. If durable is set, the bytes and the name are on the disk when MoveTo
+// returns.
 //
-// It returns false, and no error, if the file cannot become that: it is on another file
-// system, the path exists, or another process works with the file. The blob stays where it
-// is then, and stays whole. The File may be closed.
+// MoveTo returns false and no error if the file cannot be moved: path is on another file system
+// or exists, or another process uses the file. Then the blob stays where it is, complete.
 func (f *File) MoveTo(path string, durable bool) (moved bool, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.room != nil || f.gone {
+	if f.section != nil || f.gone {
 		return false, nil
 	}
 	file, err := f.exclusive()

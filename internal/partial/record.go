@@ -18,10 +18,10 @@ const (
 	recordAlign = 4096
 	magic       = "fastpull partial 1\n"
 
-	// The record of a Room has room for the longest digest that there is, that of
+	// The header of a Section's record takes the longest digest that there is, that of
 	// SHA-512 with its name.
-	roomHeaderSize = headerSize + 136
-	roomMagic      = "fastpull partial 2\n"
+	sectionHeaderSize = headerSize + 136
+	sectionMagic      = "fastpull partial 2\n"
 )
 
 // record says which blocks of a blob are whole.
@@ -42,9 +42,9 @@ func newRecord(size int64) *record {
 
 // newRoomRecord returns the record of a blob that is inside of a file, in the
 // RecordSize bytes before it. Its blocks are as large as that makes them.
-func newRoomRecord(blob digest.Digest, size int64, at int64) *record {
-	const most = 8 * (RecordSize - roomHeaderSize) // blocks
-	r := makeRecord(roomMagic, roomHeaderSize, size, (size/(most*Block)+1)*Block, at)
+func newSectionRecord(blob digest.Digest, size int64, at int64) *record {
+	const most = 8 * (RecordSize - sectionHeaderSize) // blocks
+	r := makeRecord(sectionMagic, sectionHeaderSize, size, (size/(most*Block)+1)*Block, at)
 	copy(r.header[headerSize:], blob)
 	return r
 }

@@ -1,9 +1,9 @@
-// Package privilege finds out what the kernel lets this process do with files:
-// all that root may, or less, and why less.
+// Package privilege reports which rights over files the kernel gives this process: all rights of
+// root, or fewer, and why.
 //
-// The effective user ID does not tell. It is 0 for the root of a user namespace
-// too, and for that of a container that was started without some capabilities;
-// both may do less than the machine's root, and each something else.
+// The effective user ID is not enough for that. It is also 0 for the root of a user namespace,
+// and in a container that was started without some capabilities. Both have fewer rights than the
+// root of the machine, and each has different ones.
 package privilege
 
 import (

@@ -1,12 +1,11 @@
 // Package safepath opens the directories that fastpull writes to, so that no other
 // user can choose where the bytes go.
 //
-// fastpull often runs as root, and writes to directories in which other users may
-// make, rename and remove things: /tmp, a user's home, a folder of a group. A path
-// is a list of names there, and each name may mean something else a moment later.
-// So a path is resolved once, name by name, with a descriptor for each directory on
-// the way and without the kernel following a symbolic link (O_PATH|O_NOFOLLOW; Linux
-// 2.6.39). What is written is named relative to the last descriptor.
+// fastpull often runs as root, and writes to directories in which other users may create, rename
+// and remove files: /tmp, a user's home, a folder of a group. There, each name of a path may
+// mean something else a moment later. So this package resolves a path once, name by name. It
+// opens each directory on the way, and the kernel follows no symbolic link (O_PATH|O_NOFOLLOW;
+// Linux 2.6.39). Files are then named relative to the descriptor of the last directory.
 //
 // # Rules
 //
@@ -24,13 +23,13 @@
 //  3. Directories of strangers may be on the way, and may hold what is written. They
 //     are the directories that were opened, whatever happens to their names.
 //
-// In a user namespace all users that it does not map look like one. That user owns
-// the root directory, and counts as trusted where it owns directories, but not where
-// it owns links or files.
+// In a user namespace, all users that it does not map have the same ID. That user owns the root
+// directory. It counts as trusted as the owner of directories, but not as the owner of links or
+// files.
 //
 // # Paths
 //
-// Some work needs a path: mount(2), and code that opens things by their names. For
-// that [Dir.Path] returns the plain path where no stranger can change the way to the
-// directory, and else one by /proc/self/fd.
+// Some work needs a path: mount(2), and code that opens files by their names. [Dir.Path] returns
+// the plain path if no stranger can change the way to the directory, and otherwise one by
+// /proc/self/fd.
 package safepath

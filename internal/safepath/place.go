@@ -69,7 +69,7 @@ func Makeable(name string) error {
 		return err
 	}
 	defer p.Close()
-	if p.Type != 0 || p.settled && p.Keeps() {
+	if p.Type != 0 || p.settled && p.ProtectsNames() {
 		return nil
 	}
 	_, err = unsettled(p.f, p.Join(p.Base))

@@ -69,7 +69,7 @@ func (d *Dir) Trusted() bool { return d.user(d.st.Uid) }
 
 // Keeps reports whether things of trusted users in the directory keep their names
 // until a trusted user renames or removes them.
-func (d *Dir) Keeps() bool { return !d.replaceable(&d.st, &unix.Stat_t{Uid: d.euid}) }
+func (d *Dir) ProtectsNames() bool { return !d.replaceable(&d.st, &unix.Stat_t{Uid: d.euid}) }
 
 // Path returns a path that leads to this very directory while it is open, whatever
 // strangers do. It is an error if that takes /proc and there is none.
@@ -82,7 +82,7 @@ func (d *Dir) Path() (string, error) {
 
 // PathOf is as Path, for a directory in this one that is open as f.
 func (d *Dir) PathOf(f *os.File, base string) (string, error) {
-	if d.settled && d.Keeps() {
+	if d.settled && d.ProtectsNames() {
 		return d.Join(base), nil
 	}
 	return unsettled(f, d.Join(base))

@@ -195,8 +195,8 @@ func TestPath(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer parent.Close()
-			if parent.Exposed() != k.exposed || parent.Keeps() != k.keeps || (parent.Own() == nil) == k.exposed {
-				t.Errorf("%s: exposed %v, keeps %v, own %v", k.name, parent.Exposed(), parent.Keeps(), parent.Own())
+			if parent.Exposed() != k.exposed || parent.ProtectsNames() != k.keeps || (parent.Own() == nil) == k.exposed {
+				t.Errorf("%s: exposed %v, keeps %v, own %v", k.name, parent.Exposed(), parent.ProtectsNames(), parent.Own())
 			}
 		}
 	}

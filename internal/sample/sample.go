@@ -24,10 +24,9 @@ import (
 
 // Options says how to build an image.
 type Options struct {
-	// Dir is a folder for the layers' files, Dir/sha256/HEX, which have to stay
-	// until the image was pushed. It may be the folder of go-containerregistry's
-	// registry.NewDiskBlobHandler: that registry then has the layers already,
-	// and a push does not send them.
+	// Dir is a folder for the files of layers, Dir/sha256/HEX. They must stay until the image
+	// was pushed. If Dir is the folder of a registry.NewDiskBlobHandler of go-containerregistry,
+	// that registry has the layers already, and a push does not send them.
 	Dir string
 	// Base is the image that the layers go on top of. Nil is none.
 	Base v1.Image

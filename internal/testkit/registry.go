@@ -1,8 +1,8 @@
 // Package testkit has what tests of several packages need: registries in memory, sockets
 // for Engines, images, tars and compressed streams.
 //
-// It imports no other package of this module but fault, so that all of them can use it. What only the
-// end-to-end tests need is in e2e/kit.
+// It imports no other package of this module but fault, so that all of them can use it. Package
+// e2e/kit has what only the end-to-end tests need.
 package testkit
 
 import (

@@ -131,7 +131,7 @@ func (d *Dir) Remove() error {
 // processes are gone. In a directory where other users may rename things it removes
 // nothing: what has such a name could be anything there.
 func SweepDirs(parent *safepath.Dir, prefix string) error {
-	if !parent.Keeps() {
+	if !parent.ProtectsNames() {
 		return nil
 	}
 	return DeadDirs(parent, prefix, RemoveAll)

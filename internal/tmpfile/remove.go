@@ -7,10 +7,10 @@ import (
 	"path/filepath"
 )
 
-// RemoveAll removes a directory with all that is in it, whatever the modes of the
-// directories: a user that is not root has to make one writable before it can be
-// emptied. A directory that is not there is no error. No other user may be able to
-// change what is in the directory, or to give its name to another one.
+// RemoveAll removes a directory and its content, whatever modes the directories in it have. If
+// permission is denied, it makes them writable and tries again. A missing directory is no error.
+// The caller makes sure that no other user can change the content of the directory, or rename
+// it.
 func RemoveAll(dir string) error {
 	err := os.RemoveAll(dir)
 	if err == nil || !errors.Is(err, fs.ErrPermission) {

@@ -17,11 +17,12 @@ var ErrInUse = errors.New("another process has it")
 // flock is a variable for tests of file systems that have no locks.
 var flock = unix.Flock
 
-// Resume makes a temporary file that has a name from the beginning, or opens the one
-// that [File.Leave] or a kill has left there. One process at a time has it, by
-// flock(2); the others get ErrInUse. Anything there that is not a file of this user
-// alone is an error. When the file is published it gets the mode that the umask
-// leaves of mode.
+// Resume opens the temporary file that [File.Leave] or a kill has left under a name, or creates
+// it. The file has this name from the beginning, and gets mode, less the umask, when it is
+// published.
+//
+// A lock by flock(2) gives the file to one process at a time. Other processes get [ErrInUse].
+// Resume returns an error if the name has anything but a file of this user alone.
 func Resume(dir *safepath.Dir, base string, mode fs.FileMode) (*File, error) {
 	f, err := resume(dir, base)
 	if err != nil {

@@ -1,10 +1,10 @@
-// Package tmpfile makes temporary files that no crash can leave behind: they have
-// no name until they are published. A file that the next run is to go on with has
-// one from the beginning ([Resume]). The package also makes temporary directories,
-// and removes them whatever their modes.
+// Package tmpfile makes temporary files that no crash leaves behind: they have no name until
+// they are published. A file from which the next run continues has a name from the beginning
+// ([Resume]). The package also makes temporary directories, and removes directories whatever
+// their modes.
 //
-// Everything is made in a [safepath.Dir], so that no other user can have it written
-// elsewhere, and what another user has put there is not replaced.
+// Files are made in a [safepath.Dir]. So no other user can redirect them, and files of other
+// users are not replaced.
 package tmpfile
 
 import (
@@ -30,10 +30,11 @@ type File struct {
 // openat is a variable for tests of file systems that do not have O_TMPFILE.
 var openat = unix.Openat
 
-// New makes a file in dir, with the mode that the umask leaves of mode. Dir must be
-// open until the file is closed. The file has no name (O_TMPFILE, Linux 3.11), if the
-// file system can make such a file and the process can give it a name later. Else it
-// has one, which a kill can leave behind.
+// New creates a temporary file in dir with mode, less the umask. dir must be open until the file
+// is closed.
+//
+// The file has no name (O_TMPFILE, Linux 3.11) if the file system supports that and the process
+// can give it a name later. Otherwise it has a temporary name, which a kill leaves behind.
 func New(dir *safepath.Dir, mode fs.FileMode) (*File, error) {
 	f, err := unnamed(dir, mode)
 	if err != nil {

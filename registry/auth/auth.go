@@ -88,7 +88,7 @@ func (r *refusal) Unwrap() error { return r.error }
 func refuse(format string, args ...any) error { return &refusal{fmt.Errorf(format, args...)} }
 
 // Permanent reports whether another try does not change an error of [Client.Authorize]: a
-// challenge that cannot be answered, or a place that must not be asked.
+// challenge that cannot be answered, or a token server that must not be asked.
 func Permanent(err error) bool {
 	var r *refusal
 	return errors.As(err, &r)
@@ -133,14 +133,14 @@ func (c *Client) bearer(ctx context.Context, r Request, params map[string]string
 	if params["realm"] == "" {
 		return Grant{}, refuse("its challenge names no token server (realm)")
 	}
-	places, err := c.places(params["realm"], r.Registry)
+	servers, err := c.tokenServers(params["realm"], r.Registry)
 	if err != nil {
 		return Grant{}, err
 	}
 	e := exchange{Client: c, scopes: r.Scopes, service: params["service"], registry: r.Registry}
 	none := r.Credentials == Credentials{}
-	var failure error // of the first place that may have credentials
-	for _, p := range places {
+	var failure error // of the first server that may have credentials
+	for _, p := range servers {
 		e.at = p.url
 		if none || !p.trusted {
 			continue
@@ -152,9 +152,9 @@ func (c *Client) bearer(ctx context.Context, r Request, params map[string]string
 		failure = cmp.Or(failure, err)
 	}
 	if r.Strict && !none {
-		return Grant{}, cmp.Or(failure, untrusted(places[0].url))
+		return Grant{}, cmp.Or(failure, untrusted(servers[0].url))
 	}
-	for _, p := range places {
+	for _, p := range servers {
 		e.at = p.url
 		g, err := e.anonymous(ctx)
 		if err != nil {
@@ -164,11 +164,11 @@ func (c *Client) bearer(ctx context.Context, r Request, params map[string]string
 			continue
 		}
 		if !none {
-			g.Note = whyNot(failure, places[len(places)-1].url, r.Registry)
+			g.Note = whyNot(failure, servers[len(servers)-1].url, r.Registry)
 		}
 		return g, nil
 	}
-	return Grant{}, forwarded(failure, places)
+	return Grant{}, forwarded(failure, servers)
 }
 
 // whyNot says why credentials were not used for a token.
@@ -192,8 +192,8 @@ func untrusted(at *url.URL) error {
 const forwardedHint = "behind a proxy that ends TLS, a registry has to be told its address by https: X-Forwarded-Proto, or its external URL"
 
 // forwarded adds the hint for a registry by https whose token server is by http.
-func forwarded(err error, places []place) error {
-	if len(places) < 2 {
+func forwarded(err error, servers []tokenServer) error {
+	if len(servers) < 2 {
 		return err
 	}
 	return fault.WithHint(err, "%s", forwardedHint)

@@ -23,7 +23,7 @@
 // # What a registry can make a client contact
 //
 // A registry, and a token server that it names, can make the client send a GET to any
-// address by http or https, as it can with Docker. A POST goes only to a place that
+// address by http or https, as it can with Docker. A POST goes only to a server that
 // credentials may go to. The answer is not given to the registry, except for the value
 // of "token" or "access_token" in a JSON object. Token servers with a link-local address,
 // such as the metadata service of a cloud, are refused unless the registry has the same

@@ -11,15 +11,15 @@ import (
 	"github.com/fastpull/fastpull/internal/text"
 )
 
-// place is an address of a token server.
-type place struct {
+// tokenServer is an address of a token server.
+type tokenServer struct {
 	url     *url.URL
 	trusted bool // credentials may be sent there
 }
 
-// places returns the addresses to ask for a token, in order, for a realm that a registry
+// tokenServers returns the addresses to ask for a token, in order, for a realm that a registry
 // names. The registry's own address is that of the request which it answered.
-func (c *Client) places(realm string, registry *url.URL) ([]place, error) {
+func (c *Client) tokenServers(realm string, registry *url.URL) ([]tokenServer, error) {
 	u, err := url.Parse(strings.TrimSpace(realm))
 	if err == nil {
 		u = registry.ResolveReference(u)
@@ -32,12 +32,12 @@ func (c *Client) places(realm string, registry *url.URL) ([]place, error) {
 		return nil, err
 	}
 	if u.Scheme == "https" {
-		return []place{{u, true}}, nil
+		return []tokenServer{{u, true}}, nil
 	}
 	sameHost := strings.EqualFold(u.Hostname(), registry.Hostname())
 	known := c.Known != nil && c.Known(u.Host)
 	if known || registry.Scheme == "http" {
-		return []place{{u, known || sameHost}}, nil
+		return []tokenServer{{u, known || sameHost}}, nil
 	}
 	// A proxy in front of the registry ends TLS and does not tell the registry. The token
 	// server is there by https as well, most often.
@@ -48,7 +48,7 @@ func (c *Client) places(realm string, registry *url.URL) ([]place, error) {
 	} else if u.Port() == "80" {
 		secure.Host = bracketed(u.Hostname())
 	}
-	return []place{{&secure, true}, {u, false}}, nil
+	return []tokenServer{{&secure, true}, {u, false}}, nil
 }
 
 // bracketed returns a host as it stands in an address.

@@ -65,10 +65,10 @@ type Handshake struct {
 	Version string        // such as "TLS 1.3"; "" where the certificate was refused
 	Took    time.Duration // 0 where it was refused
 	Chain   []*x509.Certificate
-	// Authority says why no authority that a pull trusts has signed the chain, nil if one
-	// has. The names and dates of the first certificate do not count.
-	// DockersAuthority is the same for the authorities that Docker trusts: the system's
-	// and those of /etc/docker/certs.d.
+	// Authority is nil if an authority that a pull trusts has signed the chain, and otherwise
+	// says why not. The names and dates of the first certificate do not count. DockersAuthority
+	// is the same for the authorities that Docker trusts: those of the system and of
+	// /etc/docker/certs.d.
 	Authority, DockersAuthority error
 }
 

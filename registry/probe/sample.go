@@ -24,11 +24,11 @@ type Sample struct {
 	Head      []byte        // the first of them, at most 64 KiB
 }
 
-// Take asks one host once for n bytes of a blob, from first on. It stops reading when
-// it has them or after limit, which is no error if some bytes were received. A sample that
-// begins later than the blob is asked for as a range; Sample.Wrong says if the host
-// answered with something else. Nothing is verified. Errors are those of
-// [registry.Client.Blob].
+// Take sends one request to one host for n bytes of a blob from offset first on. It stops when
+// it has them, or after limit. A sample that ends early is no error if it has some bytes.
+//
+// If first is not 0, Take asks for a range. Sample.Wrong says if the host answered with
+// something else. Take verifies nothing. Its errors are those of [registry.Client.Blob].
 func Take(ctx context.Context, c *registry.Client, ref registry.Reference, d ocispec.Descriptor, first, n int64, limit time.Duration) (Sample, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()

@@ -1,5 +1,5 @@
-// Package whiteout has the forms in which the deletions of a layer are kept. A layer says
-// which names of the layers below it deletes, and which directories it makes opaque.
+// Package whiteout records the deletions of a layer in different forms. A layer deletes names of
+// the layers below it, and makes directories opaque.
 //
 //   - [Overlay] is that of overlayfs, for a layer that is mounted over those below.
 //   - [Inheriting] is that of overlayfs too. Directories that the layer does not name then get

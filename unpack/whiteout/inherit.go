@@ -12,9 +12,9 @@ import (
 	"github.com/fastpull/fastpull/unpack/internal/tree"
 )
 
-// Inheriting is [Overlay] for a layer whose implied directories get the mode and owner that
-// they have in the layers below, as with containerd. Otherwise an entry tmp/file would give
-// /tmp the mode 0755, whatever mode it has below. Use it for one extraction, and then call
+// Inheriting is [Overlay] for a layer whose implied directories get the mode and owner that they
+// have in the layers below, as with containerd. With Overlay, an entry tmp/file would give /tmp
+// the mode 0755, whatever mode it has below. Use an Inheriting for one extraction, and then call
 // Inherit.
 type Inheriting struct {
 	Overlay
@@ -32,10 +32,10 @@ func (w *Inheriting) Named(dir string) { w.noted.Named(dir) }
 // Inherits reports whether there are directories for Inherit.
 func (w *Inheriting) Inherits() bool { return len(w.noted.implied) > 0 }
 
-// Inherit gives the implied directories of the layer in the directory layer the owner, the
-// mode and the attributes that they have in the uppermost of the layers below that has them.
-// Their times stay. lowers are the directories of those layers, the uppermost first. As in a
-// mount, an opaque directory hides what is below it.
+// Inherit sets owner, mode and attributes of the implied directories in the directory layer, and
+// leaves their times. It takes them from the uppermost lower layer that has the directory.
+// lowers are the directories of the lower layers, uppermost first. As in a mount, an opaque
+// directory hides the layers below it.
 func (w *Inheriting) Inherit(layer string, lowers []string) error {
 	// A directory is done after those in it: it need not be passable any more.
 	dirs := slices.SortedFunc(maps.Keys(w.noted.implied), func(a, b string) int { return strings.Compare(b, a) })

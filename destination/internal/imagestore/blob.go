@@ -29,7 +29,7 @@ type blob struct {
 // openBlob finds out whether a blob is in the content store, and keeps it there.
 func (s *store) openBlob(ctx context.Context, l wanted) (*blob, error) {
 	b := &blob{s: s, l: l}
-	if err := s.c.HoldBlob(ctx, l.Blob.Digest); err != nil {
+	if err := s.c.LeaseBlob(ctx, l.Blob.Digest); err != nil {
 		return nil, fmt.Errorf("keep a blob in containerd: %w", err)
 	}
 	_, err := s.c.StatBlob(ctx, l.Blob.Digest)
@@ -39,7 +39,7 @@ func (s *store) openBlob(ctx context.Context, l wanted) (*blob, error) {
 	if b.skipped = s.lean; b.skipped {
 		return b, nil
 	}
-	b.moves = s.reach.Content != "" && l.content.Keeps(destination.How{Space: s.space})
+	b.moves = s.reach.Content != "" && l.content.HasFile(destination.How{Space: s.space})
 	// It may be there in another namespace, or have been fetched and not committed.
 	if err := b.open(ctx); err != nil || b.there {
 		return b, err
@@ -55,10 +55,10 @@ func (s *store) openBlob(ctx context.Context, l wanted) (*blob, error) {
 	return b, err
 }
 
-// open begins to write the blob. The ref is that of containerd's own pulls, so that what
-// either has left is used by the other. If another process has the ref, the blob is written
-// under a ref of this run: containerd keeps only one of the two. A blob that moves has only
-// the latter.
+// open begins to write the blob. It uses the ref of containerd's own pulls, so that fastpull and
+// containerd continue each other's downloads. If another process has that ref, open uses a ref
+// of this run, and containerd keeps one of the two blobs. A blob that is moved into the store
+// always uses a ref of this run.
 func (b *blob) open(ctx context.Context) (err error) {
 	shared := "layer-" + b.l.Blob.Digest.String()
 	refs := []string{shared, shared + "-" + b.s.lease}
@@ -173,8 +173,8 @@ func (b *stored) Came() <-chan struct{} { return nil }
 // Whole implements [fetch.Blob].
 func (b *stored) Whole() (n int64, all bool) { return b.n, true }
 
-// InRoom implements [fetch.Blob].
-func (b *stored) InRoom() bool { return false }
+// InSection implements [fetch.Blob].
+func (b *stored) InSection() bool { return false }
 
 // Discard implements [fetch.Blob]. The blob belongs to containerd.
 func (b *stored) Discard() error { return nil }

@@ -24,8 +24,8 @@ type Containerd interface {
 	// Leased returns a Containerd that adds what it makes to a lease.
 	Leased(lease string) Containerd
 
-	// HoldBlob keeps a blob until the lease is deleted.
-	HoldBlob(context.Context, digest.Digest) error
+	// LeaseBlob adds a blob to the lease, whose deletion releases it.
+	LeaseBlob(context.Context, digest.Digest) error
 	StatBlob(context.Context, digest.Digest) (containerdapi.Blob, error)
 	// LabelBlob sets labels of a blob. Its other labels stay.
 	LabelBlob(context.Context, digest.Digest, map[string]string) error
@@ -61,8 +61,8 @@ type Snapshots interface {
 	Prepare(ctx context.Context, key, parent string, labels map[string]string) ([]*containerdapi.Mount, error)
 	Commit(ctx context.Context, name, key, parent string, labels map[string]string) error
 	Remove(ctx context.Context, key string) error
-	// Hold keeps a snapshot, and those below it, until the lease is deleted.
-	Hold(ctx context.Context, key string) error
+	// Lease adds a snapshot to the lease, which keeps its parents too.
+	Lease(ctx context.Context, key string) error
 }
 
 // Unpacker is implemented by a [Containerd] that unpacks layers itself. One whose snapshots

@@ -24,7 +24,7 @@ type wanted struct {
 	content *destination.Content
 }
 
-// key names the work on a layer. Two blobs may hold the same layer, and a blob may be on
+// key names the work on a layer. Two blobs may have the same layer, and a blob may be on
 // several parents.
 func (l wanted) key() digest.Digest { return l.ChainID + "=" + l.Blob.Digest }
 
@@ -106,7 +106,7 @@ func (s *store) make(ctx context.Context, l wanted) (m *made, existed bool, err 
 	}
 	unpacked := m.by != nil
 	if !unpacked {
-		if unpacked, err = s.holdSnapshot(ctx, l.ChainID); err != nil {
+		if unpacked, err = s.leaseSnapshot(ctx, l.ChainID); err != nil {
 			return nil, false, err
 		}
 	}
@@ -168,10 +168,10 @@ func (s *store) stage(l image.Layer) staged {
 	return &tree{s: s, l: l}
 }
 
-// holdSnapshot reports whether a snapshot is there, and keeps it there.
-func (s *store) holdSnapshot(ctx context.Context, chainID digest.Digest) (bool, error) {
-	if err := s.snaps.Hold(ctx, chainID.String()); err != nil {
-		return false, fmt.Errorf("keep a snapshot in containerd: %w", err)
+// leaseSnapshot adds a snapshot to the lease, and reports whether the snapshot exists.
+func (s *store) leaseSnapshot(ctx context.Context, chainID digest.Digest) (bool, error) {
+	if err := s.snaps.Lease(ctx, chainID.String()); err != nil {
+		return false, fmt.Errorf("lease a snapshot in containerd: %w", err)
 	}
 	return s.committed(ctx, chainID)
 }

@@ -186,8 +186,9 @@ func top(img *image.Image) digest.Digest {
 	return img.Layers[len(img.Layers)-1].ChainID
 }
 
-// hold keeps what an image has in containerd, and reports whether that is all of it.
-func (s *store) hold(ctx context.Context, k *known) (bool, error) {
+// leaseImage adds the blobs and the snapshot of an image to the lease. It reports whether all of
+// them exist.
+func (s *store) leaseImage(ctx context.Context, k *known) (bool, error) {
 	blobs := []digest.Digest{k.img.ID}
 	for _, doc := range k.docs {
 		blobs = append(blobs, doc.Digest)
@@ -198,7 +199,7 @@ func (s *store) hold(ctx context.Context, k *known) (bool, error) {
 		}
 	}
 	for _, d := range blobs {
-		if err := s.c.HoldBlob(ctx, d); err != nil {
+		if err := s.c.LeaseBlob(ctx, d); err != nil {
 			return false, err
 		}
 		if there, err := s.has(ctx, d); !there {
@@ -206,7 +207,7 @@ func (s *store) hold(ctx context.Context, k *known) (bool, error) {
 		}
 	}
 	if id := top(k.img); id != "" {
-		return s.holdSnapshot(ctx, id)
+		return s.leaseSnapshot(ctx, id)
 	}
 	return true, nil
 }

@@ -34,7 +34,7 @@ func (s *store) Begin(ctx context.Context, img *destination.Image) (destination.
 	t := &tx{s: s, img: img}
 	for _, l := range img.Layers {
 		t.layers = append(t.layers, wanted{l, img.Ref, img.Content(l)})
-		unpacked, err := s.holdSnapshot(ctx, l.ChainID)
+		unpacked, err := s.leaseSnapshot(ctx, l.ChainID)
 		if err != nil {
 			return nil, err
 		}
@@ -120,7 +120,7 @@ func (n *naming) Commit(ctx context.Context) error {
 	if k == nil || k.img.ID != n.img.ID {
 		return destination.ErrGone
 	}
-	switch whole, err := n.s.hold(ctx, k); {
+	switch whole, err := n.s.leaseImage(ctx, k); {
 	case err != nil:
 		return err
 	case !whole:

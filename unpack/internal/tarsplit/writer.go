@@ -21,18 +21,18 @@ import (
 // Writer writes the record of a tar while the tar is unpacked. The caller calls
 // Begin, Keep or Drop, and End for each entry, in this order. It is for one goroutine.
 //
-// The record is what tar-split's asm.NewInputTarStream and storage.NewJSONPacker make of
-// the same tar, with some exceptions. Those take for granted that each entry with a size
-// has that many bytes in the tar, and that Docker finds a file with the same bytes under
-// its name. Docker cannot save a layer where that is not so:
+// The record is the same as that of tar-split's asm.NewInputTarStream and storage.NewJSONPacker,
+// with some exceptions. Those assume that each entry with a size has that many bytes in the tar,
+// and that Docker finds a file with the same bytes under its name. Otherwise Docker cannot save
+// the layer:
 //
 //   - the entry becomes no file: AUFS' hidden files, a whiteout with content;
 //   - the entry has no content: a hardlink or directory whose header has a size;
 //   - the file has other bytes than the tar: a sparse one;
 //   - the name leads through a symlink that Docker follows to somewhere on the host.
 //
-// For these, the record has the content, as it is in the tar, after the header, and the
-// size of the entry is 0. If there is a file, the entry has its checksum all the same.
+// For these entries, the record has the content after the header, as it is in the tar, and the
+// entry has the size 0. If there is a file, the entry also has its checksum.
 //
 // tar-split reads the tar a second time, in a goroutine behind a pipe, and keeps the names
 // of all entries. A Writer does neither.

@@ -11,7 +11,7 @@ import (
 
 // Dir is an open directory inside the root. It holds its parent, so that ".." leads to the
 // directory that was opened, not to the one of a name. References to it are counted: see
-// Keep and Drop.
+// Retain and Release.
 type Dir struct {
 	FD int // the descriptor, for *at calls; the Dir's own
 
@@ -64,15 +64,15 @@ func (d *Dir) Parent() (*Dir, error) {
 	if d.up == nil {
 		return d, nil
 	}
-	defer d.Drop()
-	above := d.up.Keep()
+	defer d.Release()
+	above := d.up.Retain()
 	for rest := d.name; ; {
 		name, below, more := strings.Cut(rest, "/")
 		if !more {
 			return above, nil
 		}
 		next, err := d.t.Sub(above, name)
-		above.Drop()
+		above.Release()
 		if err != nil {
 			return nil, err
 		}
@@ -80,12 +80,12 @@ func (d *Dir) Parent() (*Dir, error) {
 	}
 }
 
-// Keep returns d with one more reference, which the caller must Drop.
-func (d *Dir) Keep() *Dir { d.refs++; return d }
+// Retain returns d with one more reference, which the caller must Release.
+func (d *Dir) Retain() *Dir { d.refs++; return d }
 
-// Drop gives up one reference. The last one closes d, and gives it the mode and the times
+// Release gives up one reference. The last one closes d, and gives it the mode and the times
 // that it has to have. [Tree.Err] returns the error of that.
-func (d *Dir) Drop() {
+func (d *Dir) Release() {
 	for d != nil {
 		if d.refs--; d.refs > 0 {
 			return

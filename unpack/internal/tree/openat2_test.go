@@ -58,11 +58,11 @@ func TestBeneath(t *testing.T) {
 			t.Errorf("opened in one step: %t, although openat2 works: %t", one, kernel && !off)
 		}
 		// ".." from a directory that was opened in one step.
-		up, err := tree.dirs[len(tree.dirs)-1].Keep().Parent()
+		up, err := tree.dirs[len(tree.dirs)-1].Retain().Parent()
 		if err != nil || up.Path() != "a/b" {
 			t.Errorf("above a/b/c is %v, %v", up, err)
 		} else {
-			up.Drop()
+			up.Release()
 		}
 		tree.Close()
 	}

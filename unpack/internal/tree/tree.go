@@ -73,7 +73,7 @@ func (d *Dir) PathOf(name string) string {
 // Close closes the Tree's own references to all directories.
 func (t *Tree) Close() {
 	t.Forget()
-	t.Root.Drop()
+	t.Root.Release()
 }
 
 // Err returns the first error of a directory that did not get its mode or its times.
@@ -85,7 +85,7 @@ func (t *Tree) Forget() { t.truncate(0) }
 
 func (t *Tree) truncate(n int) {
 	for _, d := range t.dirs[n:] {
-		d.Drop()
+		d.Release()
 	}
 	t.dirs, t.names, t.far = t.dirs[:n], t.names[:n], t.far[:n]
 }
@@ -129,12 +129,12 @@ func (t *Tree) Open(p string, how Way) (*Dir, error) {
 		}
 		if ok {
 			name, rest = rest, ""
-			next = newDir(fd, cur.Keep(), name)
+			next = newDir(fd, cur.Retain(), name)
 		} else {
 			before := links
 			name, rest, _ = strings.Cut(rest, "/")
 			var err error
-			if next, err = t.step(cur.Keep(), name, how, &links); err != nil {
+			if next, err = t.step(cur.Retain(), name, how, &links); err != nil {
 				return nil, fmt.Errorf("%s: %w", path.Join(append(t.names, name)...), err)
 			}
 			whole = links != before
@@ -187,7 +187,7 @@ func (t *Tree) Enter(d *Dir, name string) (*Dir, error) {
 		return nil, err
 	}
 	if n := len(t.dirs); n > 0 && t.dirs[n-1] == d || n == 0 && t.Root == d {
-		t.push(name, sub.Keep(), false)
+		t.push(name, sub.Retain(), false)
 	}
 	return sub, nil
 }
@@ -211,10 +211,10 @@ func (t *Tree) Sub(d *Dir, name string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	sub := newDir(fd, d.Keep(), name)
+	sub := newDir(fd, d.Retain(), name)
 	if t.Unlock {
 		if err := sub.note(mode); err != nil {
-			sub.Drop()
+			sub.Release()
 			return nil, err
 		}
 	}
@@ -224,7 +224,7 @@ func (t *Tree) Sub(d *Dir, name string) (*Dir, error) {
 // step goes from one directory to the one called name in it. It takes over the
 // caller's reference to from and gives one to what it returns.
 func (t *Tree) step(from *Dir, name string, how Way, links *int) (*Dir, error) {
-	defer func() { from.Drop() }()
+	defer func() { from.Release() }()
 	if err := from.Fits(name); err != nil {
 		return nil, err
 	}
@@ -240,7 +240,7 @@ func (t *Tree) step(from *Dir, name string, how Way, links *int) (*Dir, error) {
 		case err == unix.ENOTDIR || err == unix.ELOOP:
 			target, lerr := readlinkat(from.FD, name)
 			if lerr == nil {
-				return t.follow(from.Keep(), target, how, links)
+				return t.follow(from.Retain(), target, how, links)
 			}
 			err = unix.ENOTDIR
 			if lerr == unix.EINVAL && (how == ReplaceFiles || how == MakeMissing && WhiteoutAt(from.FD, name)) {
@@ -276,14 +276,14 @@ func (t *Tree) follow(from *Dir, target string, how Way, links *int) (*Dir, erro
 	// A long target counts as several: 40 of 2000 names each would be walked for
 	// every entry.
 	if *links -= 1 + len(names)/64; *links < 0 {
-		from.Drop()
+		from.Release()
 		return nil, fault.Wrap(fault.Corrupt, errLoop)
 	}
 	cur := from
 	if strings.HasPrefix(target, "/") {
 		t.left = true
-		cur = t.Root.Keep()
-		from.Drop()
+		cur = t.Root.Retain()
+		from.Release()
 	}
 	for i := 0; i < len(names); i++ {
 		var err error

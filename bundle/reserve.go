@@ -14,29 +14,29 @@ import (
 	"github.com/fastpull/fastpull/internal/partial"
 )
 
-// Place is the offset of a blob whose digest and size are known before it is written. So the
-// offsets of later blobs are known too, and several blobs can be written at a time. In a
-// draft, the bytes that an earlier run wrote to the same Place are still there.
-type Place struct {
-	partial.Room
+// Reservation is the part of a bundle for one blob whose digest and size are known before the
+// blob is written. So the offsets of later blobs are known too, and several blobs can be written
+// at a time. In a draft, it still has the bytes that an earlier run wrote.
+type Reservation struct {
+	partial.Section
 	w *Writer
-	n int64 // what Write has written
+	n int64 // bytes that Write has written
 }
 
-// The record of a blob is where its header will be, or the last block of that.
+// The record of a blob takes the block of its header, or the last block of a long header.
 var _ = [1]struct{}{}[blockSize-partial.RecordSize]
 
-// Places reports whether [Writer.Place] can be used: if it writes one file that is not
+// Reserves reports whether [Writer.Reserve] can be used: only in one file that is not
 // compressed.
-func (w *Writer) Places() bool { return w.single != nil }
+func (w *Writer) Reserves() bool { return w.single != nil }
 
-// Place returns the place of a blob, which is the next one that is free if it has
-// none. It is nil for a blob that has been written.
-func (w *Writer) Place(d digest.Digest, size int64) (*Place, error) {
+// Reserve returns the reservation of a blob. It makes one at the end of the bundle if the blob
+// has none. It returns nil for a blob that has been written.
+func (w *Writer) Reserve(d digest.Digest, size int64) (*Reservation, error) {
 	if w.blobs[d] {
 		return nil, nil
 	}
-	if p := w.places[d]; p != nil {
+	if p := w.reserved[d]; p != nil {
 		if p.Size != size {
 			return nil, fault.New(fault.Corrupt, "blob %s is named with %d bytes and with %d", d, p.Size, size)
 		}
@@ -48,17 +48,17 @@ func (w *Writer) Place(d digest.Digest, size int64) (*Place, error) {
 	if size < 0 || size > partial.MaxSize {
 		return nil, fault.New(fault.Failed, "blob %s has %d bytes, which is more than a bundle takes", d, size)
 	}
-	p := &Place{w: w, Room: partial.Room{In: w.single, At: w.off + headerLen(d), Blob: d, Size: size}}
-	if err := w.lay(p); err != nil { // the next one has its place there
+	p := &Reservation{w: w, Section: partial.Section{In: w.single, At: w.off + headerLen(d), Blob: d, Size: size}}
+	if err := w.allocate(p); err != nil { // later blobs would be at the wrong offset
 		return nil, fmt.Errorf("write %s: %w", blobName(d), err)
 	}
-	w.places[d] = p
+	w.reserved[d] = p
 	return p, nil
 }
 
-// lay finds out what is at a place already, and goes on after it. What is not for
-// this blob is of a bundle that was to be another one from here on.
-func (w *Writer) lay(p *Place) error {
+// allocate finds out which bytes of a blob are there already, and moves the writer's offset
+// behind the blob. Other bytes are of a draft of another bundle: they are cut off.
+func (w *Writer) allocate(p *Reservation) error {
 	h, err := header(blobName(p.Blob), p.Size)
 	if err != nil {
 		return err
@@ -90,17 +90,17 @@ func (w *Writer) lay(p *Place) error {
 	return nil
 }
 
-// start is where the file of the blob begins.
-func (p *Place) start() int64 { return p.At - headerLen(p.Blob) }
+// start returns the offset of the blob's header.
+func (p *Reservation) start() int64 { return p.At - headerLen(p.Blob) }
 
-// end is where the next file of the bundle begins.
-func (p *Place) end() int64 { return p.At + p.Size + padding(p.Size) }
+// end returns the offset of the next file in the bundle.
+func (p *Reservation) end() int64 { return p.At + p.Size + padding(p.Size) }
 
-// Reset makes Write begin anew.
-func (p *Place) Reset() { p.n = 0 }
+// Reset makes Write begin again at the first byte.
+func (p *Reservation) Reset() { p.n = 0 }
 
-// Write writes more of the blob, if it does not come into the room by itself.
-func (p *Place) Write(b []byte) (int, error) {
+// Write writes more of the blob, if it is not downloaded into the section.
+func (p *Reservation) Write(b []byte) (int, error) {
 	if int64(len(b)) > p.Size-p.n {
 		return 0, io.ErrShortWrite
 	}
@@ -109,9 +109,9 @@ func (p *Place) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// Done ends the blob: all of it is there and hashes to its digest, as the caller
-// knows. As with everything of a Writer, no other call of one may be under way.
-func (p *Place) Done() error {
+// Done completes the blob. The caller has verified that all of it is there and hashes to its
+// digest. As with all methods of a Writer, no other call may be in progress.
+func (p *Reservation) Done() error {
 	h, err := header(blobName(p.Blob), p.Size)
 	if err == nil {
 		_, err = p.In.WriteAt(p.w.zeroes[:padding(p.Size)], p.At+p.Size)
@@ -126,11 +126,11 @@ func (p *Place) Done() error {
 	return nil
 }
 
-// closeGaps moves what comes after the places of blobs that have not come, for images
-// that are left out: a tar has no gaps.
+// closeGaps moves later files over the reservations of blobs that were not written, since their
+// images were left out: a tar has no gaps.
 func (w *Writer) closeGaps() error {
-	var gaps []*Place
-	for d, p := range w.places {
+	var gaps []*Reservation
+	for d, p := range w.reserved {
 		if !w.blobs[d] {
 			gaps = append(gaps, p)
 		}
@@ -138,7 +138,7 @@ func (w *Writer) closeGaps() error {
 	if len(gaps) == 0 {
 		return nil
 	}
-	slices.SortFunc(gaps, func(a, b *Place) int { return cmp.Compare(a.At, b.At) })
+	slices.SortFunc(gaps, func(a, b *Reservation) int { return cmp.Compare(a.At, b.At) })
 	to := gaps[0].start()
 	for i, p := range gaps {
 		end := w.off

@@ -14,8 +14,8 @@ import (
 	"github.com/fastpull/fastpull/internal/partial"
 )
 
-// room makes a file with room for large, between other bytes.
-func room(t *testing.T) (*partial.Room, *os.File) {
+// section makes a file with a section for large, between other bytes.
+func section(t *testing.T) (*partial.Section, *os.File) {
 	t.Helper()
 	f, err := os.Create(filepath.Join(t.TempDir(), "file"))
 	if err != nil {
@@ -23,7 +23,7 @@ func room(t *testing.T) (*partial.Room, *os.File) {
 	}
 	t.Cleanup(func() { f.Close() })
 	d := descriptor(large)
-	r := &partial.Room{In: f, At: 1000 + partial.RecordSize, Blob: d.Digest, Size: d.Size}
+	r := &partial.Section{In: f, At: 1000 + partial.RecordSize, Blob: d.Digest, Size: d.Size}
 	if err := errors.Join(r.Begin(), f.Truncate(r.At+r.Size)); err != nil {
 		t.Fatal(err)
 	}
@@ -36,15 +36,15 @@ func room(t *testing.T) (*partial.Room, *os.File) {
 	return r, f
 }
 
-// What has been read is what the room has, also where the registry sends other bytes
+// What has been read is what the section has, also where the registry sends other bytes
 // for it later: it has done with ranges, and sends the whole blob for one.
-func TestRoomHasWhatWasRead(t *testing.T) {
+func TestSectionHasWhatWasRead(t *testing.T) {
 	later := 3<<20 + partial.Block
 	s := newScript(t, func(w http.ResponseWriter, r *http.Request) {
 		r.Header.Del("Range")
 		http.ServeContent(w, r, "", time.Time{}, strings.NewReader(large[:later]+strings.Repeat("x", 1<<20)+large[later+1<<20:]))
 	})
-	in, file := room(t)
+	in, file := section(t)
 	f, err := in.Open(in.Blob, in.Size)
 	if err != nil {
 		t.Fatal(err)
@@ -52,13 +52,13 @@ func TestRoomHasWhatWasRead(t *testing.T) {
 	if _, err := f.Writer(int64(later)).Write([]byte(large[later : later+1<<20])); err != nil { // of a run before
 		t.Fatal(err)
 	}
-	k, err := newClient(t, Options{}).Keep(t.Context(), s.ref(t, ""), descriptor(large), in, nil)
+	k, err := newClient(t, Options{}).Download(t.Context(), s.ref(t, ""), descriptor(large), in, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	data, err := io.ReadAll(k)
-	if err != nil || string(data) != large || !k.InRoom() {
-		t.Errorf("%d bytes, in the room: %v, %v", len(data), k.InRoom(), err)
+	if err != nil || string(data) != large || !k.InSection() {
+		t.Errorf("%d bytes, in the section: %v, %v", len(data), k.InSection(), err)
 	}
 	k.Close()
 	got, err := os.ReadFile(file.Name())
@@ -87,13 +87,13 @@ func (f full) WriteAt(p []byte, off int64) (int, error) {
 	return f.File.WriteAt(p, off)
 }
 
-// A blob that has a room can be nowhere else: it is not read past a disk that takes
+// A blob that has a section can be nowhere else: it is not read past a disk that takes
 // no more.
-func TestRoomIsFull(t *testing.T) {
+func TestSectionIsFull(t *testing.T) {
 	s := newScript(t, serveLarge)
-	in, file := room(t)
+	in, file := section(t)
 	in.In = full{file}
-	k, err := newClient(t, Options{}).Keep(t.Context(), s.ref(t, ""), descriptor(large), in, nil)
+	k, err := newClient(t, Options{}).Download(t.Context(), s.ref(t, ""), descriptor(large), in, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,17 +106,17 @@ func TestRoomIsFull(t *testing.T) {
 	}
 }
 
-// A blob that is small, or has no room, is downloaded by one connection into no file.
-func TestNotInRoom(t *testing.T) {
+// A blob that is small, or has no section, is downloaded by one connection into no file.
+func TestNotInSection(t *testing.T) {
 	s := newScript(t, serveLarge)
-	in, _ := room(t)
+	in, _ := section(t)
 	in.Size++
-	k, err := newClient(t, Options{}).Keep(t.Context(), s.ref(t, ""), descriptor(large), in, nil)
+	k, err := newClient(t, Options{}).Download(t.Context(), s.ref(t, ""), descriptor(large), in, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer k.Close()
-	if data, err := io.ReadAll(k); err != nil || string(data) != large || k.InRoom() {
-		t.Errorf("%d bytes, in the room: %v, %v", len(data), k.InRoom(), err)
+	if data, err := io.ReadAll(k); err != nil || string(data) != large || k.InSection() {
+		t.Errorf("%d bytes, in the section: %v, %v", len(data), k.InSection(), err)
 	}
 }

@@ -44,9 +44,9 @@ func upToLarge(n int, then http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// keep fetches a blob by way of a folder, and returns how much came for that.
-func keep(ctx context.Context, c *Client, ref Reference, d ocispec.Descriptor, in Place) ([]byte, int64, error) {
-	k, err := c.Keep(ctx, ref, d, in, nil)
+// download fetches a blob by way of a folder, and returns how much came for that.
+func download(ctx context.Context, c *Client, ref Reference, d ocispec.Descriptor, in Target) ([]byte, int64, error) {
+	k, err := c.Download(ctx, ref, d, in, nil)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -55,10 +55,10 @@ func keep(ctx context.Context, c *Client, ref Reference, d ocispec.Descriptor, i
 	return data, k.Fetched(), err
 }
 
-// keepAll fetches large as a whole, and returns how much came for that.
-func keepAll(t *testing.T, c *Client, ref Reference, in Place) int64 {
+// downloadAll fetches large as a whole, and returns how much came for that.
+func downloadAll(t *testing.T, c *Client, ref Reference, in Target) int64 {
 	t.Helper()
-	got, n, err := keep(t.Context(), c, ref, descriptor(large), in)
+	got, n, err := download(t.Context(), c, ref, descriptor(large), in)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,27 +73,27 @@ func folder(t *testing.T) *partial.Folder {
 }
 
 // What is asked for by several connections is all there, and came once.
-func TestKeepInParallel(t *testing.T) {
+func TestDownloadInParallel(t *testing.T) {
 	s := newScript(t, serveLarge)
 	in := folder(t)
 	c := newClient(t, Options{ChunkSize: 1 << 20})
-	if n := keepAll(t, c, s.ref(t, ""), in); n != int64(len(large)) {
+	if n := downloadAll(t, c, s.ref(t, ""), in); n != int64(len(large)) {
 		t.Errorf("%d bytes came for a blob of %d", n, len(large))
 	}
 	if n := len(s.requests()); n < 6 {
 		t.Errorf("asked for in %d parts", n)
 	}
 	// From the file alone.
-	if n := keepAll(t, c, s.ref(t, ""), in); n != 0 {
+	if n := downloadAll(t, c, s.ref(t, ""), in); n != 0 {
 		t.Errorf("%d bytes came for a blob that was there", n)
 	}
 }
 
 // Without a size of chunks a blob that is soon here is asked for by one connection,
 // and one that takes long by several.
-func TestKeepSharesWhatTakesLong(t *testing.T) {
+func TestDownloadSharesSlowRange(t *testing.T) {
 	quick := newScript(t, serveLarge)
-	if keepAll(t, newClient(t, Options{}), quick.ref(t, ""), folder(t)); len(quick.requests()) > 2 {
+	if downloadAll(t, newClient(t, Options{}), quick.ref(t, ""), folder(t)); len(quick.requests()) > 2 {
 		t.Errorf("a blob that was soon there was asked for in %d parts", len(quick.requests()))
 	}
 	var now, most atomic.Int32
@@ -104,7 +104,7 @@ func TestKeepSharesWhatTakesLong(t *testing.T) {
 		}
 		serveLarge(&slowly{w, r, 32 << 10, 8 * time.Millisecond, nil}, r) // 4 MB/s at most
 	})
-	if n := keepAll(t, newClient(t, Options{}), slow.ref(t, ""), folder(t)); n != int64(len(large)) {
+	if n := downloadAll(t, newClient(t, Options{}), slow.ref(t, ""), folder(t)); n != int64(len(large)) {
 		t.Errorf("%d bytes came for a blob of %d", n, len(large))
 	}
 	if most.Load() < 3 {
@@ -137,7 +137,7 @@ func (s *slowly) Write(p []byte) (n int, err error) {
 
 // A connection that is much slower than the others is given up, whichever it is:
 // the blob takes hardly longer than the others do.
-func TestKeepSlowRange(t *testing.T) {
+func TestDownloadSlowRange(t *testing.T) {
 	var trickled atomic.Int64
 	trickle := func(w http.ResponseWriter, r *http.Request) {
 		serveLarge(&slowly{w, r, 2000, 50 * time.Millisecond, &trickled}, r)
@@ -148,7 +148,7 @@ func TestKeepSlowRange(t *testing.T) {
 		c.slowAfter = 200 * time.Millisecond
 		trickled.Store(0)
 		// What is not whole blocks comes again, on a busy machine of several connections.
-		if n := keepAll(t, c, s.ref(t, ""), folder(t)); n > int64(len(large))+512<<10 {
+		if n := downloadAll(t, c, s.ref(t, ""), folder(t)); n > int64(len(large))+512<<10 {
 			t.Errorf("%d bytes came for a blob of %d", n, len(large))
 		}
 		if n := trickled.Load(); n == 0 || n > 512<<10 {
@@ -157,7 +157,7 @@ func TestKeepSlowRange(t *testing.T) {
 	}
 }
 
-func TestKeep(t *testing.T) {
+func TestDownload(t *testing.T) {
 	size := len(large)
 	wrong := func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Range", fmt.Sprintf("bytes 0-%d/%d", size-1, size))
@@ -199,7 +199,7 @@ func TestKeep(t *testing.T) {
 			s := newScript(t, tc.steps...)
 			c := newClient(t, Options{StallTimeout: 500 * time.Millisecond, Retries: 3, ChunkSize: 1 << 20})
 			in := folder(t)
-			got, n, err := keep(t.Context(), c, s.ref(t, ""), descriptor(large), in)
+			got, n, err := download(t.Context(), c, s.ref(t, ""), descriptor(large), in)
 			if tc.kind != 0 {
 				wantKind(t, err, tc.kind, "fetch blob sha256:", tc.words)
 			} else if err != nil {
@@ -222,11 +222,11 @@ func TestKeep(t *testing.T) {
 }
 
 // Another process, here another client, goes on with what there is.
-func TestKeepResumes(t *testing.T) {
+func TestDownloadResumes(t *testing.T) {
 	s := newScript(t, upToLarge(5<<20, stall), serveLarge)
 	in := folder(t)
 	first := newClient(t, Options{Connections: 1})
-	k, err := first.Keep(t.Context(), s.ref(t, ""), descriptor(large), in, nil)
+	k, err := first.Download(t.Context(), s.ref(t, ""), descriptor(large), in, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,14 +234,14 @@ func TestKeepResumes(t *testing.T) {
 		t.Fatal(err)
 	}
 	k.Close()
-	rest := keepAll(t, newClient(t, Options{}), s.ref(t, ""), in)
+	rest := downloadAll(t, newClient(t, Options{}), s.ref(t, ""), in)
 	if most := int64(len(large) - 5<<20 + partial.Block); rest > most {
 		t.Errorf("%d bytes came, want %d at most", rest, most)
 	}
 }
 
 // Two at once: one fetches, the other reads what it got, and takes over.
-func TestKeepTogether(t *testing.T) {
+func TestDownloadTogether(t *testing.T) {
 	for _, dies := range []bool{false, true} {
 		t.Run(fmt.Sprintf("dies=%v", dies), func(t *testing.T) {
 			opened := make(chan struct{})
@@ -257,7 +257,7 @@ func TestKeepTogether(t *testing.T) {
 			}, serveLarge}
 			s := newScript(t, steps...)
 			in := folder(t)
-			one, err := newClient(t, Options{}).Keep(t.Context(), s.ref(t, ""), descriptor(large), in, nil)
+			one, err := newClient(t, Options{}).Download(t.Context(), s.ref(t, ""), descriptor(large), in, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -266,7 +266,7 @@ func TestKeepTogether(t *testing.T) {
 				t.Fatal(err)
 			}
 			waits := make(chan struct{})
-			two, err := newClient(t, Options{}).Keep(t.Context(), s.ref(t, ""), descriptor(large), in, func() { close(waits) })
+			two, err := newClient(t, Options{}).Download(t.Context(), s.ref(t, ""), descriptor(large), in, func() { close(waits) })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -301,7 +301,7 @@ func TestKeepTogether(t *testing.T) {
 
 // One that has the file and does nothing does not hold up others, and what it has
 // got, here and there, is not fetched again.
-func TestKeepSilent(t *testing.T) {
+func TestDownloadSilent(t *testing.T) {
 	for _, ranges := range []bool{true, false} {
 		t.Run(fmt.Sprintf("ranges=%v", ranges), func(t *testing.T) {
 			s := newScript(t, func(w http.ResponseWriter, r *http.Request) {
@@ -332,7 +332,7 @@ func TestKeepSilent(t *testing.T) {
 			}
 			c := newClient(t, Options{StallTimeout: 50 * time.Millisecond})
 			c.followGrace = 50 * time.Millisecond
-			if n := keepAll(t, c, s.ref(t, ""), in); n != want {
+			if n := downloadAll(t, c, s.ref(t, ""), in); n != want {
 				t.Errorf("%d bytes came, want %d", n, want)
 			}
 		})
@@ -340,11 +340,11 @@ func TestKeepSilent(t *testing.T) {
 }
 
 // Without a file it goes as well.
-func TestKeepWithoutRoom(t *testing.T) {
+func TestDownloadWithoutSpace(t *testing.T) {
 	s := newScript(t, serveLarge)
 	blocked := write(t, "file", "")
-	for name, in := range map[string]Place{"no folder": nil, "no place": partial.In(filepath.Join(blocked, "x"))} {
-		if n := keepAll(t, newClient(t, Options{}), s.ref(t, ""), in); n != int64(len(large)) {
+	for name, in := range map[string]Target{"no folder": nil, "no place": partial.In(filepath.Join(blocked, "x"))} {
+		if n := downloadAll(t, newClient(t, Options{}), s.ref(t, ""), in); n != int64(len(large)) {
 			t.Errorf("%s: %d bytes came", name, n)
 		}
 	}
@@ -352,11 +352,11 @@ func TestKeepWithoutRoom(t *testing.T) {
 
 // What was damaged on disk is thrown away, and the ranges that it came by are not
 // trusted again.
-func TestKeepDistrust(t *testing.T) {
+func TestDownloadDistrust(t *testing.T) {
 	s := newScript(t, serveLarge)
 	in := folder(t)
 	c := newClient(t, Options{ChunkSize: 1 << 20})
-	k, err := c.Keep(t.Context(), s.ref(t, ""), descriptor(large), in, nil)
+	k, err := c.Download(t.Context(), s.ref(t, ""), descriptor(large), in, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -371,7 +371,7 @@ func TestKeepDistrust(t *testing.T) {
 		t.Errorf("left in the folder: %v, %v", entries, err)
 	}
 	before := len(s.requests())
-	keepAll(t, c, s.ref(t, ""), in)
+	downloadAll(t, c, s.ref(t, ""), in)
 	again := s.requests()[before:]
 	if len(again) != 1 {
 		t.Fatalf("asked %d times", len(again))
@@ -381,9 +381,9 @@ func TestKeepDistrust(t *testing.T) {
 	}
 }
 
-func TestKeepReader(t *testing.T) {
+func TestDownloadReader(t *testing.T) {
 	s := newScript(t, serveLarge)
-	k, err := newClient(t, Options{}).Keep(t.Context(), s.ref(t, ""), descriptor(large), folder(t), nil)
+	k, err := newClient(t, Options{}).Download(t.Context(), s.ref(t, ""), descriptor(large), folder(t), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -402,11 +402,11 @@ func TestKeepReader(t *testing.T) {
 }
 
 // Close ends a Read that waits, and leaves nothing running.
-func TestKeepClose(t *testing.T) {
+func TestDownloadClose(t *testing.T) {
 	s := newScript(t, upToLarge(100_000, stall))
 	c := newClient(t, Options{})
 	before := runtime.NumGoroutine()
-	k, err := c.Keep(t.Context(), s.ref(t, ""), descriptor(large), folder(t), nil)
+	k, err := c.Download(t.Context(), s.ref(t, ""), descriptor(large), folder(t), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

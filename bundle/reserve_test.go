@@ -27,18 +27,18 @@ func draft(t *testing.T, name string) (*File, *Writer) {
 	return f, NewWriter(f)
 }
 
-// place returns the place of a blob.
-func place(t *testing.T, w *Writer, content string) *Place {
+// reserveBlob returns the reservation of a blob.
+func reserveBlob(t *testing.T, w *Writer, content string) *Reservation {
 	t.Helper()
-	p, err := w.Place(digest.FromString(content), int64(len(content)))
+	p, err := w.Reserve(digest.FromString(content), int64(len(content)))
 	if err != nil || p == nil {
 		t.Fatal(p, err)
 	}
 	return p
 }
 
-// comes has a blob come into its room, of which the first bytes may be there.
-func comes(t *testing.T, p *Place, content string, from, to int) {
+// comes has a blob come into its section, of which the first bytes may be there.
+func comes(t *testing.T, p *Reservation, content string, from, to int) {
 	t.Helper()
 	f, err := p.Open(p.Blob, p.Size)
 	if err != nil {
@@ -49,7 +49,7 @@ func comes(t *testing.T, p *Place, content string, from, to int) {
 	}
 }
 
-func done(t *testing.T, p *Place) {
+func done(t *testing.T, p *Reservation) {
 	t.Helper()
 	if err := p.Done(); err != nil {
 		t.Fatal(err)
@@ -88,24 +88,24 @@ func content(seed uint64, size int) string {
 	return string(b)
 }
 
-// TestPlace has blobs come in another order than they have in the bundle, one of them
+// TestReserve has blobs come in another order than they have in the bundle, one of them
 // damaged at first: the file is that of a Writer that had them one after the other.
-func TestPlace(t *testing.T) {
+func TestReserve(t *testing.T) {
 	blobs := []string{content(1, 100_000), content(2, 511), "", content(3, 70_000), content(4, 512)}
 	f, w := draft(t, filepath.Join(t.TempDir(), "b.tar"))
-	var places []*Place
+	var reservations []*Reservation
 	for i, b := range blobs {
-		places = append(places, place(t, w, b))
+		reservations = append(reservations, reserveBlob(t, w, b))
 		if i == 2 {
 			add(t, w, "a manifest")
 		}
 	}
-	if again := place(t, w, blobs[3]); again != places[3] {
+	if again := reserveBlob(t, w, blobs[3]); again != reservations[3] {
 		t.Error("a blob has two places")
 	}
 	add(t, w, blobs[1]) // somebody else needs it as well
 	for _, i := range []int{3, 1, 4, 2, 0} {
-		p := places[i]
+		p := reservations[i]
 		if w.Has(p.Blob) {
 			t.Errorf("blob %d is there before it has come", i)
 		}
@@ -122,14 +122,14 @@ func TestPlace(t *testing.T) {
 			comes(t, p, blobs[i], 0, len(blobs[i]))
 		}
 		done(t, p)
-		if p, err := w.Place(p.Blob, p.Size); p != nil || err != nil || !w.Has(places[i].Blob) {
+		if p, err := w.Reserve(p.Blob, p.Size); p != nil || err != nil || !w.Has(reservations[i].Blob) {
 			t.Errorf("blob %d has come, and has a place again: %v, %v", i, p, err)
 		}
 	}
 	if got := end(t, f, w); !bytes.Equal(got, known(t, blobs[0], blobs[1], blobs[2], "a manifest", blobs[3], blobs[4])) {
 		t.Error("it is another bundle")
 	}
-	if _, err := NewWriter(f).Place("sha256:x", 1<<60); err == nil {
+	if _, err := NewWriter(f).Reserve("sha256:x", 1<<60); err == nil {
 		t.Error("a blob of 1 EiB got a place")
 	}
 }
@@ -152,22 +152,22 @@ func TestDraft(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			name := filepath.Join(t.TempDir(), "b.tar")
 			f, w := draft(t, name)
-			var places []*Place
+			var reservations []*Reservation
 			for _, b := range blobs {
-				places = append(places, place(t, w, b))
+				reservations = append(reservations, reserveBlob(t, w, b))
 			}
 			add(t, w, "a manifest")
-			comes(t, places[0], blobs[0], 0, len(blobs[0]))
-			done(t, places[0])
-			comes(t, places[1], blobs[1], 0, 31*16384-1)
-			comes(t, places[2], blobs[2], 16384, 20000)
+			comes(t, reservations[0], blobs[0], 0, len(blobs[0]))
+			done(t, reservations[0])
+			comes(t, reservations[1], blobs[1], 0, 31*16384-1)
+			comes(t, reservations[2], blobs[2], 16384, 20000)
 			if err := f.Close(); err != nil || f.Left() != name+DraftSuffix {
 				t.Fatalf("left is %q, %v", f.Left(), err)
 			}
 
 			f, w = draft(t, name)
 			for i, b := range tc.then {
-				p := place(t, w, b)
+				p := reserveBlob(t, w, b)
 				if p.Found() != tc.found[i] {
 					t.Errorf("of blob %d %d bytes are there, want %d", i, p.Found(), tc.found[i])
 				}
@@ -199,29 +199,29 @@ func TestLongHeader(t *testing.T) {
 		t.Errorf("one can be written before its header is known: %v", err)
 	}
 	name := filepath.Join(t.TempDir(), "b.tar")
-	lay := func(w *Writer) (places []*Place) {
+	allocate := func(w *Writer) (reservations []*Reservation) {
 		for _, b := range blobs {
-			p, err := w.Place(digest.SHA512.FromString(b), int64(len(b)))
+			p, err := w.Reserve(digest.SHA512.FromString(b), int64(len(b)))
 			if err != nil {
 				t.Fatal(err)
 			}
-			places = append(places, p)
+			reservations = append(reservations, p)
 		}
-		return places
+		return reservations
 	}
 	f, w := draft(t, name)
-	places := lay(w)
-	comes(t, places[0], blobs[0], 0, 1_200_000)
-	comes(t, places[2], blobs[2], 0, len(blobs[2]))
-	done(t, places[2])
+	reservations := allocate(w)
+	comes(t, reservations[0], blobs[0], 0, 1_200_000)
+	comes(t, reservations[2], blobs[2], 0, len(blobs[2]))
+	done(t, reservations[2])
 	if err := f.Close(); err != nil || f.Left() == "" {
 		t.Fatalf("nothing was left, %v", err)
 	}
 	for last := range 2 { // a draft is known by its first blob
 		f, w = draft(t, name)
-		places = lay(w)
-		if n := places[0].Found(); n != 1_200_000/16384*16384 || !places[2].Whole {
-			t.Errorf("%d bytes of the first are there, of the third all: %v", n, places[2].Whole)
+		reservations = allocate(w)
+		if n := reservations[0].Found(); n != 1_200_000/16384*16384 || !reservations[2].Whole {
+			t.Errorf("%d bytes of the first are there, of the third all: %v", n, reservations[2].Whole)
 		}
 		if last == 1 {
 			break
@@ -230,9 +230,9 @@ func TestLongHeader(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	comes(t, places[0], blobs[0], 1_200_000/16384*16384, len(blobs[0]))
-	comes(t, places[1], blobs[1], 0, len(blobs[1]))
-	for _, p := range places {
+	comes(t, reservations[0], blobs[0], 1_200_000/16384*16384, len(blobs[0]))
+	comes(t, reservations[1], blobs[1], 0, len(blobs[1]))
+	for _, p := range reservations {
 		done(t, p)
 	}
 	if !bytes.Equal(end(t, f, w), want) {
@@ -245,13 +245,13 @@ func TestGaps(t *testing.T) {
 	blobs := []string{content(1, 3000), content(2, 100_000), content(3, 5), content(4, 1<<20), content(5, 512)}
 	for _, missing := range [][]int{{0}, {4}, {1, 2}, {0, 2, 4}, {0, 1, 2, 3, 4}} {
 		f, w := draft(t, filepath.Join(t.TempDir(), "b.tar"))
-		var places []*Place
+		var reservations []*Reservation
 		for _, b := range blobs {
-			places = append(places, place(t, w, b))
+			reservations = append(reservations, reserveBlob(t, w, b))
 		}
 		add(t, w, "a manifest")
 		var there []string
-		for i, p := range places {
+		for i, p := range reservations {
 			if slices.Contains(missing, i) {
 				comes(t, p, blobs[i], 0, len(blobs[i])/2)
 				continue
@@ -283,8 +283,8 @@ func TestNoDraft(t *testing.T) {
 		if f.draft {
 			t.Errorf("%s is a draft", name)
 		}
-		if places := !f.compressed() && o.Split == 0; w.Places() != places {
-			t.Errorf("%s: blobs have places: %v", name, w.Places())
+		if reservations := !f.compressed() && o.Split == 0; w.Reserves() != reservations {
+			t.Errorf("%s: blobs can be reserved: %v", name, w.Reserves())
 		}
 		add(t, w, "a blob")
 		if err := w.Close(); err != nil {
@@ -309,7 +309,7 @@ func TestNoDraft(t *testing.T) {
 	// One at a time, and one that was left goes when the bundle is made without it.
 	f, w := draft(t, name)
 	big := content(1, 2<<20)
-	comes(t, place(t, w, big), big, 0, len(big))
+	comes(t, reserveBlob(t, w, big), big, 0, len(big))
 	try(name, FileOptions{})
 	f.Close()
 	if f.Left() == "" {
@@ -322,7 +322,7 @@ func TestNoDraft(t *testing.T) {
 
 	// Of next to nothing, nothing stays.
 	f, w = draft(t, name)
-	place(t, w, big)
+	reserveBlob(t, w, big)
 	if f.Close(); f.Left() != "" {
 		t.Errorf("%s was left, and nothing is in it", f.Left())
 	}
@@ -331,11 +331,11 @@ func TestNoDraft(t *testing.T) {
 	}
 }
 
-// TestNoPlace: a blob for which there cannot be a place is no end of the others.
-func TestNoPlace(t *testing.T) {
+// TestNoReservation: a blob that cannot be reserved does not end the others.
+func TestNoReservation(t *testing.T) {
 	f, w := draft(t, filepath.Join(t.TempDir(), "b.tar"))
 	blobs := []string{content(1, 3000), content(2, 100_000)}
-	first := place(t, w, blobs[0])
+	first := reserveBlob(t, w, blobs[0])
 	good := f.parts[0].File
 	bad, err := os.Open(good.Name()) // which cannot be written to
 	if err != nil {
@@ -343,11 +343,11 @@ func TestNoPlace(t *testing.T) {
 	}
 	defer bad.Close()
 	f.parts[0].File = bad
-	if p, err := w.Place(digest.FromString("x"), 1<<40); err == nil {
+	if p, err := w.Reserve(digest.FromString("x"), 1<<40); err == nil {
 		t.Errorf("it has a place at %d", p.At)
 	}
 	f.parts[0].File = good
-	second := place(t, w, blobs[1])
+	second := reserveBlob(t, w, blobs[1])
 	comes(t, first, blobs[0], 0, len(blobs[0]))
 	comes(t, second, blobs[1], 0, len(blobs[1]))
 	done(t, first)

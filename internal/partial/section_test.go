@@ -11,25 +11,25 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// roomFor makes a file with a room for a blob.
-func roomFor(t *testing.T, size int64) (*Room, *os.File) {
+// sectionFor makes a file with a section for a blob.
+func sectionFor(t *testing.T, size int64) (*Section, *os.File) {
 	t.Helper()
 	f, err := os.Create(filepath.Join(t.TempDir(), "file"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.Close() })
-	r := &Room{In: f, At: 3*RecordSize + 7, Blob: name, Size: size}
+	r := &Section{In: f, At: 3*RecordSize + 7, Blob: name, Size: size}
 	if err := errors.Join(r.Begin(), f.Truncate(r.At+size)); err != nil {
 		t.Fatal(err)
 	}
 	return r, f
 }
 
-// TestRoom fills a room in two runs: the second one finds what the first has written,
+// TestSection fills a section in two runs: the second one finds what the first has written,
 // and only what is the blob's has been touched.
-func TestRoom(t *testing.T) {
-	r, file := roomFor(t, int64(len(blob)))
+func TestSection(t *testing.T) {
+	r, file := sectionFor(t, int64(len(blob)))
 	if r.Found() != 0 {
 		t.Errorf("at first %d bytes are whole", r.Found())
 	}
@@ -45,9 +45,9 @@ func TestRoom(t *testing.T) {
 	if r.Found() != 2*Block {
 		t.Errorf("%d bytes are whole", r.Found())
 	}
-	two, err := (&Room{In: file, At: r.At, Blob: name, Size: r.Size}).Open(name, r.Size) // of another process
-	if err != nil || two.Found() != 2*Block || !two.InRoom() {
-		t.Fatalf("found %d, in a room: %v, %v", two.Found(), two.InRoom(), err)
+	two, err := (&Section{In: file, At: r.At, Blob: name, Size: r.Size}).Open(name, r.Size) // of another process
+	if err != nil || two.Found() != 2*Block || !two.InSection() {
+		t.Fatalf("found %d, in a section: %v, %v", two.Found(), two.InSection(), err)
 	}
 	fill(t, two, 0, 2*Block)
 	fill(t, two, 4*Block, len(blob))
@@ -70,10 +70,10 @@ func TestRoom(t *testing.T) {
 	}
 }
 
-// TestRoomWhole: when the record has made room for something else, all of the blob is
+// TestSectionWhole: when something else was written over the record, all of the blob is
 // there, until somebody finds that it is not.
-func TestRoomWhole(t *testing.T) {
-	r, file := roomFor(t, int64(len(blob)))
+func TestSectionWhole(t *testing.T) {
+	r, file := sectionFor(t, int64(len(blob)))
 	if _, err := file.WriteAt(make([]byte, RecordSize), r.At-RecordSize); err != nil {
 		t.Fatal(err)
 	}
@@ -89,16 +89,16 @@ func TestRoomWhole(t *testing.T) {
 		t.Errorf("then %d bytes are left, %v", f.Left(), err)
 	}
 	if _, err := r.Open(name, r.Size-1); err == nil {
-		t.Error("a room took a blob of another size")
+		t.Error("a section took a blob of another size")
 	}
 }
 
-// TestRoomRecord: a record has room before any blob, and its blocks are those of the
+// TestSectionRecord: a record fits before any blob, and its blocks are those of the
 // blob however large that is.
-func TestRoomRecord(t *testing.T) {
+func TestSectionRecord(t *testing.T) {
 	longest := digest.SHA512.FromString("x")
 	for _, size := range []int64{0, 1, Block - 1, Block, 5 * Block, 40 << 20, 1 << 30, 1<<30 + 1, MaxSize} {
-		rec := newRoomRecord(longest, size, 0)
+		rec := newSectionRecord(longest, size, 0)
 		if rec.end() > RecordSize || rec.block%Block != 0 || rec.block*rec.blocks() < size || int64(len(rec.bits))*8 < rec.blocks() {
 			t.Errorf("%d bytes: a record of %d bytes, %d blocks of %d", size, rec.end(), rec.blocks(), rec.block)
 		}
