@@ -41,7 +41,7 @@ EMULATED    = ^(TestForms|TestExitCodes|TestBundleIsRead|TestLoad|TestPush|TestC
 ROOT       := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo --preserve-env=PATH,HOME,GOPATH,GOCACHE,GOPROXY,GOFLAGS,CI')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo check test test-old test-cross unit e2e lint lint-all deps bench fuzz dist dist-check image tidy clean
+.PHONY: help build demo check docs test test-old test-cross unit e2e lint lint-all deps bench fuzz dist dist-check image tidy clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -58,6 +58,9 @@ test: deps lint unit e2e ## everything: installs what it needs, takes some minut
 check: lint ## what a change is held to before a commit: no root, no packages, two minutes
 	$(GO) test -short -vet=off -skip '^TestUnraced' ./...
 	cd packaging && $(GO) test -short -vet=off ./...
+
+docs: ## write the tables of flags in docs, from the commands
+	$(GO) test ./cli -run '^TestFlagsAreDocumented$$' -count=1 -args -docs.update
 
 unit: ## unit tests, with the race detector (some need root)
 	@# A program with the detector sleeps a second at its end if nobody says otherwise.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -167,6 +168,34 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+// TestFiguresByRelease has each figure of the newest release in docs/development/figures.md be one of
+// the page that its row links to, or that a row above links to.
+func TestFiguresByRelease(t *testing.T) {
+	const name = "docs/development/figures.md"
+	all := documents(t)
+	page := ""
+	rows := 0
+	for line := range strings.Lines(all[name]) {
+		cells := strings.Split(strings.Trim(line, "|\n"), " | ")
+		if !strings.HasPrefix(line, "| ") || len(cells) < 4 || strings.Contains(line, "---") || strings.Contains(line, "| figure |") {
+			continue
+		}
+		if m := link.FindStringSubmatch(cells[0]); m != nil {
+			to, _, _ := strings.Cut(m[1], "#")
+			page = path.Join(path.Dir(name), to)
+		}
+		rows++
+		for figure := range strings.SplitSeq(cells[len(cells)-2], ", ") {
+			if !regexp.MustCompile(`(?:^|[^\d.])` + regexp.QuoteMeta(figure) + `(?:$|[^\d.]|\.\D)`).MatchString(all[page]) {
+				t.Errorf("%s: %s has no figure %s of this row: %s", name, page, figure, line)
+			}
+		}
+	}
+	if rows < 15 {
+		t.Errorf("%s has only %d rows", name, rows)
+	}
+}
+
 // anchors returns the anchors that GitHub gives the headings of a document.
 func anchors(text string) map[string]bool {
 	drop := regexp.MustCompile(`[^\p{L}\p{N} _-]`)
@@ -181,7 +210,11 @@ func anchors(text string) map[string]bool {
 			continue
 		}
 		title = drop.ReplaceAllString(strings.ToLower(strings.TrimSpace(title)), "")
-		all[strings.ReplaceAll(title, " ", "-")] = true
+		anchor := strings.ReplaceAll(title, " ", "-")
+		for n := 1; all[anchor]; n++ { // of several headings alike, all but the first have a number
+			anchor = fmt.Sprintf("%s-%d", strings.ReplaceAll(title, " ", "-"), n)
+		}
+		all[anchor] = true
 	}
 	return all
 }

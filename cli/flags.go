@@ -28,7 +28,7 @@ type workFlags struct {
 func (f *workFlags) add(fl *pflag.FlagSet, doing string) {
 	fl.BoolVar(&f.keepGoing, "keep-going", false, doing+" the other images when one fails; the exit code still tells")
 	fl.IntVar(&f.jobs, "jobs", 0, "work on `N` layers at a time, with as many cores (default: cores + 1, at least 4)")
-	fl.StringVar(&f.gzip, "gzip", cmp.Or(os.Getenv(gzipVariable), string(decode.GzipAuto)), "decode gzip with auto, serial, parallel (several cores a layer)\nor pgzip; they differ in speed only\n(default: $"+gzipVariable+", or auto)")
+	fl.StringVar(&f.gzip, "gzip", cmp.Or(os.Getenv(gzipVariable), string(decode.GzipAuto)), "decode gzip by `DECODER`: auto, serial, parallel (several cores a layer)\nor pgzip; they differ in speed only\n(default: $"+gzipVariable+", or auto)")
 	fl.Lookup("gzip").DefValue = ""
 	fl.BoolVar(&f.noSync, "no-sync", false, "do not wait until everything is on the disk: after a power failure\nimages can be damaged, as Docker's can")
 }
@@ -54,7 +54,7 @@ type outputFlags struct {
 
 // add adds the flags. asJSON is the help text of --json.
 func (f *outputFlags) add(fl *pflag.FlagSet, asJSON string) {
-	fl.StringVar(&f.progress, "progress", "auto", "show progress as auto, tty, plain, json or quiet")
+	fl.StringVar(&f.progress, "progress", "auto", "show progress by `MODE`: auto, tty, plain, json or quiet")
 	fl.BoolVarP(&f.quiet, "quiet", "q", false, "show no progress but warnings, and print the names of images alone")
 	fl.BoolVar(&f.json, "json", false, asJSON)
 }

@@ -29,11 +29,11 @@ func (f *limitFlags) add(fl *pflag.FlagSet) {
 	fl.IntVar(&f.connections, "connections", 16, "keep up to `N` requests going with a registry, half of them for one blob")
 	fl.Var(&f.chunk, "chunk-size", "have several connections share in each large blob, `SIZE` at a time, from 1MiB\n(default: where one would take long, 8MiB to 64MiB; units: k, M, G; KiB, MiB, GiB)")
 	fl.Lookup("chunk-size").DefValue = ""
-	fl.IntVar(&f.retries, "retries", 7, "give up after `N` tries again without a byte in between")
+	fl.IntVar(&f.retries, "retries", 7, "give up after `N` retries without a byte in between")
 	fl.DurationVar(&f.stall, "stall-timeout", 30*time.Second, "begin anew with a connection that has brought nothing for `TIME`")
-	fl.Var(&f.minRate, "min-rate", "... or less than `SIZE` a second in that time, of all connections; 0: any")
-	fl.Var(&f.rate, "limit-rate", "fetch no more than `SIZE` a second, over all connections; 0: as fast as can be")
-	fl.BoolVar(&f.noResume, "no-resume", false, "keep nothing of blobs on disk for a pull that goes on with them")
+	fl.Var(&f.minRate, "min-rate", "begin anew as well if all connections bring less than `SIZE` a second over that\ntime; 0: any rate will do")
+	fl.Var(&f.rate, "limit-rate", "fetch no more than `SIZE` a second, over all connections; 0: no limit")
+	fl.BoolVar(&f.noResume, "no-resume", false, "keep no partial blobs on the disk for a later pull")
 }
 
 // addSending adds those which hold for what is sent, too; the others keep their
@@ -41,7 +41,7 @@ func (f *limitFlags) add(fl *pflag.FlagSet) {
 func (f *limitFlags) addSending(fl *pflag.FlagSet) {
 	f.minRate = 4 << 10
 	fl.IntVar(&f.connections, "connections", 16, "keep up to `N` requests going with a registry")
-	fl.IntVar(&f.retries, "retries", 7, "give up after `N` tries again")
+	fl.IntVar(&f.retries, "retries", 7, "give up after `N` retries")
 	fl.DurationVar(&f.stall, "stall-timeout", 30*time.Second, "begin anew with a connection on which nothing has gone for `TIME`")
 }
 

@@ -60,7 +60,7 @@ func newPull(s Streams) *cobra.Command {
 	f.to.staging(fl, s.Err)
 	fl.StringVarP(&f.list, "file", "f", "", namesFromFile)
 	fl.BoolVar(&f.allTags, "all-tags", false, "pull all tags of the repositories that are named")
-	fl.StringVar(&f.filter, "filter", "", "... that `PATTERN` fits, with * and ? as in a shell")
+	fl.StringVar(&f.filter, "filter", "", "with --all-tags: only tags that `PATTERN` fits, with * and ? as in a shell")
 	fl.StringVar(&f.platform, "platform", "", onePlatform)
 	f.work.add(fl, "pull")
 	fl.StringVar(&f.to.options.Engine.TempDir, "temp-dir", "", "keep layers on their way to the Engine in `DIR` (default: $TMPDIR or /var/tmp)")

@@ -43,10 +43,10 @@ first request. Layers of a store are served as plain tars, made again from its f
 	fl.StringVar(&f.store, "store", "", "serve the store at `DIR`")
 	fl.StringVar(&f.listen, "listen", "127.0.0.1:5000", "listen at `HOST:PORT`; :5000 is all addresses of this machine")
 	fl.StringVar(&f.cert, "tls-cert", "", "speak TLS with the certificate in `FILE` (PEM)")
-	fl.StringVar(&f.key, "tls-key", "", "... and its key in `FILE` (PEM)")
+	fl.StringVar(&f.key, "tls-key", "", "with --tls-cert: the key of the certificate, in `FILE` (PEM)")
 	fl.IntVar(&f.perClient, "per-client", serve.DefaultPerClient, "send up to `N` blobs at a time to one address; others wait for their turn")
 	fl.StringVar(&f.tempDir, "temp-dir", "", compressedTemp)
-	fl.StringVar(&f.mode, "progress", "auto", "show progress of verifying as auto, tty, plain, json or quiet")
+	fl.StringVar(&f.mode, "progress", "auto", "show progress of verifying by `MODE`: auto, tty, plain, json or quiet")
 	return cmd
 }
 

@@ -80,6 +80,30 @@ func publishAll(t *testing.T, dir string) []Published {
 	return done
 }
 
+// TestUsageOfStaged counts the images that are staged, and none once they are published.
+func TestUsageOfStaged(t *testing.T) {
+	w := stage(t)
+	r, err := OpenReader(w.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := r.Usage(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if before.Staged.Count != 2 || before.Staged.Size == 0 {
+		t.Errorf("staged: %+v, want 2 images", before.Staged)
+	}
+	publishAll(t, w.dir)
+	after, err := r.Usage(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after.Staged.Count != 0 || after.Staged.Size != 0 {
+		t.Errorf("staged after publishing: %+v", after.Staged)
+	}
+}
+
 // whole checks that all that is visible in the data-root is complete.
 func (w staged) whole(t *testing.T, layers int) *Reader {
 	t.Helper()

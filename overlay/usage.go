@@ -2,6 +2,7 @@ package overlay
 
 import (
 	"context"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -123,9 +124,11 @@ func (r *Reader) Usage(ctx context.Context) (u Usage, err error) {
 			}
 		}
 	}
-	u.Staged.add(measure(r.path(stagedDir)))
+	waiting, unready, err := r.Staging().Waiting()
+	u.Staged = measure(r.path(stagedDir))
+	u.Staged.Count = len(waiting) + len(unready)
 	u.Total = measure(r.dir)
-	return u, damaged
+	return u, errors.Join(damaged, err)
 }
 
 // measure looks at a tree. An unreadable file counts for nothing. It does not look

@@ -102,7 +102,7 @@ const (
 
 // directories are those that a package has for itself, or that may not be there yet.
 var directories = map[string][]string{
-	"": {docDir, docDir + "/docs", docDir + "/docs/zh-CN", "/usr/share/bash-completion", "/usr/share/bash-completion/completions",
+	"": {docDir, docDir + "/docs", docDir + "/docs/commands", docDir + "/docs/zh-CN", "/usr/share/bash-completion", "/usr/share/bash-completion/completions",
 		"/usr/share/fish", "/usr/share/fish/vendor_completions.d", "/usr/share/zsh"},
 	"deb": {"/usr/share/zsh/vendor-completions"},
 	"rpm": {"/usr/share/zsh/site-functions", licenceDir},
@@ -140,7 +140,7 @@ func (r release) file(source, destination string) *files.Content {
 // documents returns README.md and the documents for users, in the places in which their
 // links find each other.
 func (r release) documents() (list files.Contents, err error) {
-	for _, pattern := range []string{"README*.md", "SECURITY.md", "docs/*.md", "docs/zh-CN/*.md"} {
+	for _, pattern := range []string{"README*.md", "SECURITY.md", "docs/*.md", "docs/commands/*.md", "docs/zh-CN/*.md"} {
 		paths, err := filepath.Glob(filepath.Join(r.tree, pattern))
 		if err != nil {
 			return nil, err

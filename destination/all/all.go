@@ -95,7 +95,7 @@ var Table = []Entry{
 	},
 	{
 		Name:  "rootfs",
-		Usage: "extract one image, all layers merged, to the new directory `DIR`",
+		Usage: "extract one image, all layers merged, into the new or empty directory `DIR`",
 		Open: func(_ context.Context, env *destination.Env, dir string, _ *Options) (destination.Destination, error) {
 			return rootfs.Open(env, dir)
 		},

@@ -220,11 +220,11 @@ func byFastpull(t *testing.T, u *kit.User, args ...string) error {
 	return nil
 }
 
-// ours are the ways of fastpull. The first is what all are compared with.
+// ours are the ways of fastpull, by their flags. The first is what all are compared with.
 func ours(t *testing.T) []taker {
-	d := kit.StartDockerd(t, kit.DockerdOptions{})
+	d, c, p := kit.StartDockerd(t, kit.DockerdOptions{}), kit.StartContainerd(t, kit.ContainerdOptions{}), newPodman(t)
 	return []taker{
-		{"store", func(t *testing.T, ref string) (map[string]kit.Node, error) {
+		{"`--store`", func(t *testing.T, ref string) (map[string]kit.Node, error) {
 			store := filepath.Join(t.TempDir(), "store")
 			if err := byFastpull(t, kit.NewUser(t), "--store", store, ref); err != nil {
 				return nil, err
@@ -234,14 +234,14 @@ func ours(t *testing.T) []taker {
 			defer kit.UnmountBelow(t, point)
 			return filesBelow(t, point), nil
 		}},
-		{"rootfs", func(t *testing.T, ref string) (map[string]kit.Node, error) {
+		{"`--rootfs`", func(t *testing.T, ref string) (map[string]kit.Node, error) {
 			dir := filepath.Join(t.TempDir(), "root")
 			if err := byFastpull(t, kit.NewUser(t), "--rootfs", dir, ref); err != nil {
 				return nil, err
 			}
 			return filesBelow(t, dir), nil
 		}},
-		{"bundle, docker load", func(t *testing.T, ref string) (map[string]kit.Node, error) {
+		{"`bundle`", func(t *testing.T, ref string) (map[string]kit.Node, error) {
 			file := filepath.Join(t.TempDir(), "b.tar")
 			if err := byFastpull(t, kit.NewUser(t), "bundle", "-o", file, ref); err != nil {
 				return nil, err
@@ -252,11 +252,23 @@ func ours(t *testing.T) []taker {
 			}
 			return inDocker(t, d, ref), nil
 		}},
-		{"Engine", func(t *testing.T, ref string) (map[string]kit.Node, error) {
+		{"`--load`", func(t *testing.T, ref string) (map[string]kit.Node, error) {
 			if err := byFastpull(t, d.User(t), "--load", ref); err != nil {
 				return nil, err
 			}
 			return inDocker(t, d, ref), nil
+		}},
+		{"`--containerd`", func(t *testing.T, ref string) (map[string]kit.Node, error) {
+			if err := byFastpull(t, c.User(t), "--containerd", ref); err != nil {
+				return nil, err
+			}
+			return inContainerd(t, c, ref), nil
+		}},
+		{"`--podman`", func(t *testing.T, ref string) (map[string]kit.Node, error) {
+			if err := byFastpull(t, kit.NewUser(t), "--podman="+p.root, ref); err != nil {
+				return nil, err
+			}
+			return p.files(t, ref), nil
 		}},
 	}
 }
@@ -273,6 +285,56 @@ func inDocker(t *testing.T, d *kit.Dockerd, ref string) map[string]kit.Node {
 	}
 	files := merged(t, append(layers, upper))
 	d.Must(t, "rmi", "-f", ref)
+	return files
+}
+
+// inContainerd reads an image in containerd, and removes it with its layers: containerd unpacks
+// no layer that it has.
+func inContainerd(t *testing.T, c *kit.Containerd, ref string) map[string]kit.Node {
+	t.Helper()
+	point := t.TempDir()
+	c.Ctr(t, "images", "mount", ref, point)
+	files := filesBelow(t, point)
+	c.Ctr(t, "images", "unmount", "--rm", point)
+	c.Ctr(t, "images", "rm", "--sync", ref)
+	if left := c.Lines(t, "snapshots", "ls"); len(left) > 0 {
+		t.Fatalf("containerd has snapshots without an image: %q", left)
+	}
+	return files
+}
+
+// podman is a store of Podman's, with the storage driver overlay.
+type podman struct{ root, run string }
+
+func newPodman(t *testing.T) podman {
+	t.Helper()
+	dir := kit.ShortTempDir(t)
+	t.Cleanup(func() { kit.UnmountBelow(t, dir) })
+	return podman{filepath.Join(dir, "root"), filepath.Join(dir, "run")}
+}
+
+// command is a podman that uses the store.
+func (p podman) command(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	return exec.CommandContext(t.Context(), "podman", append([]string{"--root", p.root, "--runroot", p.run, "--storage-driver", "overlay"}, args...)...)
+}
+
+// files reads an image in the store, and removes it.
+func (p podman) files(t *testing.T, ref string) map[string]kit.Node {
+	t.Helper()
+	must := func(args ...string) string {
+		out, err := attempt(p.command(t, args...))
+		if err != nil {
+			t.Fatalf("podman %q: %v", args, err)
+		}
+		return out
+	}
+	files := filesBelow(t, must("image", "mount", ref))
+	must("image", "unmount", ref)
+	must("rmi", "-f", ref)
+	if left := must("images", "-aq"); left != "" {
+		t.Fatalf("podman rmi leaves %q", left)
+	}
 	return files
 }
 

@@ -5,7 +5,6 @@ package destinations
 import (
 	"encoding/json"
 	"errors"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -16,6 +15,7 @@ import (
 
 // theirs are the programs of others.
 func theirs(t *testing.T) []taker {
+	p := newPodman(t)
 	old, today, c := kit.StartDockerd(t, kit.DockerdOptions{}), kit.StartDockerd(t, kit.DockerdOptions{Release: kit.Today}), kit.StartContainerd(t, kit.ContainerdOptions{Release: kit.Today})
 	own := kit.Containerd{Root: today.Root, Namespace: "moby", Sock: filepath.Join(filepath.Dir(today.Sock), "exec/containerd/containerd.sock")}
 	return []taker{
@@ -34,18 +34,25 @@ func theirs(t *testing.T) []taker {
 			if err := json.Unmarshal([]byte(out), &list); err != nil || len(list) != 1 {
 				t.Fatalf("docker image inspect: %v\n%s", err, out)
 			}
-			return merged(t, own.Layers(t, top(t, list[0].RootFS.Layers))), nil
+			files := merged(t, own.Layers(t, top(t, list[0].RootFS.Layers)))
+			today.Must(t, "rmi", "-f", ref)
+			if left := own.Lines(t, "snapshots", "ls"); len(left) > 0 {
+				t.Fatalf("Docker has snapshots without an image: %q", left)
+			}
+			return files, nil
 		}},
 		{"containerd 2", func(t *testing.T, ref string) (map[string]kit.Node, error) {
 			if _, err := attempt(c.Command("images", "pull", "--plain-http", "--local", "--skip-metadata", ref)); err != nil {
 				return nil, err
 			}
-			point := t.TempDir()
-			defer kit.UnmountBelow(t, point)
-			c.Ctr(t, "images", "mount", ref, point)
-			return filesBelow(t, point), nil
+			return inContainerd(t, c, ref), nil
 		}},
-		{"Podman 4", byPodman(t)},
+		{"Podman 4", func(t *testing.T, ref string) (map[string]kit.Node, error) {
+			if _, err := attempt(p.command(t, "pull", "--tls-verify=false", ref)); err != nil {
+				return nil, err
+			}
+			return p.files(t, ref), nil
+		}},
 	}
 }
 
@@ -61,24 +68,4 @@ func top(t *testing.T, diffIDs []string) string {
 		im.Layers = append(im.Layers, kit.Layer{DiffID: h})
 	}
 	return im.ChainID()
-}
-
-// byPodman pulls into a storage of its own.
-func byPodman(t *testing.T) func(t *testing.T, ref string) (map[string]kit.Node, error) {
-	dir := kit.ShortTempDir(t)
-	t.Cleanup(func() { kit.UnmountBelow(t, dir) })
-	podman := func(t *testing.T, args ...string) (string, error) {
-		return attempt(exec.CommandContext(t.Context(), "podman",
-			append([]string{"--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run"), "--storage-driver", "vfs"}, args...)...))
-	}
-	return func(t *testing.T, ref string) (map[string]kit.Node, error) {
-		if _, err := podman(t, "pull", "--tls-verify=false", ref); err != nil {
-			return nil, err
-		}
-		point, err := podman(t, "image", "mount", ref)
-		if err != nil {
-			return nil, err
-		}
-		return filesBelow(t, point), nil
-	}
 }
