@@ -221,8 +221,8 @@ func (a *archive) there(b *bundled, top digest.Digest) error {
 	return nil
 }
 
-// keepsIndex reports whether an image's index goes into the archive as the registry has it. Else the
-// archive gets an index of its own, which has no other indexes in it.
+// keepsIndex reports whether an image's index goes into the archive as the registry has it. Else
+// the archive gets an index of its own, which has no other indexes in it.
 func (a *archive) keepsIndex(b *bundled) bool { return a.pack.form == bundle.Keep && b.whole }
 
 // nested returns the indexes below the image's index that go into the archive with it.
