@@ -43,15 +43,15 @@
 //
 // # How it works
 //
-// A [Reader] has two parts. tarball.go finds the files of the tar. The index of what they
-// are is made of the lists, manifests and configs (parse.go, index.go, dockerarchive.go).
+// A [Reader] has two parts. tarball.go finds the files of the tar. The index describes
+// them, and is made of the lists, manifests and configs (parse.go, index.go, dockerarchive.go).
 //
 // A header has the same length for any size of its file (format.go). So [Writer.Stream]
 // writes a blob of unknown size to its final offset, and the header afterwards.
 //
 // If all sizes and digests are known beforehand, [Writer.Reserve] gives each blob its final
-// offset, and blobs are written in any order. Until a blob is complete, a record of the
-// bytes downloaded takes the place of its header ([partial.Section]). A draft is a bundle of
-// this kind with a name. The next run continues with it, up to the first difference if its
-// images are others.
+// offset, and blobs are written in any order. Until a blob is complete, a record of its
+// downloaded bytes is at the offset of its header ([partial.Section]). A draft is a bundle of
+// this kind with a name. The next run continues with it. If that run has other images, it
+// continues up to the first difference.
 package bundle

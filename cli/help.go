@@ -31,8 +31,8 @@ func topics() (list []*cobra.Command) {
 	return list
 }
 
-// newHelp shows the help of a command or a topic. For what is neither it fails, which the
-// help command of package cobra does not.
+// newHelp returns the help command, which shows the help of a command or a topic. It fails for
+// any other name, unlike the help command of package cobra.
 func newHelp() *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND|TOPIC]",

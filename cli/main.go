@@ -11,7 +11,7 @@ import (
 	"github.com/fastpull/fastpull/fault"
 )
 
-// Streams are what the command reads and writes.
+// Streams are the streams that a command reads and writes.
 type Streams struct {
 	In       io.Reader
 	Out, Err io.Writer
@@ -97,8 +97,8 @@ no other program for that, so that it works where docker pull hangs in unpigz.
 	return root
 }
 
-// Command returns all commands, for what is made of them: man pages and completion scripts.
-// Defaults are those of root, whatever the user and the environment are.
+// Command returns the command tree, to make man pages and completion scripts. Its defaults are
+// those of root, whatever the user and the environment are.
 func Command() *cobra.Command {
 	root := newRoot(Streams{In: strings.NewReader(""), Out: io.Discard, Err: io.Discard})
 	here := defaultStore()

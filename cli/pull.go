@@ -134,8 +134,8 @@ func (f *pullFlags) run(cmd *cobra.Command, s Streams, names []string) error {
 	return errors.Join(f.print(s, sum, err), f.report.append(cmd.Context(), begun, sum, err))
 }
 
-// once pulls what the arguments and the list name. The summary is nil if that could not be
-// found out.
+// once pulls the images of the arguments and of the list. The summary is nil if these cannot be
+// read.
 func (f *pullFlags) once(ctx context.Context, s Streams, mode progress.Mode, o pull.Options, names []string) (sum *pull.Summary, err error) {
 	if !f.allTags {
 		if o.References, err = f.references(ctx, s.In, names); err != nil {
@@ -212,7 +212,7 @@ func (f *pullFlags) print(s Streams, sum *pull.Summary, err error) error {
 	return err
 }
 
-// unfinished adds to the error of a run what the next one can continue with.
+// unfinished adds to the error of a run how much the next run can continue with.
 func (f *pullFlags) unfinished(sum *pull.Summary, err error) error {
 	if err == nil {
 		return nil

@@ -42,7 +42,7 @@ type removed struct {
 	overlay.Removal
 }
 
-// remove removes what it can of what was named.
+// remove removes the named images, as far as possible.
 func remove(ctx context.Context, s Streams, dir string, names []string, force, asJSON bool) error {
 	store, err := overlay.OpenToRemove(dir)
 	if err != nil {
@@ -70,8 +70,8 @@ func remove(ctx context.Context, s Streams, dir string, names []string, force, a
 	return errors.Join(append(failures, store.Close())...)
 }
 
-// fullName returns what a store calls the image that a user means: its name in
-// Docker's familiar form, or else what the user said.
+// fullName returns the name of an image in the store, in Docker's familiar form. It returns the
+// user's own words if the store has no such name.
 func fullName(store *overlay.Reader, name string) (string, error) {
 	ref, err := registry.ParseReference(name)
 	if err != nil {

@@ -61,11 +61,10 @@ func TestUnracedScripts(t *testing.T) {
 	runScripts(t, files...)
 }
 
-// runScripts runs the command as a user would. In the scripts,
-// $REG is a registry with the images base:1 (one layer), app:1 (base's and one
-// more), other:1 (base's, for another processor), and many with three tags, $PRIVATE is the same for user
-// ali with the password "open sesame"; "exits N" runs a command and wants that
-// exit code.
+// runScripts runs the command as a user would. In the scripts, $REG is a registry with the
+// images base:1 (one layer), app:1 (base's and one more), other:1 (base's, for another
+// processor), and many with three tags, $PRIVATE is the same for user ali with the password
+// "open sesame"; "exits N" runs a command and wants that exit code.
 func runScripts(t *testing.T, files ...string) {
 	host := startRegistry(t)
 	private := startPrivate(t, host)

@@ -92,7 +92,7 @@ func Dial(ctx context.Context, o Options) (*Client, error) {
 	return c, nil
 }
 
-// dialError says what a failure to connect means to the user.
+// dialError explains to the user why a connection failed.
 func dialError(ctx context.Context, address string, err error) error {
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)

@@ -12,7 +12,7 @@ import (
 	"github.com/fastpull/fastpull/fault"
 )
 
-// Blob is what containerd tells of a blob.
+// Blob describes a blob of containerd.
 type Blob struct {
 	Size   int64
 	Labels map[string]string
@@ -23,7 +23,7 @@ func (c *Client) LeaseBlob(ctx context.Context, d digest.Digest) error {
 	return c.addResource(ctx, "content", d.String())
 }
 
-// StatBlob returns what a blob is. The error for one that is not there is a NotFound.
+// StatBlob describes a blob. The error for a blob that does not exist is a NotFound.
 func (c *Client) StatBlob(ctx context.Context, d digest.Digest) (Blob, error) {
 	answer, err := call(ctx, c, c.content().Info, &contentapi.InfoRequest{Digest: d.String()})
 	if err != nil {

@@ -13,9 +13,8 @@ import (
 // applyTimeout bounds an Apply. Containerd does not tell how far it is.
 const applyTimeout = time.Hour
 
-// Apply has containerd unpack a layer that is in the content store into a snapshot. It
-// returns the diffID of what was unpacked. Containerd runs another program if the layer is
-// compressed, and its media type says so.
+// Apply makes containerd unpack a layer of its content store into a snapshot. It returns the
+// diffID. Containerd runs another program if the media type says that the layer is compressed.
 func (c *Client) Apply(ctx context.Context, layer ocispec.Descriptor, mounts []*Mount) (digest.Digest, error) {
 	answer, err := callFor(ctx, c, applyTimeout, diffapi.NewDiffClient(c.conn).Apply, &diffapi.ApplyRequest{
 		Diff:   &types.Descriptor{MediaType: layer.MediaType, Digest: layer.Digest.String(), Size: layer.Size},

@@ -36,13 +36,13 @@ func MountOption(m *Mount, name string) (value string, ok bool) {
 	return "", false
 }
 
-// Snapshot is what containerd tells of a snapshot.
+// Snapshot describes a snapshot of containerd.
 type Snapshot struct {
 	Parent    string
 	Committed bool
 }
 
-// Stat returns what a snapshot is. The error for one that is not there is a NotFound.
+// Stat describes a snapshot. The error for a snapshot that does not exist is a NotFound.
 func (s *Snapshots) Stat(ctx context.Context, key string) (Snapshot, error) {
 	answer, err := call(ctx, s.c, s.api.Stat, &snapshotsapi.StatSnapshotRequest{Snapshotter: s.name, Key: key})
 	if err != nil {

@@ -23,7 +23,7 @@ func (s *Store) content() content.Store { return s.r.meta.ContentStore() }
 // LeaseBlob does nothing: no garbage is collected before the lease is deleted.
 func (s *Store) LeaseBlob(context.Context, digest.Digest) error { return nil }
 
-// StatBlob returns what a blob is. The error for one that is not there is a NotFound.
+// StatBlob describes a blob. The error for a blob that does not exist is a NotFound.
 func (s *Store) StatBlob(ctx context.Context, d digest.Digest) (containerdapi.Blob, error) {
 	info, err := s.content().Info(s.in(ctx), d)
 	return containerdapi.Blob{Size: info.Size, Labels: info.Labels}, err

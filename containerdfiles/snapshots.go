@@ -19,7 +19,7 @@ func (s *Snapshots) api() snapshots.Snapshotter { return s.s.r.meta.Snapshotter(
 // Name returns the name of the snapshotter.
 func (s *Snapshots) Name() string { return snapshotter }
 
-// Stat returns what a snapshot is. The error for one that is not there is a NotFound.
+// Stat describes a snapshot. The error for a snapshot that does not exist is a NotFound.
 func (s *Snapshots) Stat(ctx context.Context, key string) (containerdapi.Snapshot, error) {
 	info, err := s.api().Stat(s.s.in(ctx), key)
 	return containerdapi.Snapshot{Parent: info.Parent, Committed: info.Kind == snapshots.KindCommitted}, err

@@ -65,9 +65,9 @@ func Decompress(ctx context.Context, src io.Reader, o Options) (*Decoder, error)
 // Format returns the format of the stream.
 func (d *Decoder) Format() codec.Format { return d.format }
 
-// Read implements [io.Reader]. Its errors are those of the stream, which pass through;
-// the end of the context; those of kind [fault.Corrupt] for a stream that is damaged; and
-// those of kind [fault.Failed] for one that needs too much memory.
+// Read implements [io.Reader]. Its errors are those of the underlying reader, the cause of the
+// end of the context, an error of kind [fault.Corrupt] for a damaged stream, and one of kind
+// [fault.Failed] for a stream that needs too much memory.
 func (d *Decoder) Read(p []byte) (int, error) {
 	n, err := d.r.Read(p)
 	if err != nil && err != io.EOF {

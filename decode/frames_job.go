@@ -17,8 +17,8 @@ type job struct {
 	bad         []byte // the frames from the first that is not valid
 }
 
-// decodeSlack is how many bytes a buffer has behind the plain bytes. With it the library copies matches by whole
-// words, also in a frame that does not tell its size.
+// decodeSlack is how many bytes a buffer has behind the plain bytes. With it the library copies
+// matches by whole words, also in a frame whose header does not give its size.
 const decodeSlack = maxBlockPlain + 64
 
 func (j *job) cost() int { return cap(j.in) + j.size() }

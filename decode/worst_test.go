@@ -18,8 +18,8 @@ import (
 	"github.com/fastpull/fastpull/internal/testkit"
 )
 
-// worst are the blobs that need the most memory of each format, and how many MiB a process that does
-// nothing else may need for each. docs/hostile-images.md has what was measured.
+// worst are the blobs that need the most memory of each format, and how many MiB a process that
+// does nothing else may need for each. docs/hostile-images.md has what was measured.
 var worst = []struct {
 	name string
 	most int64

@@ -8,9 +8,9 @@ import (
 	"github.com/fastpull/fastpull/internal/privilege"
 )
 
-// Machine is what the checks of destinations are told of this machine. A check finds out
-// what would not work here. It changes nothing: what it tries, it tries in a temporary
-// place, with package checkup.
+// Machine describes this machine for the checks of destinations. A check finds out what would
+// not work here. It changes nothing: it tries things in a temporary directory, with package
+// checkup.
 type Machine struct {
 	// TempDir is where a run keeps what is on its way.
 	TempDir string

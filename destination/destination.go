@@ -64,7 +64,7 @@ type Query struct {
 	Image *image.Image     // nil while only Found is known
 }
 
-// State is what a destination has of an image.
+// State describes how much of an image a destination has.
 type State struct {
 	// Image is set if the destination has all of it. The layers of an image that was found
 	// by its digest alone need not tell their blobs.
@@ -114,7 +114,7 @@ type Layer struct {
 	Left int64 // bytes of it that are still to be written
 }
 
-// Whole returns layers of which the destination has nothing.
+// Whole returns layers of which the destination has no bytes.
 func Whole(layers []image.Layer) (list []Layer) {
 	for _, l := range layers {
 		list = append(list, Layer{l, l.Blob.Size})
@@ -144,7 +144,7 @@ func Distinct(layers []image.Layer) []image.Layer {
 	return list
 }
 
-// Nothing is the state of a destination that is made anew.
+// Nothing returns the state of a destination without images.
 func Nothing(q Query) (s State) {
 	if q.Image != nil {
 		s.Missing = Distinct(q.Image.Layers)

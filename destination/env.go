@@ -10,7 +10,7 @@ import (
 	"github.com/fastpull/fastpull/source"
 )
 
-// Env is what a run gives to its destination.
+// Env has the things that a run gives to its destination.
 type Env struct {
 	// Source is where the images come from.
 	Source source.Source

@@ -8,9 +8,9 @@ import (
 	"github.com/opencontainers/go-digest"
 )
 
-// Spool shares what is made of layers between images, for destinations that take one
-// layer after the other. A result lives for as long as some image holds its key, and is
-// closed then. The zero value is ready. A Spool is safe for concurrent use.
+// Spool shares the results of work on layers between images, for destinations that write one
+// layer after the other. A result is closed when no image holds its key any more. The zero value
+// is ready. A Spool is safe for concurrent use.
 type Spool[T interface {
 	comparable
 	io.Closer

@@ -95,7 +95,7 @@ func authorityFix(host, image string) []string {
 	}
 }
 
-// namesOf returns what a certificate is for.
+// namesOf returns the names and addresses for which a certificate is valid.
 func namesOf(cert *x509.Certificate) []string {
 	names := slices.Clone(cert.DNSNames)
 	for _, ip := range cert.IPAddresses {

@@ -26,8 +26,8 @@ const (
 	maxConfig      = 8 << 20          // bytes of a config
 )
 
-// image looks at the image that was named: what it is, for which platforms, and how
-// its largest layer comes. It tells if there is one that can be pulled.
+// image examines the image that the user named: its type, its platforms, and how fast its
+// largest layer arrives. It reports whether there is an image that can be pulled.
 func (v *visit) image(ctx context.Context) bool {
 	m, ok := v.manifest(ctx)
 	if !ok {
@@ -85,8 +85,7 @@ func (v *visit) manifest(ctx context.Context) (m *image.Manifest, ok bool) {
 	return v.choose(ctx, tree)
 }
 
-// choose tells for which platforms an index has images, and returns the manifest of the
-// one that a pull would take.
+// choose reports the platforms of an index, and returns the manifest that a pull would choose.
 func (v *visit) choose(ctx context.Context, tree *image.Tree) (m *image.Manifest, ok bool) {
 	want := image.Host()
 	if engine, err := v.docker(ctx); err == nil {
@@ -114,8 +113,8 @@ func isForeign(mediaType string) bool {
 	return strings.Contains(mediaType, "foreign") || strings.Contains(mediaType, "nondistributable")
 }
 
-// judgeLayers says what the layers are, and what of it docker pull trips over. Where their
-// formats are not known, the media types count.
+// judgeLayers reports the formats of the layers, and those that docker pull cannot handle well.
+// Where a format is not known, the media type counts.
 func (v *visit) judgeLayers(layers []ocispec.Descriptor, formats map[digest.Digest]codec.Format) {
 	var total int64
 	counts := map[codec.Format]int{}

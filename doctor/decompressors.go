@@ -53,8 +53,9 @@ const (
 	mostEngines   = 32
 )
 
-// processes looks at what is stuck and at what would be. Both mean to wait, so they do
-// it together; the findings come one after the other.
+// processes looks for processes that are stuck and for decompressors that would get stuck. Both
+// examinations wait, so they run at the same time. Their findings are reported one after the
+// other.
 func processes(ctx context.Context, e *exam) {
 	later := e.aside(ctx, Decompressors, decompressors)
 	e.aside(ctx, Stuck, stuck)()
@@ -339,7 +340,7 @@ func (e *exam) decompressor(ctx context.Context, g *engine, all map[string]tried
 	return f
 }
 
-// said puts the result of a trial into words, with what it means for a pull.
+// said describes the result of a trial, and its meaning for a pull.
 func (r *tried) said(elsewhere bool) (Level, string) {
 	switch r.outcome {
 	case works:

@@ -41,8 +41,8 @@ type exam struct {
 	ended  <-chan struct{} // closed when the caller no longer waits; nil is never
 }
 
-// found notes a finding, unless the examination was ended: what is looked at then looks
-// like something that does not answer.
+// found notes a finding, unless the examination was ended. After the end, whatever was being
+// examined seems not to answer.
 func (e *exam) found(f Finding) {
 	select {
 	case <-e.ended:
@@ -60,9 +60,8 @@ func (e *exam) note(f Finding) {
 	}
 }
 
-// Run looks at everything. The error is that of a context that ended, and the report
-// has what was found until then and says that it is not all, or of kind fault.Usage for
-// an image's name that is none.
+// Run makes the whole examination. If ctx ends, it returns the cause and an incomplete report,
+// which says so. The error is of kind fault.Usage if the name of the image is invalid.
 func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	o.proc = cmp.Or(o.proc, "/proc")
 	e := &exam{Options: o, report: &Report{

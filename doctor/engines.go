@@ -44,7 +44,7 @@ func (l *engineLook) close() {
 	}
 }
 
-// engines asks the Docker Engine what it is, and looks for other Engines.
+// engines examines the Docker Engine, and looks for other Engines.
 func engines(ctx context.Context, e *exam) {
 	engine, err := e.docker(ctx)
 	if err != nil {
@@ -66,7 +66,7 @@ func engines(ctx context.Context, e *exam) {
 	}
 }
 
-// engineOf says what the Engine at an address is.
+// engineOf returns a finding that describes the Engine at an address.
 func engineOf(at string, f daemon.Facts) Finding {
 	keeps := "a restart of it stops containers (live-restore is off)"
 	if f.LiveRestore {

@@ -37,7 +37,7 @@ func openRegular(name string) (*os.File, error) {
 	return os.NewFile(uintptr(f), name), nil
 }
 
-// descriptor is the name of what a descriptor of ours stands for.
+// descriptor returns a path that leads to the file of a descriptor of this process.
 func descriptor(fd int) string { return filepath.Join("/proc/self/fd", strconv.Itoa(fd)) }
 
 // fewBytesOf is how much is read of a file that has a few lines.

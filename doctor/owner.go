@@ -14,7 +14,7 @@ import (
 // up the rest.
 const ownerTime = 10 * time.Second
 
-// owner is what a package manager knows of a file.
+// owner is the record that a package manager has of a file.
 type owner struct {
 	asked   bool   // one was there and has answered
 	pkg     string // with its version; "" if the file is of no package
@@ -134,9 +134,9 @@ func (s *sandbox) rpm(ctx context.Context, in root, names []string) (o owner) {
 	return o
 }
 
-// changes finds the files in what dpkg --verify and rpm -V say, which is the same:
-// "S.5....T.  c /etc/conf" or "missing   /usr/bin/pigz", one line for each file that is
-// different. A time alone is none of the contents.
+// changes finds the files in the output of dpkg --verify or rpm -V. Both have the same format:
+// "S.5....T.  c /etc/conf" or "missing   /usr/bin/pigz", one line for each file that differs. A
+// line that reports only another time does not count.
 func changes(text string, names []string) string {
 	var list []string
 	for line := range strings.Lines(text) {

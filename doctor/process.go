@@ -20,8 +20,8 @@ import (
 // on every architecture that Go runs on, whatever its own clock does.
 const hertz = 100
 
-// process is what one look at /proc tells of a process. PIDs are used again: pid and
-// start together name a process.
+// process is the state of a process at one moment, from /proc. PIDs are used again, so pid and
+// start together identify a process.
 type process struct {
 	pid, ppid int
 	comm      string
@@ -71,8 +71,8 @@ func (p procfs) all() (map[int]*process, error) {
 // procTimeout is how long reading about one process may take.
 const procTimeout = time.Second
 
-// matters reports whether a process may be one that is looked for, by the name that the
-// kernel has for it. That of a copy of itself is "exe".
+// matters reports whether a process may be one of those to examine, by the name that the kernel
+// has for it. The kernel calls a copy of an Engine that the Engine starts "exe".
 func matters(comm string) bool {
 	return comm == "exe" || comm == "docker" || isEngine(comm) || isDecompressor(comm) || isUnpacker(comm)
 }

@@ -70,8 +70,8 @@ func (v *visit) say(level Level, what, format string, args ...any) {
 	v.found(Finding{Area: Registry, What: what, Level: level, Text: fmt.Sprintf(format, args...)})
 }
 
-// fails makes a finding of what is wrong with the registry's own host. It is no
-// problem as long as a mirror answers.
+// fails reports what is wrong with the registry's own host. That is no problem as long as a
+// mirror answers.
 func (v *visit) fails(f Finding) {
 	f.Facts = factsOf(v.origin)
 	if v.spare {
@@ -178,8 +178,8 @@ func (v *visit) clock() {
 	v.found(f)
 }
 
-// credentials says if there are some, and reports if it is of use to go on: not if
-// the registry wants a password and there is none.
+// credentials adds a finding about the credentials for the registry. It returns false if the
+// examination cannot go on: the registry wants a password, and there is none.
 func (v *visit) credentials(ctx context.Context) bool {
 	if v.origin.Err != nil {
 		return true

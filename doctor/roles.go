@@ -88,9 +88,9 @@ func isDockerd(comm string) bool {
 	return comm == "dockerd" || comm == "dockerd-dev" || comm == "dockerd-ce"
 }
 
-// dockerOf returns the dockerd that a containerd was started by, and is of no use without;
-// nil for any other process. A dockerd that was restarted takes over the containerd of its
-// predecessor: then only the configuration tells that dockerd has written for it.
+// dockerOf returns the dockerd that started a containerd and needs it, or nil for any other
+// process. A dockerd that was restarted takes over the containerd of its predecessor. Then only
+// its configuration, which dockerd writes, shows which dockerd that is.
 func dockerOf(all map[int]*process, x *process) *process {
 	if x.comm != "containerd" {
 		return nil

@@ -18,8 +18,8 @@ func (r root) path(path string) string {
 	return filepath.Join(string(r), filepath.Clean("/"+path))
 }
 
-// resolve follows the links in an absolute path as one does whose / the root is, and
-// returns what it is called there without them.
+// resolve follows the links in an absolute path as a process with this root directory does. It
+// returns the path without links, in that root.
 func (r root) resolve(path string) (string, error) {
 	real, rest, links := "/", filepath.Clean("/"+path), 0
 	for rest != "" {
@@ -52,8 +52,8 @@ func (r root) resolve(path string) (string, error) {
 	return real, nil
 }
 
-// find looks a program up in a PATH as Go programs do. Folders that are not absolute
-// do not count: Go refuses what it finds there.
+// find looks up a program in a PATH as Go programs do. It ignores folders that are not absolute,
+// since Go refuses programs in them.
 func (r root) find(program, path string) (string, bool) {
 	for dir := range strings.SplitSeq(path, ":") {
 		if !filepath.IsAbs(dir) {

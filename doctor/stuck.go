@@ -122,8 +122,8 @@ func calledByEngine(x *process) bool {
 	return false
 }
 
-// pair says which unpacker gets what a decompressor writes. The bytes go through the
-// Engine, so nothing but the time tells: it starts the one right after the other.
+// pair finds the unpacker for the output of each decompressor. The bytes go through the Engine,
+// so only the time tells: the Engine starts one right after the other.
 func pair(jobs []*job) map[*job]*job {
 	pairs := make(map[*job]*job)
 	taken := make(map[*job]bool)

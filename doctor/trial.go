@@ -172,7 +172,7 @@ func feed(ctx context.Context, w io.WriteCloser, st *stream, moved *atomic.Int64
 	}
 }
 
-// drain reads what a program writes to its end, and compares it with what is wanted.
+// drain reads the output of a program to its end, and compares it with the expected bytes.
 func drain(r io.Reader, st *stream, moved *atomic.Int64) (n, diff int64) {
 	buf := make([]byte, 64<<10)
 	want, diff := newReader(st.plain), -1

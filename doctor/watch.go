@@ -136,9 +136,8 @@ func (p procfs) watch(ctx context.Context, list []*watched, d time.Duration) {
 	}
 }
 
-// judge says what a process that was watched does. It is not slow that is looked for,
-// but what cannot go on: a process with input before it and room behind it.
-// d is how long it takes to be sure.
+// judge returns what a process did while it was watched. A slow process is not stuck. A stuck
+// process has input to read and space to write to, and does not move for the time d.
 func (w *watched) judge(d time.Duration) verdict {
 	if w.hangs {
 		return inKernel

@@ -5,8 +5,8 @@ import (
 	"syscall"
 )
 
-// limits are errors of the operating system that end the work of any package, and
-// what the user can do. The first that fits counts.
+// limits are errors of the operating system that can end the work of any package, each with a
+// hint for the user. The first one that fits counts.
 var limits = []struct {
 	errno syscall.Errno
 	hint  string

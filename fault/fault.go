@@ -59,8 +59,8 @@ func Wrap(kind Kind, err error) error {
 	return &fault{kind: kind, err: err}
 }
 
-// WithHint returns err with a sentence that tells the user what to do, or nil if
-// err is nil. The words of the error do not change; [HintOf] returns the hint.
+// WithHint returns err with a hint: a sentence that says what the user can do. It returns nil if
+// err is nil. The text of the error does not change; [HintOf] returns the hint.
 func WithHint(err error, format string, args ...any) error {
 	if err == nil {
 		return nil
@@ -78,16 +78,15 @@ func KindOf(err error) Kind {
 	return cmp.Or(kind, Failed)
 }
 
-// HintOf returns the hint of err by the rule of the package, or the empty string.
-// It does not know what the operating system's errors mean: see [Advice].
+// HintOf returns the hint of err by the rule of the package, or "". For hints about errors of
+// the operating system, see [Advice].
 func HintOf(err error) string {
 	hint, _ := search(err, func(f *fault) (string, bool) { return f.hint, true })
 	return hint
 }
 
-// search returns the outermost value that of reports and that is not zero. Of the
-// branches of an error with several causes it is that of the first one that is
-// final, or else that of the first one.
+// search returns the outermost value of err for which of does not return zero. If an error wraps
+// several, it returns the first value that is final, or else the first value.
 func search[T comparable](err error, of func(*fault) (value T, final bool)) (value T, final bool) {
 	var none T
 	for err != nil {

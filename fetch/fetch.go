@@ -91,8 +91,9 @@ type Request struct {
 	Turn <-chan struct{}
 	// Target is where the caller wants the blob. Nil downloads it into [Fetcher.Partial].
 	Target registry.Target
-	// Have opens the blob where the destination has it. Nil has it come from the source, and
-	// so does a blob that was read damaged. Have returns a blob that downloads nothing.
+	// Have opens the blob in the destination, if that has it. If Have is nil, the blob comes
+	// from the source, and so does a blob that was read damaged. Reading the blob of Have
+	// downloads nothing.
 	Have func(context.Context) (Blob, error)
 }
 
@@ -164,7 +165,7 @@ func (f *Fetcher) Both(ctx context.Context, q Request, blob, plain func(io.Reade
 // errUnread ends one reader of [Fetcher.Both] when the other one stopped early.
 var errUnread = errors.New("the other reader of the layer stopped before its end")
 
-// tee writes what is read from a blob to w as well.
+// tee also writes the bytes of a blob to w when they are read.
 type tee struct {
 	io.ReadCloser
 	w *io.PipeWriter

@@ -40,7 +40,7 @@ func (c *counter) arrived(n int64) {
 	}
 }
 
-// read reports n more bytes that were read, but for those that were reported before.
+// read reports n more bytes that were read, except those that were reported before.
 func (c *counter) read(n int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -26,8 +26,7 @@ const (
 	Interrupted Result = "interrupted"
 )
 
-// Line is what is reported of a run. The fields of the summary have the meaning that they
-// have there.
+// Line is the report of a run. The fields of the summary have the same meaning as there.
 type Line struct {
 	Started time.Time `json:"started"`
 	Result  Result    `json:"result"`

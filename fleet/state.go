@@ -13,8 +13,7 @@ import (
 	"github.com/fastpull/fastpull/registry"
 )
 
-// State is what is known of the images of a list. Its methods may be called by several
-// goroutines at once.
+// State describes the images of a list. Its methods are safe for concurrent use.
 type State struct {
 	version string
 
@@ -66,8 +65,8 @@ func (s *State) end(refs []registry.Reference, l Line) {
 	}
 }
 
-// Ready reports whether all images of the list are on the host, and says in one line what is
-// the matter otherwise.
+// Ready reports whether all images of the list are on the host. If not, why says in one line
+// what is missing.
 func (s *State) Ready() (ok bool, why string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

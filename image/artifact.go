@@ -13,9 +13,9 @@ import (
 
 // Artifact is a manifest or an index of any kind: a signature, an SBOM, an image.
 type Artifact struct {
-	// Descriptor is what a list of referrers has of it (distribution-spec 1.1,
-	// "Listing Referrers"): with its artifactType, or else that of its config, and its
-	// annotations.
+	// Descriptor is the descriptor of the artifact in a list of referrers (distribution-spec
+	// 1.1, "Listing Referrers"). It has the annotations, and the artifactType or else the type
+	// of the config.
 	Descriptor ocispec.Descriptor
 	Subject    digest.Digest        // what it refers to, "" if to nothing
 	Blobs      []ocispec.Descriptor // its config and layers, as [Blobs] has them

@@ -109,7 +109,7 @@ type dockerImage struct {
 	} `json:"history"`
 }
 
-// dockerRun is what a container gets of its image (container.Config in moby 20.10).
+// dockerRun is the part of a config that a container gets (container.Config in moby 20.10).
 type dockerRun struct {
 	Hostname, Domainname, User              string
 	AttachStdin, AttachStdout, AttachStderr bool

@@ -18,9 +18,9 @@ var layerTypes = []string{
 	"application/vnd.docker.container.image.rootfs.",
 }
 
-// plainTypes say nothing of what is in a blob, or that it is an archive. Registries and
-// programs without types of their own for layers have them. They are layers where the
-// type of the config says that the manifest is an image's.
+// plainTypes are media types that do not describe the content, or say only that it is an
+// archive. They are used by registries and programs without types for layers. A blob of such a
+// type is a layer if the type of the config is that of an image.
 var plainTypes = []string{
 	"", "application/octet-stream", "binary/octet-stream",
 	"application/tar", "application/x-tar", "application/x-gtar", "application/x-ustar",
@@ -29,9 +29,9 @@ var plainTypes = []string{
 	"application/x-xz", "application/x-bzip2",
 }
 
-// checkLayer refuses what its type calls something other than a layer of files. Whether
-// it is one otherwise, and how it is compressed, its bytes tell when they have come.
-// isImage says that the config has the type of an image's.
+// checkLayer returns an error if the media type of a blob is not one of layers. Whether the blob
+// really is a layer, and how it is compressed, is decided by its bytes later. isImage reports
+// whether the config has the type of an image's config.
 func checkLayer(d ocispec.Descriptor, isImage bool) error {
 	if err := checkDescriptor(d); err != nil {
 		return err
@@ -64,8 +64,9 @@ var containerdTypes = []string{
 	"application/vnd.docker.image.rootfs.foreign.diff.tar", "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
 }
 
-// CheckContainerd returns an error if containerd would not find all layers of an image. It goes
-// by their media types, and passes over what has none that it knows.
+// CheckContainerd returns an error if containerd would not find all layers of an image.
+// containerd finds them by their media types, and ignores a blob with a type that it does not
+// know.
 func CheckContainerd(img *Image) error {
 	for _, l := range img.Layers {
 		base, _, _ := strings.Cut(l.Blob.MediaType, "+")

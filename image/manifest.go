@@ -44,8 +44,7 @@ type Manifest struct {
 	Layers    []ocispec.Descriptor // of a manifest, the base first
 }
 
-// IsIndex tells an index (an OCI index or a Docker manifest list) from a
-// manifest.
+// IsIndex reports whether m is an index: an OCI index or a Docker manifest list.
 func (m *Manifest) IsIndex() bool { return m.Manifests != nil }
 
 // ParseManifest parses a manifest or index that came with the given media type, and checks every
@@ -154,9 +153,9 @@ func known(mediaType string) string {
 	return fmt.Sprintf("%q", mediaType)
 }
 
-// Blobs returns the blobs that a manifest of any kind names, an artifact's or
-// another system's: its config and layers, but for those which registries may
-// not have. Its errors are those of [ParseManifest].
+// Blobs returns the blobs that a manifest of any kind names, also that of an artifact or of an
+// image for another system: its config and layers. It leaves out blobs that registries may not
+// have. Its errors are those of [ParseManifest].
 func Blobs(raw []byte) ([]ocispec.Descriptor, error) {
 	var doc ocispec.Manifest
 	if err := jsonlimit.Unmarshal(raw, &doc); err != nil {

@@ -68,8 +68,8 @@ func Normalize(p ocispec.Platform) ocispec.Platform {
 	return p
 }
 
-// Complete returns p in the form of [Normalize]. A system or an architecture that p lacks
-// is that of the first of others that has one.
+// Complete returns p in the form of [Normalize]. If p has no system or no architecture, that of
+// the first of others that has one is used.
 func Complete(p ocispec.Platform, others ...ocispec.Platform) ocispec.Platform {
 	for _, o := range others {
 		p.OS = cmp.Or(p.OS, o.OS)

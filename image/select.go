@@ -99,9 +99,9 @@ func (c *choice) look(ctx context.Context, all bool) error {
 	return err
 }
 
-// open looks at an entry whose document tells more than the entry. It returns what an
-// index has. What cannot be an image is passed over; only for what could not be fetched
-// now is there an error, since the choice must not depend on that.
+// open opens an entry whose document says more than the entry does, and returns the entries of
+// an index. It skips a document that cannot be an image. An entry that cannot be fetched now is
+// an error: the choice must not depend on that.
 func (c *choice) open(ctx context.Context, e Entry, p ocispec.Platform, known bool) ([]ocispec.Descriptor, error) {
 	pass := func(why error) ([]ocispec.Descriptor, error) {
 		c.missed = why

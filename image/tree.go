@@ -36,8 +36,9 @@ type Document struct {
 	why error // why it is neither
 }
 
-// Type returns the media type for a descriptor of the image or index: the one that it came
-// with, if that is one of its kind. Some registries serve manifests as application/json.
+// Type returns the media type for a descriptor of the image or index. It is the type with which
+// the document came, if that type fits the document. Some registries serve manifests as
+// application/json.
 func (d *Document) Type() string {
 	types := []string{ocispec.MediaTypeImageManifest, DockerManifest}
 	if d.IsIndex() {
@@ -49,9 +50,8 @@ func (d *Document) Type() string {
 	return types[0]
 }
 
-// Tree is what a reference names: a manifest, or an index with all that it leads to. A
-// tree fetches only what is asked of it, and each document once. It is not safe for
-// concurrent use.
+// Tree has the documents that a reference leads to: a manifest, or an index and everything below
+// it. A Tree fetches each document once, when it is needed. It is not safe for concurrent use.
 type Tree struct {
 	Top *Document
 

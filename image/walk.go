@@ -30,8 +30,8 @@ type Entry struct {
 	Above *ocispec.Platform
 }
 
-// Flat returns the entry's descriptor as it has to be in the topmost index, where no
-// other entry tells its platform.
+// Flat returns the entry's descriptor for use in a topmost index, where it has to name its
+// platform itself.
 func (e Entry) Flat() ocispec.Descriptor {
 	d := e.Descriptor
 	if d.Platform == nil && !e.Aside() {

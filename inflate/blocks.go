@@ -28,8 +28,8 @@ const (
 // errShort says that there is not enough input yet.
 var errShort = errors.New("more input is needed")
 
-// head reads the head of a block and makes ready for what is in it. Nothing has
-// changed if the error is errShort.
+// head reads the head of a block and prepares for its content. If the error is errShort, nothing
+// has changed.
 func (d *decoder) head() (kind uint, err error) {
 	b := bitReader{in: d.in[:d.end], pos: d.pos, buf: d.buf, n: d.n}
 	b.refill()

@@ -57,8 +57,8 @@ const outLimit = windowSize + slabSize
 
 var decoders = sync.Pool{New: func() any { return new(decoder) }}
 
-// reset begins anew. Nothing that the decoder has seen can be seen again, as
-// distances do not reach before base.
+// reset prepares the decoder for a new stream. No bytes of the old stream can appear in the
+// output, since distances do not reach before base.
 func (d *decoder) reset(r io.Reader, o Options) {
 	d.r, d.raw, d.tail, d.readErr, d.err = r, o.Raw, o.Tail, nil, nil
 	d.lane = lane{in: d.inBuf[:], out: d.outBuf[:]}
@@ -143,7 +143,7 @@ func (d *decoder) more() error {
 	return d.fill()
 }
 
-// fill reads from r what it gives at once, behind the input that is there.
+// fill appends the bytes of one Read from r to the input.
 func (d *decoder) fill() error {
 	for tries := 0; d.readErr == nil; tries++ {
 		if tries == 100 {

@@ -21,8 +21,8 @@ var (
 	errClosed = errors.New("gzip: read after Close")
 )
 
-// Error tells what is wrong with the input, and where. Errors of the reader that
-// the input comes from are not of this type: they are passed on as they are.
+// Error describes what is wrong with the input, and at which offset. An error of the underlying
+// reader is returned unchanged, and is not an Error.
 type Error struct {
 	// Offset is how many bytes of the input were good, or nearly: a code may
 	// begin some bits or a few bytes before it.

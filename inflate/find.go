@@ -54,8 +54,8 @@ func (f *finder) find(in []byte, end, from, to int, stop *atomic.Bool) (startPoi
 	return startPoint{}, false
 }
 
-// nextMember returns where a member's header can begin: with its magic, the method
-// and the flags (RFC 1952, 2.3.1). It is -1 if there is none.
+// nextMember returns the first offset at which a member's header can begin, by its magic, method
+// and flags (RFC 1952, 2.3.1). It returns -1 if there is none.
 func nextMember(in []byte, from int) int {
 	for from < len(in) {
 		i := bytes.Index(in[from:], []byte{magic0, magic1, 8})
@@ -73,9 +73,9 @@ func nextMember(in []byte, from int) int {
 // likely is for how many of 64 bits likeBlocks can tell.
 const likely = 48
 
-// likeBlocks tells of the first bits of v at which of them a block with codes of its
-// own can begin that is not the last: bits 0, 0 and 1, and then two numbers of 5
-// bits, of which neither is 30 or 31.
+// likeBlocks returns a mask of the first bits of v at which a block with Huffman codes of its
+// own can begin that is not the last: bits 0, 0 and 1, followed by two numbers of 5 bits,
+// neither of which is 30 or 31.
 func likeBlocks(v uint64) uint64 {
 	m := ^v & ^(v >> 1) & (v >> 2)
 	m &^= v >> 4 & (v >> 5) & (v >> 6) & (v >> 7)

@@ -19,7 +19,7 @@ type Index struct {
 	entries []entry
 }
 
-// entry is what a decoder has to know where a block begins.
+// entry is the state of a decoder at the beginning of a block.
 type entry struct {
 	bit       int64  // of the input
 	plain     int64  // bytes before it

@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 )
 
-// piece is a part of the input, and what is known of it.
+// piece is a part of the input, and the result of decoding it ahead.
 type piece struct {
 	at  int64  // of its first byte in the input
 	buf []byte // its bytes, those of the next piece that overlap, inBeyond zeroes
@@ -122,8 +122,8 @@ func (a *ahead) waitForSpace(at int64) *piece {
 	return nil
 }
 
-// came adds what was read to the last piece, and where it overlaps to the one
-// before. err is the input's.
+// came adds n bytes that were read to the last piece, and the overlapping ones to the piece
+// before. err is the error of that Read.
 func (a *ahead) came(p *piece, n int, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -214,8 +214,8 @@ func (a *ahead) free(p *piece) {
 	p.buf = nil
 }
 
-// takingIt is what it takes the front to take the result of a piece, decoding one
-// itself being 1.
+// takingIt is the time that the front needs to take over the result of a piece. The time to
+// decode a piece is 1.
 const takingIt = 0.2
 
 // begin has others work on pieces that are ready, as many as cores are idle, and

@@ -60,7 +60,7 @@ func (l *lane) run(inLimit, outLimit int) status {
 	return st
 }
 
-// unread gives back what was taken ahead.
+// unread returns the bits that were looked ahead to the input.
 func (l *lane) unread() {
 	l.pos -= int(l.n >> 3)
 	l.n &= 7

@@ -139,8 +139,9 @@ const (
 )
 
 // checkCounts checks a code of count[n] symbols with n bits each. The code must be complete:
-// every sequence of bits begins with the code of exactly one symbol. As in zlib, there are two exceptions: a
-// single symbol of one bit, and a code without symbols, which the block must not use.
+// every sequence of bits begins with the code of exactly one symbol. As in zlib, there are two
+// exceptions: a single symbol of one bit, and a code without symbols, which the block must not
+// use.
 func checkCounts(count *[maxCodeLen + 1]uint16) (shape, reason) {
 	left, used := 1, 0
 	for l := 1; l <= maxCodeLen; l++ {

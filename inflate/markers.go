@@ -2,8 +2,8 @@ package inflate
 
 import "encoding/binary"
 
-// A symbol of what is decoded without its window is a byte, or a marker: firstMarker
-// plus k is byte k of the window that is not known.
+// A piece that is decoded without its window consists of symbols. A symbol is a byte, or a
+// marker: firstMarker plus k stands for byte k of the unknown window.
 const (
 	firstMarker = 256
 	allSymbols  = firstMarker + windowSize
@@ -28,8 +28,7 @@ func (l *lane) runMarkers(out []uint16, w, inLimit, outLimit int) (int, status) 
 	return w, st
 }
 
-// safeMarkerLoop is safeLoop for symbols. What differs is the width of what is
-// written.
+// safeMarkerLoop is safeLoop for symbols. Only the width of the output differs.
 func safeMarkerLoop(l *lane, out []uint16, w, _, inLimit, outLimit int) (int, status) {
 	in, i := l.in, l.pos
 	lit, dist := l.lit, l.dist

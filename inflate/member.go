@@ -104,7 +104,7 @@ func (h *header) skipText() {
 
 const wrongSize = "the size is another"
 
-// trailer compares what was decoded with the sum and size behind it.
+// trailer compares the decoded bytes with the checksum and the size in the trailer.
 func (d *decoder) trailer() error {
 	if d.end-d.pos < 8 {
 		return d.more()
@@ -122,8 +122,8 @@ func (d *decoder) trailer() error {
 	return nil
 }
 
-// behind looks for what follows a member. What is no member, only [Options.Tail]
-// can allow.
+// behind looks for another member. If anything else follows, [Options.Tail] decides whether that
+// is an error.
 func (d *decoder) behind() error {
 	if d.end-d.pos < 2 {
 		if err := d.more(); err != errEnd {

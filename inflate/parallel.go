@@ -64,8 +64,8 @@ func NewParallelReader(ctx context.Context, r io.Reader, o ParallelOptions) *Par
 	return z
 }
 
-// Next is that of [Reader]. The bytes, some 128 KiB at most, are valid until the
-// next call of any method.
+// Next is like [Reader.Next]. The bytes, about 128 KiB at most, are valid until the next call of
+// any method.
 func (z *ParallelReader) Next() ([]byte, error) {
 	if p := z.rest; len(p) > 0 {
 		z.rest = nil
@@ -151,8 +151,8 @@ func (r *result) knownFrom(k int) bool {
 // step is how much of a result is given at once.
 const step = 128 << 10
 
-// give returns what comes next of the result that was taken. When there is no
-// more of it, the front goes on behind it.
+// give returns the next bytes of the result that was taken. At the end of the result, the front
+// continues behind it.
 func (z *ParallelReader) give() ([]byte, error) {
 	d, r := z.front, z.taken
 	if z.given == 0 {

@@ -2,11 +2,10 @@ package inflate
 
 import "io"
 
-// Options say what a [Reader] reads. The zero value is for files as gzip takes
-// them.
+// Options are the options of a [Reader]. The zero value decodes files that gzip accepts.
 type Options struct {
-	// Raw is for DEFLATE streams without gzip's header and checksum (RFC 1951).
-	// They end with their last block: what follows is not looked at.
+	// Raw decodes a DEFLATE stream without the header and checksum of gzip (RFC 1951). The
+	// stream ends with its last block. Bytes after that are ignored.
 	Raw bool
 	// Tail says what may follow the last member of a gzip stream.
 	Tail Tail
@@ -21,8 +20,8 @@ const (
 	PaddedTail Tail = iota
 	// NoTail allows nothing: zeroes are [ErrPadding].
 	NoTail
-	// IgnoreTail allows anything. What cannot be a member ends the stream, and
-	// what is behind it is not looked at.
+	// IgnoreTail allows anything. The stream ends before bytes that cannot be a member, and they
+	// are ignored.
 	IgnoreTail
 )
 
@@ -46,8 +45,8 @@ func NewReader(r io.Reader, o Options) *Reader {
 	return z
 }
 
-// Reset has z begin anew with r, with the same options, as if it were new. It may
-// be called after Close.
+// Reset makes z read from r with the same options, as if it were new. It may be called after
+// Close.
 func (z *Reader) Reset(r io.Reader) {
 	if z.d == nil {
 		z.d = decoders.Get().(*decoder)
@@ -82,7 +81,7 @@ func (z *Reader) WriteTo(w io.Writer) (int64, error) { return writeTo(z, w) }
 // nexter is a Reader or a ParallelReader.
 type nexter interface{ Next() ([]byte, error) }
 
-// read is Read. rest is what is left of what Next has returned.
+// read implements Read. rest has the bytes that Next has returned and Read has not.
 func read(z nexter, rest *[]byte, p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
@@ -118,9 +117,8 @@ func writeTo(z nexter, w io.Writer) (n int64, err error) {
 	}
 }
 
-// Close gives the buffers back for another Reader, and what Next has returned with
-// them. It does not close the reader that the input comes from. After it, only
-// Reset may follow.
+// Close returns the buffers for use by another Reader, so bytes that Next has returned are not
+// valid any more. It does not close the underlying reader. Only Reset may be called after Close.
 func (z *Reader) Close() error {
 	if z.d != nil {
 		z.d.release()

@@ -22,8 +22,7 @@ type sizes struct {
 
 var usualSizes = sizes{piece: 512 << 10, overlap: 128 << 10, head: 1 << 20, tail: 4 << 20, first: 512 << 10, lead: 1.4}
 
-// result is what was decoded of a piece, from one place between blocks to
-// another one.
+// result is the output of decoding a piece from one position between blocks to another.
 type result struct {
 	startPoint          // where it begins; the bit counts from the beginning of the input
 	head       []uint16 // symbols,
@@ -64,7 +63,7 @@ func newScratch(s sizes) *scratch {
 // tries bounds how many places are tried in a piece.
 const tries = 16
 
-// speculator decodes a piece of the input without what comes before it.
+// speculator decodes a piece of the input without the input before it.
 type speculator struct {
 	*scratch
 	in   []byte       // the piece, its overlap, and inBeyond zeroes
@@ -80,7 +79,7 @@ type speculator struct {
 	last int  // the last of them that was one
 }
 
-// mark is a place between blocks, and what there was when it was reached.
+// mark is the state of a speculator at a position between blocks.
 type mark struct {
 	pos        int // of the piece, as that of decoder
 	buf        uint64
@@ -121,7 +120,7 @@ func (s *speculator) run(begun func(startPoint)) *result {
 // follows is hardly ever another one.
 const certain = 3
 
-// take makes the result of what there was at the mark.
+// take returns the result up to the mark.
 func (s *speculator) take() *result {
 	r, m := &s.res, s.mark
 	r.head = s.head[windowSize : windowSize+m.head]

@@ -42,8 +42,8 @@ type (
 	distTable [distSize]uint32
 )
 
-// litEntries and distEntries are what the entries of a symbol have in common;
-// what its code's length adds is added to it.
+// litEntries and distEntries have the part of a symbol's entry that is the same for all codes.
+// The part that depends on the length of the code is added to it.
 var (
 	litEntries  = makeLitEntries()
 	distEntries = makeDistEntries()
@@ -192,9 +192,9 @@ func (b *builder) direct() (code uint) {
 	return code
 }
 
-// subtables does the rest of the codes. A subtable is as large as the longest
-// code in it needs, which the counts tell: the code is complete, so that the
-// codes that follow fill it.
+// subtables adds the codes that are longer than the index. A subtable has the size for the
+// longest code in it. The counts of the codes give that size: a code is complete, so the next
+// codes fill the subtable.
 func (b *builder) subtables(code uint) {
 	start, size := uint(0), uint(1)<<b.primary
 	root := ^uint(0)

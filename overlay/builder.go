@@ -10,10 +10,10 @@ import (
 )
 
 // Docker's builder has layers of its own. Its databases (buildkit/*.db in the root, in bbolt's
-// format) contain chainIDs of layers that no image has, and names of folders in overlay2/ that
-// layerdb does not list. bbolt stores each key and value in one piece, so a search for their
-// bytes finds them. It also finds deleted entries that bbolt has not overwritten yet. Then a
-// layer stays that could be removed.
+// format) contain chainIDs of layers that need not belong to an image, and names of folders in
+// overlay2/ that layerdb does not list. bbolt stores each key and value in one piece, so a
+// search for their bytes finds them. It also finds deleted entries that bbolt has not
+// overwritten yet. Then a layer stays that could be removed.
 
 // knownToBuilder returns those of the names that stand in a database of Docker's
 // builder.

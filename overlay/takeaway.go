@@ -19,9 +19,10 @@ type KeptLayer struct {
 	Why   string        `json:"why"`
 }
 
-// takeAway removes layers that are not retained, in the order given: topmost first. It adds what became of them to r. What a crash leaves of a layer is, from
-// the first step on that can be seen, no layer any more, and is swept by the next Open or
-// by [Prune]. Their files are in b afterwards.
+// takeAway removes layers that are not retained, in the order given: topmost first. It adds the
+// results to r, and the files of the layers to b, which the caller empties. After a crash in the
+// middle of a removal, the layer is not in the store any more, and the next Open or [Prune]
+// removes the rest.
 func (s *Store) takeAway(st *stock, layers []entry, r *Removal, b *bin) error {
 	owners := make(map[string]int)
 	for _, e := range st.entries {

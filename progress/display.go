@@ -50,9 +50,8 @@ type Options struct {
 	Mode Mode
 	// Out is written to by one goroutine at a time; os.Stderr if nil.
 	Out io.Writer
-	// Width and Height return the size of the terminal in characters and are
-	// asked at each frame. By default they ask Out; where there is no answer,
-	// or one that is not positive, the size is 80 by 24.
+	// Width and Height return the size of the terminal in characters. They are called for each
+	// frame. By default they ask Out. If the result is not positive, the size is 80 by 24.
 	Width, Height func() int
 	// Now is the clock; time.Now if nil.
 	Now func() time.Time
@@ -116,9 +115,9 @@ func New(o Options) *Display {
 	return d
 }
 
-// Close draws the last state and stops the drawing; what is called afterwards
-// shows nothing. It waits for the output, but a second at most: past that, the
-// drawer ends as soon as its Write returns. Close may be called again.
+// Close draws the last state and stops the drawing. Later calls show nothing. It waits at most a
+// second for the output: if a Write takes longer, the drawer ends when that returns. Close may
+// be called again.
 func (d *Display) Close() {
 	if d == nil {
 		return

@@ -13,8 +13,8 @@ const (
 	maxETA = 100 * 24 * time.Hour
 )
 
-// meter measures how fast a counter that never falls is rising. The zero value
-// is one that has not started.
+// meter measures the rate of a counter that never falls. The zero value is a meter that has not
+// started.
 type meter struct {
 	samples []sample // oldest first: one at or before the window, the rest in it
 	seen    int64
@@ -26,9 +26,9 @@ type sample struct {
 	moved int64
 }
 
-// observe tells the meter what the counter says. It returns the rate in bytes
-// a second, 0 while not known, and for how long nothing moved while something
-// should have: expected says whether it should now.
+// observe gives the meter the value of the counter. expected says whether it should be moving
+// now. observe returns the rate in bytes a second, 0 while it is not known, and for how long the
+// counter has not moved although it should.
 func (m *meter) observe(now time.Time, moved int64, expected bool) (rate float64, idle time.Duration) {
 	if moved != m.seen || !expected || m.last.IsZero() {
 		m.seen, m.last = moved, now

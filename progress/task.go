@@ -99,9 +99,9 @@ type Task struct {
 	pace  meter     // of what is extracted; the drawer's
 }
 
-// Phase says that the task is now in phase p. The counter goes on from
-// Downloading to Extracting; Sending and Loading have their own, with their own
-// total. A task whose first phase is one of these takes its total there.
+// Phase sets the phase of the task. Extracting continues the counter of Downloading. Sending and
+// Loading each have a counter and a total of their own. If one of these is the first phase of a
+// task, it takes the task's total.
 func (t *Task) Phase(p Phase) {
 	if t == nil || p < Waiting || int(p) >= phases {
 		return
@@ -129,9 +129,9 @@ func (t *Task) Phase(p Phase) {
 	d.push(t.event())
 }
 
-// Doing says what goes on in the phase, in a few words such as "layer 3 of 5". It holds until
-// the task ends or has waited. Of a task that is Waiting it says for what, such as "for its
-// turn"; say so before Phase.
+// Doing describes the work of the phase in a few words, such as "layer 3 of 5". The words are
+// shown until the task ends or has waited. For a task that is Waiting they say for what, such as
+// "for its turn": call Doing before Phase.
 func (t *Task) Doing(what string) {
 	if t != nil {
 		t.doing.Store(&what)
@@ -196,9 +196,8 @@ func (t *Task) SetTotal(n int64) {
 	t.count[t.stage.Load()].total.Store(max(n, 0))
 }
 
-// counter returns bytes done and total of a stage. Counter and total may be
-// set apart from each other, so that whatever they say is made to fit: neither
-// is negative, and a known total is not below what is done.
+// counter returns the bytes done and the total of a stage. Both are set separately, so it
+// corrects them: neither is negative, and a known total is at least the bytes done.
 func (t *Task) counter(stage int32) (done, total int64) {
 	done = max(t.count[stage].done.Load(), 0)
 	if total = t.count[stage].total.Load(); total > 0 {

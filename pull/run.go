@@ -36,8 +36,8 @@ type run struct {
 	claimed claims        // of a dry run
 }
 
-// Run pulls all references of o. The error is that of the images that failed, or what
-// ended the run; the summary is there in both cases.
+// Run pulls all references of o. It always returns a summary. The error joins those of images
+// that failed, or is the cause that ended the run.
 func Run(ctx context.Context, o Options) (_ *Summary, err error) {
 	begun := time.Now()
 	ctx, cancel := context.WithCancelCause(ctx)

@@ -16,8 +16,8 @@ import (
 	"github.com/fastpull/fastpull/registry"
 )
 
-// attestationOf is the annotation by which builders say which manifest of an index
-// one that is no image is about.
+// attestationOf is the annotation in which builders name the manifest of an index that an
+// attestation is about.
 const attestationOf = "vnd.docker.reference.digest"
 
 // present returns what is pushed for an index. Archives of docker save and ctr can have an
@@ -74,8 +74,8 @@ type looker struct {
 	lacking []ocispec.Descriptor
 }
 
-// look goes through an index and the indexes in it. An index that the bundle lacks is
-// one that the registry has whole, or that is lacking whole.
+// look visits an index and the indexes in it. An index that the bundle lacks is either complete
+// in the registry, or missing as a whole.
 func (l *looker) look(ctx context.Context, d *document) error {
 	list, err := d.manifests()
 	if err != nil {

@@ -43,8 +43,8 @@ type Result struct {
 	Seconds   float64       `json:"seconds"`
 }
 
-// Run pushes images one after the other, and returns those that are there, also with
-// an error, which is that of the one that failed.
+// Run pushes images one after the other. It returns the images that were pushed, also with an
+// error, which is that of the first image that failed.
 func Run(ctx context.Context, o Options) (done []Result, err error) {
 	p := &pusher{Options: o, at: make(map[string]name.Repository)}
 	found := 0

@@ -10,11 +10,11 @@
 //
 //   - A [Manifest] has been hashed. One that was asked for by digest has that digest. If a
 //     registry names another digest for a tag than that of the bytes, the user gets a note.
-//   - A blob of [Client.Blob] is exactly as long as its descriptor says: the reader returns
-//     io.EOF there and nowhere else. Lost connections, stalls and overloaded servers are
-//     handled. The reader does not hash, since its caller does.
-//   - What [Client.Download] has fetched stays on disk until the caller discards it. After a
-//     kill the next process continues from there.
+//   - The reader of [Client.Blob] returns exactly as many bytes as the descriptor says, and
+//     io.EOF only after them. It resumes after lost connections, stalls and overloaded servers.
+//     It does not hash: the caller does.
+//   - The bytes that [Client.Download] has fetched stay on disk until the caller discards them.
+//     After a kill the next process continues from there.
 //   - Nothing waits for ever. Each step of a request has a time limit. A body without bytes
 //     is given up. Failures in a row are counted. Every wait ends with its context.
 //   - Credentials go to the host that they are for, and to its token server by the rules of
@@ -33,10 +33,10 @@
 // # Hosts and requests
 //
 // A registry is a list of hosts (endpoints.go): the mirrors that containerd's hosts.toml
-// (hosts.go) or Docker's daemon.json (daemonjson.go) name, and then its own. They are asked
-// in that order, and a blob changes hosts in the middle. Each host has an [http.Transport]
-// with the TLS configuration that Docker would use for it. Each repository of a host has a
-// session (session.go).
+// (hosts.go) or Docker's daemon.json (daemonjson.go) name, and then its own. They are asked in
+// that order. If a host fails in the middle of a blob, the next one sends the rest. Each host
+// has an [http.Transport] with the TLS configuration that Docker would use for it. Each
+// repository of a host has a session (session.go).
 //
 // The first session has no login. Requests are sent (request.go), and package auth answers
 // the challenge of a 401, once for all requests that wait for it, and again when a token
@@ -56,7 +56,7 @@
 //
 // # Plain http
 //
-// The rules are Docker's. Hosts are spoken to by https. A host is insecure if it is loopback
+// The rules are Docker's. The client speaks https with hosts. A host is insecure if it is loopback
 // (127.0.0.0/8, ::1, or a name for one of them) or is listed in "insecure-registries" of
 // Docker's daemon.json. The certificate of an insecure host is not verified, and http is
 // tried if the host has no https. Other private addresses are not insecure. With

@@ -14,8 +14,8 @@ import (
 	"github.com/fastpull/fastpull/bundle"
 )
 
-// content is where manifests and blobs come from. Its methods return errors that are
-// [bundle.ErrNotHere] for what it does not have.
+// content has the manifests and blobs to serve. Its methods return [bundle.ErrNotHere] for a
+// digest that it does not have.
 type content interface {
 	Manifest(d digest.Digest) (b blob, mediaType string, err error)
 	Blob(d digest.Digest) (blob, error)
@@ -118,8 +118,8 @@ func send(w http.ResponseWriter, q *http.Request, d digest.Digest, mediaType str
 // pieceSize is how much is read and written at a time.
 const pieceSize = 64 << 10
 
-// copyAll writes piece, and what follows it in r, n bytes in all. A piece of which not
-// everything can be read is not written.
+// copyAll writes piece and then bytes of r, n bytes in all. It writes a piece only if it could
+// read the whole piece.
 func copyAll(w io.Writer, r io.Reader, n int64, piece []byte) error {
 	for n > 0 {
 		if _, err := w.Write(piece); err != nil {

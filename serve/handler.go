@@ -207,7 +207,7 @@ func refuse(w http.ResponseWriter, status int, code, message string) {
 	_ = json.NewEncoder(w).Encode(map[string]any{"errors": []any{map[string]string{"code": code, "message": strings.TrimSpace(message)}}})
 }
 
-// later refuses what may be asked for again.
+// later refuses a request that the client may send again.
 func later(w http.ResponseWriter, status int, message string) {
 	w.Header().Set("Retry-After", strconv.Itoa(int(retryAfter.Seconds())))
 	refuse(w, status, "TOOMANYREQUESTS", message)

@@ -59,8 +59,8 @@ type byteRange struct {
 	suffix      bool
 }
 
-// single returns the range of a set (RFC 9110, 14.1.2), if it has exactly one that is
-// valid. A list may have empty elements (5.6.1.2).
+// single returns the range of a set (RFC 9110, 14.1.2). ok is false if the set does not have
+// exactly one valid range. A list may have empty elements (5.6.1.2).
 func single(set string) (r byteRange, ok bool) {
 	spec := ""
 	for one := range strings.SplitSeq(set, ",") {

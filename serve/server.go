@@ -154,8 +154,8 @@ func (u *underway) done() {
 	}
 }
 
-// end lets no more requests begin, and returns what is closed when there are none. It is
-// to be called once.
+// end stops new requests. It returns a channel that is closed when all requests have ended. Call
+// it once.
 func (u *underway) end() <-chan struct{} {
 	u.mu.Lock()
 	defer u.mu.Unlock()

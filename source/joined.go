@@ -44,8 +44,8 @@ func Bundles(list []*bundle.Reader) (Source, []registry.Reference, error) {
 	return s, refs, nil
 }
 
-// from calls ask for the bundle that has an image, and while what is asked for is not there
-// for the others. The error is that of the first.
+// from calls ask for the bundle that has an image. If that lacks the content, it calls ask for
+// the other bundles. The error is that of the first call.
 func from[T any](s joined, ref registry.Reference, ask func(Source) (T, error)) (got T, err error) {
 	first := s.of[ref]
 	if got, err = ask(s.all[first]); fault.KindOf(err) != fault.NotFound {

@@ -13,8 +13,8 @@ import (
 	"github.com/fastpull/fastpull/registry"
 )
 
-// Source is where images come from. [registry.Client] has the rules of its methods. A
-// Source is safe for concurrent use.
+// Source is a source of images. [registry.Client] has the rules of its methods. A Source is safe
+// for concurrent use.
 type Source interface {
 	fetch.Source
 	Manifest(ctx context.Context, ref registry.Reference) (registry.Manifest, error)
@@ -46,7 +46,8 @@ func (s registries) Download(ctx context.Context, ref registry.Reference, d ocis
 	return k, nil
 }
 
-// Tree returns the tree of what a reference names. Its documents come from s.
+// Tree returns the tree below top, the manifest or index that a reference names. Its documents
+// come from s.
 func Tree(s Source, ref registry.Reference, top registry.Manifest) (*image.Tree, error) {
 	return image.NewTree(documents{s, ref}, top.MediaType, top.Digest, top.Bytes)
 }

@@ -107,8 +107,8 @@ type doubt struct {
 	dir           bool // the entry's type
 }
 
-// doubt is wrong, for what a later entry may explain. No entry explains that content
-// is gone.
+// doubt is like wrong, for a difference that a later entry may explain. No entry explains
+// missing content.
 func (c *checker) doubt(h *tar.Header, name, problem string) {
 	if c.kept || len(c.doubts) >= maxDoubts {
 		c.wrong(name, problem)
@@ -281,7 +281,8 @@ func (c *checker) lacks(err error) bool {
 	return true
 }
 
-// closed tells of files that this user may not read, which is no damage.
+// closed reports whether an error is about a file that this user may not read, which is no
+// damage.
 func (c *checker) closed(err error) bool {
 	return c.Rootless && fault.KindOf(err) != fault.Corrupt && errors.Is(err, errAccess)
 }

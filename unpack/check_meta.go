@@ -81,8 +81,8 @@ func (c *checker) entry(h *tar.Header) bool {
 	return true
 }
 
-// nowhere tells of an entry that becomes no file, though the record of the tar says
-// that there is a file with its content. It returns false.
+// nowhere reports an entry that became no file, although the record of the tar says that a file
+// has its content. It returns false.
 func (c *checker) nowhere(name string) bool {
 	if c.kept {
 		c.wrong(name, "its content is in no file, so that Docker cannot save the layer")
@@ -244,7 +244,7 @@ func attributes(d *tree.Dir, base string, h *tar.Header) string {
 	return ""
 }
 
-// strangers looks for what the tar does not have in the directory dir, open as fd.
+// strangers looks for files that the tar does not have in the directory dir, open as fd.
 func (c *checker) strangers(fd int, dir string) error {
 	if c.ctx.Err() != nil {
 		return c.ctx.Err()

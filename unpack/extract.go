@@ -115,8 +115,8 @@ func Extract(ctx context.Context, r io.Reader, root string, o ExtractOptions) (S
 	return stats, nil
 }
 
-// extractor is the state of one Extract. What it makes gets its name here, in
-// the order of the tar; contents and what comes after them are up to out.
+// extractor is the state of one Extract. It creates names in the order of the tar. out writes
+// contents and metadata.
 type extractor struct {
 	tree    *tree.Tree
 	in      *feed
@@ -166,7 +166,7 @@ func (x *extractor) run() error {
 	return x.split.Tail(x.in)
 }
 
-// finish ends what goes on, well or not.
+// finish ends all work in progress, after an error too.
 func (x *extractor) finish() error {
 	err := x.out.close()
 	if serr := x.split.Close(); err == nil {

@@ -82,8 +82,8 @@ func (x *extractor) next() (*tar.Header, error) {
 // errNoTar is in the error of a stream that the tar reader cannot read.
 var errNoTar = errors.New("the layer is no valid tar")
 
-// tarError classifies an error of the tar reader: what its source said and the
-// record of tar-split say passes through, what it found itself is the layer's fault.
+// tarError classifies an error of the tar reader. Errors of the source and of the tar-split
+// record are returned unchanged. All others are damage of the layer.
 func (x *extractor) tarError(err error) error {
 	if werr := x.split.Err(); werr != nil {
 		return werr

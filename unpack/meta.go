@@ -70,8 +70,8 @@ func bound(t time.Time) time.Time {
 // left counts what could not be given to files.
 type left struct{ xattrs, owners, devices, setgid atomic.Int64 }
 
-// fresh is what a new file has by itself. What an entry wants and a new file has
-// need not be said to the kernel, which saves two calls of six for most files.
+// fresh has the metadata that a new file gets from the kernel. If an entry wants the same, two
+// of six system calls are not needed, which is so for most files.
 type fresh struct {
 	uid, gid int
 	masked   uint32 // permissions that it cannot have, mostly the umask
@@ -95,7 +95,7 @@ func probe(root int) (f fresh) {
 	return fresh{uid: int(st.Uid), gid: int(st.Gid), masked: 0o777 &^ st.Mode, known: true}
 }
 
-// mark finds out what has to be said of a new file in d, which was touched.
+// mark finds out which metadata has to be set for a new file in d.
 func (x *extractor) mark(m *meta, d *tree.Dir) {
 	inherits := d.GivesGroup(x.fresh.gid)
 	m.chmod = !x.fresh.known || inherits || m.mode&^0o777 != 0 || m.mode&x.fresh.masked != 0

@@ -217,9 +217,8 @@ func (x *extractor) retell(d *tree.Dir, base string, kind uint32, m meta) error 
 	return x.applyAt(d, base, m, m.chmod && kind != unix.S_IFLNK)
 }
 
-// linkable refuses what the layer has at that name and cannot be linked to: a
-// directory, and a whiteout, which says that the layer has nothing there. It returns
-// the type of the rest.
+// linkable returns the type of the file with that name in the layer, as the target of a
+// hardlink. It refuses a directory, and a whiteout, which means that the layer has no such file.
 func linkable(fd int, name string) (kind uint32, err error) {
 	var st unix.Stat_t
 	if err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -287,7 +286,7 @@ func (x *extractor) remove(d *tree.Dir, base string) error {
 	return x.drop(d, base)
 }
 
-// drop deletes a name, and counts what goes with it.
+// drop deletes a name, and counts the files that are removed with it.
 func (x *extractor) drop(d *tree.Dir, name string) error {
 	x.out.wait() // sizes of files that are being written are not to be counted
 	x.stats.Replaced = x.stats.Replaced || !tree.WhiteoutAt(d.FD, name)

@@ -10,8 +10,8 @@ import (
 	"github.com/fastpull/fastpull/fault"
 )
 
-// space watches what is left of a file system while a layer fills it, so that a
-// file that cannot fit is refused before it fills the disk.
+// space counts the free space of a file system while a layer fills it, so that a file that
+// cannot fit is refused before it fills the disk.
 type space struct {
 	fd    int    // of a directory there
 	wait  func() // until what was taken is written
@@ -100,8 +100,8 @@ func (s *space) look() error {
 // without a limit, some of FUSE). The kernel reports when it is full.
 const unknownSpace = 1 << 40
 
-// count reads what a file system says of itself. Blocks are of Frsize bytes, and
-// some have all ones for what has no limit (bcachefs' inodes).
+// count sets the space from the values of a file system. Blocks are of Frsize bytes. Some file
+// systems report all ones if they have no limit (inodes of bcachefs).
 func (s *space) count(st *unix.Statfs_t) {
 	s.block = max(1, int64(st.Frsize)) //nolint:unconvert // types differ between platforms
 	if st.Frsize == 0 {

@@ -20,7 +20,7 @@ const (
 	plnkDir        = ".wh..wh.plnk"
 )
 
-// isDeletion tells an entry that overlayfs would take for a whiteout.
+// isDeletion reports whether overlayfs would take an entry for a whiteout.
 func isDeletion(h *tar.Header) bool {
 	return h.Typeflag == tar.TypeChar && h.Devmajor == 0 && h.Devminor == 0
 }

@@ -20,8 +20,8 @@ import (
 	"github.com/fastpull/fastpull/internal/disk"
 )
 
-// Options say how an archive is made. The zero value is what a pull makes: plain layers,
-// one platform, one file.
+// Options are the options of an archive. The zero value is that of a pull: plain layers, one
+// platform, one file.
 type Options struct {
 	// Layers is the form that layers have; "" is [bundle.Plain].
 	Layers bundle.Form
@@ -64,8 +64,8 @@ var (
 	_ destination.Ordered     = (*archive)(nil)
 )
 
-// ahead is how many images are on their way beside the one that is written. It bounds
-// what waits on the disk.
+// ahead is how many images are in progress beside the one that is being written. It bounds how
+// many layers wait on the disk.
 const ahead = 1
 
 // Open prepares to write the archive name. A file of that name is replaced when the archive
@@ -221,11 +221,11 @@ func (a *archive) there(b *bundled, top digest.Digest) error {
 	return nil
 }
 
-// keepsIndex reports whether an image's index goes into the archive as the registry has it. Else the
-// archive gets an index of its own, which has no other indexes in it.
+// keepsIndex reports whether an image's index goes into the archive as the registry has it. Else
+// the archive gets an index of its own, which has no other indexes in it.
 func (a *archive) keepsIndex(b *bundled) bool { return a.pack.form == bundle.Keep && b.whole }
 
-// nested returns the indexes that go into the archive with the one that has them.
+// nested returns the indexes below the image's index that go into the archive with it.
 func (a *archive) nested(b *bundled) []*image.Document {
 	if !a.keepsIndex(b) {
 		return nil

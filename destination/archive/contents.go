@@ -14,7 +14,7 @@ import (
 	"github.com/fastpull/fastpull/image"
 )
 
-// key is what a layer's bytes in the archive depend on.
+// key returns the digest that determines a layer's bytes in the archive.
 func (p *packer) key(l image.Layer) digest.Digest {
 	if p.form == bundle.Keep {
 		return l.Blob.Digest

@@ -222,7 +222,7 @@ func (g *gatherer) document(ctx context.Context, f *referrer, d ocispec.Descript
 	return a, nil
 }
 
-// account counts what there is, and fails if it is too much.
+// account counts the referrers and their bytes, and returns an error if there are too many.
 func (g *gatherer) account(m registry.Manifest, a *image.Artifact) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -10,8 +10,8 @@ import (
 	"github.com/fastpull/fastpull/internal/tmpfile"
 )
 
-// sink takes the bytes of one layer: the archive, if it is that layer's turn when
-// they begin to come, or else a file of its own.
+// sink receives the bytes of one layer. It writes them to the archive if it is the layer's turn
+// when the first byte arrives, and otherwise to a file.
 type sink struct {
 	p      *packer
 	key    digest.Digest
@@ -76,7 +76,7 @@ func (s *sink) commit(d digest.Digest) (size int64, f *tmpfile.File, err error) 
 	return s.size, f, err
 }
 
-// abort takes back what is not committed.
+// abort removes the bytes that were not committed.
 func (s *sink) abort() (err error) {
 	if s.stream != nil {
 		err = s.stream.Abort()

@@ -8,8 +8,8 @@ import (
 	"github.com/fastpull/fastpull/overlay"
 )
 
-// rounds is how often [Mend] repairs and looks: for what is damaged, for what the configs
-// that were mended tell of, and if all is well.
+// rounds is how often [Mend] repairs and verifies: once for known damage, once for damage that
+// the repaired configs reveal, and once to verify.
 const rounds = 3
 
 // Mend repairs the damage that v lists, and then verifies the store again by calling verify. It

@@ -120,8 +120,8 @@ func (p *repair) advise(err error, d overlay.Damage) error {
 	return fault.WithHint(err, "try again when its registry has it, or remove what has it and pull that again: fastpull rm --store %[1]s %[2]s, fastpull pull --store %[1]s %[2]s", p.s.s.Dir(), d.Images[0])
 }
 
-// refs returns what to ask registries for to get an image: what a digest names first,
-// since a tag may name another one by now.
+// refs returns the references under which registries may have an image. References by digest
+// come first, since a tag may have moved to another image.
 func (p *repair) refs(id digest.Digest) (refs []registry.Reference, err error) {
 	names, err := p.s.s.Names(id)
 	if err != nil {

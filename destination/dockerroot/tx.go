@@ -39,8 +39,8 @@ func (s *store) Begin(ctx context.Context, img *destination.Image) (destination.
 	return t, nil
 }
 
-// register notes which layer fetches what. A layer that is on two parents is fetched for
-// the one that was registered first, and copied from that for the other.
+// register notes which layers fetch a blob. If the same layer is needed on two parents, the
+// first one registered fetches the blob, and the other is copied from it.
 func (t *tx) register() {
 	t.s.mu.Lock()
 	defer t.s.mu.Unlock()

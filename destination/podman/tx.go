@@ -48,8 +48,8 @@ func (s *store) Begin(ctx context.Context, img *destination.Image) (destination.
 	return t, s.admit(t.left)
 }
 
-// filesPerLayer counts the descriptors of a staged layer: the tar-split until the layer has its name, and a
-// lock of the library's while the layer is extracted.
+// filesPerLayer counts the descriptors of a staged layer: the tar-split until the layer has its
+// name, and a lock of the library's while the layer is extracted.
 const filesPerLayer = 2
 
 // admit counts layers as staged. It returns an error if the process may not open as many files

@@ -138,10 +138,9 @@ func TestDoctorChangesNothing(t *testing.T) {
 	}
 }
 
-// changes are the calls that change a file system, and harmless those of them that
-// are about the doctor's own temporary folder, a file without a name or in memory, the mounts of one
-// thread, and the user namespace of a process that it has started; or that give a
-// folder its time back.
+// changes are the calls that change a file system, and harmless those of them that are about the
+// doctor's own temporary folder, a file without a name or in memory, the mounts of one thread,
+// and the user namespace of a process that it has started; or that give a folder its time back.
 var (
 	changes = regexp.MustCompile(`^\d+ +(open(at2?)?\(.*O_(WRONLY|RDWR|CREAT|TRUNC)|creat\(|mkdir|rmdir|unlink|rename|link\(|linkat|symlink|` +
 		`mknod|f?l?chmod|f?l?chown|f?truncate|[fl]?setxattr|[fl]?removexattr|utime|futimes|u?mount)`)

@@ -258,9 +258,9 @@ func MountsBelow(t *testing.T, dir string) []string {
 	return list
 }
 
-// AwaitUnused waits until no process names dir in its arguments. A container of Podman's leaves such
-// processes behind for a moment: its monitor starts a podman that cleans up, and podman run does
-// not wait for it.
+// AwaitUnused waits until no process names dir in its arguments. A container of Podman's leaves
+// such processes behind for a moment: its monitor starts a podman that cleans up, and podman run
+// does not wait for it.
 func AwaitUnused(t *testing.T, dir string) {
 	t.Helper()
 	var users []string

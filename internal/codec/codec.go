@@ -12,7 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Format is what the bytes of a layer are.
+// Format is the format of a layer, as its bytes show it.
 type Format uint8
 
 // The formats of layers. The zero value is none of them.
@@ -90,8 +90,8 @@ func isZstd(head []byte) bool {
 		len(head) >= 4 && head[0]&0xf0 == 0x50 && bytes.Equal(head[1:4], []byte{0x2a, 0x4d, 0x18})
 }
 
-// isBzip2 recognizes a stream by its header and the magic of what follows: a block, or
-// the end of a stream of nothing.
+// isBzip2 recognizes a stream by its header and the magic of the next part: a block, or the end
+// of an empty stream.
 func isBzip2(head []byte) bool {
 	if len(head) < 10 || !bytes.HasPrefix(head, []byte("BZh")) || head[3] < '1' || head[3] > '9' {
 		return false

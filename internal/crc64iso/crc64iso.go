@@ -45,8 +45,8 @@ func fold(v uint64) uint64 {
 	return v ^ v>>1 ^ v>>3 ^ v>>4
 }
 
-// long takes all whole words of p, of which there have to be some more than span,
-// and returns what is left.
+// long processes all whole words of p, of which there must be more than span, and returns the
+// rest.
 func long(crc uint64, p []byte) (uint64, []byte) {
 	// The first span words are the remainder, and with each step it moves on.
 	var m [span + step]uint64

@@ -69,8 +69,8 @@ func (d *Flusher) Flush(ctx context.Context) error {
 	}
 }
 
-// Settle flushes what has its final name. A run that is cancelled here is complete, so
-// the end of ctx is no error.
+// Settle flushes files that have their final names. The run is complete then, so the end of ctx
+// is no error.
 func (d *Flusher) Settle(ctx context.Context) error {
 	if err := d.Flush(ctx); ctx.Err() == nil {
 		return err

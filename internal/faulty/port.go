@@ -6,10 +6,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reservePort reserves the port of a closed listener, by a socket that is bound to the port and does
-// not listen: the kernel refuses connections. Otherwise another proxy that asks for any port
-// could get it, and answer in this one's place. [Proxy.listen] gets the port before release as
-// well as after.
+// reservePort reserves the port of a closed listener, by a socket that is bound to the port and
+// does not listen: the kernel refuses connections. Otherwise another proxy that asks for any
+// port could get it, and answer in this one's place. [Proxy.listen] gets the port before release
+// as well as after.
 func reservePort(l net.Listener) (release func()) {
 	addr := l.Addr().(*net.TCPAddr)
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)

@@ -31,8 +31,8 @@ func Unmarshal(data []byte, v any) error {
 	return nil
 }
 
-// check counts what the document has. What is no JSON is left to the decoder, which
-// reads all of it before it makes anything.
+// check counts the values of a document. It ignores invalid JSON, since the decoder reads the
+// whole document and reports it before it allocates anything.
 func check(data []byte) error {
 	objects, values, depth := 0, 0, 0
 	for i := 0; i < len(data); i++ {

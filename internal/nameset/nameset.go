@@ -23,9 +23,8 @@ const (
 // defaultMost is the most names of a [Budget]: two sets of 1<<24 hashes fit.
 const defaultMost = 2 * 2048 * tableMost
 
-// Budget bounds the names that several sets have at a time. Its zero value is ready to use,
-// and it is safe for concurrent use. A set never waits for it: one that cannot grow returns
-// an error.
+// Budget bounds how many names several sets have at a time. Its zero value is ready to use, and
+// it is safe for concurrent use. A set that cannot grow does not wait, but returns an error.
 type Budget struct {
 	// Most is how many names the sets may have. 0 is 36 million.
 	Most int64
@@ -67,8 +66,8 @@ type table struct {
 	slots [tableSlots]uint64 // 0 is free
 }
 
-// Put adds a hash, and reports whether it was there. The error is that of a set that cannot
-// grow, because the sets of the Budget have too many names at the time.
+// Put adds a hash, and reports whether the set already had it. It returns an error if the sets
+// of the Budget have too many names now.
 func (s *Set) Put(hash uint64) (was bool, err error) {
 	hash = max(hash, 1)
 	for s.tables == nil || s.table(hash).used == tableMost {

@@ -52,16 +52,16 @@ func (f *File) Left() int64 {
 	return f.rec.left
 }
 
-// Whole returns the end of what is whole from pos on, up to end; it is pos if
-// nothing is.
+// Whole returns the end of the complete blocks from pos on, but at most end. It returns pos if
+// the block at pos is not complete.
 func (f *File) Whole(pos, end int64) int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.rec.run(pos, end, true)
 }
 
-// Missing returns the first range at or after pos that is not whole. It is empty,
-// at the size of the blob, if there is none.
+// Missing returns the first range at or after pos whose blocks are not complete. If there is
+// none, the range is empty, at the size of the blob.
 func (f *File) Missing(pos int64) (start, end int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -69,9 +69,9 @@ func (f *File) Missing(pos int64) (start, end int64) {
 	return start, f.rec.run(start, f.size, false)
 }
 
-// ReadWhole reads what is whole from off on, and returns how many bytes that is: fewer
-// than p has where a block follows that is not whole, and none where off is in one.
-// [File.Own] may replace the file at any time: what is read is of the file that was whole.
+// ReadWhole reads complete blocks from off on into p, and returns how many bytes it has read. It
+// stops before a block that is not complete, and returns 0 if off is in one. [File.Own] may
+// replace the file meanwhile. Then the bytes are from the file that had the blocks.
 func (f *File) ReadWhole(p []byte, off int64) (int, error) {
 	file, at, n := f.whole(off, int64(len(p)))
 	if n == 0 {
@@ -87,8 +87,8 @@ func (f *File) ReadWhole(p []byte, off int64) (int, error) {
 	return got, err
 }
 
-// whole returns how many bytes are whole from off on, of the n that are asked for, and
-// what they are in.
+// whole returns how many of the n bytes from off on are complete, the file that has them, and
+// the offset of the blob in that file.
 func (f *File) whole(off, n int64) (file readerWriterAt, at, whole int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -154,7 +154,7 @@ func (f *File) isIn(dir *safepath.Dir) bool {
 	return err == nil && ok && own.Dev == named.Dev && own.Ino == named.Ino
 }
 
-// begin makes the file one of which nothing is whole.
+// begin empties the file, and writes a record in which no block is complete.
 func (f *File) begin() error {
 	err := f.f.Truncate(0)
 	if err == nil {
@@ -189,7 +189,7 @@ type Writer struct {
 	whole int64 // the first block that is not recorded
 }
 
-// Writer returns one that begins at pos, the beginning of a block.
+// Writer returns a Writer that begins at pos, which must be the beginning of a block.
 func (f *File) Writer(pos int64) *Writer { return &Writer{f: f, pos: pos, whole: pos / f.rec.block} }
 
 // Write writes p, and records the blocks that it completes. Blocks that were whole before stay
@@ -210,8 +210,8 @@ func (w *Writer) Write(p []byte) (n int, err error) {
 	return n, err
 }
 
-// stretch returns the end of the blocks from pos on that are all whole, or all not,
-// up to end, which of that they are, and what they are in.
+// stretch returns the end of the blocks from pos on that are all complete or all incomplete, but
+// at most end. whole reports which of the two they are. file has the blob at the offset at.
 func (f *File) stretch(pos, end int64) (file readerWriterAt, at, to int64, whole bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

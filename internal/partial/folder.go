@@ -29,9 +29,9 @@ func In(dir string) *Folder { return &Folder{dir: dir} }
 // Dir returns the path of the folder.
 func (d *Folder) Dir() string { return d.dir }
 
-// Open opens what there is of a blob, or begins it. The digest must be a valid one.
-// Only trusted users may be able to write to the folder, see package safepath: what
-// another user has put there could be taken for a blob.
+// Open opens the file of a blob, or creates it. The digest must be valid. Only trusted users may
+// be able to write to the folder (see package safepath): a file of another user could be taken
+// for a blob.
 func (d *Folder) Open(blob digest.Digest, size int64) (*File, error) {
 	if size < 1 || size > MaxSize {
 		return nil, fmt.Errorf("keep blob %s: its size is %d", blob, size)
@@ -164,8 +164,7 @@ func (d *Folder) each(do func(dir *safepath.Dir, name string) (int64, error)) (f
 	return files, bytes, errors.Join(failures...)
 }
 
-// Remove removes what there is of a blob, unless a process works on it. The digest
-// must be a valid one.
+// Remove removes the file of a blob, unless a process uses it. The digest must be valid.
 func (d *Folder) Remove(blob digest.Digest) error {
 	dir, err := d.in()
 	if errors.Is(err, fs.ErrNotExist) {

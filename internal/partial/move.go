@@ -57,8 +57,8 @@ func (f *File) MoveTo(path string, durable bool) (moved bool, err error) {
 	return true, nil
 }
 
-// exclusive opens the file again, with its lock, so that no other process begins it anew.
-// It returns nil if the file is not to be had, or not whole.
+// exclusive opens the file again and locks it, so that no other process begins it again. It
+// returns nil if another process uses the file, or if the file is not complete.
 func (f *File) exclusive() (*os.File, error) {
 	dir, err := f.folder.in()
 	if err != nil {

@@ -49,7 +49,7 @@ func newSectionRecord(blob digest.Digest, size int64, at int64) *record {
 	return r
 }
 
-// makeRecord returns one that begins with a word and the size of the blob.
+// makeRecord returns a record whose header begins with word and has the size of the blob.
 func makeRecord(word string, header int, size, block, at int64) *record {
 	r := &record{size: size, block: block, at: at, header: make([]byte, header), left: size}
 	copy(r.header, word)

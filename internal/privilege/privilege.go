@@ -14,14 +14,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Level is what the kernel lets this process do.
+// Level summarizes the rights of a process.
 type Level int
 
 const (
 	// Full is root of the machine, with all capabilities that [Capability] has.
 	Full Level = iota
-	// Reduced is root of the machine without some of them: a container's, most
-	// often, or one that a security module holds back.
+	// Reduced is root of the machine without some capabilities: most often root in a container,
+	// or a process that a security module restricts.
 	Reduced
 	// Namespace is root of a user namespace.
 	Namespace
@@ -29,7 +29,7 @@ const (
 	User
 )
 
-// Capability is one that extracting or mounting an image takes.
+// Capability is a capability that an extraction or a mount needs.
 type Capability int
 
 // The capabilities that count, see capabilities(7).
@@ -51,7 +51,7 @@ var names = map[Capability]string{
 // String returns the capability's usual name.
 func (c Capability) String() string { return names[c] }
 
-// Process is what a process may do.
+// Process has the rights of a process.
 type Process struct {
 	Level Level
 	// Trusted says that it may set attributes trusted.*, as which overlayfs and
@@ -64,7 +64,7 @@ type Process struct {
 // Has reports whether the process has the capability, over its user namespace.
 func (p Process) Has(c Capability) bool { return p.effective&(1<<c) != 0 }
 
-// ForOwners are what it takes to give a file away and then set its attributes,
+// ForOwners are the capabilities to give a file to another owner and then set its attributes,
 // mode and times, as an extraction does.
 var ForOwners = []Capability{Chown, Fowner, DACOverride}
 
@@ -112,8 +112,8 @@ func (p Process) level(euid int, first bool) Level {
 	return Full
 }
 
-// effective returns the effective capabilities. If the kernel does not tell, it returns all of
-// them for root, and none for other users.
+// effective returns the effective capabilities. If it cannot read them, it returns all of them
+// for root, and none for other users.
 func effective() uint64 {
 	var data [2]unix.CapUserData
 	err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data[0])
@@ -137,9 +137,9 @@ func trustedTrial() error {
 	return unix.Fsetxattr(fd, "trusted.fastpull", []byte("y"), 0)
 }
 
-// initial reports whether this is the machine's own user namespace, whose number has
-// been the same since Linux 3.8 (USER_NS_INIT_INO). Without /proc the trial
-// tells it, of a process with CAP_SYS_ADMIN: it works there and nowhere else.
+// initial reports whether this is the initial user namespace of the machine, whose number has
+// been the same since Linux 3.8 (USER_NS_INIT_INO). Without /proc it uses trial, the result of
+// an operation that a process with CAP_SYS_ADMIN can do only there.
 func initial(trial error, admin bool) bool {
 	if ns, err := os.Readlink("/proc/self/ns/user"); err == nil {
 		return strings.HasSuffix(ns, ":[4026531837]")

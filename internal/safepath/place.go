@@ -10,17 +10,17 @@ import (
 	"github.com/fastpull/fastpull/fault"
 )
 
-// Place is where something is to go: a name in an open directory. The caller has to
+// Place is a name in an open directory, at which something is to be written. The caller must
 // close it.
 type Place struct {
 	*Dir
 	Base string
-	// Type has the bits of S_IFMT of what has the name now, or 0 if it is free.
+	// Type has the bits of S_IFMT of the file that has the name now, or 0 if the name is free.
 	Type uint32
 }
 
-// Find returns the place that name means, to write something there: what is there
-// may be replaced by the rules of the package, whatever it is.
+// Find returns the place of name to write something there. It returns an error if something has
+// the name that must not be replaced by the rules of the package.
 func Find(name string) (*Place, error) {
 	p, err := Lookup(name)
 	if err != nil {
@@ -32,9 +32,8 @@ func Find(name string) (*Place, error) {
 	return p, nil
 }
 
-// Lookup returns the place that name means, whatever is there. A symbolic link in the
-// place itself is followed by the rules of the package, also if it leads to nothing
-// yet.
+// Lookup returns the place of name, whatever is there. It follows a symbolic link in the place
+// by the rules of the package, also if its target does not exist.
 func Lookup(name string) (*Place, error) {
 	if base := filepath.Base(filepath.Clean(name)); base == ".." || base == "." || base == "/" {
 		abs, err := filepath.Abs(name)

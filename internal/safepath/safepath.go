@@ -12,8 +12,8 @@ import (
 	"github.com/fastpull/fastpull/fault"
 )
 
-// Dir is a directory to write to. The caller has to close it, and not before the
-// paths that Path has returned are no longer used.
+// Dir is a directory to write to. The caller must close it, after the last use of a path that
+// Path has returned.
 type Dir struct {
 	trust
 	f       *os.File // opened with O_PATH
@@ -71,8 +71,8 @@ func (d *Dir) Trusted() bool { return d.user(d.st.Uid) }
 // until a trusted user renames or removes them.
 func (d *Dir) ProtectsNames() bool { return !d.replaceable(&d.st, &unix.Stat_t{Uid: d.euid}) }
 
-// Path returns a path that leads to this very directory while it is open, whatever
-// strangers do. It is an error if that takes /proc and there is none.
+// Path returns a path that leads to this directory while it is open, whatever strangers do. It
+// returns an error if that needs /proc and there is none.
 func (d *Dir) Path() (string, error) {
 	if d.settled {
 		return d.name, nil
@@ -80,7 +80,7 @@ func (d *Dir) Path() (string, error) {
 	return unsettled(d.f, d.name)
 }
 
-// PathOf is as Path, for a directory in this one that is open as f.
+// PathOf is like [Dir.Path] for a directory in this one that is open as f.
 func (d *Dir) PathOf(f *os.File, base string) (string, error) {
 	if d.settled && d.ProtectsNames() {
 		return d.Join(base), nil
@@ -152,8 +152,7 @@ func (d *Dir) OpenFile(base string, flags int, perm fs.FileMode) (*os.File, erro
 	return os.NewFile(uintptr(fd), d.Join(base)), nil
 }
 
-// Rename gives something in the directory another name there, in place of what has
-// that name.
+// Rename renames from to to in the directory, and replaces a file that has the name to.
 func (d *Dir) Rename(from, to string) error {
 	if err := unix.Renameat(d.FD(), from, d.FD(), to); err != nil {
 		return &os.LinkError{Op: "rename", Old: d.Join(from), New: d.Join(to), Err: err}
@@ -176,9 +175,8 @@ func (d *Dir) failed(op, base string, err error) error {
 	return &fs.PathError{Op: op, Path: d.Join(base), Err: err}
 }
 
-// Replaceable returns nil if the name is free, or is that of something that may be
-// replaced by rule 2 of the package. Other things are an error of kind
-// [fault.Denied].
+// Replaceable returns nil if the name is free, or if rule 2 of the package allows to replace its
+// file. Otherwise the error is of kind [fault.Denied].
 func (d *Dir) Replaceable(base string) error {
 	st, err := d.Lstat(base)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -14,8 +14,8 @@ import (
 	"github.com/fastpull/fastpull/internal/safepath"
 )
 
-// Dir is a temporary directory of a process. It is locked for as long as the process
-// lives, however that ends, so that others can tell a directory that is left over.
+// Dir is a temporary directory of a process. The process has a lock on it until it ends, so that
+// other processes can recognize a directory that was left behind.
 type Dir struct {
 	// Path leads to the directory until it is removed, whatever other users do.
 	Path string
@@ -127,9 +127,9 @@ func (d *Dir) Remove() error {
 	return errors.Join(err, d.lock.Close())
 }
 
-// SweepDirs removes the directories in parent whose names begin with prefix and whose
-// processes are gone. In a directory where other users may rename things it removes
-// nothing: what has such a name could be anything there.
+// SweepDirs removes the directories in parent whose names begin with prefix and whose processes
+// have ended. It removes nothing in a directory where other users may rename files: any of their
+// directories could have such a name.
 func SweepDirs(parent *safepath.Dir, prefix string) error {
 	if !parent.ProtectsNames() {
 		return nil

@@ -16,8 +16,8 @@ type linker func(f *os.File, dir *safepath.Dir, base string) error
 // descriptor is a variable for tests of machines without /proc.
 var descriptor = safepath.Descriptor
 
-// linkerOf returns a linker that works for a file, or nil if there is none: without
-// /proc, of a process that lacks CAP_DAC_READ_SEARCH.
+// linkerOf returns a linker that works for a file. It returns nil if there is none: without
+// /proc, a process needs CAP_DAC_READ_SEARCH.
 func linkerOf(f *os.File, dir *safepath.Dir) linker {
 	if _, err := descriptor(f); err == nil {
 		return linkByProc

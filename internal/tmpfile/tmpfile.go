@@ -95,9 +95,8 @@ func unnamed(dir *safepath.Dir, mode fs.FileMode) (*File, error) {
 
 func tempName() string { return ".fastpull-" + rand.Text() }
 
-// Publish gives the file a name in the directory that it was made in, in place of
-// what has the name now, unless that is another user's. For a file that is to be
-// whole after a power failure the caller calls Sync before.
+// Publish gives the file a name in its directory, and replaces a file that has the name, unless
+// that belongs to another user. If the file must survive a power failure, call Sync before.
 func (f *File) Publish(base string) error {
 	if err := f.dir.Replaceable(base); err != nil {
 		return err

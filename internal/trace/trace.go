@@ -22,23 +22,23 @@ import (
 // key is that of the function in a context.
 type key struct{}
 
-// With returns a context whose users tell what they do. tell is called by several goroutines
+// With returns a context with a function to which its users report. Several goroutines call tell
 // at once.
 func With(ctx context.Context, tell func(words string)) context.Context {
 	return context.WithValue(ctx, key{}, tell)
 }
 
-// Tell tells what is being done. Format and args are those of [fmt.Sprintf]. It does nothing
-// if the context has nothing to tell.
+// Tell reports what is being done. format and args are those of [fmt.Sprintf]. Tell does nothing
+// if the context has no function.
 func Tell(ctx context.Context, format string, args ...any) {
 	if tell, ok := ctx.Value(key{}).(func(string)); ok {
 		tell(text.Printable(fmt.Sprintf(format, args...)))
 	}
 }
 
-// Exchange tells of a request, which was answered with resp or failed with err. began is when
-// it was sent, the zero time if that is not known. server replaces the scheme and host of the
-// address if it is not empty.
+// Exchange reports a request, and its response resp or its error err. began is the time when it
+// was sent, or the zero time if that is not known. If server is not empty, it replaces the
+// scheme and host of the address.
 func Exchange(req *http.Request, resp *http.Response, err error, began time.Time, server string) {
 	ctx := req.Context()
 	if ctx.Value(key{}) == nil {

@@ -110,8 +110,8 @@ func stringOf(raw json.RawMessage) (s string) {
 	return s
 }
 
-// expiry is when a token ends of which the server says in how many seconds: as a number
-// or a string, zero if it says nothing that can be.
+// expiry returns the time at which a token expires. raw has the number of seconds, as a number
+// or a string. The result is the zero time if raw has no valid number.
 func expiry(raw json.RawMessage, now time.Time) time.Time {
 	s := stringOf(raw)
 	if s == "" {
@@ -133,8 +133,8 @@ func plainWords(kind string, data []byte) string {
 	return text.Cut(strings.TrimSpace(string(data)), maxWords)
 }
 
-// Words returns what a JSON document of a server says of an error, fit for one line: in
-// the format of registries, of OAuth 2.0, or in a field of a common name.
+// Words returns the description of an error from a JSON document of a server, in one line. It
+// knows the format of registries, that of OAuth 2.0, and fields with common names.
 func Words(data []byte) string {
 	var doc struct {
 		Errors           []struct{ Code, Message string }

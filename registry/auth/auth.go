@@ -15,7 +15,7 @@ import (
 	"github.com/fastpull/fastpull/internal/text"
 )
 
-// Credentials are what the user has for a registry. The zero value is none.
+// Credentials are the credentials of a user for a registry. The zero value has none.
 type Credentials struct {
 	Username, Password string
 	// IdentityToken is exchanged for a token in place of user and password.
@@ -67,7 +67,7 @@ type Grant struct {
 	Authorization string
 	// Expires is when the token server says that a token ends, zero if it does not say.
 	Expires time.Time
-	// Note tells the user that credentials were not used, and why. It is "" most often.
+	// Note says that credentials were not used, and why. It is usually "".
 	Note string
 }
 

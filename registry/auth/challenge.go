@@ -27,8 +27,7 @@ func Challenges(h http.Header) []Challenge {
 	return list
 }
 
-// find returns the first challenge of a scheme, nil if there is none. One with a realm
-// goes before one without.
+// find returns the first challenge of a scheme, or nil. It prefers a challenge with a realm.
 func find(list []Challenge, scheme string) *Challenge {
 	var found *Challenge
 	for i := range list {

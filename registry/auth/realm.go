@@ -17,8 +17,9 @@ type tokenServer struct {
 	trusted bool // credentials may be sent there
 }
 
-// tokenServers returns the addresses to ask for a token, in order, for a realm that a registry
-// names. The registry's own address is that of the request which it answered.
+// tokenServers returns the addresses to ask for a token, in order, for the realm that a registry
+// names. registry is the address of the request that the registry has answered with the
+// challenge.
 func (c *Client) tokenServers(realm string, registry *url.URL) ([]tokenServer, error) {
 	u, err := url.Parse(strings.TrimSpace(realm))
 	if err == nil {
@@ -73,8 +74,8 @@ func (c *Client) allowed(u, registry *url.URL) error {
 		"if this is right, name %s in \"insecure-registries\" of Docker's daemon.json", u.Host)
 }
 
-// LinkLocal reports whether an address is one that a registry cannot make a client
-// contact, unless the user's configuration names it.
+// LinkLocal reports whether a registry must not make a client contact an address: a link-local
+// address, or a cloud's metadata service. The user's configuration can allow such an address.
 func LinkLocal(ip netip.Addr) bool {
 	ip = ip.Unmap()
 	return ip.IsLinkLocalUnicast() || ip.IsLinkLocalMulticast() || ip == awsMetadata6

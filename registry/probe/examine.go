@@ -34,8 +34,8 @@ const (
 	StepAnswer  Step = "answer" // to a request for the root of the API
 )
 
-// Server is one of the hosts that a pull asks for the images of a registry, and how it
-// answered one request, sent in the way of a pull.
+// Server is a host that a pull asks for the images of a registry, and its response to one
+// request like that of a pull.
 type Server struct {
 	Host   string // host, or host:port
 	Mirror bool   // false for the registry's own host
@@ -72,9 +72,9 @@ type Handshake struct {
 	Authority, DockersAuthority error
 }
 
-// Examine sends each host that a pull would ask for images of the registry of ref one
-// request, to all hosts at the same time, and returns how each answered. It takes no more
-// than ten seconds. The error is that of a configuration that cannot be read.
+// Examine sends one request to each host that a pull would ask for images of the registry of
+// ref, all at the same time. It returns how each host responded, after ten seconds at most. The
+// error is about a configuration that cannot be read.
 func Examine(ctx context.Context, c *registry.Client, ref registry.Reference) ([]Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, examineTimeout)
 	defer cancel()
@@ -147,8 +147,8 @@ func (s *Server) knock(ctx context.Context, h registry.Host, scheme string) {
 // again.
 const bodyLimit = 64 << 10
 
-// answer notes what a host answered. A host that a pull does not ping need not know the
-// root of the API: any answer is right.
+// answer notes the response of a host. If a pull does not ping the host, any response is right,
+// since the host need not know the root of the API.
 func (s *Server) answer(resp *http.Response, pinged bool) {
 	defer resp.Body.Close()
 	_, _ = io.CopyN(io.Discard, resp.Body, bodyLimit)

@@ -101,8 +101,8 @@ func atReal(root int, p string, do func(parent int, base string) error) error {
 	}
 }
 
-// visit opens the directory called name in fd to change what is in it. leave closes
-// it, and gives it the mode and the times that it had.
+// visit opens the directory called name in fd, to change its content. leave closes it, and
+// restores its mode and times.
 func visit(fd int, name string) (sub int, leave func() error, err error) {
 	var st unix.Stat_t
 	if err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {

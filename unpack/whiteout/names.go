@@ -55,8 +55,9 @@ func writeOpaque(parent int, name string) error {
 	return errors.Join(touch(fd, opaqueName), leave())
 }
 
-// writeName deletes a name in the directory parent from the layers below. A directory that the
-// layer has there hides what they have in theirs, and another file hides it by itself.
+// writeName deletes a name of the layers below in the directory parent. If the layer has a
+// directory of that name, the directory becomes opaque. Any other file of that name hides the
+// lower ones by itself.
 func writeName(parent int, name string) error {
 	var st unix.Stat_t
 	switch err := unix.Fstatat(parent, name, &st, unix.AT_SYMLINK_NOFOLLOW); {

@@ -127,9 +127,9 @@ func (s *store) make(ctx context.Context, l wanted) (m *made, existed bool, err 
 	return m, false, nil
 }
 
-// earlier waits for the layers of the run that bring the same blob, or the same snapshot. It
-// returns the one that makes the snapshot, nil if that is l. If it fails there, it would
-// fail here as well.
+// earlier waits for layers of the run that came before l and make the same blob or the same
+// snapshot. It returns the one that makes the snapshot, nil if that is l. If it failed, l would
+// fail as well.
 func (s *store) earlier(ctx context.Context, l wanted) (by *made, err error) {
 	s.mu.Lock()
 	chain, blob := s.chains[l.ChainID], s.blobs[l.Blob.Digest]
@@ -176,7 +176,7 @@ func (s *store) leaseSnapshot(ctx context.Context, chainID digest.Digest) (bool,
 	return s.committed(ctx, chainID)
 }
 
-// fetch brings what is missing of a layer: its blob, its files, or both.
+// fetch fetches the missing parts of a layer: its blob, its files, or both.
 func (s *store) fetch(ctx context.Context, m *made, b *blob) (err error) {
 	how := destination.How{Space: s.space}
 	fill := func(tar io.Reader) error { return m.st.fill(ctx, tar) }

@@ -30,7 +30,7 @@ const (
 const Overlayfs = "overlayfs"
 
 const (
-	// leaseExpires is how long containerd keeps what a killed process has left.
+	// leaseExpires is how long containerd keeps the content that a killed process has left.
 	leaseExpires = 24 * time.Hour
 	// cleanupTimeout bounds what is done after the run has ended.
 	cleanupTimeout = 30 * time.Second
@@ -55,7 +55,7 @@ type Options struct {
 	Advice string
 }
 
-// Reach is what this process sees of the directories of a containerd.
+// Reach describes the access of this process to the directories of a containerd.
 type Reach struct {
 	Snapshots string // has the snapshots' directories, "" if they are out of reach
 	Why       string // they are out of reach

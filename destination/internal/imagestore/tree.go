@@ -96,8 +96,8 @@ func (t *tree) commit(ctx context.Context) (err error) {
 	return err
 }
 
-// rebased makes sure that containerd has given a snapshot its parent. One that does not
-// know how ignores what it was asked, and containers with such a snapshot lack files.
+// rebased checks that containerd has given a snapshot its parent. A snapshotter that cannot
+// rebase ignores the parent, and containers with such a snapshot would lack files.
 func (s *store) rebased(ctx context.Context, l image.Layer) error {
 	got, err := s.snaps.Stat(ctx, l.ChainID.String())
 	if err != nil {

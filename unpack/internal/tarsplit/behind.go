@@ -61,7 +61,7 @@ func (b *behind) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// close hands over what is left, and ends the goroutine.
+// close writes the rest, and ends the goroutine.
 func (b *behind) close() error {
 	if len(b.cur) > 0 {
 		b.full <- b.cur

@@ -83,8 +83,8 @@ func ReadDir(fd int) ([]string, error) {
 	return names, err
 }
 
-// OpenOwn opens the directory called name in fd to change what is in it. A user without all
-// of root's rights may not be allowed to open it: then its mode is changed first.
+// OpenOwn opens the directory called name in fd, to change its content. Without all rights of
+// root, it may have to change the mode first.
 func OpenOwn(fd int, name string) (int, error) {
 	sub, err := OpenDir(fd, name)
 	if err == unix.EACCES { // not for a symlink, which OpenDir does not look behind

@@ -60,9 +60,9 @@ func Open(root string) (*Tree, error) {
 	return t, nil
 }
 
-// PathOf returns a path to something in d, for the system calls that take no descriptor:
-// those for extended attributes, up to Linux 6.12. Without /proc it has the names of the
-// directories, of which none is a symlink.
+// PathOf returns a path to name in d, for system calls that take no descriptor: those for
+// extended attributes, up to Linux 6.12. Without /proc the path has the names of the
+// directories, none of which is a symlink.
 func (d *Dir) PathOf(name string) string {
 	if d.t.path != "" {
 		return filepath.Join(d.t.path, d.Path(), name)
@@ -90,7 +90,7 @@ func (t *Tree) truncate(n int) {
 	t.dirs, t.names, t.far = t.dirs[:n], t.names[:n], t.far[:n]
 }
 
-// Way tells what Open may do to get to a directory.
+// Way says how Open may get to a directory.
 type Way int
 
 const (
@@ -103,9 +103,9 @@ const (
 )
 
 // Open returns the directory at p, a cleaned relative path or "." for the root. It follows
-// symlinks on the way, inside the root. The error is [unix.ENOENT] for what is missing and
-// may not be created, and [unix.ENOTDIR] for what is no directory and may not be replaced.
-// The reference is the Tree's, and good until the next call.
+// symlinks on the way, inside the root. The error is [unix.ENOENT] for a missing directory that
+// may not be created, and [unix.ENOTDIR] for a file that may not be replaced. The reference
+// belongs to the Tree, and is valid until the next call.
 func (t *Tree) Open(p string, how Way) (*Dir, error) {
 	if p == "." {
 		t.Forget()
@@ -221,8 +221,8 @@ func (t *Tree) Sub(d *Dir, name string) (*Dir, error) {
 	return sub, nil
 }
 
-// step goes from one directory to the one called name in it. It takes over the
-// caller's reference to from and gives one to what it returns.
+// step returns the directory called name in from. It releases the caller's reference to from,
+// and the caller gets one to the result.
 func (t *Tree) step(from *Dir, name string, how Way, links *int) (*Dir, error) {
 	defer func() { from.Release() }()
 	if err := from.Fits(name); err != nil {
