@@ -102,7 +102,7 @@ func TestFewFilesManyLayers(t *testing.T) {
 			args := append(tc.args(dir), "--jobs=24", "--connections=64", ref)
 			switch tc.name {
 			case "Output", "Bundle", "Load":
-				u.FewFiles(t, 41).Fastpull(t, args...).Expect(t, 1, "too many open files", "hint: the process may not open more files (ulimit -Hn, LimitNOFILE= of systemd): raise that limit")
+				u.FewFiles(t, 41).Fastpull(t, args...).Expect(t, 1, "too many open files", "hint: each layer of an image that waits for its turn has a file open: raise the limit")
 				u.By = nil
 				u.FewFiles(t, 256).Fastpull(t, args...).Expect(t, 0)
 			default: // the least that fastpull works with: package os stays one below the hard limit
