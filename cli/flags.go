@@ -13,6 +13,14 @@ import (
 	"github.com/fastpull/fastpull/pull"
 )
 
+// notBoth returns an error if both flags were given.
+func notBoth(fl *pflag.FlagSet, one, other string) error {
+	if fl.Changed(one) && fl.Changed(other) {
+		return fault.New(fault.Usage, "--%s and --%s do not go together", one, other)
+	}
+	return nil
+}
+
 // gzipVariable has the default of --gzip.
 const gzipVariable = "FASTPULL_GZIP"
 

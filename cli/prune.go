@@ -24,16 +24,25 @@ func newPrune(s Streams) *cobra.Command {
 	var dir string
 	var o overlay.PruneOptions
 	var asJSON, staged bool
+	var of partialFlags
 	cmd := &cobra.Command{
 		Use:   "prune",
 		Short: "Remove what nobody needs from a store",
 		Long: `Removes what interrupted pulls have left in the store, and the layers in it that no
 image has; of the store and of the user's cache also the blobs that a pull has begun to
 fetch and that none is fetching now. Those are there for the next pull to go on with,
-and go by themselves when nobody has asked for them in a week.`,
+and go by themselves when nobody has asked for them in a week. Those of pulls into a
+containerd are removed with --containerd, --containerd-root and --docker-root.`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Waiting = waiting(s.Err)
+			place, value, err := of.given(cmd.Flags())
+			if err != nil {
+				return err
+			}
+			if place != nil {
+				return prunePartial(cmd.Context(), s.Out, place, value, o.DryRun, asJSON)
+			}
 			if staged {
 				return pruneStaged(cmd.Context(), s.Out, dir, o, asJSON)
 			}
@@ -43,6 +52,7 @@ and go by themselves when nobody has asked for them in a week.`,
 	storeFlag(cmd, &dir)
 	cmd.Flags().BoolVar(&o.Untagged, "images", false, "remove images that have no tag, too")
 	cmd.Flags().BoolVar(&staged, "staged", false, "remove what is staged for a running Docker, and nothing else")
+	of.add(cmd.Flags())
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "say what would be removed, and remove nothing")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
@@ -66,13 +76,9 @@ func prune(ctx context.Context, out io.Writer, dir string, o overlay.PruneOption
 		if d == "" {
 			continue
 		}
-		sweep := partial.In(d).Sweep
-		if o.DryRun {
-			sweep = partial.In(d).Idle
-		}
-		n, freed, err := sweep(time.Now())
+		n, freed, err := sweepPartial(d, o.DryRun)
 		p.Partial, p.Freed = p.Partial+n, p.Freed+freed
-		failures = append(failures, partialError(err))
+		failures = append(failures, err)
 	}
 	freed := p.Freed
 	var err error
@@ -85,6 +91,17 @@ func prune(ctx context.Context, out io.Writer, dir string, o overlay.PruneOption
 		return errors.Join(append(failures, printJSON(out, p))...)
 	}
 	return errors.Join(append(failures, printPruned(out, p, o.DryRun))...)
+}
+
+// sweepPartial removes the partial blobs of a directory that no process works on, or only
+// counts them.
+func sweepPartial(dir string, dry bool) (blobs int, freed int64, err error) {
+	sweep := partial.In(dir).Sweep
+	if dry {
+		sweep = partial.In(dir).Idle
+	}
+	blobs, freed, err = sweep(time.Now())
+	return blobs, freed, partialError(err)
 }
 
 // partialError says of an error of the cache what was being done.

@@ -69,7 +69,10 @@ func newImages(s Streams) *cobra.Command {
 		Aliases: []string{"ls"},
 		Short:   "List the images of a store",
 		Args:    args(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := notBoth(cmd.Flags(), "quiet", "json"); err != nil {
+				return err
+			}
 			store, err := overlay.OpenReader(dir)
 			if err != nil {
 				return err
@@ -102,7 +105,6 @@ func newImages(s Streams) *cobra.Command {
 	storeFlag(cmd, &dir)
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print the IDs of the images alone, without those that are staged")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	cmd.MarkFlagsMutuallyExclusive("quiet", "json")
 	return cmd
 }
 

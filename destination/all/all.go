@@ -60,6 +60,9 @@ var Table = []Entry{
 			return containerd.Open(ctx, env, of)
 		},
 		Check: checkContainerd,
+		PartialDir: func(ctx context.Context, address string) (string, error) {
+			return containerd.PartialDir(ctx, containerd.Options{Address: address})
+		},
 	},
 	{
 		Name:  "containerd-root",
@@ -67,7 +70,8 @@ var Table = []Entry{
 		Open: func(ctx context.Context, env *destination.Env, dir string, o *Options) (destination.Destination, error) {
 			return containerdroot.Open(ctx, env, dir, o.root())
 		},
-		Check: containerdroot.Check,
+		Check:      containerdroot.Check,
+		PartialDir: func(_ context.Context, dir string) (string, error) { return containerdroot.PartialDir(dir), nil },
 	},
 	{
 		Name:  "docker-root",
@@ -75,7 +79,8 @@ var Table = []Entry{
 		Open: func(ctx context.Context, env *destination.Env, dir string, o *Options) (destination.Destination, error) {
 			return containerdroot.OpenDocker(ctx, env, dir, o.root())
 		},
-		Check: containerdroot.CheckDocker,
+		Check:      containerdroot.CheckDocker,
+		PartialDir: func(_ context.Context, dir string) (string, error) { return containerdroot.DockerPartialDir(dir), nil },
 	},
 	{
 		Name: "podman", Alone: podman.Default,
@@ -123,6 +128,9 @@ type Entry struct {
 	// Check finds out what would not work on a machine, see [destination.Machine]. value is
 	// that of the flag, "" if the user gave none. Nil finds nothing.
 	Check func(ctx context.Context, m *destination.Machine, value string) []checkup.Finding
+	// PartialDir returns the directory of the partial blobs of a containerd, see
+	// [destination.Info]. value is that of the flag. Nil is for the other destinations.
+	PartialDir func(ctx context.Context, value string) (string, error)
 }
 
 // Checks returns the destinations that have a check: first the Engine, which a pull looks

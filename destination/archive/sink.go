@@ -7,6 +7,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/fastpull/fastpull/bundle"
+	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/internal/tmpfile"
 )
 
@@ -42,7 +43,7 @@ func (s *sink) begin() (err error) {
 			return err
 		}
 	}
-	s.file, err = tmpfile.Scratch(s.p.space.Dir())
+	s.file, err = destination.Scratch(s.p.space.Dir())
 	return err
 }
 

@@ -2,6 +2,7 @@ package containerd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,7 +12,10 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
+	"github.com/fastpull/fastpull/destination"
+	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/fetch"
+	"github.com/fastpull/fastpull/internal/privilege"
 )
 
 // partialDir returns the directory for partial blobs: beside the content store, so that they
@@ -21,6 +25,25 @@ func (d *daemon) partialDir() string {
 		return fetch.PartialDir(filepath.Dir(dir))
 	}
 	return ""
+}
+
+// PartialDir returns the directory where pulls into a containerd keep partial blobs. containerd
+// has to run, and this process to see its content store.
+func PartialDir(ctx context.Context, o Options) (dir string, err error) {
+	c, err := connect(ctx, o)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	d := &daemon{env: &destination.Env{Rights: privilege.Current()}, c: c}
+	if d.plugins, err = c.Plugins(ctx); err != nil {
+		return "", err
+	}
+	if dir = d.partialDir(); dir == "" {
+		err = fault.WithHint(fault.New(fault.Failed, "this process does not see the content store of containerd at %s", c.Address()),
+			"run fastpull where that store can be seen, as its owner; other pulls keep partial blobs in the user's cache, and fastpull prune without a flag removes those")
+	}
+	return dir, err
 }
 
 // contentDirs returns the directories that may be the content store's for this process, the

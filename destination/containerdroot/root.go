@@ -65,6 +65,12 @@ func fits(dataRoot string) error {
 	return nil
 }
 
+// PartialDir returns the directory where pulls into the root at dir keep partial blobs.
+func PartialDir(dir string) string { return fetch.PartialDir(dir) }
+
+// DockerPartialDir returns that of pulls into the data-root of a Docker 29.
+func DockerPartialDir(dataRoot string) string { return PartialDir(inDataRoot(dataRoot)) }
+
 func open(ctx context.Context, env *destination.Env, dir, what, namespace string, o Options) (destination.Destination, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
@@ -75,7 +81,7 @@ func open(ctx context.Context, env *destination.Env, dir, what, namespace string
 			return nil, err
 		}
 	}
-	info := destination.Info{Name: fmt.Sprintf("%s %s, namespace %s", what, abs, namespace), Platform: image.Host(), PartialDir: fetch.PartialDir(abs)}
+	info := destination.Info{Name: fmt.Sprintf("%s %s, namespace %s", what, abs, namespace), Platform: image.Host(), PartialDir: PartialDir(abs)}
 	r, err := containerdfiles.Open(ctx, abs, containerdfiles.Options{NoSync: env.NoSync, ReadOnly: env.DryRun, Lease: imagestore.LeasePrefix})
 	switch {
 	case env.DryRun && errors.Is(err, fs.ErrNotExist):

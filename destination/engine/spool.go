@@ -22,7 +22,7 @@ type spooled struct {
 
 // newSpooled makes an empty file in dir.
 func newSpooled(dir string) (*spooled, error) {
-	f, err := tmpfile.Scratch(dir)
+	f, err := destination.Scratch(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func (e *engine) fetch(ctx context.Context, l image.Layer, c *destination.Conten
 	if !e.form.keepsBlobs() || l.Blob.Digest == l.DiffID {
 		return p, c.Plain(ctx, how, plain)
 	}
-	if p.packed, err = tmpfile.Scratch(e.space.Dir()); err != nil {
+	if p.packed, err = destination.Scratch(e.space.Dir()); err != nil {
 		return nil, fmt.Errorf("layer %s: %w", l.Blob.Digest, err)
 	}
 	return p, c.Both(ctx, how, func(blob io.Reader) error {

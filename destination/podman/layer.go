@@ -95,7 +95,6 @@ func (m *made) stage(ctx context.Context, tar io.Reader) (err error) {
 	if d.staging, err = os.MkdirTemp(m.s.staging.Path, ""); err != nil {
 		return err
 	}
-	dir := filepath.Join(d.staging, "dir")
 	var out *graphdriver.DriverWithDifferOutput
 	for range 5 { // the library's own directory may be removed before it is locked
 		out, err = m.s.s.PrepareStagedLayer(nil, d)
@@ -107,17 +106,22 @@ func (m *made) stage(ctx context.Context, tar io.Reader) (err error) {
 		err = errors.Join(err, m.s.discard(&graphdriver.DriverWithDifferOutput{Target: out.Target}))
 	}
 	if err != nil {
-		if out != nil && out.TarSplit != nil {
-			out.TarSplit.Close()
-		}
 		return errors.Join(err, tmpfile.RemoveAll(d.staging))
 	}
-	out.Target = dir
+	out.Target = filesOf(d.staging)
 	m.mu.Lock()
 	m.out = out
 	m.mu.Unlock()
 	return nil
 }
+
+// filesOf returns the directory with the files of a layer, in its staging directory.
+func filesOf(staging string) string { return filepath.Join(staging, "dir") }
+
+// splitOf returns the file with the tar-split data of a layer, in its staging directory. It is
+// open only while it is written or read: any number of layers can wait until their images are
+// complete.
+func splitOf(staging string) string { return filepath.Join(staging, "tar-split") }
 
 // waits reports whether the layer is staged, and has no name in the store.
 func (m *made) waits() bool {
@@ -143,11 +147,13 @@ func (m *made) commit(ctx context.Context) error {
 			ID: m.id, ParentLayer: m.parent, DiffOutput: m.out, DiffOptions: &graphdriver.ApplyDiffWithDifferOpts{},
 			LayerOptions: &storage.LayerOptions{OriginalDigest: m.Blob.Digest, OriginalSize: &size, UncompressedDigest: m.DiffID},
 		}
-		if _, err = locked(ctx, m.s, func() (*storage.Layer, error) { return m.s.s.ApplyStagedLayer(args) }); err == nil {
-			left := filepath.Dir(m.out.Target) // empty: the library has moved what was in it
+		staging := filepath.Dir(m.out.Target)
+		if m.out.TarSplit, err = os.Open(splitOf(staging)); err == nil { // the library closes it
+			_, err = locked(ctx, m.s, func() (*storage.Layer, error) { return m.s.s.ApplyStagedLayer(args) })
+		}
+		if err == nil {
 			m.out = nil
-			m.s.release(m.ChainID)
-			_ = os.Remove(left)
+			_ = tmpfile.RemoveAll(staging) // the library has moved the files
 			return nil
 		}
 	}
@@ -170,12 +176,10 @@ func (m *made) drop() error {
 	if out == nil || m.s.isStuck() {
 		return nil
 	}
-	m.s.release(m.ChainID)
 	return m.s.discard(out)
 }
 
-// discard removes a staging directory, and closes the tar-split data of the layer. If the store
-// stays locked it leaves that to the next run.
+// discard removes a staging directory. If the store stays locked it leaves that to the next run.
 func (s *store) discard(out *graphdriver.DriverWithDifferOutput) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.run), noteAfter)
 	defer cancel()
@@ -195,7 +199,7 @@ type differ struct {
 	ctx     context.Context
 	m       *made
 	tar     *counter
-	staging string // the directory of the layer, which gets its files in dir
+	staging string // the directory of the layer
 	begun   bool   // the tar is being read
 }
 
@@ -215,11 +219,11 @@ func (d *differ) ApplyDiff(_ string, o *archive.TarOptions, of *graphdriver.Diff
 	if o.WhiteoutFormat == archive.AUFSWhiteoutFormat || d.m.s.mounted() { // for fuse-overlayfs
 		form = &names
 	}
-	dir := filepath.Join(d.staging, "dir")
+	dir := filesOf(d.staging)
 	if err := os.Mkdir(dir, rootMode); err != nil {
 		return out, err
 	}
-	split, err := tmpfile.Scratch(d.staging)
+	split, err := os.OpenFile(splitOf(d.staging), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return out, err
 	}
@@ -230,7 +234,7 @@ func (d *differ) ApplyDiff(_ string, o *archive.TarOptions, of *graphdriver.Diff
 		Rootless: d.m.s.env.Rootless(), Names: d.m.s.env.Names,
 	})
 	if err == nil {
-		err = errors.Join(names.WriteNames(d.ctx, dir), lines.Flush())
+		err = errors.Join(names.WriteNames(d.ctx, dir), lines.Flush(), split.Close())
 	}
 	if err != nil {
 		return out, err
@@ -244,8 +248,7 @@ func (d *differ) ApplyDiff(_ string, o *archive.TarOptions, of *graphdriver.Diff
 	out.Differ, out.Size = d, d.tar.n
 	out.UncompressedDigest, out.CompressedDigest = d.m.DiffID, d.m.Blob.Digest
 	out.UIDs, out.GIDs = stats.UIDs, stats.GIDs
-	out.TarSplit, err = dup(split.File)
-	return out, err
+	return out, nil
 }
 
 // mounted reports whether Podman mounts the layers of the store by a program, fuse-overlayfs.
@@ -253,15 +256,6 @@ func (d *differ) ApplyDiff(_ string, o *archive.TarOptions, of *graphdriver.Diff
 func (s *store) mounted() bool {
 	note, err := os.ReadFile(filepath.Join(s.root, driver, ".has-mount-program"))
 	return err == nil && string(note) == "true"
-}
-
-// dup returns a descriptor of the file for the library, which closes it.
-func dup(f *os.File) (*os.File, error) {
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
 // applyRoot gives the root directory what its entry says.

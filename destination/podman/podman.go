@@ -51,9 +51,8 @@ type store struct {
 	opening    sync.Mutex // guards s
 	publishing sync.Mutex // images may share layers and names
 
-	mu       sync.Mutex
-	stuck    bool                   // a call of the library still waits for a lock, or has not given one back
-	admitted map[digest.Digest]bool // the layers that are, or will be, staged: by chainID
+	mu    sync.Mutex
+	stuck bool // a call of the library still waits for a lock, or has not given one back
 }
 
 var _ destination.Destination = (*store)(nil)
@@ -65,7 +64,7 @@ func Open(ctx context.Context, env *destination.Env, root string) (destination.D
 	if err != nil {
 		return nil, err
 	}
-	s := &store{run: ctx, env: env, root: o.GraphRoot, o: o, admitted: make(map[digest.Digest]bool)}
+	s := &store{run: ctx, env: env, root: o.GraphRoot, o: o}
 	s.layers.Drop = func(m *made) { _ = m.abort() }
 	if _, err = os.Stat(filepath.Join(imagesOf(o), driver+"-images")); err == nil {
 		err = s.open(ctx)

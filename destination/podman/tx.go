@@ -5,14 +5,9 @@ package podman
 import (
 	"context"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/fastpull/fastpull/destination"
-	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/internal/disk"
-	"github.com/fastpull/fastpull/internal/openfiles"
-	"github.com/fastpull/fastpull/internal/text"
 )
 
 // tx brings one image into the store.
@@ -45,36 +40,7 @@ func (s *store) Begin(ctx context.Context, img *destination.Image) (destination.
 		}
 		t.layers, t.left, parent = append(t.layers, w), append(t.left, need), w.id
 	}
-	return t, s.admit(t.left)
-}
-
-// filesPerLayer counts the descriptors of a staged layer: the tar-split until the layer has its
-// name, and a lock of the library's while the layer is extracted.
-const filesPerLayer = 2
-
-// admit counts layers as staged. It returns an error if the process may not open as many files
-// as they and the layers of other images need. Layers are staged until their images are complete.
-func (s *store) admit(layers []destination.Layer) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, l := range layers {
-		if l.Left > 0 {
-			s.admitted[l.ChainID] = true
-		}
-	}
-	if most := openfiles.Staged(filesPerLayer); len(s.admitted) > most {
-		return fault.WithHint(
-			fault.New(fault.Failed, "the process may open %d files, which is enough for %s of Podman's store at a time, and %d are to be stored", openfiles.Limit(), text.Count(most, "layer"), len(s.admitted)),
-			"raise the limit (ulimit -Hn, LimitNOFILE= of systemd), or pull fewer images at a time")
-	}
-	return nil
-}
-
-// release is called for a layer that has its name.
-func (s *store) release(chain digest.Digest) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.admitted, chain)
+	return t, nil
 }
 
 // Layers implements [destination.Tx]. All layers take part: those that are there already

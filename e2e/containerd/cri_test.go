@@ -14,28 +14,6 @@ import (
 	"github.com/fastpull/fastpull/e2e/kit"
 )
 
-// criImage is what crictl prints of an image.
-type criImage struct {
-	ID          string   `json:"id"`
-	RepoTags    []string `json:"repoTags"`
-	RepoDigests []string `json:"repoDigests"`
-}
-
-// cri returns what the kubelet sees of an image, the zero value if it does not see it.
-func cri(t *testing.T, c *kit.Containerd, ref string) (im criImage) {
-	t.Helper()
-	var list struct{ Images []criImage }
-	if err := json.Unmarshal([]byte(c.Crictl(t, "images", "-o", "json")), &list); err != nil {
-		t.Fatal(err)
-	}
-	for _, im := range list.Images {
-		if slices.Contains(im.RepoTags, ref) {
-			return im
-		}
-	}
-	return im
-}
-
 // TestContainerdCRI: where containerd serves a kubelet, an image goes to that, which knows
 // it by its tag, its digest and its ID, and runs pods of it while no registry can be reached.
 func TestContainerdCRI(t *testing.T) {
@@ -57,8 +35,8 @@ func TestContainerdCRI(t *testing.T) {
 		u := kit.NewUser(t, "CONTAINERD_ADDRESS="+c.Sock)
 		u.Fastpull(t, pull...).Expect(t, 0, "namespace k8s.io")
 		for i, ref := range refs {
-			var im criImage
-			if !kit.Eventually(10*time.Second, func() bool { im = cri(t, c, ref); return len(im.RepoDigests) > 0 }) {
+			var im kit.CRIImage
+			if !kit.Eventually(10*time.Second, func() bool { im = c.Image(t, ref); return len(im.RepoDigests) > 0 }) {
 				t.Fatalf("the kubelet does not see %s", ref)
 			}
 			repository := ref[:strings.LastIndex(ref, ":")]
@@ -66,7 +44,7 @@ func TestContainerdCRI(t *testing.T) {
 				t.Errorf("crictl images: %+v, want the ID %s and the digest %s", im, s.Images[i].ID, want)
 			}
 			for _, name := range []string{ref, im.RepoDigests[0], im.ID} {
-				var got struct{ Status criImage }
+				var got struct{ Status kit.CRIImage }
 				if err := json.Unmarshal([]byte(c.Crictl(t, "inspecti", name)), &got); err != nil || got.Status.ID != im.ID {
 					t.Errorf("crictl inspecti %s: %v, %+v", name, err, got)
 				}
@@ -120,7 +98,7 @@ func TestContainerdCRITogether(t *testing.T) {
 		ours.Wait(t).Expect(t, 0)
 		expectKept(t, c)
 		for i, ref := range refs {
-			if im := cri(t, c, ref); im.ID != s.Images[i].ID.String() || len(im.RepoDigests) != 1 {
+			if im := c.Image(t, ref); im.ID != s.Images[i].ID.String() || len(im.RepoDigests) != 1 {
 				t.Errorf("crictl images: %+v, want the ID %s", im, s.Images[i].ID)
 			}
 		}

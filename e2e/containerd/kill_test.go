@@ -5,12 +5,16 @@ package containerd
 import (
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
+
 	"github.com/fastpull/fastpull/e2e/kit"
+	"github.com/fastpull/fastpull/internal/text"
 )
 
 // TestContainerdInterrupt: a run that is interrupted leaves nothing.
@@ -83,6 +87,75 @@ func TestContainerdKill(t *testing.T) {
 			t.Errorf("only %d runs were killed", killed)
 		}
 	})
+}
+
+// TestContainerdExpired kills runs, and lets their leases expire: containerd removes what it has
+// of them by itself, the ingests too. fastpull prune removes the partial blobs beside the content
+// store, but not those of a run that has not ended.
+func TestContainerdExpired(t *testing.T) {
+	t.Parallel()
+	reg := kit.StartRegistry(t, kit.RegistryOptions{})
+	reg.Push(t, "img:tag", kit.KillImage(t))
+	eachContainerd(t, func(t *testing.T, r kit.Release) {
+		g := kit.StartGate(t, reg)
+		root := filepath.Join(kit.ShortTempDir(t), "root")
+		c := kit.StartContainerd(t, kit.ContainerdOptions{Release: r, Root: root})
+		prune := func(words string) {
+			t.Helper()
+			c.User(t).Fastpull(t, "prune", "--containerd").Expect(t, 0, words)
+		}
+		// With --no-resume, blobs are ingests and not files.
+		for _, flags := range [][]string{{"--containerd"}, {"--containerd", "--no-resume"}} {
+			g.Arm(5 << 20)
+			p := c.User(t).Start(t, append(flags, g.Addr+"/img:tag")...)
+			g.WaitReached(t, &p.Err)
+			if len(flags) == 1 {
+				prune("0 partial blobs, 0 B freed")
+			}
+			p.Signal(t, syscall.SIGKILL)
+			p.Wait(t)
+			g.Open()
+		}
+		partial := len(kit.Names(t, filepath.Join(root, "fastpull/partial")))
+		if partial == 0 {
+			t.Error("no partial blob is left")
+		}
+		prune(text.Count(partial, "partial blob") + ", ")
+		prune("0 partial blobs, 0 B freed")
+		if active := c.Lines(t, "content", "active"); len(active) == 0 {
+			t.Error("no ingest is left")
+		}
+		if leases := c.Lines(t, "leases", "ls"); len(leases) != 2 {
+			t.Errorf("leases: %q", leases)
+		}
+		c.Stop()
+		backdate(t, root)
+		c = kit.StartContainerd(t, kit.ContainerdOptions{Release: r, Root: root})
+		kit.Eventually(15*time.Second, func() bool { return len(c.Lines(t, "leases", "ls")) == 0 })
+		expectEmpty(t, "after the leases have expired", c)
+		if files := blobFiles(t, c); len(files) > 0 {
+			t.Errorf("files of blobs are left: %q", files)
+		}
+	})
+}
+
+// backdate has all leases in a root expire a minute ago. containerd must not run.
+func backdate(t *testing.T, root string) {
+	t.Helper()
+	db, err := bolt.Open(filepath.Join(root, "io.containerd.metadata.v1.bolt/meta.db"), 0o600, &bolt.Options{Timeout: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.Update(func(tx *bolt.Tx) error {
+		leases := tx.Bucket([]byte("v1")).Bucket([]byte("e2e")).Bucket([]byte("leases"))
+		return leases.ForEachBucket(func(id []byte) error {
+			expired := time.Now().Add(-time.Minute).UTC().Format(time.RFC3339)
+			return leases.Bucket(id).Bucket([]byte("labels")).Put([]byte("containerd.io/gc.expire"), []byte(expired))
+		})
+	}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // expire deletes all leases, as containerd does when they expire.

@@ -113,7 +113,7 @@ func TestContainerdRootCRI(t *testing.T) {
 	c := kit.StartContainerd(t, kit.ContainerdOptions{Release: kit.Today, Root: root, CRI: true})
 	c.Namespace = "k8s.io"
 	for i, ref := range s.Refs[:3] {
-		if im := cri(t, c, ref); im.ID != s.Images[i].ID.String() {
+		if im := c.Image(t, ref); im.ID != s.Images[i].ID.String() {
 			t.Errorf("crictl images has %+v for %s, want the ID %s", im, ref, s.Images[i].ID)
 		}
 	}

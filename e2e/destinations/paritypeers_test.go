@@ -17,7 +17,7 @@ import (
 func theirs(t *testing.T) []taker {
 	p := newPodman(t)
 	old, today, c := kit.StartDockerd(t, kit.DockerdOptions{}), kit.StartDockerd(t, kit.DockerdOptions{Release: kit.Today}), kit.StartContainerd(t, kit.ContainerdOptions{Release: kit.Today})
-	own := kit.Containerd{Root: today.Root, Namespace: "moby", Sock: filepath.Join(filepath.Dir(today.Sock), "exec/containerd/containerd.sock")}
+	own := kit.Containerd{Root: today.Root, Namespace: "moby", CRI: kit.CRI{Sock: filepath.Join(filepath.Dir(today.Sock), "exec/containerd/containerd.sock")}}
 	return []taker{
 		{"Docker 20.10", func(t *testing.T, ref string) (map[string]kit.Node, error) {
 			if r := old.Docker(t, "pull", ref); r.Code != 0 {

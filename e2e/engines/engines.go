@@ -7,8 +7,8 @@
 // requirements differ.
 //
 // The executables stay in Go's build cache, so a program is compiled once for a machine:
-// Docker takes about three minutes on two cores, crictl two, containerd, runc, kubernetes and
-// distribution one, the others some seconds.
+// Docker takes about three minutes on two cores, CRI-O and crictl two, containerd, runc,
+// kubernetes and distribution one, the others some seconds.
 package engines
 
 import (
@@ -53,6 +53,31 @@ func Conformance(ctx context.Context) (string, error) { return build(ctx, "confo
 // kubelet manages them.
 func Crictl(ctx context.Context) (string, error) { return build(ctx, "crictl") }
 
+// Crio returns a folder with CRI-O, its program pinns, and runc. See [Docker] for dir. CRI-O takes
+// build tags, which go tool does not know, and pinns is in C: both are linked anew in some seconds.
+func Crio(ctx context.Context, dir string) (string, error) {
+	folder, err := link(ctx, filepath.Join(dir, "crio"), "runc")
+	if err != nil {
+		return "", err
+	}
+	const module = "github.com/cri-o/cri-o"
+	compile := command(ctx, "crio", "build", "-tags=containers_image_openpgp,exclude_graphdriver_btrfs", "-o", filepath.Join(folder, "crio"), module+"/cmd/crio")
+	compile.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if _, err := output(compile); err != nil {
+		return "", err
+	}
+	sources, err := output(command(ctx, "crio", "list", "-m", "-f", "{{.Dir}}", module))
+	if err != nil {
+		return "", err
+	}
+	files, err := filepath.Glob(filepath.Join(sources, "pinns/src/*.c"))
+	if err != nil {
+		return "", err
+	}
+	_, err = output(exec.CommandContext(ctx, "cc", append([]string{"-Os", "-o", filepath.Join(folder, "pinns")}, files...)...))
+	return folder, err
+}
+
 // Kubernetes returns the path of a program that builds kustomizations, and decodes what comes
 // out as the API of a cluster does. It prints JSON; see its documentation.
 func Kubernetes(ctx context.Context) (string, error) { return build(ctx, "kubernetes") }
@@ -61,20 +86,20 @@ func Kubernetes(ctx context.Context) (string, error) { return build(ctx, "kubern
 type program struct {
 	module string // the folder of the module that pins it
 	cgo    string // "1" for programs that need a C compiler
-	tags   string // build tags, separated by commas
 }
 
 var programs = map[string]program{
-	"dockerd":                 {"docker", "0", "exclude_graphdriver_btrfs,netgo,osusergo"},
-	"containerd":              {"containerd", "0", ""},
-	"containerd-shim-runc-v2": {"containerd", "0", ""},
-	"ctr":                     {"containerd", "0", ""},
-	"runc":                    {"runc", "1", ""},
-	"crictl":                  {"crictl", "0", ""},
-	"kubernetes":              {"kubernetes", "0", ""},
-	"distribution":            {"distribution", "0", ""},
-	"ocimem":                  {"ocimem", "0", ""},
-	"conformance":             {"conformance", "0", ""},
+	"dockerd":                 {"docker", "0"},
+	"containerd":              {"containerd", "0"},
+	"containerd-shim-runc-v2": {"containerd", "0"},
+	"ctr":                     {"containerd", "0"},
+	"runc":                    {"runc", "1"},
+	"crictl":                  {"crictl", "0"},
+	"crio":                    {"crio", "0"},
+	"kubernetes":              {"kubernetes", "0"},
+	"distribution":            {"distribution", "0"},
+	"ocimem":                  {"ocimem", "0"},
+	"conformance":             {"conformance", "0"},
 }
 
 // link builds the named programs and makes a folder of links to them.
@@ -98,15 +123,26 @@ func link(ctx context.Context, folder string, names ...string) (string, error) {
 // executables of a module's tool directives.
 func build(ctx context.Context, name string) (string, error) {
 	p := programs[name]
+	cmd := command(ctx, p.module, "tool", "-n", name)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED="+p.cgo)
+	return output(cmd)
+}
+
+// command is a go command in one of the modules.
+func command(ctx context.Context, module string, args ...string) *exec.Cmd {
 	_, self, _, _ := runtime.Caller(0)
-	cmd := exec.CommandContext(ctx, "go", "tool", "-n", name)
-	cmd.Dir = filepath.Join(filepath.Dir(self), p.module)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED="+p.cgo, "GOFLAGS="+strings.TrimSpace(os.Getenv("GOFLAGS")+" -tags="+p.tags))
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = filepath.Join(filepath.Dir(self), module)
+	return cmd
+}
+
+// output runs a command, and returns the line that it prints.
+func output(cmd *exec.Cmd) (string, error) {
 	var errs strings.Builder
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("build %s: %w\n%s", name, err, errs.String())
+		return "", fmt.Errorf("%s: %w\n%s", cmd, err, errs.String())
 	}
 	return strings.TrimSpace(string(out)), nil
 }

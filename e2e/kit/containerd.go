@@ -37,12 +37,13 @@ type ContainerdOptions struct {
 
 // Containerd is a running containerd with a root of its own.
 type Containerd struct {
-	Root, Sock string
-	Namespace  string // "" is e2e
-	Pid        int
-	Stop       func() // ends it before the test does; a second call does nothing
-	folder     string // its programs, "" for those of Debian
-	out        *LogBuffer
+	CRI
+	Root      string
+	Namespace string // "" is e2e
+	Pid       int
+	Stop      func() // ends it before the test does; a second call does nothing
+	folder    string // its programs, "" for those of Debian
+	out       *LogBuffer
 }
 
 // StartContainerd starts one, waits until it answers, and stops it at the end of the test.

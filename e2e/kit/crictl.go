@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -31,14 +32,17 @@ restrict_oom_score_adj = true
 // crictl returns the path of the program, which is built once.
 var crictl = sync.OnceValues(func() (string, error) { return engines.Crictl(context.Background()) })
 
+// CRI is an engine that serves a kubelet at a socket.
+type CRI struct{ Sock string }
+
 // Crictl runs crictl, which has to succeed, and returns its stdout.
-func (c *Containerd) Crictl(t *testing.T, args ...string) string {
+func (c CRI) Crictl(t *testing.T, args ...string) string {
 	t.Helper()
 	cmd := c.crictl(t, args...)
 	return Run(t, cmd.Path, cmd.Args[1:]...)
 }
 
-func (c *Containerd) crictl(t *testing.T, args ...string) *exec.Cmd {
+func (c CRI) crictl(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	program, err := crictl()
 	if err != nil {
@@ -48,9 +52,31 @@ func (c *Containerd) crictl(t *testing.T, args ...string) *exec.Cmd {
 	return exec.Command(program, append([]string{"--runtime-endpoint", at, "--image-endpoint", at, "--timeout", "60s"}, args...)...)
 }
 
+// CRIImage is what crictl prints of an image.
+type CRIImage struct {
+	ID          string   `json:"id"`
+	RepoTags    []string `json:"repoTags"`
+	RepoDigests []string `json:"repoDigests"`
+}
+
+// Image returns what a kubelet sees of an image, the zero value if it does not see it.
+func (c CRI) Image(t *testing.T, ref string) (im CRIImage) {
+	t.Helper()
+	var list struct{ Images []CRIImage }
+	if err := json.Unmarshal([]byte(c.Crictl(t, "images", "-o", "json")), &list); err != nil {
+		t.Fatal(err)
+	}
+	for _, im := range list.Images {
+		if slices.Contains(im.RepoTags, ref) {
+			return im
+		}
+	}
+	return im
+}
+
 // InPod runs an image in a pod on the network of the host, and returns what it prints. No
 // image is pulled.
-func (c *Containerd) InPod(t *testing.T, image string) string {
+func (c CRI) InPod(t *testing.T, image string) string {
 	t.Helper()
 	p := c.StartPod(t, map[string]any{"image": map[string]any{"image": image}})
 	defer p.Remove(t)
@@ -63,17 +89,17 @@ func (c *Containerd) InPod(t *testing.T, image string) string {
 
 // Pod is a pod on the network of the host, with one container.
 type Pod struct {
-	c                  *Containerd
+	c                  CRI
 	sandbox, container string
 	log                string
 }
 
 // StartPod starts a pod with one container. config is that of the container as CRI has it,
 // without its name and its log. No image is pulled.
-func (c *Containerd) StartPod(t *testing.T, config map[string]any) *Pod {
+func (c CRI) StartPod(t *testing.T, config map[string]any) *Pod {
 	t.Helper()
 	dir := t.TempDir()
-	security := map[string]any{"namespace_options": map[string]any{"network": 2}, "seccomp": map[string]any{"profile_type": 1}}
+	security := map[string]any{"namespace_options": map[string]any{"network": 2, "pid": 1}, "seccomp": map[string]any{"profile_type": 1}}
 	write := func(name string, config map[string]any) string {
 		config["metadata"] = map[string]any{"name": name, "namespace": "default", "uid": filepath.Base(filepath.Dir(dir)) + filepath.Base(dir)}
 		if config["linux"] == nil {
@@ -131,9 +157,17 @@ func (p *Pod) Stop(t *testing.T) (code int) {
 	return got.Status.ExitCode
 }
 
-// Remove removes the pod.
+// Remove removes the pod. containerd 1.6 may fail to stop a container that ends at that moment.
+// It is asked again, as a kubelet does.
 func (p *Pod) Remove(t *testing.T) {
 	t.Helper()
-	p.c.Crictl(t, "stopp", p.sandbox)
+	var out []byte
+	if !Eventually(30*time.Second, func() (ok bool) {
+		var err error
+		out, err = p.c.crictl(t, "stopp", p.sandbox).CombinedOutput()
+		return err == nil
+	}) {
+		t.Errorf("the pod is not stopped: %s", out)
+	}
 	p.c.Crictl(t, "rmp", "--force", p.sandbox)
 }

@@ -66,6 +66,15 @@ func TestPodmanChosen(t *testing.T) {
 	configure("graphroot = 7\n")
 	fallback("not a configuration", "storage.conf")
 
+	t.Run("NoSysAdmin", func(t *testing.T) {
+		configure("")
+		all := u.By
+		u.By = []string{"/usr/bin/setpriv", "--bounding-set=-sys_admin"}
+		fallback("root of a container", "not Podman's store: ", "CAP_SYS_ADMIN")
+		u.Fastpull(t, "--podman", ref).Expect(t, 4, "CAP_SYS_ADMIN", "hint: run fastpull with it")
+		u.By = all
+	})
+
 	t.Run("NotRoot", func(t *testing.T) {
 		u := kit.EveryRights[0].NewUser(t)
 		root := filepath.Join(u.Home, "containers/root")

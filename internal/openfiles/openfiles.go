@@ -13,9 +13,6 @@ import (
 // streams, locks and directories of the destination. A layer takes up to perLayer: its partial
 // blob, its metadata, and the directory and the file that are written. Half of the rest is for
 // layers and half for connections.
-//
-// In some destinations, layers that wait have files open as well. These may take half of the
-// rest, too, since layers and connections seldom have as many files open as they may.
 const (
 	spare    = 32
 	perLayer = 4
@@ -48,12 +45,6 @@ func check(limit int) error {
 func Layers(wanted int) int { return layers(Limit(), wanted) }
 
 func layers(limit, wanted int) int { return max(1, min(wanted, (limit-spare)/2/perLayer)) }
-
-// Staged returns how many layers may wait at a time with a number of files open each, beside
-// the layers and the connections that are at work.
-func Staged(files int) int { return staged(Limit(), files) }
-
-func staged(limit, files int) int { return (limit - spare) / 2 / files }
 
 // Connections returns how many connections to have at a time, of a number wanted.
 func Connections(wanted int) int { return connections(Limit(), wanted) }

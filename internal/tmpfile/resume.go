@@ -83,7 +83,7 @@ func take(f *os.File, dir *safepath.Dir, base string) error {
 		return err
 	}
 	// The process that had it before may have published or removed it.
-	if named, err := dir.Lstat(base); err != nil || named.Dev != st.Dev || named.Ino != st.Ino {
+	if !isNamed(f, dir, base) {
 		return ErrInUse
 	}
 	return nil

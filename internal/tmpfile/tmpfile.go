@@ -1,7 +1,8 @@
 // Package tmpfile makes temporary files that no crash leaves behind: they have no name until
-// they are published. A file from which the next run continues has a name from the beginning
-// ([Resume]). The package also makes temporary directories, and removes directories whatever
-// their modes.
+// they are published. Where a file has to have one, it is locked. The next process that makes
+// such a file in the directory removes those without a lock. A file from which the next run
+// continues has a name from the beginning ([Resume]). The package also makes temporary
+// directories, and removes directories whatever their modes.
 //
 // Files are made in a [safepath.Dir]. So no other user can redirect them, and files of other
 // users are not replaced.
@@ -34,7 +35,8 @@ var openat = unix.Openat
 // is closed.
 //
 // The file has no name (O_TMPFILE, Linux 3.11) if the file system supports that and the process
-// can give it a name later. Otherwise it has a temporary name, which a kill leaves behind.
+// can give it a name later. Otherwise it has a temporary name, and New first removes the files
+// of killed processes from dir.
 func New(dir *safepath.Dir, mode fs.FileMode) (*File, error) {
 	f, err := unnamed(dir, mode)
 	if err != nil {
@@ -46,15 +48,19 @@ func New(dir *safepath.Dir, mode fs.FileMode) (*File, error) {
 		}
 		f.Close()
 	}
+	sweep(dir)
 	for {
 		name := tempName()
 		file, err := dir.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode)
-		if err == nil {
+		switch {
+		case errors.Is(err, fs.ErrExist):
+			continue
+		case err != nil:
+			return nil, err
+		case marked(file, dir, name):
 			return &File{File: file, dir: dir, name: name}, nil
 		}
-		if !errors.Is(err, fs.ErrExist) {
-			return nil, err
-		}
+		file.Close() // another process has swept it before it was locked
 	}
 }
 
@@ -93,7 +99,10 @@ func unnamed(dir *safepath.Dir, mode fs.FileMode) (*File, error) {
 	return nil, &os.PathError{Op: "create a temporary file in", Path: dir.Name(), Err: err}
 }
 
-func tempName() string { return ".fastpull-" + rand.Text() }
+// tempPrefix begins the names of temporary files. What follows is as long as [rand.Text].
+const tempPrefix = ".fastpull-"
+
+func tempName() string { return tempPrefix + rand.Text() }
 
 // Publish gives the file a name in its directory, and replaces a file that has the name, unless
 // that belongs to another user. If the file must survive a power failure, call Sync before.
@@ -111,7 +120,9 @@ func (f *File) Publish(base string) error {
 		if err := f.dir.Replaceable(base); err != nil {
 			return err
 		}
+		sweep(f.dir)
 		tmp = tempName()
+		_ = flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) // so that no other process sweeps it
 		if err := f.link(f.File, f.dir, tmp); err != nil {
 			return err
 		}
