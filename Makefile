@@ -31,6 +31,9 @@ LONGEST     = ./unpack ./decode ./inflate ./overlay ./cli ./pull ./doctor
 # Those below e2e are run by the target e2e, with all their tests.
 UNIT        = $(LONGEST) $$($(GO) list ./... | grep -v /e2e)
 
+# Tests with a tag beside e2e need what takes long to build, or what the user has to name.
+ALL_TAGS    = e2e,spegel
+
 # Where all tests are to run, one that would be skipped fails.
 ALL         = FASTPULL_TEST_ALL=1
 
@@ -101,9 +104,9 @@ staticcheck = echo "staticcheck $(1)"; out=$$($(GO) run $(STATICCHECK) $(1) 2>&1
 lint: ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { echo 'not gofmt:'; gofmt -l .; exit 1; }
 	$(GO) vet ./...
-	$(GO) vet -tags e2e ./e2e/... ./daemon ./inflate
+	$(GO) vet -tags $(ALL_TAGS) ./e2e/... ./daemon ./inflate
 	@$(call staticcheck,./...)
-	@$(call staticcheck,-tags e2e ./e2e/... ./daemon ./inflate)
+	@$(call staticcheck,-tags $(ALL_TAGS) ./e2e/... ./daemon ./inflate)
 	cd e2e/bench/peers && $(GO) vet ./...
 	@cd e2e/bench/peers && $(call staticcheck,./...)
 	cd packaging && $(GO) vet ./...

@@ -37,5 +37,9 @@
 // TestDifferential a longer or another one; a seed and a number name a layer.
 // FASTPULL_PARITY is a regular expression for the images that TestParity tries, in place of a
 // few; -parity.update writes their rows in docs/parity.md.
+// FASTPULL_SPEGEL names a program of Spegel for TestSpegel, which has the build tag spegel:
+//
+//	FASTPULL_SPEGEL=/path/spegel go test -tags e2e,spegel -run TestSpegel ./e2e/fleet
+//
 // FASTPULL_REGISTRIES=1 has TestRegistries try distribution 3, which takes a minute to compile.
 package e2e
