@@ -6,9 +6,9 @@
 // modules. Each one is pinned in a module of its own below this folder, since their
 // requirements differ.
 //
-// The executables stay in Go's build cache, so a program is compiled once for a machine:
-// Docker takes about three minutes on two cores, crictl two, containerd, runc, kubernetes and
-// distribution one, the others some seconds.
+// The executables stay in Go's build cache, so a program is compiled once for a machine: the
+// kubelet takes eight minutes on two cores, Docker three, crictl two, containerd, runc,
+// kubernetes and distribution one, the others some seconds.
 package engines
 
 import (
@@ -57,6 +57,21 @@ func Crictl(ctx context.Context) (string, error) { return build(ctx, "crictl") }
 // out as the API of a cluster does. It prints JSON; see its documentation.
 func Kubernetes(ctx context.Context) (string, error) { return build(ctx, "kubernetes") }
 
+// Kubelet returns the path of the kubelet, which runs pods of a directory without a cluster.
+func Kubelet(ctx context.Context) (string, error) { return build(ctx, "kubelet") }
+
+// FilteringRunc builds a runc into dir that can filter system calls, as every pod of a kubelet
+// needs it. It needs a C compiler and Debian's libseccomp-dev. The command go tool takes no build tags.
+func FilteringRunc(ctx context.Context, dir string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-tags", "seccomp", "-o", dir, "github.com/opencontainers/runc")
+	cmd.Dir = moduleDir("runc")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build runc: %w\n%s", err, out)
+	}
+	return nil
+}
+
 // program tells how a program is built.
 type program struct {
 	module string // the folder of the module that pins it
@@ -72,6 +87,7 @@ var programs = map[string]program{
 	"runc":                    {"runc", "1", ""},
 	"crictl":                  {"crictl", "0", ""},
 	"kubernetes":              {"kubernetes", "0", ""},
+	"kubelet":                 {"kubelet", "0", ""},
 	"distribution":            {"distribution", "0", ""},
 	"ocimem":                  {"ocimem", "0", ""},
 	"conformance":             {"conformance", "0", ""},
@@ -98,9 +114,8 @@ func link(ctx context.Context, folder string, names ...string) (string, error) {
 // executables of a module's tool directives.
 func build(ctx context.Context, name string) (string, error) {
 	p := programs[name]
-	_, self, _, _ := runtime.Caller(0)
 	cmd := exec.CommandContext(ctx, "go", "tool", "-n", name)
-	cmd.Dir = filepath.Join(filepath.Dir(self), p.module)
+	cmd.Dir = moduleDir(p.module)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED="+p.cgo, "GOFLAGS="+strings.TrimSpace(os.Getenv("GOFLAGS")+" -tags="+p.tags))
 	var errs strings.Builder
 	cmd.Stderr = &errs
@@ -109,4 +124,10 @@ func build(ctx context.Context, name string) (string, error) {
 		return "", fmt.Errorf("build %s: %w\n%s", name, err, errs.String())
 	}
 	return strings.TrimSpace(string(out)), nil
+}
+
+// moduleDir returns the folder of a module.
+func moduleDir(module string) string {
+	_, self, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(self), module)
 }
