@@ -31,6 +31,9 @@ LONGEST     = ./unpack ./decode ./inflate ./overlay ./cli ./pull ./doctor
 # Those below e2e are run by the target e2e, with all their tests.
 UNIT        = $(LONGEST) $$($(GO) list ./... | grep -v /e2e)
 
+# Tests with a tag beside e2e need what takes long to build, or what the user has to name.
+ALL_TAGS    = e2e,kubelet,spegel
+
 # Where all tests are to run, one that would be skipped fails.
 ALL         = FASTPULL_TEST_ALL=1
 
@@ -41,7 +44,7 @@ EMULATED    = ^(TestForms|TestExitCodes|TestBundleIsRead|TestLoad|TestPush|TestC
 ROOT       := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo --preserve-env=PATH,HOME,GOPATH,GOCACHE,GOPROXY,GOFLAGS,CI')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo check docs test test-old test-cross unit e2e lint lint-all deps bench fuzz dist dist-check image tidy clean
+.PHONY: help build demo check docs test test-old test-kubelet test-cross unit e2e lint lint-all deps bench fuzz dist dist-check image tidy clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -79,6 +82,10 @@ e2e: ## the program against a real registry and a real dockerd (needs root)
 test-old: ## end-to-end tests where fastpull finds no system call newer than Linux 4.19 (needs root)
 	$(MAKE) e2e FASTPULL_OLD_KERNEL=1
 
+test-kubelet: ## the pod of the DaemonSet, run by a kubelet (needs root; the first time takes ten minutes)
+	@$(MAKE) -s deps PACKAGES='$(PACKAGES) libseccomp-dev'
+	$(ROOT) env $(ALL) $(GO) test -tags e2e,kubelet -vet=off -timeout 60m -count=1 -run '^TestKubelet$$' ./e2e/fleet
+
 test-cross: ## vet for 32 bits; the decoder's tests for other machines, under qemu-user, and other builds
 	GOARCH=386 CGO_ENABLED=0 $(GO) vet ./...
 	GOARCH=386 CGO_ENABLED=0 $(GO) vet -tags e2e ./e2e/... ./daemon ./inflate
@@ -101,9 +108,9 @@ staticcheck = echo "staticcheck $(1)"; out=$$($(GO) run $(STATICCHECK) $(1) 2>&1
 lint: ## gofmt, vet, staticcheck
 	@test -z "$$(gofmt -l .)" || { echo 'not gofmt:'; gofmt -l .; exit 1; }
 	$(GO) vet ./...
-	$(GO) vet -tags e2e ./e2e/... ./daemon ./inflate
+	$(GO) vet -tags $(ALL_TAGS) ./e2e/... ./daemon ./inflate
 	@$(call staticcheck,./...)
-	@$(call staticcheck,-tags e2e ./e2e/... ./daemon ./inflate)
+	@$(call staticcheck,-tags $(ALL_TAGS) ./e2e/... ./daemon ./inflate)
 	cd e2e/bench/peers && $(GO) vet ./...
 	@cd e2e/bench/peers && $(call staticcheck,./...)
 	cd packaging && $(GO) vet ./...

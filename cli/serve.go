@@ -4,12 +4,14 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
+	"github.com/fastpull/fastpull/destination/containerd"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/text"
 	"github.com/fastpull/fastpull/overlay"
@@ -19,6 +21,7 @@ import (
 
 // serveFlags are the flags of serve.
 type serveFlags struct {
+	containerd                              containerd.Options
 	store, listen, cert, key, tempDir, mode string
 	perClient                               int
 }
@@ -29,18 +32,22 @@ const maxPerClient = 1 << 16
 func newServe(s Streams) *cobra.Command {
 	var f serveFlags
 	cmd := &cobra.Command{
-		Use:   "serve [flags] FILE|DIR",
-		Short: "Serve the images of a bundle or a store to docker pull",
-		Long: `serve is a registry to read from, with the images of a bundle, of its parts, or of the
-store at DIR: one host feeds the others, until it is interrupted. An image
-host:5000/team/img:1.2 is called team/img:1.2 here. Everything is verified before the
-first request. Layers of a store are served as plain tars, made again from its files.`,
+		Use:   "serve [flags] [FILE|DIR]",
+		Short: "Serve the images of a bundle, a store or containerd to docker pull",
+		Long: `serve is a registry to read from, with the images of a bundle, of its parts, of the
+store at DIR, or of containerd: one host feeds the others, until it is interrupted. An
+image host:5000/team/img:1.2 is called team/img:1.2 here. A bundle and a store are
+verified before the first request. Layers of a store are served as plain tars, made again
+from its files.`,
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error { return f.run(cmd, s, a) },
 	}
 	fl := cmd.Flags()
 	fl.SortFlags = false
 	fl.StringVar(&f.store, "store", "", "serve the store at `DIR`")
+	fl.StringVar(&f.containerd.Address, "containerd", "", "serve what containerd has at the time of a request; `ADDRESS` is that of pull")
+	fl.Lookup("containerd").NoOptDefVal = containerd.AnyAddress
+	fl.StringVar(&f.containerd.Namespace, "namespace", "", "with --containerd: serve the namespace `NAME` (default: that of pull)")
 	fl.StringVar(&f.listen, "listen", "127.0.0.1:5000", "listen at `HOST:PORT`; :5000 is all addresses of this machine")
 	fl.StringVar(&f.cert, "tls-cert", "", "speak TLS with the certificate in `FILE` (PEM)")
 	fl.StringVar(&f.key, "tls-key", "", "with --tls-cert: the key of the certificate, in `FILE` (PEM)")
@@ -62,37 +69,17 @@ func (f *serveFlags) run(cmd *cobra.Command, s Streams, a []string) error {
 	if f.perClient < 1 || f.perClient > maxPerClient {
 		return fault.New(fault.Usage, "--per-client %d: it has to be between 1 and %d", f.perClient, maxPerClient)
 	}
-	name, isStore := f.store, true
-	switch {
-	case cmd.Flags().Changed("store") && f.store == "":
-		return fault.New(fault.Usage, "--store is empty")
-	case f.store != "" && len(a) > 0:
-		return fault.WithHint(fault.New(fault.Usage, "one thing is served at a time"), "name a bundle, or a store with --store DIR")
-	case f.store == "" && len(a) == 0:
-		return fault.WithHint(fault.New(fault.Usage, "nothing is named to be served"), "fastpull serve images.tar, or fastpull serve --store DIR")
-	case f.store == "":
-		st, err := os.Stat(a[0])
-		name, isStore = a[0], err == nil && st.IsDir()
-	}
 	display := progress.New(progress.Options{Mode: m, Out: s.Err})
 	defer display.Close()
-	var h *serve.Handler
-	if isStore {
-		h, err = serveStore(cmd.Context(), name, display)
-	} else {
-		r, oerr := openBundle(cmd.Context(), name, f.tempDir, s.In)
-		if oerr != nil {
-			return oerr
-		}
-		defer r.Close()
-		if h, err = serve.New(r); err == nil {
-			err = verifyBundle(cmd.Context(), r, display, false)
-		}
-		if since := r.Since(); since != "" && err == nil {
-			display.Warn("%s was made by bundle --since: only hosts that have the layers of the bundle that it builds on, whose index is %s, can pull from it", name, since)
-		}
+	name, h, closer, err := f.open(cmd, s, a, display)
+	if closer != nil {
+		defer closer.Close()
 	}
 	display.Close()
+	if err != nil {
+		return err
+	}
+	names, err := h.Names(cmd.Context())
 	if err != nil {
 		return err
 	}
@@ -105,10 +92,58 @@ func (f *serveFlags) run(cmd *cobra.Command, s Streams, a []string) error {
 		at, about = net.JoinHostPort("HOST", strconv.Itoa(a.Port)), ", HOST being a name or an address of this machine"
 	}
 	fmt.Fprintf(s.Out, "serving %s at %s%s:\n", text.Printable(name), l.Addr(), about)
-	for _, name := range h.Names() {
+	for _, name := range names {
 		fmt.Fprintf(s.Out, "  docker pull %s/%s\n", at, text.Printable(name))
 	}
 	return serve.Serve(cmd.Context(), l, h, serve.Options{Certificate: pair, PerClient: f.perClient})
+}
+
+// open opens what is served, and makes a handler of it. closer is to be closed when the
+// handler is not used any more; it may be nil.
+func (f *serveFlags) open(cmd *cobra.Command, s Streams, a []string, display *progress.Display) (name string, h *serve.Handler, closer io.Closer, err error) {
+	ctx := cmd.Context()
+	given := len(a)
+	for _, flag := range []string{"store", "containerd"} {
+		if value, _ := cmd.Flags().GetString(flag); value != "" {
+			given++
+		} else if cmd.Flags().Changed(flag) {
+			return "", nil, nil, fault.New(fault.Usage, "--%s is empty", flag)
+		}
+	}
+	switch {
+	case given > 1:
+		return "", nil, nil, fault.WithHint(fault.New(fault.Usage, "one thing is served at a time"), "name a bundle, a store with --store DIR, or --containerd")
+	case given == 0:
+		return "", nil, nil, fault.WithHint(fault.New(fault.Usage, "nothing is named to be served"), "fastpull serve images.tar, fastpull serve --store DIR, or fastpull serve --containerd")
+	case f.containerd.Namespace != "" && f.containerd.Address == "":
+		return "", nil, nil, fault.New(fault.Usage, "--namespace goes with --containerd")
+	case f.containerd.Address != "":
+		c, err := containerd.Connect(ctx, f.containerd)
+		if err != nil {
+			return "", nil, nil, err
+		}
+		h, err = serve.NewContainerd(ctx, c)
+		return c.String(), h, c, err
+	case f.store != "":
+		h, err = serveStore(ctx, f.store, display)
+		return f.store, h, nil, err
+	}
+	name = a[0]
+	if st, err := os.Stat(name); err == nil && st.IsDir() {
+		h, err = serveStore(ctx, name, display)
+		return name, h, nil, err
+	}
+	r, err := openBundle(ctx, name, f.tempDir, s.In)
+	if err != nil {
+		return name, nil, nil, err
+	}
+	if h, err = serve.New(r); err == nil {
+		err = verifyBundle(ctx, r, display, false)
+	}
+	if since := r.Since(); since != "" && err == nil {
+		display.Warn("%s was made by bundle --since: only hosts that have the layers of the bundle that it builds on, whose index is %s, can pull from it", name, since)
+	}
+	return name, h, r, err
 }
 
 // serveStore makes a handler of a store, and says what is left out.

@@ -119,6 +119,11 @@ func (c *Client) Version() string { return c.version }
 // Namespace returns the namespace of the client's calls.
 func (c *Client) Namespace() string { return c.namespace }
 
+// String describes the containerd and the namespace for people.
+func (c *Client) String() string {
+	return fmt.Sprintf("containerd %s at %s, namespace %s", c.version, c.address, c.namespace)
+}
+
 // In returns a client for a namespace.
 func (c *Client) In(namespace string) *Client {
 	in := *c

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	introspectionapi "github.com/containerd/containerd/api/services/introspection/v1"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 	rpc "google.golang.org/genproto/googleapis/rpc/status"
@@ -162,6 +164,10 @@ func TestSetImage(t *testing.T) {
 	set("b", map[string]string{"second": "2"})
 	if got := s.Image("name").Labels; got["mine"] != "1" || got["second"] != "2" || len(got) != 2 {
 		t.Errorf("labels: %v", got)
+	}
+	want := map[string]digest.Digest{"name": digestOf("b")}
+	if got, err := c.Images(t.Context()); err != nil || !maps.Equal(got, want) {
+		t.Errorf("images: %v, %v", got, err)
 	}
 }
 

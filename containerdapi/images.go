@@ -7,9 +7,24 @@ import (
 	imagesapi "github.com/containerd/containerd/api/services/images/v1"
 	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 )
+
+// Images returns the images of the namespace: the digest of each one's manifest or index, by
+// its name.
+func (c *Client) Images(ctx context.Context) (map[string]digest.Digest, error) {
+	answer, err := call(ctx, c, imagesapi.NewImagesClient(c.conn).List, &imagesapi.ListImagesRequest{})
+	if err != nil {
+		return nil, err
+	}
+	images := make(map[string]digest.Digest)
+	for _, img := range answer.Images {
+		images[img.Name] = digest.Digest(img.Target.GetDigest())
+	}
+	return images, nil
+}
 
 // SetImage gives an image a name, whatever the name led to before. Labels of the name
 // that are not among labels stay.

@@ -38,4 +38,11 @@
 // FASTPULL_PARITY is a regular expression for the images that TestParity tries, in place of a
 // few; -parity.update writes their rows in docs/parity.md.
 // FASTPULL_REGISTRIES=1 has TestRegistries try distribution 3, which takes a minute to compile.
+//
+// # Tags
+//
+// Two tests have a build tag beside e2e. TestKubelet has kubelet, since one takes eight minutes
+// to compile; make test-kubelet runs it. TestSpegel has spegel, and needs the program:
+//
+//	FASTPULL_SPEGEL=/path/spegel go test -tags e2e,spegel -run TestSpegel ./e2e/fleet
 package e2e

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -17,8 +18,8 @@ import (
 // content has the manifests and blobs to serve. Its methods return [bundle.ErrNotHere] for a
 // digest that it does not have.
 type content interface {
-	Manifest(d digest.Digest) (b blob, mediaType string, err error)
-	Blob(d digest.Digest) (blob, error)
+	Manifest(ctx context.Context, d digest.Digest) (b blob, mediaType string, err error)
+	Blob(ctx context.Context, d digest.Digest) (blob, error)
 }
 
 // blob is bytes that do not change. It has no position, so that any number of requests
@@ -45,15 +46,15 @@ func sectioned(r io.ReaderAt, size int64) blob {
 type bundled struct{ r *bundle.Reader }
 
 // Manifest implements content.
-func (c bundled) Manifest(d digest.Digest) (b blob, mediaType string, err error) {
+func (c bundled) Manifest(ctx context.Context, d digest.Digest) (b blob, mediaType string, err error) {
 	if mediaType, err = c.r.MediaType(d); err == nil {
-		b, err = c.Blob(d)
+		b, err = c.Blob(ctx, d)
 	}
 	return b, mediaType, err
 }
 
 // Blob implements content.
-func (c bundled) Blob(d digest.Digest) (blob, error) {
+func (c bundled) Blob(_ context.Context, d digest.Digest) (blob, error) {
 	s, err := c.r.Blob(d)
 	if err != nil {
 		return blob{}, err

@@ -1,15 +1,17 @@
-// Package serve is a registry that can only be read. Its images are those of a bundle
-// or of a store, so that one host of a network without a registry feeds the others by
-// plain docker pull.
+// Package serve is a registry that can only be read. Its images are those of a bundle, of
+// a store or of containerd, so that one host of a network without a registry feeds the
+// others by plain docker pull.
 //
 // # Promises
 //
 //   - It answers as the OCI distribution specification 1.1 says for the category Pull:
 //     manifests by tag and by digest, blobs with ranges, lists of tags, of repositories
 //     and of referrers. Nothing can be written.
-//   - Everything was verified before the first request. A bundle that was written to
-//     since, a layer that was removed or replaced, and a file whose size has changed are
-//     refused; an answer during which a file turns out to have changed is broken off.
+//   - Everything in a bundle or a store was verified before the first request. A bundle that
+//     was written to since, a layer that was removed or replaced, and a file whose size has
+//     changed are refused; an answer during which a file turns out to have changed is broken
+//     off. Of containerd's content manifests alone are verified: containerd has verified
+//     blobs when they came, and clients verify them again.
 //   - No client can make it send another client a wrong byte. Each request has a reader
 //     of its own, and the reader is closed when the request ends, however it ends.
 //   - What one client can take of the host is bounded: see below.
@@ -26,6 +28,11 @@
 // Layers of a store are plain tars that package overlay makes again from their files
 // (store.go). One pass at the start compares them with their diffIDs, and indexes them. By
 // the index a range of a tar costs little more than the bytes of the range.
+//
+// What containerd has is asked for by its API, for each request, and read from its files; the
+// digests are the registry's own (containerd.go). A client that names a registry, as clients of a mirror do, gets
+// the images of that registry only. There is no list of referrers: containerd has the
+// image and not what refers to it.
 //
 // # Ranges
 //

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -22,9 +23,15 @@ import (
 // Handler answers requests for images. It is safe for concurrent use.
 type Handler struct {
 	from  content
-	repos map[string]*repository
+	repos repositories
+	// live returns the repositories of this moment, of a registry's host or of all. It is
+	// nil where they are always repos.
+	live  func(ctx context.Context, host string) (repositories, error)
 	files int // descriptors that sending a blob takes, about
 }
+
+// repositories are repositories by their names.
+type repositories map[string]*repository
 
 type repository struct {
 	tags      map[string]digest.Digest
@@ -36,7 +43,7 @@ type repository struct {
 // handler is used. If two images would have the same name here, as they differ in their
 // hosts alone, that is an error of kind [fault.Usage].
 func New(r *bundle.Reader) (*Handler, error) {
-	h := &Handler{from: bundled{r}, repos: make(map[string]*repository)}
+	h := &Handler{from: bundled{r}, repos: make(repositories)}
 	for _, e := range r.Entries() {
 		name := e.Reference()
 		if name == "" {
@@ -46,7 +53,7 @@ func New(r *bundle.Reader) (*Handler, error) {
 		if err != nil {
 			return nil, fault.Wrap(fault.Corrupt, fmt.Errorf("%s: %w", r.Name(), err))
 		}
-		if !h.add(ref, e.Descriptor.Digest) {
+		if !h.repos.add(ref, e.Descriptor.Digest) {
 			return nil, fault.WithHint(fault.New(fault.Usage, "%s: two images would be called %s:%s here", r.Name(), ref.Repository(), ref.Tag()),
 				"they come from different registries; make a bundle for each")
 		}
@@ -63,13 +70,13 @@ func New(r *bundle.Reader) (*Handler, error) {
 }
 
 // add adds an image by its name. It fails where another one has that.
-func (h *Handler) add(ref registry.Reference, d digest.Digest) bool {
-	repo := h.repos[ref.Repository()]
+func (r repositories) add(ref registry.Reference, d digest.Digest) bool {
+	repo := r[ref.Repository()]
 	if repo == nil {
 		repo = &repository{
 			tags: make(map[string]digest.Digest), aside: make(map[string]digest.Digest), referrers: make(map[digest.Digest][]ocispec.Descriptor),
 		}
-		h.repos[ref.Repository()] = repo
+		r[ref.Repository()] = repo
 	}
 	if ref.Tag() == "" {
 		return true
@@ -81,15 +88,25 @@ func (h *Handler) add(ref registry.Reference, d digest.Digest) bool {
 	return true
 }
 
-// Names are the images that have tags, as name:tag, sorted.
-func (h *Handler) Names() (names []string) {
-	for name, repo := range h.repos {
+// named returns the repositories that there are now. host is the registry whose images
+// are asked for, "" for any.
+func (h *Handler) named(ctx context.Context, host string) (repositories, error) {
+	if h.live == nil {
+		return h.repos, nil
+	}
+	return h.live(ctx, host)
+}
+
+// Names returns the images that have tags, as name:tag, sorted.
+func (h *Handler) Names(ctx context.Context) (names []string, err error) {
+	repos, err := h.named(ctx, "")
+	for name, repo := range repos {
 		for tag := range repo.tags {
 			names = append(names, name+":"+tag)
 		}
 	}
 	slices.Sort(names)
-	return names
+	return names, err
 }
 
 var route = regexp.MustCompile(`^/v2/(.+)/(manifests|blobs|tags|referrers)/([^/]+)$`)
@@ -105,16 +122,23 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	case "/v2", "/v2/":
 		answer(w, struct{}{})
 		return
-	case "/v2/_catalog":
-		h.page(w, q, slices.Sorted(maps.Keys(h.repos)), func(names []string) any { return map[string]any{"repositories": names} })
-		return
 	}
 	m := route.FindStringSubmatch(q.URL.Path)
-	if m == nil {
+	if m == nil && q.URL.Path != "/v2/_catalog" {
 		refuse(w, http.StatusNotFound, "UNSUPPORTED", "no such resource")
 		return
 	}
-	repo, ok := h.repos[m[1]]
+	// A client of a mirror names the registry that it wants.
+	repos, err := h.named(q.Context(), q.URL.Query().Get("ns"))
+	if err != nil {
+		fail(w, err, "", "")
+		return
+	}
+	if m == nil {
+		h.page(w, q, slices.Sorted(maps.Keys(repos)), func(names []string) any { return map[string]any{"repositories": names} })
+		return
+	}
+	repo, ok := repos[m[1]]
 	if !ok {
 		refuse(w, http.StatusNotFound, "NAME_UNKNOWN", "there is no repository "+m[1])
 		return
@@ -125,6 +149,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	case "blobs":
 		h.blob(w, q, digest.Digest(m[3]))
 	case "referrers":
+		if h.live != nil {
+			// An empty list would be taken for the registry's own.
+			refuse(w, http.StatusNotFound, "UNSUPPORTED", "containerd does not have what refers to an image")
+			return
+		}
 		repo.list(w, q, digest.Digest(m[3]))
 	case "tags":
 		if m[3] != "list" {
@@ -143,7 +172,7 @@ func (h *Handler) manifest(w http.ResponseWriter, q *http.Request, repo *reposit
 	if !ok {
 		d = digest.Digest(what)
 	}
-	b, mediaType, err := h.from.Manifest(d)
+	b, mediaType, err := h.from.Manifest(q.Context(), d)
 	if err == nil {
 		err = send(w, q, d, mediaType, b)
 	}
@@ -156,7 +185,7 @@ func (h *Handler) blob(w http.ResponseWriter, q *http.Request, d digest.Digest) 
 	err := error(bundle.ErrNotHere)
 	if d.Validate() == nil {
 		var b blob
-		if b, err = h.from.Blob(d); err == nil {
+		if b, err = h.from.Blob(q.Context(), d); err == nil {
 			err = send(w, q, d, "application/octet-stream", b)
 		}
 	}

@@ -123,10 +123,10 @@ func (l narrow) Accept() (net.Conn, error) {
 // TestClient has go-containerregistry pull and validate what is served.
 func TestClient(t *testing.T) {
 	h, host := handler(t, "host:5000/team/one:1", "docker.io/library/two:latest", "host:5000/team/one:2")
-	if want := []string{"library/two:latest", "team/one:1", "team/one:2"}; !slices.Equal(h.Names(), want) {
-		t.Errorf("names %q", h.Names())
+	if want := []string{"library/two:latest", "team/one:1", "team/one:2"}; !slices.Equal(names(t, h), want) {
+		t.Errorf("names %q", names(t, h))
 	}
-	for _, n := range h.Names() {
+	for _, n := range names(t, h) {
 		ref, err := name.ParseReference(host + "/" + n)
 		if err != nil {
 			t.Fatal(err)
@@ -310,4 +310,14 @@ func TestTLS(t *testing.T) {
 	if err := <-done; err != nil || resp.StatusCode != 200 {
 		t.Errorf("%s, %v", resp.Status, err)
 	}
+}
+
+// names returns what a handler has.
+func names(t *testing.T, h *Handler) []string {
+	t.Helper()
+	list, err := h.Names(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
 }

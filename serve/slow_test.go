@@ -21,9 +21,11 @@ func one(data []byte) (h *Handler, path string) {
 // contents are blobs, and no manifests.
 type contents map[digest.Digest]blob
 
-func (c contents) Manifest(digest.Digest) (blob, string, error) { return blob{}, "", errors.New("no") }
+func (c contents) Manifest(context.Context, digest.Digest) (blob, string, error) {
+	return blob{}, "", errors.New("no")
+}
 
-func (c contents) Blob(d digest.Digest) (blob, error) { return c[d], nil }
+func (c contents) Blob(_ context.Context, d digest.Digest) (blob, error) { return c[d], nil }
 
 // TestSilent closes connections of clients that do not send what they have begun.
 func TestSilent(t *testing.T) {

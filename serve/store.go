@@ -84,7 +84,7 @@ func NewStore(ctx context.Context, r *overlay.Reader, display *progress.Display)
 	if err := s.verify(ctx, display); err != nil {
 		return nil, left, err
 	}
-	h = &Handler{from: s, repos: make(map[string]*repository), files: filesOfTar}
+	h = &Handler{from: s, repos: make(repositories), files: filesOfTar}
 	for _, img := range list {
 		if err := s.add(h, img); err != nil {
 			left = append(left, err)
@@ -121,7 +121,7 @@ func (s *stored) add(h *Handler, img *overlay.Image) error {
 	var errs []error
 	for _, name := range img.Names {
 		ref, err := registry.ParseReference(name)
-		if err == nil && !h.add(ref, d) {
+		if err == nil && !h.repos.add(ref, d) {
 			err = fault.New(fault.Usage, "another image is called %s:%s here", ref.Repository(), ref.Tag())
 		}
 		if err != nil {
@@ -188,7 +188,7 @@ func (c counted) Write(p []byte) (int, error) {
 }
 
 // Manifest implements content.
-func (s *stored) Manifest(d digest.Digest) (b blob, mediaType string, err error) {
+func (s *stored) Manifest(_ context.Context, d digest.Digest) (b blob, mediaType string, err error) {
 	b, ok := s.manifests[d]
 	if !ok {
 		return b, "", bundle.ErrNotHere
@@ -198,7 +198,7 @@ func (s *stored) Manifest(d digest.Digest) (b blob, mediaType string, err error)
 
 // Blob implements content. That a layer has been removed since it was verified shows
 // when it is opened.
-func (s *stored) Blob(d digest.Digest) (blob, error) {
+func (s *stored) Blob(_ context.Context, d digest.Digest) (blob, error) {
 	if config, ok := s.configs[d]; ok {
 		return config, nil
 	}

@@ -121,8 +121,8 @@ func TestStore(t *testing.T) {
 	if err != nil || left != "[]" {
 		t.Fatal(left, err)
 	}
-	if want := []string{"team/one:1", "two:2"}; !slices.Equal(h.Names(), want) {
-		t.Errorf("names %q", h.Names())
+	if want := []string{"team/one:1", "two:2"}; !slices.Equal(names(t, h), want) {
+		t.Errorf("names %q", names(t, h))
 	}
 	var clients sync.WaitGroup
 	for range 4 {
@@ -250,8 +250,8 @@ func TestStoreLeavesOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(left, err)
 	}
-	if !slices.Equal(h.Names(), []string{"whole:1"}) {
-		t.Errorf("served are %q", h.Names())
+	if !slices.Equal(names(t, h), []string{"whole:1"}) {
+		t.Errorf("served are %q", names(t, h))
 	}
 	for _, words := range []string{"missing:1: 1 of its layers", "damaged:1: layer sha256:", "has changed", "another image is called whole:1"} {
 		if !strings.Contains(left, words) {
@@ -398,7 +398,7 @@ func TestStoreFewFiles(t *testing.T) {
 		switch {
 		case fault.Exhausted(err) && fault.KindOf(err) == fault.Failed:
 			lacked++
-		case err != nil || len(left) > 0 || len(h.Names()) != 1:
+		case err != nil || len(left) > 0 || len(names(t, h)) != 1:
 			t.Errorf("%d files: %v, %v", n, left, err)
 		}
 	}

@@ -48,6 +48,20 @@ var sockets = []string{
 	"/run/docker/containerd/containerd.sock",
 }
 
+// Connect connects to a containerd whose images are to be read, and chooses the namespace as
+// [Open] does.
+func Connect(ctx context.Context, o Options) (*containerdapi.Client, error) {
+	c, err := connect(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	plugins, err := c.Plugins(ctx)
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c.In(namespace(c, plugins, o)), nil
+}
+
 // connect connects to the containerd of the options.
 func connect(ctx context.Context, o Options) (*containerdapi.Client, error) {
 	address := o.Address
@@ -99,17 +113,7 @@ func chooseNamespace(ctx context.Context, c *containerdapi.Client, o Options) (*
 	if err != nil {
 		return nil, nil, plugins, err
 	}
-	namespace := cmp.Or(o.Namespace, os.Getenv("CONTAINERD_NAMESPACE"))
-	switch {
-	case namespace != "":
-	case plugins.CRI:
-		namespace = imagestore.NamespaceCRI
-	case dockers(c.Address()):
-		namespace = imagestore.NamespaceDocker
-	default:
-		namespace = imagestore.NamespaceDefault
-	}
-	c = c.In(namespace)
+	c = c.In(namespace(c, plugins, o))
 	name := cmp.Or(o.Snapshotter, os.Getenv("CONTAINERD_SNAPSHOTTER"))
 	if name == "" {
 		labels, err := c.NamespaceLabels(ctx)
@@ -124,6 +128,20 @@ func chooseNamespace(ctx context.Context, c *containerdapi.Client, o Options) (*
 			"set CONTAINERD_SNAPSHOTTER to one that it has: %s", strings.Join(have, ", "))
 	}
 	return c, c.Snapshots(name), plugins, nil
+}
+
+// namespace chooses the namespace.
+func namespace(c *containerdapi.Client, plugins containerdapi.Plugins, o Options) string {
+	name := cmp.Or(o.Namespace, os.Getenv("CONTAINERD_NAMESPACE"))
+	switch {
+	case name != "":
+		return name
+	case plugins.CRI:
+		return imagestore.NamespaceCRI
+	case dockers(c.Address()):
+		return imagestore.NamespaceDocker
+	}
+	return imagestore.NamespaceDefault
 }
 
 // dockers reports whether dockerd has started the containerd of a socket.

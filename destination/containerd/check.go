@@ -26,7 +26,7 @@ func Check(ctx context.Context, m *destination.Machine, address string) []checku
 	named := address != "" || os.Getenv("CONTAINERD_ADDRESS") != ""
 	switch {
 	case err == nil:
-		f.Text = "images go to " + d.title() + d.setting() + "; none was put there for a test"
+		f.Text = "images go to " + d.c.String() + d.setting() + "; none was put there for a test"
 		if err := d.c.Close(); err != nil {
 			f.Level, f.Text = checkup.Warning, checkup.Plain(err)
 		}

@@ -3,7 +3,6 @@ package containerd
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/fastpull/fastpull/containerdapi"
 	"github.com/fastpull/fastpull/destination"
@@ -29,7 +28,7 @@ func Open(ctx context.Context, env *destination.Env, o Options) (destination.Des
 	return imagestore.Open(ctx, env, imagestore.Options{
 		C: live{d.c, d.name},
 		Info: destination.Info{
-			Name:       d.title(),
+			Name:       d.c.String(),
 			Platform:   image.Host(),
 			PartialDir: d.partialDir(),
 		},
@@ -51,9 +50,4 @@ func dial(ctx context.Context, env *destination.Env, o Options) (*daemon, error)
 		return nil, errors.Join(err, c.Close())
 	}
 	return &daemon{env: env, c: in, name: snaps.Name(), plugins: plugins}, nil
-}
-
-// title describes the containerd for people.
-func (d *daemon) title() string {
-	return fmt.Sprintf("containerd %s at %s, namespace %s", d.c.Version(), d.c.Address(), d.c.Namespace())
 }

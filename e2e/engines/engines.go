@@ -6,8 +6,8 @@
 // modules. Each one is pinned in a module of its own below this folder, since their
 // requirements differ.
 //
-// The executables stay in Go's build cache, so a program is compiled once for a machine:
-// Docker takes about three minutes on two cores, CRI-O and crictl two, containerd, runc,
+// The executables stay in Go's build cache, so a program is compiled once for a machine: the
+// kubelet takes eight minutes on two cores, Docker three, CRI-O and crictl two, containerd, runc,
 // kubernetes and distribution one, the others some seconds.
 package engines
 
@@ -82,6 +82,21 @@ func Crio(ctx context.Context, dir string) (string, error) {
 // out as the API of a cluster does. It prints JSON; see its documentation.
 func Kubernetes(ctx context.Context) (string, error) { return build(ctx, "kubernetes") }
 
+// Kubelet returns the path of the kubelet, which runs pods of a directory without a cluster.
+func Kubelet(ctx context.Context) (string, error) { return build(ctx, "kubelet") }
+
+// FilteringRunc builds a runc into dir that can filter system calls, as every pod of a kubelet
+// needs it. It needs a C compiler and Debian's libseccomp-dev. The command go tool takes no build tags.
+func FilteringRunc(ctx context.Context, dir string) error {
+	cmd := exec.CommandContext(ctx, "go", "build", "-tags", "seccomp", "-o", dir, "github.com/opencontainers/runc")
+	cmd.Dir = moduleDir("runc")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build runc: %w\n%s", err, out)
+	}
+	return nil
+}
+
 // program tells how a program is built.
 type program struct {
 	module string // the folder of the module that pins it
@@ -95,6 +110,7 @@ var programs = map[string]program{
 	"ctr":                     {"containerd", "0"},
 	"runc":                    {"runc", "1"},
 	"crictl":                  {"crictl", "0"},
+	"kubelet":                 {"kubelet", "0"},
 	"crio":                    {"crio", "0"},
 	"kubernetes":              {"kubernetes", "0"},
 	"distribution":            {"distribution", "0"},
@@ -130,9 +146,8 @@ func build(ctx context.Context, name string) (string, error) {
 
 // command is a go command in one of the modules.
 func command(ctx context.Context, module string, args ...string) *exec.Cmd {
-	_, self, _, _ := runtime.Caller(0)
 	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir = filepath.Join(filepath.Dir(self), module)
+	cmd.Dir = moduleDir(module)
 	return cmd
 }
 
@@ -145,4 +160,10 @@ func output(cmd *exec.Cmd) (string, error) {
 		return "", fmt.Errorf("%s: %w\n%s", cmd, err, errs.String())
 	}
 	return strings.TrimSpace(string(out)), nil
+}
+
+// moduleDir returns the folder of a module.
+func moduleDir(module string) string {
+	_, self, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(self), module)
 }

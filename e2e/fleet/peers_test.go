@@ -128,13 +128,11 @@ func TestPeers(t *testing.T) {
 	a, b, subnet := twoNodes(t, s.Reg.Addr)
 	refs := []string{"registry.invalid/one:1", "registry.invalid/two/deep:2", "registry.invalid/three:3"}
 	a.mirrors(t)
-	file := filepath.Join(t.TempDir(), "images.tar")
-	a.user.Fastpull(t, append([]string{"bundle", "--hosts-dir", a.hosts, "--layers=keep", "-o", file}, refs...)...).Expect(t, 0)
-	a.user.Fastpull(t, "load", "--containerd", file).Expect(t, 0)
+	a.user.Fastpull(t, append([]string{"--containerd", "--hosts-dir", a.hosts}, refs...)...).Expect(t, 0)
 	if a.origin.blobs.Load() == 0 {
 		t.Error("the first node has not asked the registry")
 	}
-	serving := a.user.Start(t, "serve", "--listen", ":5000", file)
+	serving := a.user.Start(t, "serve", "--listen", ":5000", "--containerd")
 	if !kit.Eventually(time.Minute, func() bool { status, _ := answer("http://" + subnet + "2:5000/v2/"); return status == 200 }) {
 		t.Fatalf("the first node does not serve: %s", serving.Err.String())
 	}

@@ -164,7 +164,13 @@ func (s *Shipment) Crane(t *testing.T, file, form string) {
 // ServeAt runs fastpull serve, and waits until it answers.
 func ServeAt(t *testing.T, addr string, args ...string) *Running {
 	t.Helper()
-	r := NewUser(t).Start(t, append([]string{"serve", "--listen", addr}, args...)...)
+	return NewUser(t).Serve(t, addr, args...)
+}
+
+// Serve does the same for a user.
+func (u *User) Serve(t *testing.T, addr string, args ...string) *Running {
+	t.Helper()
+	r := u.Start(t, append([]string{"serve", "--listen", addr}, args...)...)
 	if !Eventually(time.Minute, func() bool {
 		resp, err := http.Get("http://" + addr + "/v2/")
 		if err == nil {

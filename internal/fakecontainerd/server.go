@@ -3,8 +3,10 @@ package fakecontainerd
 
 import (
 	"context"
+	"maps"
 	"net"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 
@@ -178,6 +180,12 @@ func (n naming) Get(_ context.Context, q *imagesapi.GetImageRequest) (*imagesapi
 		return nil, notFound(q.Name)
 	}
 	return &imagesapi.GetImageResponse{Image: n.s.images[q.Name]}, nil
+}
+
+func (n naming) List(context.Context, *imagesapi.ListImagesRequest) (*imagesapi.ListImagesResponse, error) {
+	n.s.mu.Lock()
+	defer n.s.mu.Unlock()
+	return &imagesapi.ListImagesResponse{Images: slices.Collect(maps.Values(n.s.images))}, nil
 }
 
 func (n naming) Create(_ context.Context, q *imagesapi.CreateImageRequest) (*imagesapi.CreateImageResponse, error) {

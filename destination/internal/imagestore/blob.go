@@ -47,7 +47,7 @@ func (s *store) openBlob(ctx context.Context, l wanted) (*blob, error) {
 	if b.w.Offset() < l.Blob.Size {
 		return b, b.leave(ctx) // until it is fetched, another process may have the ref
 	}
-	err = b.w.Commit(l.Blob.Digest, nil)
+	err = b.w.Commit(l.Blob.Digest, withOrigin(l.ref, nil))
 	if b.w = nil; errdefs.IsFailedPrecondition(err) {
 		return b, s.c.AbortWrite(ctx, b.ref)
 	}
@@ -110,7 +110,7 @@ func (b *blob) finish(ctx context.Context, labels map[string]string) error {
 		return nil
 	}
 	if !b.there {
-		err := b.w.Commit(b.l.Blob.Digest, labels)
+		err := b.w.Commit(b.l.Blob.Digest, withOrigin(b.l.ref, labels))
 		b.w = nil
 		if errdefs.IsFailedPrecondition(err) && b.resumed {
 			err = fault.WithHint(fault.New(fault.Corrupt, "what an earlier pull has left of the blob in containerd is damaged: %w", err), "try again: it was removed")

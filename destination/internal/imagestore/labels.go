@@ -44,6 +44,19 @@ func (s *store) label(ctx context.Context, d digest.Digest, ref registry.Referen
 	return nil
 }
 
+// withOrigin returns labels with that of the repository that has a blob, for one that is new.
+// Programs that watch containerd read the labels that a blob comes with.
+func withOrigin(ref registry.Reference, labels map[string]string) map[string]string {
+	all := maps.Clone(labels)
+	if all == nil {
+		all = make(map[string]string)
+	}
+	if name, value := origin(ref, nil); value != "" {
+		all[name] = value
+	}
+	return all
+}
+
 // origin returns the label by which a push finds a repository that has the blob already,
 // with the repository of ref added to those in it. value is "" if there is none to add.
 func origin(ref registry.Reference, have map[string]string) (name, value string) {

@@ -61,7 +61,7 @@ func (s *store) put(ctx context.Context, ref registry.Reference, kind string, d 
 			return fmt.Errorf("write %s into containerd: %w", d, err)
 		}
 	}
-	if err := w.Commit(d, labels); err != nil {
+	if err := w.Commit(d, withOrigin(ref, labels)); err != nil {
 		return fmt.Errorf("write %s into containerd: %w", d, err)
 	}
 	return s.label(ctx, d, ref, labels)
