@@ -38,6 +38,10 @@
 // file that the entry names must be inside of the archive's folder, and need not exist. That
 // holds for 19.03 to 29 with the overlay2 driver.
 //
+// [Engine.Import] posts a plain tar to /images/create, for docker import. The Engine registers
+// it as a layer without a parent while it arrives, and forgets the layer if the connection
+// breaks off before the end.
+//
 // # Containerd's store
 //
 // The Engine imports an OCI layout: it stores all blobs in containerd's content store,
@@ -56,7 +60,7 @@
 // Docker's own archive format is not for this store: for a layer in it the Engine may
 // choose a compressed blob of the same diffID that it has from elsewhere.
 //
-// Sources: the Engine's API reference; moby's image/tarexport/load.go, pkg/progress, and
+// Sources: the Engine's API reference; moby's image/tarexport/load.go, daemon/images/image_import.go, pkg/progress, and
 // daemon/containerd/image_exporter.go, image_list.go and image_manifest.go; containerd's
 // client/import.go and client/image.go; the OCI image-spec, "Layer ChainID".
 package daemon

@@ -17,6 +17,7 @@ type Labelled struct {
 	ID       digest.Digest
 	Names    []string // its tags
 	Label    string   // the value of the label
+	Comment  string
 	Created  time.Time
 	Platform ocispec.Platform
 	DiffIDs  []digest.Digest
@@ -34,7 +35,7 @@ func (e *Engine) Labelled(ctx context.Context, label string) (list []Labelled, e
 			return
 		}
 		l := Labelled{
-			ID: digest.Digest(img.ID), Names: img.RepoTags, Label: img.Config.Labels[label], DiffIDs: layersOf(img),
+			ID: digest.Digest(img.ID), Names: img.RepoTags, Label: img.Config.Labels[label], Comment: img.Comment, DiffIDs: layersOf(img),
 			Platform: ocispec.Platform{OS: img.Os, Architecture: img.Architecture, Variant: img.Variant},
 		}
 		l.Created, _ = time.Parse(time.RFC3339Nano, img.Created)

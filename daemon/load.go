@@ -43,6 +43,13 @@ const sourceGrace = 500 * time.Millisecond
 // An error of tar is returned wrapped. Otherwise the error is the Engine's message, if there
 // was one.
 func (e *Engine) Load(ctx context.Context, tar io.Reader, w Watch) error {
+	return e.give(ctx, tar, w, func(ctx context.Context, body io.ReadCloser) (io.ReadCloser, error) {
+		return e.cli.ImageLoad(ctx, body, client.ImageLoadWithQuiet(false))
+	})
+}
+
+// give makes a request with tar as its body, as [Engine.Load] describes.
+func (e *Engine) give(ctx context.Context, tar io.Reader, w Watch, request func(context.Context, io.ReadCloser) (io.ReadCloser, error)) error {
 	// A connection that the Engine closed while it was idle would fail the
 	// load: with its body half gone, the request cannot be sent again.
 	e.cli.Close()
@@ -51,7 +58,14 @@ func (e *Engine) Load(ctx context.Context, tar io.Reader, w Watch) error {
 	src := newFeed(tar, running.Done(), func(err error) { cancel(&sourceError{err}) })
 	m := newMeter(w)
 	outcome := make(chan error, 1)
-	go func() { outcome <- e.post(running, &body{src, m}, m) }()
+	go func() {
+		answer, err := request(running, &body{src, m})
+		if err == nil {
+			err = readMessages(answer, m)
+			answer.Close()
+		}
+		outcome <- err
+	}()
 
 	err := m.watch(running, outcome, e.patience)
 	cancel(errOver)
@@ -82,16 +96,6 @@ func (e *Engine) patience(sentAll bool) time.Duration {
 		return 6 * e.stall
 	}
 	return e.stall
-}
-
-// post makes the request and reads the answer to its end.
-func (e *Engine) post(ctx context.Context, b io.ReadCloser, m *meter) error {
-	answer, err := e.cli.ImageLoad(ctx, b, client.ImageLoadWithQuiet(false))
-	if err != nil {
-		return err
-	}
-	defer answer.Close()
-	return readMessages(answer, m)
 }
 
 // loadError says what a failed load means to the user.

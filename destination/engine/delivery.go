@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/image"
@@ -47,7 +49,7 @@ func (d *delivery) Close() error {
 type stream struct {
 	size     int64
 	r        *io.PipeReader
-	verified chan error // gets the outcome once all was read
+	verified chan error // gets the outcome once all was read; nil for an import, whose r ends with it
 }
 
 var (
@@ -75,12 +77,8 @@ func (d *delivery) stream(ctx context.Context, e *engine, how destination.How, s
 		}
 		r, w := io.Pipe()
 		s = &stream{size: size.bytes, r: r, verified: make(chan error, 1)}
-		select {
-		case d.offers <- s:
-		case <-over:
-			return errLeft
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		if err := d.offer(ctx, s, over); err != nil {
+			return err
 		}
 		return pump(w, tar, size.bytes)
 	})
@@ -90,6 +88,78 @@ func (d *delivery) stream(ctx context.Context, e *engine, how destination.How, s
 		d.file = d.own
 		d.settle()
 	}
+	return err
+}
+
+// offer waits until the other side takes the stream.
+func (d *delivery) offer(ctx context.Context, s *stream, over <-chan struct{}) error {
+	select {
+	case d.offers <- s:
+		return nil
+	case <-over:
+		return errLeft
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// pour fetches the layer into an import when its turn has come. The size is for display only.
+// The import gets the last bytes when the layer was verified, and an error in place of them
+// otherwise: the Engine keeps no layer that is not whole.
+func (d *delivery) pour(ctx context.Context, e *engine, how destination.How, size *plainSize, over <-chan struct{}) error {
+	how.Turn = d.turn
+	r, w := io.Pipe()
+	out := &withholding{w: w}
+	var s *stream
+	err := d.content.Plain(ctx, how, func(tar io.Reader) error {
+		if s != nil {
+			return errAgain // the blob came damaged
+		}
+		<-size.known
+		s = &stream{size: size.bytes, r: r}
+		if err := d.offer(ctx, s, over); err != nil {
+			return err
+		}
+		_, err := copying.Copy(out, tar)
+		return err
+	})
+	if err == nil {
+		err = out.release()
+	}
+	w.CloseWithError(err)
+	return err
+}
+
+// withholding is a writer that holds the last bytes back until they are released.
+type withholding struct {
+	w    io.Writer
+	last []byte
+}
+
+// withheld is how many bytes are held back, half a block of a tar.
+const withheld = 256
+
+// Write implements [io.Writer].
+func (h *withholding) Write(p []byte) (int, error) {
+	if n := min(len(h.last), len(h.last)+len(p)-withheld); n > 0 {
+		if _, err := h.w.Write(h.last[:n]); err != nil {
+			return 0, err
+		}
+		h.last = slices.Delete(h.last, 0, n)
+	}
+	n := max(0, len(h.last)+len(p)-withheld)
+	if n > 0 {
+		if _, err := h.w.Write(p[:n]); err != nil {
+			return 0, err
+		}
+	}
+	h.last = append(h.last, p[n:]...)
+	return len(p), nil
+}
+
+// release writes what was held back.
+func (h *withholding) release() error {
+	_, err := h.w.Write(h.last)
 	return err
 }
 
@@ -122,22 +192,67 @@ func (d *delivery) keep(e *engine, tar io.Reader) (err error) {
 
 // write puts the layer into the archive. get fetches it into a file.
 func (d *delivery) write(ctx context.Context, out *outgoing, get func(context.Context) (*spooled, error)) error {
+	s, p, err := d.await(ctx, get)
+	switch {
+	case err != nil:
+		return err
+	case s != nil:
+		return d.pass(ctx, out, s)
+	}
+	return out.Blob(d.layer.DiffID, p.size, p.reader())
+}
+
+// open returns the layer for an import. get fetches it into a file. The caller reads it to the end,
+// or closes it.
+func (d *delivery) open(ctx context.Context, get func(context.Context) (*spooled, error)) (*incoming, error) {
+	s, p, err := d.await(ctx, get)
+	switch {
+	case err != nil:
+		return nil, err
+	case s != nil:
+		return &incoming{r: s.r, size: s.size, leave: func() { s.r.CloseWithError(errLeft) }}, nil
+	}
+	return &incoming{r: p.reader(), size: p.size, leave: func() {}}, nil
+}
+
+// await says that the layer is next, and returns it as a stream or as a file.
+func (d *delivery) await(ctx context.Context, get func(context.Context) (*spooled, error)) (*stream, *spooled, error) {
 	d.come()
 	select {
 	case s := <-d.offers:
-		return d.pass(ctx, out, s)
+		return s, nil, nil
 	case <-d.ready:
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return nil, nil, context.Cause(ctx)
 	}
-	p, err := d.file, error(nil)
-	if p == nil {
-		p, err = get(ctx)
+	if d.file != nil {
+		return nil, d.file, nil
 	}
-	if err != nil {
-		return err
+	p, err := get(ctx)
+	return nil, p, err
+}
+
+// incoming is a layer that is read for an import.
+type incoming struct {
+	r     io.Reader
+	size  int64 // 0 if it is not known
+	leave func()
+	ended atomic.Bool // the reader has got all of it
+}
+
+// Read implements [io.Reader].
+func (in *incoming) Read(p []byte) (int, error) {
+	n, err := in.r.Read(p)
+	if err == io.EOF {
+		in.ended.Store(true)
 	}
-	return out.Blob(d.layer.DiffID, p.size, p.reader())
+	return n, err
+}
+
+// Close implements [io.Closer]. It ends a Read that waits.
+func (in *incoming) Close() error {
+	in.leave()
+	return nil
 }
 
 // pass puts a stream into the archive. What it had counts only once it was verified.

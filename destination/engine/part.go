@@ -2,8 +2,10 @@ package engine
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -17,8 +19,9 @@ import (
 // until more is there. It is marked by a label, and has a name, so that nothing takes it
 // for a dangling image.
 //
-// A part is removed by its name alone. The name contains the ID. So nothing is removed
-// that has other content, nor a part that was given another name meanwhile.
+// A part is removed by its name alone. The name contains the ID, or a random text if the
+// Engine made the part. So nothing is removed that has other content, nor a part that was
+// given another name meanwhile.
 const (
 	// labelPart has the mark of the owner of a part.
 	labelPart = "org.fastpull.part"
@@ -42,6 +45,21 @@ func part(mark string, made time.Time, p ocispec.Platform, diffIDs []digest.Dige
 	return image.Parse(config)
 }
 
+// imported describes a part of the lowest layer alone, which the Engine makes of that layer:
+// see [daemon.Engine.Import]. Its ID is the Engine's choice, so its name is a random one.
+func imported(mark string) daemon.Imported {
+	return daemon.Imported{
+		Name: partName + ":" + importTag + rand.Text(), Comment: commentOfPart(mark),
+		Label: labelPart, Value: mark,
+	}
+}
+
+// importTag begins the tag of an imported part.
+const importTag = "import-"
+
+// commentOfPart is the comment of an imported part. Nothing that is built on the part inherits it.
+func commentOfPart(mark string) string { return "a layer on its way, by fastpull " + mark }
+
 // isPart reports whether an image is one that [part] has made: to the last byte, since its
 // ID is a digest. An image that was built on a part has the label, too, and is none.
 func isPart(l daemon.Labelled) bool {
@@ -62,26 +80,44 @@ func (e *engine) sweepParts() {
 		return
 	}
 	for _, l := range list {
-		if !isPart(l) || l.Label != e.owner.mark && !abandoned(l.Label, l.Created) {
+		name := ""
+		switch {
+		case isPart(l):
+			name = nameOfPart(l.ID)
+		case len(l.DiffIDs) == 1 && l.Comment == commentOfPart(l.Label):
+			name = importedName(l)
+		}
+		if name == "" || l.Label != e.owner.mark && !abandoned(l.Label, l.Created) {
 			continue
 		}
 		// The Engine was killed before it could name the part.
 		if len(l.Names) == 0 {
-			if err := e.api.Tag(ctx, l.ID, nameOfPart(l.ID)); err != nil {
+			if err := e.api.Tag(ctx, l.ID, name); err != nil {
 				continue // removed by another process
 			}
-		} else if !slices.Contains(l.Names, nameOfPart(l.ID)) {
+		} else if !slices.Contains(l.Names, name) {
 			continue // it is what the user has named it
 		}
-		e.removePart(ctx, l.ID)
+		e.removePart(ctx, name)
 	}
+}
+
+// importedName returns the name by which an imported part is removed: the one that it has, or
+// one that it gets if the Engine was killed before it could name the part.
+func importedName(l daemon.Labelled) string {
+	for _, name := range l.Names {
+		if strings.HasPrefix(name, partName+":"+importTag) {
+			return name
+		}
+	}
+	return partName + ":" + importTag + l.ID.Encoded()
 }
 
 // sweepTimeout bounds the search for parts at the end of a run.
 const sweepTimeout = 30 * time.Second
 
-func (e *engine) removePart(ctx context.Context, id digest.Digest) {
-	if err := e.api.RemoveName(ctx, nameOfPart(id)); err != nil {
-		e.env.Progress.Warn("image %s was there for a load alone, and stays in the Engine: %v", nameOfPart(id), err)
+func (e *engine) removePart(ctx context.Context, name string) {
+	if err := e.api.RemoveName(ctx, name); err != nil {
+		e.env.Progress.Warn("image %s was there for a load alone, and stays in the Engine: %v", name, err)
 	}
 }

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/fastpull/fastpull/daemon"
 	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/image"
 )
@@ -22,6 +24,9 @@ import (
 // are held back until the Engine has the layers below. Each archive but the last is a [part],
 // which is removed when the next one is there. The last archive is the image, without the
 // layers that the Engine has.
+//
+// The lowest layer goes without an archive, if the Engine lacks it: the Engine imports a plain
+// tar, and unpacks it while it arrives.
 type relay struct {
 	e          *engine
 	img        *destination.Image
@@ -83,7 +88,11 @@ func (r *relay) layer(ctx context.Context, l image.Layer, c *destination.Content
 		size = r.e.plainSize(ctx, r.img.Ref, l)
 	}
 	if size != nil {
-		err := d.stream(ctx, r.e, r.how(l), size, r.over)
+		stream := d.stream
+		if r.imports(l) {
+			stream = d.pour
+		}
+		err := stream(ctx, r.e, r.how(l), size, r.over)
 		switch {
 		case errors.Is(err, errLeft):
 			return nil // load tells why
@@ -96,6 +105,12 @@ func (r *relay) layer(ctx context.Context, l image.Layer, c *destination.Content
 	p, err := r.e.get(ctx, l, c, r.how(l))
 	d.file = p
 	return err
+}
+
+// imports reports whether a layer goes to the Engine without an archive. The Engine takes
+// about a tenth of a second for an image of one small layer, so that one goes in an archive.
+func (r *relay) imports(l image.Layer) bool {
+	return l.DiffID == r.img.Layers[0].DiffID && r.often[l.DiffID] == 1 && l.Blob.Size >= legFrom && r.deliveries[l.DiffID] != nil
 }
 
 // turnOf returns what a layer waits for before it is fetched: its turn, if that comes from
@@ -129,12 +144,14 @@ func (r *relay) get(ctx context.Context, l image.Layer) (*spooled, error) {
 type leg struct {
 	img    *image.Image // a part, or the image in the end
 	tags   []string
+	part   string        // the name of the part, "" if it is the image
 	layers []image.Layer // that go along
 	first  int           // the position of the first of them in the image
-	last   bool          // it is the image
+	whole  bool          // its only layer is imported
 
-	written chan struct{} // closed when the archive is on its way, to the last byte
-	done    chan struct{} // closed when the Engine has it, or err is set
+	written <-chan struct{} // closed when the next archive may be sent
+	wrote   func()          // closes written
+	done    chan struct{}   // closed when the Engine has it, or err is set
 	err     error
 }
 
@@ -150,6 +167,10 @@ func (r *relay) legs() ([]*leg, error) {
 		first++
 	}
 	var list []*leg
+	if first == 0 && r.imports(layers[0]) {
+		list = append(list, &leg{layers: layers[:1], whole: true})
+		first = 1
+	}
 	size := int64(0)
 	left := int64(0)
 	for _, l := range layers[first:] {
@@ -167,16 +188,19 @@ func (r *relay) legs() ([]*leg, error) {
 	list = append(list, &leg{layers: layers[from:], first: from})
 	made := time.Now()
 	for i, g := range list {
-		g.written, g.done = make(chan struct{}), make(chan struct{})
+		written := make(chan struct{})
+		g.written, g.done = written, make(chan struct{})
+		g.wrote = sync.OnceFunc(func() { close(written) })
 		if i == len(list)-1 {
-			g.img, g.tags, g.last = r.img.Image, r.img.Ref.FamiliarTags(), true
+			g.img, g.tags = r.img.Image, r.img.Ref.FamiliarTags()
 			break
 		}
 		var err error
 		if g.img, err = part(r.e.owner.mark, made, r.e.api.Platform(), diffIDs(r.img.Image)[:g.first+len(g.layers)]); err != nil {
 			return nil, err
 		}
-		g.tags = []string{nameOfPart(g.img.ID)}
+		g.part = nameOfPart(g.img.ID)
+		g.tags = []string{g.part}
 	}
 	return list, nil
 }
@@ -208,7 +232,7 @@ func (r *relay) load(ctx context.Context) error {
 				r.view.has(next.layers...)
 			}
 			if next.err == nil && previous != nil {
-				r.e.removePart(ctx, previous.img.ID)
+				r.e.removePart(ctx, previous.part)
 			}
 			return next.err
 		})
@@ -223,7 +247,7 @@ func (r *relay) load(ctx context.Context) error {
 	}
 	if err != nil {
 		for _, l := range legs[:len(legs)-1] {
-			r.e.removePart(ctx, l.img.ID)
+			r.e.removePart(ctx, l.part)
 		}
 		err = fmt.Errorf("load into the Engine: %w", err)
 	}
@@ -231,9 +255,43 @@ func (r *relay) load(ctx context.Context) error {
 	return err
 }
 
-// send sends one archive, and once more if a layer in it was not what it seemed. The end of
-// the archive waits for the leg before.
+// send sends one leg. A layer that cannot be imported goes in an archive.
 func (r *relay) send(ctx context.Context, g, before *leg) error {
+	if !g.whole {
+		return r.sendArchive(ctx, g, before)
+	}
+	err := r.importLayer(ctx, g)
+	if (errors.Is(err, errAgain) || daemon.Refused(err)) && ctx.Err() == nil {
+		r.e.env.Progress.Note("the Engine did not import the lowest layer, sending it in an archive (%v)", err)
+		err = r.sendArchive(ctx, g, before)
+	}
+	return err
+}
+
+// importLayer gives the Engine the leg's layer without an archive. The next archive is sent
+// meanwhile: the Engine only writes that to its disk.
+func (r *relay) importLayer(ctx context.Context, g *leg) error {
+	l := g.layers[0]
+	tar, err := r.deliveries[l.DiffID].open(ctx, func(ctx context.Context) (*spooled, error) { return r.get(ctx, l) })
+	if err != nil {
+		return err
+	}
+	g.wrote()
+	in := imported(r.e.owner.mark)
+	loading, end := outlive(ctx, tar.ended.Load, registerGrace)
+	defer end()
+	tar.r = r.view.sending(l, tar.r, tar.size, 1)
+	if err = r.e.api.Import(loading, tar, in, r.view.watch(0)); err != nil {
+		r.e.removePart(ctx, in.Name)
+		return err
+	}
+	g.part = in.Name
+	return nil
+}
+
+// sendArchive sends one archive, and once more if a layer in it was not what it seemed. The
+// end of the archive waits for the leg before.
+func (r *relay) sendArchive(ctx context.Context, g, before *leg) error {
 	write := func(ctx context.Context, out *outgoing) error {
 		for _, l := range g.layers {
 			if out.Has(l.DiffID) {
@@ -258,11 +316,11 @@ func (r *relay) send(ctx context.Context, g, before *leg) error {
 			}
 		}
 		out.Docker(g.img, g.tags, diffIDs(g.img))
-		close(g.written)
+		g.wrote()
 		return nil
 	}
 	grace := time.Duration(0)
-	if !g.last {
+	if g.part != "" {
 		grace = registerGrace
 	}
 	err := r.e.post(ctx, r.view.watch(0), grace, write)

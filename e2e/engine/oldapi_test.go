@@ -25,7 +25,7 @@ import (
 func TestAPI140(t *testing.T) {
 	t.Parallel()
 	reg := kit.StartRegistry(t, kit.RegistryOptions{})
-	layers := []kit.Layer{kit.BaseLayer(t, 0), kit.NoiseLayer(t, 5<<20, 1), kit.NoiseLayer(t, 5<<20, 2), kit.SmallLayer(t, "word", "by 1.40\n")}
+	layers := []kit.Layer{kit.NoiseLayer(t, 5<<20, 3), kit.BaseLayer(t, 0), kit.NoiseLayer(t, 5<<20, 1), kit.NoiseLayer(t, 5<<20, 2), kit.SmallLayer(t, "word", "by 1.40\n")}
 	im := kit.MakeImage(t, kit.ImageSpec{Layers: layers, Cmd: []string{"/bin/cat", "/word"}})
 	ref := reg.Push(t, "img:1", im)
 	broken := kit.PlantUnpigz(t, "unpigz", "pigz")
@@ -70,39 +70,52 @@ var versioned = regexp.MustCompile(`^/v1\.(\d\d)/`)
 
 func startAPI140(t *testing.T, engine string) *api140 {
 	t.Helper()
-	p := &api140{sock: filepath.Join(kit.ShortTempDir(t), "s")}
-	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: "docker"})
-	proxy.FlushInterval = -1 // answers come line by line
-	proxy.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", engine)
-	}}
-	proxy.ModifyResponse = func(r *http.Response) error {
+	p := &api140{}
+	p.sock = proxyEngine(t, engine, func(w http.ResponseWriter, r *http.Request) bool {
+		m := versioned.FindStringSubmatch(r.URL.Path)
+		if m == nil {
+			return false
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.answered++
+		if m[1] <= "40" {
+			return false
+		}
+		p.refused = append(p.refused, r.URL.Path)
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprintf(w, `{"message":"client version 1.%s is too new. Maximum supported API version is 1.40"}`, m[1])
+		return true
+	}, func(r *http.Response) error {
 		if r.Header.Get("Api-Version") != "" {
 			r.Header.Set("Api-Version", "1.40")
 			r.Header.Set("Server", "Docker/19.03.15 (linux)")
 		}
 		return nil
-	}
-	l, err := net.Listen("unix", p.sock)
+	})
+	return p
+}
+
+// proxyEngine starts a proxy before an Engine, and returns its socket. It passes on what answers
+// does not answer, and changes the Engine's answers.
+func proxyEngine(t *testing.T, engine string, answers func(http.ResponseWriter, *http.Request) bool, change func(*http.Response) error) (sock string) {
+	t.Helper()
+	sock = filepath.Join(kit.ShortTempDir(t), "s")
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: "docker"})
+	proxy.FlushInterval = -1 // answers come line by line
+	proxy.Transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", engine)
+	}}
+	proxy.ModifyResponse = change
+	l, err := net.Listen("unix", sock)
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if m := versioned.FindStringSubmatch(r.URL.Path); m != nil {
-			p.mu.Lock()
-			later := m[1] > "40"
-			if p.answered++; later {
-				p.refused = append(p.refused, r.URL.Path)
-			}
-			p.mu.Unlock()
-			if later {
-				w.Header().Set("Content-Type", "application/json")
-				w.WriteHeader(http.StatusBadRequest)
-				fmt.Fprintf(w, `{"message":"client version 1.%s is too new. Maximum supported API version is 1.40"}`, m[1])
-				return
-			}
+		if !answers(w, r) {
+			proxy.ServeHTTP(w, r)
 		}
-		proxy.ServeHTTP(w, r)
 	})}
 	go server.Serve(l)
 	t.Cleanup(func() {
@@ -110,5 +123,5 @@ func startAPI140(t *testing.T, engine string) *api140 {
 			t.Error(err)
 		}
 	})
-	return p
+	return sock
 }

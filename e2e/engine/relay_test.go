@@ -5,6 +5,7 @@ package engine
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"strings"
 	"syscall"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/fastpull/fastpull/e2e/kit"
+	"github.com/fastpull/fastpull/internal/faulty"
 )
 
 const (
@@ -37,7 +39,7 @@ func startRelayed(t *testing.T, r kit.Release) *relayed {
 	s := &relayed{Dockerd: kit.StartDockerd(t, kit.DockerdOptions{Release: r, PathFirst: broken.Dir}), broken: broken, today: r == kit.TodayOverlay, reg: kit.StartRegistry(t, kit.RegistryOptions{})}
 	empty := kit.MakeLayer(t, kit.Gzipped)
 	s.im = kit.MakeImage(t, kit.ImageSpec{OCI: true, Cmd: []string{"/bin/cat", "/word"}, Layers: []kit.Layer{
-		kit.BaseLayer(t, 0), kit.NoiseLayer(t, 5<<20, 1), empty,
+		kit.NoiseLayer(t, 5<<20, 6), kit.BaseLayer(t, 0), kit.NoiseLayer(t, 5<<20, 1), empty,
 		kit.MakeLayer(t, kit.Members, kit.Noise("members", 5<<20, 2)), kit.MakeLayer(t, kit.Zstded, kit.Noise("zstd", 5<<20, 3)), empty,
 		kit.MakeLayer(t, kit.Unpacked, kit.Noise("plain", 5<<20, 4)), kit.NoiseLayer(t, 5<<20, 5), kit.SmallLayer(t, "word", "the last layer\n"),
 	}})
@@ -115,6 +117,8 @@ func TestRelay(t *testing.T) {
 			t.Run("Bundle", s.testBundle)
 			t.Run("Prune", s.testPrune)
 			t.Run("Leftover", s.testLeftover)
+			t.Run("Refused", s.testRefused)
+			t.Run("Damaged", s.testDamaged)
 			t.Run("Kill9", s.testKill)
 			if pids := s.broken.Starts(t); len(pids) > 0 {
 				t.Errorf("the Engine has run a decompressor: %v", pids)
@@ -127,10 +131,12 @@ func (s *relayed) testLoad(t *testing.T) {
 	begun := time.Now()
 	sum := s.User(t).Fastpull(t, "--load", "--json", s.ref).Expect(t, 0).Summary(t)
 	s.expectLoaded(t, "loaded")
-	loads := strings.Fields(s.Must(t, "events", "--since", fmt.Sprintf("%d.%09d", begun.Unix(), begun.Nanosecond()), "--until", fmt.Sprint(time.Now().Unix()+1),
-		"--filter", "event=load", "--format", "{{.ID}}"))
+	loads := s.since(t, begun, "load")
 	if slices.Sort(loads); len(slices.Compact(loads)) != 5 || !slices.Contains(loads, s.im.ID.String()) {
 		t.Errorf("the Engine has loaded %q, want the image and 4 parts", loads)
+	}
+	if imports := s.since(t, begun, "import"); len(imports) != 1 {
+		t.Errorf("the Engine has imported %q, want the lowest layer", imports)
 	}
 	var plain int64
 	for _, l := range s.im.Layers {
@@ -146,6 +152,54 @@ func (s *relayed) testLoad(t *testing.T) {
 		t.Errorf("the second time %d bytes were sent", again.BytesSent)
 	}
 	s.remove(t)
+}
+
+// since returns the images of which the Engine has told an event.
+func (s *relayed) since(t *testing.T, begun time.Time, event string) []string {
+	t.Helper()
+	return strings.Fields(s.Must(t, "events", "--since", fmt.Sprintf("%d.%09d", begun.Unix(), begun.Nanosecond()), "--until", fmt.Sprint(time.Now().Unix()+1),
+		"--filter", "event="+event, "--format", "{{.ID}}"))
+}
+
+// testRefused loads into an Engine that takes no import, as one may with an authorization plugin.
+func (s *relayed) testRefused(t *testing.T) {
+	sock := proxyEngine(t, s.Sock, func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.HasSuffix(r.URL.Path, "/images/create") {
+			return false
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusForbidden)
+		fmt.Fprint(w, `{"message":"authorization denied by plugin imports"}`)
+		return true
+	}, nil)
+	kit.NewUser(t, "DOCKER_HOST=unix://"+sock).Fastpull(t, "--load", s.ref).Expect(t, 0, "did not import the lowest layer", "denied by plugin imports")
+	s.expectLoaded(t, "without an import")
+	s.remove(t)
+}
+
+// testDamaged has the lowest layer come damaged, at first or always.
+func (s *relayed) testDamaged(t *testing.T) {
+	lowest := s.im.Layers[0].Digest.String()
+	for times, code := range map[int]int{1: 0, faulty.Always: 5} {
+		begun := time.Now()
+		p := kit.StartFaulty(t, s.reg, faulty.Options{Script: faulty.Rules(faulty.Rule{On: faulty.Blob, Path: lowest, Which: faulty.Whole, Times: times, Do: faulty.Flip(4 << 20)})})
+		s.User(t).Fastpull(t, "--load", strings.Replace(s.ref, s.reg.Addr, p.Addr, 1)).Expect(t, code, "sha256")
+		if len(p.Faults()) == 0 {
+			t.Fatal("nothing was damaged")
+		}
+		when := fmt.Sprintf("damaged %d times", times)
+		s.expectKept(t, when)
+		if imports := s.since(t, begun, "import"); len(imports) > 0 {
+			t.Errorf("%s: the Engine has imported %q", when, imports)
+		}
+		if code != 0 {
+			if have := s.images(t); len(have) != len(s.others) {
+				t.Errorf("%s: the Engine has %q", when, have)
+			}
+			continue
+		}
+		s.Must(t, "rmi", "-f", strings.Replace(s.ref, s.reg.Addr, p.Addr, 1))
+	}
 }
 
 func (s *relayed) testBundle(t *testing.T) {
@@ -211,7 +265,7 @@ func (s *relayed) testLeftover(t *testing.T) {
 			s.Must(t, "create", "--name", "mine", parts[0], "/word")
 		}
 		sum := s.User(t).Fastpull(t, "--load", "--json", s.ref).Expect(t, 0).Summary(t)
-		if sum.BytesSent > 26<<20 {
+		if sum.BytesSent > 31<<20 {
 			t.Errorf("%d bytes were sent, although the Engine had the lowest layers", sum.BytesSent)
 		}
 		switch use {
