@@ -106,7 +106,7 @@ func (e *Engine) loadError(err error) error {
 		err = fault.WithHint(fmt.Errorf("%w: %w", ErrLayerMissing, err),
 			"an image was removed from the Engine meanwhile; run the command again")
 	case strings.Contains(text, noSpace):
-		err = fault.WithHint(err, "%s", e.needsRoom())
+		err = fault.WithHint(err, "%s", e.needsSpace())
 	case brokenOff(err):
 		err = fault.WithHint(fmt.Errorf("it broke off the connection: %w", withoutURL(err)),
 			"dockerd may have stopped or been restarted; look at its log")
@@ -133,8 +133,8 @@ func lacksLayer(text string) bool {
 		strings.Contains(text, "content digest") && strings.Contains(text, "not found")
 }
 
-// needsRoom says where the Engine needs how much room.
-func (e *Engine) needsRoom() string {
+// needsSpace says where the Engine needs how much room.
+func (e *Engine) needsSpace() string {
 	if e.Containerd() {
 		return "the Engine needs room for the image three times while it is loaded: its containerd keeps layers as they come, as plain tars and unpacked"
 	}

@@ -18,29 +18,29 @@ type Spool[T interface {
 	results Group[T]
 	once    sync.Once
 
-	mu    sync.Mutex
-	holds map[digest.Digest]int
+	mu       sync.Mutex
+	retained map[digest.Digest]int
 }
 
-// Hold keeps the results of the keys until drop is called.
-func (s *Spool[T]) Hold(keys []digest.Digest) (drop func()) {
+// Retain keeps the results of the keys until drop is called.
+func (s *Spool[T]) Retain(keys []digest.Digest) (drop func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.holds == nil {
-		s.holds = make(map[digest.Digest]int)
+	if s.retained == nil {
+		s.retained = make(map[digest.Digest]int)
 	}
 	for _, key := range keys {
-		s.holds[key]++
+		s.retained[key]++
 	}
 	return sync.OnceFunc(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		var none T
 		for _, key := range keys {
-			if s.holds[key]--; s.holds[key] > 0 {
+			if s.retained[key]--; s.retained[key] > 0 {
 				continue
 			}
-			delete(s.holds, key)
+			delete(s.retained, key)
 			if v := s.results.Forget(key); v != none {
 				v.Close()
 			}
@@ -49,7 +49,7 @@ func (s *Spool[T]) Hold(keys []digest.Digest) (drop func()) {
 }
 
 // Get returns the result of the key, and makes it if there is none. The result belongs to
-// the Spool. The caller holds the key. run is the context of the whole run; see [Group.Do].
+// the Spool. The caller retains the key. run is the context of the whole run; see [Group.Do].
 func (s *Spool[T]) Get(ctx, run context.Context, key digest.Digest, make func(context.Context) (T, error)) (T, error) {
 	s.once.Do(func() { s.results.Drop = func(v T) { v.Close() } })
 	v, _, err := s.results.Do(ctx, run, key, make)

@@ -18,7 +18,7 @@ func (r *thing) Close() error { r.closed = true; return nil }
 func TestSpool(t *testing.T) {
 	var s Spool[*thing]
 	keys := []digest.Digest{"a", "b"}
-	one, two := s.Hold(keys), s.Hold(keys)
+	one, two := s.Retain(keys), s.Retain(keys)
 	made := 0
 	get := func() *thing {
 		t.Helper()

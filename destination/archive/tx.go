@@ -39,7 +39,7 @@ func (a *archive) Begin(ctx context.Context, img *destination.Image) (destinatio
 	}
 	t := &tx{a: a, img: img, b: b, got: make(map[digest.Digest]chan *packed), wrote: make(chan error, 1)}
 	all := a.pack.blobs(b)
-	t.drop = a.spool.Hold(a.pack.keys(all))
+	t.drop = a.spool.Retain(a.pack.keys(all))
 	if t.layers, err = t.reserve(ctx, all); err != nil {
 		t.drop()
 		return nil, err

@@ -73,7 +73,7 @@ func (d *delivery) stream(ctx context.Context, e *engine, how destination.How, s
 		}
 		<-size.known
 		if size.bytes == 0 || !closed(d.turn) {
-			return d.keep(e, tar)
+			return d.spool(e, tar)
 		}
 		r, w := io.Pipe()
 		s = &stream{size: size.bytes, r: r, verified: make(chan error, 1)}
@@ -179,8 +179,8 @@ func pump(w *io.PipeWriter, r io.Reader, size int64) error {
 	return err
 }
 
-// keep writes the layer to the delivery's own file.
-func (d *delivery) keep(e *engine, tar io.Reader) (err error) {
+// spool writes the layer to the delivery's own file.
+func (d *delivery) spool(e *engine, tar io.Reader) (err error) {
 	if d.own == nil {
 		if d.own, err = newSpooled(e.space.Dir()); err != nil {
 			return err

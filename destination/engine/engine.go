@@ -140,7 +140,7 @@ func (e *engine) Lookup(ctx context.Context, q destination.Query) (state destina
 	if q.Image == nil {
 		return state, nil
 	}
-	has, err := e.form.holds(ctx, q.Found, q.Image)
+	has, err := e.form.hasImage(ctx, q.Found, q.Image)
 	if err != nil {
 		return state, err
 	}
@@ -184,7 +184,7 @@ func (e *engine) lacks(l image.Layer) bool {
 // key names the file of a layer in the spool. A layer in two blobs is one file, unless the
 // blobs are sent, too.
 func (e *engine) key(l image.Layer) digest.Digest {
-	if e.form.keepsBlobs() {
+	if e.form.sendsBlobs() {
 		return l.Blob.Digest
 	}
 	return l.DiffID

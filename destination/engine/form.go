@@ -14,19 +14,19 @@ import (
 
 // form is the form in which an Engine gets an image, and what proves that it has it.
 type form interface {
-	// holds reports whether the Engine has the whole image, which found names.
-	holds(ctx context.Context, found digest.Digest, img *image.Image) (bool, error)
-	// name gives the reference's names to an image that the Engine holds.
+	// hasImage reports whether the Engine has the whole image, which found names.
+	hasImage(ctx context.Context, found digest.Digest, img *image.Image) (bool, error)
+	// name gives the reference's names to an image that the Engine has.
 	name(ctx context.Context, ref registry.Reference, found digest.Digest, img *image.Image) error
 	// needsAll reports whether layers that the Engine has are sent all the same.
 	needsAll() bool
-	// keepsBlobs reports whether the blobs of the registry are sent beside plain layers.
-	keepsBlobs() bool
+	// sendsBlobs reports whether the blobs of the registry are sent beside plain layers.
+	sendsBlobs() bool
 	// finish writes to the archive what follows the layers.
 	finish(s *sending) error
 	// prove makes sure that the image that was sent can be used, and is what its names
 	// lead to. The error wraps daemon.ErrLayerMissing if layers were left out that the
-	// Engine lacks, and errNotKept if nothing was.
+	// Engine lacks, and errBlobsDropped if nothing was.
 	prove(ctx context.Context, s *sending) error
 	// sweep removes from the Engine what was there for the load alone, also if that
 	// failed, or ctx has ended.
@@ -38,10 +38,10 @@ type form interface {
 type graphForm struct{ e *engine }
 
 func (f *graphForm) needsAll() bool                  { return false }
-func (f *graphForm) keepsBlobs() bool                { return false }
+func (f *graphForm) sendsBlobs() bool                { return false }
 func (f *graphForm) sweep(context.Context, *sending) {}
 
-func (f *graphForm) holds(ctx context.Context, _ digest.Digest, img *image.Image) (bool, error) {
+func (f *graphForm) hasImage(ctx context.Context, _ digest.Digest, img *image.Image) (bool, error) {
 	return f.e.api.HasImage(ctx, img.ID)
 }
 
@@ -107,10 +107,10 @@ func diffIDs(img *image.Image) []digest.Digest {
 type plainForm struct{ e *engine }
 
 func (f *plainForm) needsAll() bool                  { return true }
-func (f *plainForm) keepsBlobs() bool                { return false }
+func (f *plainForm) sendsBlobs() bool                { return false }
 func (f *plainForm) sweep(context.Context, *sending) {}
 
-func (f *plainForm) holds(context.Context, digest.Digest, *image.Image) (bool, error) {
+func (f *plainForm) hasImage(context.Context, digest.Digest, *image.Image) (bool, error) {
 	return false, nil
 }
 

@@ -69,7 +69,7 @@ func (r *relay) layer(ctx context.Context, l image.Layer, c *destination.Content
 	d := r.deliveries[l.DiffID]
 	defer d.settle()
 	d.content = c
-	for _, wait := range []<-chan struct{}{before, r.turnOf(d)} {
+	for _, wait := range []<-chan struct{}{before, r.waitFor(d)} {
 		if wait == nil {
 			continue
 		}
@@ -113,9 +113,9 @@ func (r *relay) imports(l image.Layer) bool {
 	return l.DiffID == r.img.Layers[0].DiffID && r.often[l.DiffID] == 1 && l.Blob.Size >= legFrom && r.deliveries[l.DiffID] != nil
 }
 
-// turnOf returns what a layer waits for before it is fetched: its turn, if that comes from
+// waitFor returns what a layer waits for before it is fetched: its turn, if that comes from
 // this machine and can be streamed. Nil is for a layer that is fetched ahead.
-func (r *relay) turnOf(d *delivery) <-chan struct{} {
+func (r *relay) waitFor(d *delivery) <-chan struct{} {
 	if r.e.env.Source.Near() && r.often[d.layer.DiffID] == 1 {
 		return d.turn
 	}

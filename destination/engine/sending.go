@@ -75,7 +75,7 @@ func (s *sending) write(ctx context.Context) error {
 		if err := s.archive.Blob(a.layer.DiffID, a.p.size, s.view.sending(a.layer, a.p.reader(), a.p.size, sentPart)); err != nil {
 			return err
 		}
-		if a.p.packed == nil || !s.form.keepsBlobs() {
+		if a.p.packed == nil || !s.form.sendsBlobs() {
 			continue
 		}
 		if err := s.archive.Blob(a.layer.Blob.Digest, a.layer.Blob.Size, io.NewSectionReader(a.p.packed, 0, a.layer.Blob.Size)); err != nil {

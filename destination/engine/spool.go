@@ -67,7 +67,7 @@ func (e *engine) fetch(ctx context.Context, l image.Layer, c *destination.Conten
 		p.size, err = refill(p.f, tar)
 		return err
 	}
-	if !e.form.keepsBlobs() || l.Blob.Digest == l.DiffID {
+	if !e.form.sendsBlobs() || l.Blob.Digest == l.DiffID {
 		return p, c.Plain(ctx, how, plain)
 	}
 	if p.packed, err = destination.Scratch(e.space.Dir()); err != nil {

@@ -47,11 +47,11 @@ const annotationStage = "org.fastpull.stage"
 const forgottenStage = 24 * time.Hour
 
 func (f *stagedForm) needsAll() bool   { return false }
-func (f *stagedForm) keepsBlobs() bool { return true }
+func (f *stagedForm) sendsBlobs() bool { return true }
 
-// holds reports whether the image is there by the digest that names it, with its blobs,
+// hasImage reports whether the image is there by the digest that names it, with its blobs,
 // and unpacked. Docker itself looks for nothing but the platform in an index.
-func (f *stagedForm) holds(ctx context.Context, found digest.Digest, img *image.Image) (bool, error) {
+func (f *stagedForm) hasImage(ctx context.Context, found digest.Digest, img *image.Image) (bool, error) {
 	return engineStores(ctx, f.e.api, found, img)
 }
 
@@ -124,9 +124,9 @@ func (f *stagedForm) finish(s *sending) error {
 	return s.documents(index, plain, s.img.Leaf.Bytes, s.img.Config)
 }
 
-// errNotKept is the error of an Engine that was sent all blobs of the registry's manifest
+// errBlobsDropped is the error of an Engine that was sent all blobs of the registry's manifest
 // and has not kept them. It gets a plainForm.
-var errNotKept = errors.New("the Engine has not kept the registry's blobs")
+var errBlobsDropped = errors.New("the Engine has not kept the registry's blobs")
 
 // prove looks at the stage, publishes the image, and looks at that.
 func (f *stagedForm) prove(ctx context.Context, s *sending) error {
@@ -156,7 +156,7 @@ func (f *stagedForm) proveStage(ctx context.Context, s *sending) (unpacked bool,
 	case got == nil: // removed as a dangling image, by the user or another fastpull
 		return false, fmt.Errorf("%w: image %s is gone before it could be named", daemon.ErrLayerMissing, s.stage)
 	case !got.Variant(s.img.Leaf.Digest).Complete && s.whole():
-		return false, errNotKept
+		return false, errBlobsDropped
 	case !got.Variant(s.img.Leaf.Digest).Complete:
 		return false, fmt.Errorf("%w: not all blobs of manifest %s are there", daemon.ErrLayerMissing, s.img.Leaf.Digest)
 	case len(s.img.Layers) == 0:

@@ -57,7 +57,7 @@ func (e *engine) Begin(ctx context.Context, img *destination.Image) (destination
 	for i, l := range img.Layers {
 		keys[i] = e.key(l)
 	}
-	t.drop = e.spool.Hold(keys)
+	t.drop = e.spool.Retain(keys)
 	t.ctx, t.stop = context.WithCancelCause(ctx)
 	e.queue(t)
 	go func() {
@@ -156,7 +156,7 @@ func (t *tx) load() error {
 		t.e.env.Progress.Note("the Engine did not take %s layer by layer, sending all of it at once (%v)", t.img.Ref, err)
 		err = t.loadAll(form)
 	}
-	if errors.Is(err, errNotKept) && ctx.Err() == nil {
+	if errors.Is(err, errBlobsDropped) && ctx.Err() == nil {
 		form = &plainForm{t.e}
 		err = t.loadAll(form)
 	}
