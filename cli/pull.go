@@ -76,13 +76,6 @@ func newPull(s Streams) *cobra.Command {
 // options checks the flags and makes the options of a run of them, but for what is
 // to be pulled and from where.
 func (f *pullFlags) options(cmd *cobra.Command) (mode progress.Mode, o pull.Options, err error) {
-	// An empty value is most often a variable that was not set, and must not mean
-	// another destination than the one that was asked for.
-	for _, name := range []string{"store", "restart-engine", "restart-command", "containerd", "containerd-root", "docker-root", "podman", "namespace", "output", "rootfs", "file", "platform", "temp-dir", "report", "listen"} {
-		if fl := cmd.Flags().Lookup(name); fl != nil && fl.Changed && fl.Value.String() == "" {
-			return mode, o, fault.New(fault.Usage, "--%s is empty", name)
-		}
-	}
 	if mode, err = f.output.mode(); err != nil {
 		return mode, o, err
 	}
