@@ -20,6 +20,7 @@ import (
 	"github.com/fastpull/fastpull/bundle"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/homedir"
 	"github.com/fastpull/fastpull/internal/text"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/pull"
@@ -316,7 +317,7 @@ func defaultStore() string {
 	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "fastpull")
 	}
-	home, err := os.UserHomeDir()
+	home, err := homedir.Find()
 	if err != nil {
 		return "fastpull-store" // in the working directory: there is no better place
 	}
