@@ -114,6 +114,9 @@ func mayWrite(p privilege.Process, what string) error {
 func explain(err error) error {
 	var in *containerdfiles.InUse
 	if errors.As(err, &in) {
+		if in.Name == "fastpull" {
+			return fault.WithHint(err, "wait until that pull has ended: one process at a time puts images there")
+		}
 		return fault.WithHint(err, "stop it first; images go into a containerd that runs with --containerd, and into a Docker with --load")
 	}
 	return destination.ExplainWrite(err)
