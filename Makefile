@@ -21,7 +21,7 @@ IMAGE_NAME ?= ghcr.io/fastpull/fastpull
 # needs a C compiler.
 PACKAGES    = docker.io docker-registry pigz gcc libc6-dev e2fsprogs strace debootstrap \
               debian-archive-keyring umoci isal libdeflate-tools zopfli 7zip podman buildah fuse-overlayfs \
-              skopeo iproute2 rpm groff-base curl wget
+              skopeo iproute2 rpm lintian groff-base curl wget
 
 # Packages with tests that are run without the race detector (package internal/need).
 UNRACED     = $$(grep -rl --include='*_test.go' '^func TestUnraced' . | xargs -n 1 dirname | sort -u)

@@ -113,7 +113,7 @@ func unpacker(ctx context.Context, r *io.SectionReader) (io.ReadCloser, error) {
 func spool(ctx context.Context, r io.Reader, dir string) (*tmpfile.File, error) {
 	f, err := tmpfile.Scratch(dir)
 	if err != nil {
-		return nil, fault.WithHint(err, "choose another directory with --temp-dir")
+		return nil, fault.WithHint(fmt.Errorf("make a temporary file in %s: %w", dir, err), "choose another directory with --temp-dir")
 	}
 	if _, err := copying.Copy(f, until{ctx, r}); err != nil {
 		return nil, errors.Join(err, f.Close())

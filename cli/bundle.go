@@ -88,9 +88,6 @@ func (f *bundleFlags) run(cmd *cobra.Command, s Streams, names []string) error {
 	if cmd.Flags().Changed("platform") && !o.All && len(o.Platforms) == 0 {
 		return fault.New(fault.Usage, "--platform is empty")
 	}
-	if cmd.Flags().Changed("since") && f.since == "" {
-		return fault.New(fault.Usage, "--since is empty")
-	}
 	if f.since != "" {
 		old, err := openBundle(cmd.Context(), f.since, "", s.In)
 		if err != nil {

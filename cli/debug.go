@@ -13,10 +13,11 @@ import (
 	"github.com/fastpull/fastpull/progress"
 )
 
-// debugFlag adds --debug, which all commands have.
-func debugFlag(root *cobra.Command, w io.Writer) {
+// debugFlag adds --debug, which all commands have, and returns what is done before a command
+// runs.
+func debugFlag(root *cobra.Command, w io.Writer) func(*cobra.Command) error {
 	debug := root.PersistentFlags().Bool("debug", false, "show requests and decisions on standard error, without credentials")
-	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+	return func(cmd *cobra.Command) error {
 		if !*debug {
 			return nil
 		}

@@ -34,11 +34,6 @@ nothing but by --write-dropin. The exit code is 0 only if there is no problem.
 A host alone is written with its port, or with a slash at its end.`,
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			for _, name := range []string{"store", "containerd-root", "docker-root", "report"} {
-				if fl := cmd.Flags().Lookup(name); fl.Changed && fl.Value.String() == "" {
-					return fault.New(fault.Usage, "--%s is empty", name)
-				}
-			}
 			o := doctor.Options{Version: versionString(), Image: first(a), Hosts: connect.options(), Destinations: destinations(), Command: commandAgain(cmd, a)}
 			var place *safepath.Place
 			if file != "" {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/homedir"
 	"github.com/fastpull/fastpull/registry"
 )
 
@@ -117,12 +118,15 @@ func (s *size) Type() string { return "size" }
 // defaultCache is where blobs are kept that do not go to a store. It is "" if
 // there is no place.
 func defaultCache() string {
-	if dir := os.Getenv("XDG_CACHE_HOME"); !filepath.IsAbs(dir) && os.Geteuid() == 0 && unix.Access("/var/cache", unix.W_OK) == nil {
+	if dir := os.Getenv("XDG_CACHE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "fastpull/partial")
+	}
+	if os.Geteuid() == 0 && unix.Access("/var/cache", unix.W_OK) == nil {
 		return "/var/cache/fastpull/partial"
 	}
-	dir, err := os.UserCacheDir()
+	home, err := homedir.Find()
 	if err != nil {
 		return ""
 	}
-	return filepath.Join(dir, "fastpull/partial")
+	return filepath.Join(home, ".cache/fastpull/partial")
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"os"
 	"slices"
 	"strings"
 
@@ -101,13 +102,25 @@ func (f *pullFlags) fromBundles(cmd *cobra.Command, s Streams, files, names []st
 func chosen(have []registry.Reference, names []string, file string) (list []registry.Reference, err error) {
 	for _, name := range names {
 		ref, err := registry.ParseReference(name)
-		if err != nil {
-			return nil, err
+		if err == nil && !slices.Contains(have, ref) {
+			err = fault.WithHint(fault.New(fault.NotFound, "%s is not in %s", ref, file), "fastpull inspect %s lists what is", file)
 		}
-		if !slices.Contains(have, ref) {
-			return nil, fault.WithHint(fault.New(fault.NotFound, "%s is not in %s", ref, file), "fastpull inspect %s lists what is", file)
+		if err != nil {
+			return nil, meantFile(err, name, file)
 		}
 		list = append(list, ref)
 	}
 	return list, nil
+}
+
+// meantFile gives the error of an image that was not found another hint, if its name looks like
+// that of a file.
+func meantFile(err error, name, file string) error {
+	if _, serr := os.Stat(name); serr == nil {
+		return fault.WithHint(err, "%s is a file or directory; what follows %s names images of it", name, file)
+	}
+	if strings.HasPrefix(name, "/") || strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".tar") {
+		return fault.WithHint(err, "there is no file %s, and what follows %s names images of it", name, file)
+	}
+	return err
 }

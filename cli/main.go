@@ -85,7 +85,13 @@ no other program for that, so that it works where docker pull hangs in unpigz.
 	root.SetVersionTemplate("fastpull {{.Version}}\n")
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.Args = checkWord
-	debugFlag(root, s.Err)
+	debug := debugFlag(root, s.Err)
+	root.PersistentPreRunE = func(cmd *cobra.Command, args []string) error {
+		if err := noneEmpty(cmd, args); err != nil {
+			return err
+		}
+		return debug(cmd)
+	}
 	sub := newPull(s)
 	sub.Use = "pull [flags] IMAGE..."
 	root.AddCommand(sub, newBundle(s), newLoad(s), newVerify(s), newServe(s), newPush(s), newImages(s), newTags(s), newInspect(s), newMount(s), newUmount(),

@@ -20,6 +20,7 @@ import (
 	"github.com/fastpull/fastpull/bundle"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/homedir"
 	"github.com/fastpull/fastpull/internal/text"
 	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/pull"
@@ -76,13 +77,6 @@ func newPull(s Streams) *cobra.Command {
 // options checks the flags and makes the options of a run of them, but for what is
 // to be pulled and from where.
 func (f *pullFlags) options(cmd *cobra.Command) (mode progress.Mode, o pull.Options, err error) {
-	// An empty value is most often a variable that was not set, and must not mean
-	// another destination than the one that was asked for.
-	for _, name := range []string{"store", "restart-engine", "restart-command", "containerd", "containerd-root", "docker-root", "podman", "namespace", "output", "rootfs", "file", "platform", "temp-dir", "report", "listen"} {
-		if fl := cmd.Flags().Lookup(name); fl != nil && fl.Changed && fl.Value.String() == "" {
-			return mode, o, fault.New(fault.Usage, "--%s is empty", name)
-		}
-	}
 	if mode, err = f.output.mode(); err != nil {
 		return mode, o, err
 	}
@@ -323,7 +317,7 @@ func defaultStore() string {
 	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "fastpull")
 	}
-	home, err := os.UserHomeDir()
+	home, err := homedir.Find()
 	if err != nil {
 		return "fastpull-store" // in the working directory: there is no better place
 	}

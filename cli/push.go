@@ -34,6 +34,9 @@ bundle is verified before anything is sent.`,
 				return err
 			}
 			o := push.Options{To: to}
+			if err := o.Check(); err != nil { // before the bundle is read
+				return err
+			}
 			hosts.Note = func(words string) { o.Progress.Note("%s", words) }
 			client, err := registry.New(hosts)
 			if err != nil {

@@ -69,6 +69,9 @@ func (f *serveFlags) run(cmd *cobra.Command, s Streams, a []string) error {
 	if f.perClient < 1 || f.perClient > maxPerClient {
 		return fault.New(fault.Usage, "--per-client %d: it has to be between 1 and %d", f.perClient, maxPerClient)
 	}
+	if err := listenable(cmd.Context(), f.listen); err != nil {
+		return err
+	}
 	display := progress.New(progress.Options{Mode: m, Out: s.Err})
 	defer display.Close()
 	name, h, closer, err := f.open(cmd, s, a, display)
@@ -106,8 +109,6 @@ func (f *serveFlags) open(cmd *cobra.Command, s Streams, a []string, display *pr
 	for _, flag := range []string{"store", "containerd"} {
 		if value, _ := cmd.Flags().GetString(flag); value != "" {
 			given++
-		} else if cmd.Flags().Changed(flag) {
-			return "", nil, nil, fault.New(fault.Usage, "--%s is empty", flag)
 		}
 	}
 	switch {
@@ -144,6 +145,19 @@ func (f *serveFlags) open(cmd *cobra.Command, s Streams, a []string, display *pr
 		display.Warn("%s was made by bundle --since: only hosts that have the layers of the bundle that it builds on, whose index is %s, can pull from it", name, since)
 	}
 	return name, h, r, err
+}
+
+// listenable returns an error unless address is HOST:PORT. Commands call it first: a bundle can
+// take minutes to verify.
+func listenable(ctx context.Context, address string) error {
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = net.DefaultResolver.LookupPort(ctx, "tcp", port)
+	}
+	if err != nil {
+		return fault.WithHint(fault.Wrap(fault.Usage, fmt.Errorf("--listen %s: %w", text.Printable(address), err)), "write HOST:PORT, such as 127.0.0.1:5000, or :5000 for all addresses")
+	}
+	return nil
 }
 
 // serveStore makes a handler of a store, and says what is left out.

@@ -47,6 +47,11 @@ func (f *watchFlags) check(cmd *cobra.Command, p *pullFlags) error {
 	if f.every != 0 && f.every < time.Second {
 		return fault.New(fault.Usage, "--every %s: it has to be a second at least, or 0", f.every)
 	}
+	if f.listen != "" {
+		if err := listenable(cmd.Context(), f.listen); err != nil {
+			return err
+		}
+	}
 	for _, name := range []string{"dry-run", "json", "output", "rootfs", "restart-engine", "containerd-root", "docker-root"} {
 		if cmd.Flags().Changed(name) {
 			return fault.New(fault.Usage, "--watch and --%s exclude each other", name)

@@ -14,6 +14,7 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/homedir"
 )
 
 // endpoint is where an Engine listens.
@@ -83,7 +84,7 @@ func tlsFromEnv() (*tls.Config, error) {
 		dir = os.Getenv("DOCKER_CONFIG")
 	}
 	if dir == "" {
-		home, err := os.UserHomeDir()
+		home, err := homedir.Find()
 		if err != nil {
 			return nil, fmt.Errorf("find the certificates for the Docker Engine: %w", err)
 		}

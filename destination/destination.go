@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
@@ -163,6 +164,8 @@ func ExplainWrite(err error) error {
 		return fault.WithHint(fault.Wrap(fault.Denied, err), "run fastpull as root, or choose another place")
 	case errors.Is(err, fs.ErrNotExist):
 		return fault.WithHint(fault.Wrap(fault.NotFound, err), "the directory that it goes into has to be there")
+	case errors.Is(err, unix.ENOTDIR):
+		return fault.WithHint(fault.Wrap(fault.Usage, err), "name a directory, or one that can be made in a directory")
 	}
 	return err
 }

@@ -4,12 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/safepath"
 	"github.com/fastpull/fastpull/internal/text"
@@ -115,14 +115,7 @@ func (r Report) open() (*os.File, error) {
 	if err == nil {
 		return f, nil
 	}
-	err = fmt.Errorf("open the report %s: %w", r.Name, err)
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		err = fault.Wrap(fault.Denied, err)
-	case errors.Is(err, fs.ErrNotExist):
-		err = fault.Wrap(fault.NotFound, err)
-	}
-	return nil, err
+	return nil, destination.ExplainWrite(fmt.Errorf("open the report %s: %w", r.Name, err))
 }
 
 func (r Report) openAt() (*os.File, error) {

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/goreleaser/nfpm/v2"
 	"github.com/goreleaser/nfpm/v2/deb"
@@ -62,9 +63,14 @@ func (r release) pack(format string, b binary, common files.Contents) (err error
 			contents = append(contents, &entry)
 		}
 	}
+	for _, c := range contents {
+		if format == "rpm" && c.Type == "" && isDocument(c.Destination) {
+			c.Type = files.TypeRPMDoc
+		}
+	}
 	info := nfpm.WithDefaults(&nfpm.Info{
 		Name: "fastpull", Arch: b.arch, Platform: "linux", Version: packageVersion(r.version), MTime: r.date,
-		Section: "admin", Priority: "optional", Maintainer: "The fastpull maintainers <fastpull@users.noreply.github.com>",
+		Section: "admin", Priority: "optional", Maintainer: maintainer,
 		Homepage: "https://github.com/fastpull/fastpull", License: "Apache-2.0", Vendor: "fastpull",
 		Description: summary + "\n" + description, DisableGlobbing: true,
 		Overridables: nfpm.Overridables{
@@ -76,7 +82,7 @@ func (r release) pack(format string, b binary, common files.Contents) (err error
 		},
 	})
 	if format == "rpm" {
-		info.Release, info.Description, info.RPM.Summary = "1", description, summary
+		info.Release, info.Description, info.RPM.Summary = "1", description, strings.ToUpper(summary[:1])+summary[1:]
 	}
 	p := packagers[format]
 	var out bytes.Buffer
@@ -86,8 +92,16 @@ func (r release) pack(format string, b binary, common files.Contents) (err error
 	return r.write(p.ConventionalFileName(info), out.Bytes())
 }
 
-// What the packages say of themselves: a line, and the text below it.
+// isDocument reports whether a file is one that rpm leaves out where no documents are wanted,
+// as in images of containers.
+func isDocument(path string) bool {
+	return strings.HasPrefix(path, docDir+"/") || strings.HasPrefix(path, "/usr/share/man/")
+}
+
+// What the packages say of themselves: the summary is a line, and the description the text
+// below it.
 const (
+	maintainer  = "The fastpull maintainers <fastpull@users.noreply.github.com>"
 	summary     = "container image puller that needs no other program"
 	description = `fastpull fetches container images from a registry and puts them into the
 running Docker Engine, containerd or Podman, into a directory in Docker's own
@@ -186,6 +200,8 @@ func (r release) made() (list []madeFile, err error) {
 	return append(list,
 		madeFile{path: docDir + "/CHANGELOG.md.gz", data: zipped(changes)},
 		madeFile{path: docDir + "/copyright", data: []byte(copyright), format: "deb"},
+		madeFile{path: docDir + "/changelog.gz", data: zipped([]byte(r.debianChangelog())), format: "deb"},
+		madeFile{path: "/usr/share/lintian/overrides/fastpull", data: []byte(overrides), format: "deb"},
 		madeFile{path: docDir + "/" + thirdPartyFile + ".gz", data: zipped(others), format: "deb"},
 		madeFile{path: licenceDir + "/LICENSE", data: licence, format: "rpm", kind: files.TypeRPMLicense},
 		madeFile{path: licenceDir + "/" + thirdPartyFile, data: others, format: "rpm", kind: files.TypeRPMLicense},
@@ -214,11 +230,28 @@ Comment:
  /usr/share/doc/fastpull/` + thirdPartyFile + `.gz
 
 Files: *
-Copyright: The fastpull contributors
+Copyright: 2026 The fastpull contributors
 License: Apache-2.0
  On Debian systems, the complete text of the Apache License, Version 2.0, is in
  /usr/share/common-licenses/Apache-2.0
 `
+
+// overrides are for lintian.
+const overrides = `# The program has to run where the host has no C library, or a broken one: on hosts of any
+# distribution and age, in rescue systems, and in images that have nothing else.
+fastpull: statically-linked-binary [usr/bin/fastpull]
+`
+
+// debianChangelog returns the changelog in the form that Debian's tools read. What users notice
+// is in CHANGELOG.md.
+func (r release) debianChangelog() string {
+	return fmt.Sprintf("fastpull (%s) stable; urgency=medium\n\n  * %s/CHANGELOG.md.gz says what has changed.\n\n -- %s  %s\n",
+		debianVersion(packageVersion(r.version)), docDir, maintainer, r.date.Format(time.RFC1123Z))
+}
+
+// debianVersion returns a version as nfpm writes it into packages: with a tilde, which
+// dpkg and rpm sort before anything else.
+func debianVersion(version string) string { return strings.Replace(version, "-", "~", 1) }
 
 // zipped compresses a file of a package, without its name and time.
 func zipped(data []byte) []byte {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"os/exec"
-	"strings"
 	"testing"
 
 	"github.com/fastpull/fastpull/internal/need"
@@ -27,7 +26,7 @@ func TestPackageVersion(t *testing.T) {
 		if v != tc.want {
 			t.Errorf("%s becomes %s, want %s", tc.described, v, tc.want)
 		}
-		got = append(got, strings.Replace(v, "-", "~", 1)) // as nfpm writes it
+		got = append(got, debianVersion(v))
 	}
 	dpkg := need.Program(t, "dpkg")
 	for i := range got[1:] {

@@ -46,6 +46,9 @@ type Result struct {
 // Run pushes images one after the other. It returns the images that were pushed, also with an
 // error, which is that of the first image that failed.
 func Run(ctx context.Context, o Options) (done []Result, err error) {
+	if err := o.Check(); err != nil {
+		return nil, err
+	}
 	p := &pusher{Options: o, at: make(map[string]name.Repository)}
 	found := 0
 	for _, e := range o.From.Entries() {
@@ -94,16 +97,34 @@ func reference(e bundle.Entry) (registry.Reference, error) {
 	return registry.ParseReference(e.Name)
 }
 
+// Check returns an error if no image can be pushed below To. [Run] calls it; a caller that
+// reads a large bundle first can call it before.
+func (o Options) Check() error {
+	if o.To == "" {
+		return nil
+	}
+	if _, rest, ok := strings.Cut(o.To, "://"); ok {
+		return fault.WithHint(fault.New(fault.Usage, "--to %s: a host has no scheme", o.To), "write --to %s; --plain-http is for registries without TLS", rest)
+	}
+	if host, _, _ := strings.Cut(o.To, "/"); !strings.ContainsAny(host, ".:") && host != "localhost" {
+		return fault.New(fault.Usage, "--to %s: it has to begin with a host, host:port or host.domain", o.To)
+	}
+	_, err := registry.ParseReference(o.under("image:tag"))
+	if err != nil {
+		return fmt.Errorf("--to %s: %w", o.To, err)
+	}
+	return nil
+}
+
+// under returns the name below To.
+func (o Options) under(name string) string { return strings.TrimSuffix(o.To, "/") + "/" + name }
+
 // target returns what an image is pushed as.
-func (p *pusher) target(ref registry.Reference) (registry.Reference, error) {
-	if p.To == "" {
+func (o Options) target(ref registry.Reference) (registry.Reference, error) {
+	if o.To == "" {
 		return ref, nil
 	}
-	to := strings.TrimSuffix(p.To, "/")
-	if host, _, _ := strings.Cut(to, "/"); !strings.ContainsAny(host, ".:") && host != "localhost" {
-		return ref, fault.New(fault.Usage, "--to %s: it has to begin with a host, host:port or host.domain", p.To)
-	}
-	return registry.ParseReference(to + "/" + ref.Repository() + ":" + ref.Tag())
+	return registry.ParseReference(o.under(ref.Repository() + ":" + ref.Tag()))
 }
 
 func (p *pusher) push(ctx context.Context, ref registry.Reference, e bundle.Entry) (Result, error) {

@@ -264,8 +264,8 @@ func TestReferrers(t *testing.T) {
 			}
 			served := siteOf(t, h)
 			served.expectReferrers(t, "team/img:1", subjects)
-			if names := h.Names(); !slices.Equal(names, []string{"team/img:1"}) {
-				t.Errorf("served are %q", names)
+			if names, err := h.Names(t.Context()); err != nil || !slices.Equal(names, []string{"team/img:1"}) {
+				t.Errorf("served are %q, %v", names, err)
 			}
 			for filter, want := range map[string]int{"": 1, "?artifactType=application/sbom": 1, "?artifactType=other": 0} {
 				resp, err := http.Get("http://" + served.host + "/v2/team/img/referrers/" + subjects[1].String() + filter)

@@ -114,6 +114,9 @@ type dockerConfig struct {
 // openDockerConfig reads a file in the format of Docker's config.json, by default that one.
 func openDockerConfig(path string) (*dockerConfig, error) {
 	f := &dockerConfig{path: cmp.Or(path, dockerConfigFile()), keys: map[string]json.RawMessage{}, auths: map[string]json.RawMessage{}}
+	if f.path == "" {
+		return nil, fault.WithHint(fault.New(fault.Usage, "there is no place for Docker's configuration: the user has no home directory"), "set HOME, or name a file with --authfile")
+	}
 	file, err := openRegular(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return f, nil

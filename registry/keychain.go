@@ -16,6 +16,8 @@ import (
 	"github.com/docker/cli/cli/config/types"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/fastpull/fastpull/internal/homedir"
 )
 
 // files finds credentials in several files of Docker's format.
@@ -40,7 +42,9 @@ func NewKeychain(file string) authn.Keychain {
 	if path := os.Getenv("REGISTRY_AUTH_FILE"); path != "" {
 		list = append(list, source{path, true})
 	}
-	list = append(list, source{path: dockerConfigFile()})
+	if path := dockerConfigFile(); path != "" {
+		list = append(list, source{path: path})
+	}
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
 		list = append(list, source{path: filepath.Join(dir, "containers/auth.json")})
 	}
@@ -76,10 +80,17 @@ func othersLogin() string {
 	return file
 }
 
-// dockerConfigFile is where docker login leaves credentials.
+// dockerConfigFile returns where docker login leaves credentials. It is "" for a user without a
+// home directory.
 func dockerConfigFile() string {
-	home, _ := os.UserHomeDir()
-	return filepath.Join(cmp.Or(os.Getenv("DOCKER_CONFIG"), filepath.Join(home, ".docker")), config.ConfigFileName)
+	if dir := os.Getenv("DOCKER_CONFIG"); dir != "" {
+		return filepath.Join(dir, config.ConfigFileName)
+	}
+	home, err := homedir.Find()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(home, ".docker", config.ConfigFileName)
 }
 
 // Resolve implements [authn.Keychain]. An error of one source is told only if

@@ -204,3 +204,15 @@ func TestOthersLogin(t *testing.T) {
 		t.Errorf("it is looked for: %q", got)
 	}
 }
+
+// TestWithoutHome: in a service without HOME, credentials are not those of the working
+// directory.
+func TestWithoutHome(t *testing.T) {
+	for _, value := range []string{"", "."} {
+		t.Setenv("HOME", value)
+		t.Setenv("DOCKER_CONFIG", "")
+		if file := dockerConfigFile(); file != "" && !filepath.IsAbs(file) {
+			t.Errorf("HOME=%s: %s", value, file)
+		}
+	}
+}

@@ -101,6 +101,9 @@ func FuzzTar(f *testing.F) {
 	}
 	f.Add(makeTar(f, symlink("s", "../canary"), file("s/file", "x"), file("../victim", "x"), hardlink("h", "s/file")))
 	f.Add(slices.Concat(oldSparse("s", 1<<62), trailer))
+	for _, raw := range oddTars() {
+		f.Add(raw)
+	}
 	disk := detached(f, "size=64m,nr_inodes=20000")
 	n := 0
 	f.Fuzz(func(t *testing.T, raw []byte) {

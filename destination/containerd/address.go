@@ -113,7 +113,11 @@ func chooseNamespace(ctx context.Context, c *containerdapi.Client, o Options) (*
 	if err != nil {
 		return nil, nil, plugins, err
 	}
-	c = c.In(namespace(c, plugins, o))
+	in := namespace(c, plugins, o)
+	if err := imagestore.CheckNamespace(in); err != nil {
+		return nil, nil, plugins, err
+	}
+	c = c.In(in)
 	name := cmp.Or(o.Snapshotter, os.Getenv("CONTAINERD_SNAPSHOTTER"))
 	if name == "" {
 		labels, err := c.NamespaceLabels(ctx)

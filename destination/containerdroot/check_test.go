@@ -8,6 +8,7 @@ import (
 
 	"github.com/fastpull/fastpull/containerdfiles"
 	"github.com/fastpull/fastpull/destination"
+	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/checkup"
 	"github.com/fastpull/fastpull/internal/privilege"
 )
@@ -49,4 +50,14 @@ func TestCheck(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect("with overlay2", CheckDocker(ctx, trusted, dir), checkup.Problem, "overlay2")
+}
+
+// TestInUse: a root that another fastpull fills is not one to be stopped.
+func TestInUse(t *testing.T) {
+	for name, want := range map[string]string{"containerd": "stop it first", "fastpull": "wait until that pull has ended"} {
+		err := explain(&containerdfiles.InUse{Pid: 7, Name: name})
+		if hint := fault.HintOf(err); !strings.HasPrefix(hint, want) {
+			t.Errorf("%s: %q", name, hint)
+		}
+	}
 }

@@ -55,7 +55,7 @@ func fits(dataRoot string) error {
 	for _, name := range graphDrivers {
 		entries, err := os.ReadDir(filepath.Join(dataRoot, name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return destination.ExplainWrite(err)
+			return destination.ExplainWrite(fmt.Errorf("look for a storage driver in the data-root %s: %w", dataRoot, err))
 		}
 		if len(entries) > 0 {
 			return fault.WithHint(fault.New(fault.Usage, "the data-root %s has the storage driver %s, and Docker would not look for images in containerd", dataRoot, name),
@@ -74,6 +74,9 @@ func DockerPartialDir(dataRoot string) string { return PartialDir(inDataRoot(dat
 func open(ctx context.Context, env *destination.Env, dir, what, namespace string, o Options) (destination.Destination, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
+		return nil, err
+	}
+	if err := imagestore.CheckNamespace(namespace); err != nil {
 		return nil, err
 	}
 	if !env.DryRun {
@@ -111,6 +114,9 @@ func mayWrite(p privilege.Process, what string) error {
 func explain(err error) error {
 	var in *containerdfiles.InUse
 	if errors.As(err, &in) {
+		if in.Name == "fastpull" {
+			return fault.WithHint(err, "wait until that pull has ended: one process at a time puts images there")
+		}
 		return fault.WithHint(err, "stop it first; images go into a containerd that runs with --containerd, and into a Docker with --load")
 	}
 	return destination.ExplainWrite(err)

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/fastpull/fastpull/destination"
+	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/internal/copying"
 	"github.com/fastpull/fastpull/internal/tmpfile"
@@ -24,7 +25,7 @@ type spooled struct {
 func newSpooled(dir string) (*spooled, error) {
 	f, err := destination.Scratch(dir)
 	if err != nil {
-		return nil, err
+		return nil, fault.WithHint(fmt.Errorf("make a temporary file in %s: %w", dir, err), "choose another directory with --temp-dir")
 	}
 	return &spooled{f: f}, nil
 }

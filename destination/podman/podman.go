@@ -180,7 +180,7 @@ func driverAt(root string) (string, error) {
 			return name, nil
 		}
 		if !errors.Is(err, os.ErrNotExist) {
-			return "", destination.ExplainWrite(err)
+			return "", destination.ExplainWrite(fmt.Errorf("look for a storage driver in Podman's store %s: %w", root, err))
 		}
 	}
 	return driver, nil

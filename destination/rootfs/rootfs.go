@@ -88,9 +88,13 @@ func (r *rootfs) vacant() error {
 		return errMount(r.dir)
 	}
 	if names, _ := dir.Readdirnames(1); len(names) > 0 {
-		return fault.WithHint(fault.New(fault.Usage, "%s is not empty", r.dir), "--rootfs makes a new directory, or fills an empty one")
+		return errFull(r.dir)
 	}
 	return nil
+}
+
+func errFull(dir string) error {
+	return fault.WithHint(fault.New(fault.Usage, "%s is not empty", dir), "--rootfs makes a new directory, or fills an empty one")
 }
 
 // Info implements [destination.Destination].
@@ -122,6 +126,8 @@ func (r *rootfs) Finish(ctx context.Context) error {
 	switch err := unix.Renameat(r.staging.FD(), "root", r.place.FD(), r.place.Base); err {
 	case nil:
 		return r.disk.Settle(ctx)
+	case unix.ENOTEMPTY, unix.EEXIST: // another process has filled it meanwhile
+		return errFull(r.dir)
 	case unix.EBUSY: // a mount from the same file system
 		return errMount(r.dir)
 	default:

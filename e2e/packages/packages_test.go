@@ -62,6 +62,10 @@ func TestPackages(t *testing.T) {
 		t.Parallel()
 		testDeb(t, find(t, dist, "fastpull_"+packaged+"_"+kit.DebianArch()+".deb"))
 	})
+	t.Run("lintian", func(t *testing.T) {
+		t.Parallel()
+		testLintian(t, find(t, dist, "fastpull_"+packaged+"_"+kit.DebianArch()+".deb"))
+	})
 	t.Run("rpm", func(t *testing.T) {
 		t.Parallel()
 		testRPM(t, find(t, dist, "fastpull-"+packaged+"-1.*.rpm"))
@@ -120,7 +124,7 @@ func testDeb(t *testing.T, file string) {
 	if out := tree.run(t, 0, "/usr/bin/fastpull", "images", "-q"); !strings.Contains(out, im.ID.Hex[:12]) {
 		t.Errorf("images: %s", out)
 	}
-	tree.documented(t, "/usr/share/doc/fastpull/copyright", "/usr/share/zsh/vendor-completions/_fastpull")
+	tree.documented(t, "/usr/share/doc/fastpull/copyright", "/usr/share/doc/fastpull/changelog.gz", "/usr/share/zsh/vendor-completions/_fastpull")
 
 	tree.run(t, 0, "/usr/bin/dpkg", "-r", "fastpull")
 	for _, made := range []string{"/var/lib/fastpull", "/var/cache/fastpull", "/tmp/fastpull.deb"} { // what the program and the test have made
@@ -129,6 +133,16 @@ func testDeb(t *testing.T, file string) {
 		}
 	}
 	same(t, tree.names(t, true), before)
+}
+
+// testLintian has Debian's checks look at a .deb. Errors and warnings are faults; an override
+// says why one is not. The program of these tests has its symbols, and that of a release has
+// none.
+func testLintian(t *testing.T, file string) {
+	out := kit.Run(t, need.Program(t, "lintian"), "--no-cfg", "--allow-root", "--fail-on", "none", "--suppress-tags", "unstripped-binary-or-object", file)
+	if strings.TrimSpace(out) != "" {
+		t.Errorf("lintian says\n%s", out)
+	}
 }
 
 // testRPM installs an .rpm by rpm in an empty tree, and removes it.
@@ -144,6 +158,11 @@ func testRPM(t *testing.T, file string) {
 	kit.Run(t, program, "-K", "--nosignature", file)
 	rpm("--force-debian", "-i", file) // which says that alien is for users
 	rpm("-V", "fastpull")
+	for _, document := range []string{"/usr/share/man/man1/fastpull.1.gz", "/usr/share/doc/fastpull/README.md", "/usr/share/doc/fastpull/fastpull.cdx.json"} {
+		if out := rpm("-qd", "fastpull"); !strings.Contains(out, document) {
+			t.Errorf("rpm does not take %s for a document:\n%s", document, out)
+		}
+	}
 	if out := rpm("-qi", "fastpull"); !strings.Contains(out, packaged) || !strings.Contains(out, "Apache-2.0") || !strings.Contains(out, "localhost") {
 		t.Errorf("the package says of itself:\n%s", out)
 	}

@@ -52,7 +52,16 @@ func FuzzChallenges(f *testing.F) {
 	f.Add(`Basic realm="x", Bearer realm = https://a/t,scope="a,b"`)
 	f.Add(`Negotiate abc==,, =x "`)
 	f.Fuzz(func(t *testing.T, value string) {
-		for _, c := range Challenges(http.Header{"Www-Authenticate": {value}}) {
+		all := Challenges(http.Header{"Www-Authenticate": {value}})
+		if len(all) > maxChallenges {
+			t.Errorf("%d challenges", len(all))
+		}
+		for _, c := range all {
+			for key := range c.Params {
+				if key == "" || key != strings.ToLower(key) {
+					t.Errorf("%q: parameter %q", value, key)
+				}
+			}
 			if c.Scheme == "" || c.Scheme != strings.ToLower(c.Scheme) || c.Params == nil {
 				t.Errorf("%q: %+v", value, c)
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/internal/disk"
+	"github.com/fastpull/fastpull/internal/text"
 )
 
 // Namespaces with a meaning.
@@ -25,6 +27,21 @@ const (
 	NamespaceDocker  = "moby"
 	NamespaceDefault = "default"
 )
+
+// namespaceForm is that of containerd's identifiers, which have up to longestNamespace bytes.
+var namespaceForm = regexp.MustCompile(`^[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*$`)
+
+const longestNamespace = 76
+
+// CheckNamespace returns an error for what cannot be the name of a namespace. containerd
+// refuses such a name when it makes something in it; by then a root has been made.
+func CheckNamespace(name string) error {
+	if len(name) <= longestNamespace && namespaceForm.MatchString(name) {
+		return nil
+	}
+	return fault.WithHint(fault.New(fault.Usage, "containerd can have no namespace %s", text.Printable(name)),
+		"a namespace has up to %d letters and digits, with a dot, dash or underscore between them", longestNamespace)
+}
 
 // Overlayfs is the snapshotter whose layout of directories is known here.
 const Overlayfs = "overlayfs"
