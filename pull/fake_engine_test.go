@@ -67,6 +67,8 @@ func (e *engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		json.NewEncoder(w).Encode(info)
 	case path == "images/load":
 		e.load(w, r.Body)
+	case path == "images/create" && e.store == nil:
+		e.importLayer(w, r)
 	case e.store != nil:
 		e.mu.Lock()
 		defer e.mu.Unlock()
@@ -76,7 +78,7 @@ func (e *engine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer e.mu.Unlock()
 		list := []map[string]any{}
 		for id, img := range e.images {
-			if !strings.Contains(r.FormValue("filters"), "label") || len(labelsOf(img)) > 0 {
+			if !strings.Contains(r.FormValue("filters"), "label") || len(configOf(img).Config.Labels) > 0 {
 				list = append(list, map[string]any{"Id": id})
 			}
 		}
@@ -120,20 +122,29 @@ func (e *engine) inspect(w http.ResponseWriter, name string) {
 		}
 	}
 	json.NewEncoder(w).Encode(map[string]any{
-		"Id": name, "RepoTags": tags, "Config": map[string]any{"Labels": labelsOf(img)},
+		"Id": name, "RepoTags": tags, "Config": map[string]any{"Labels": configOf(img).Config.Labels}, "Comment": configOf(img).Comment,
 		"Created": img.Created.Format(time.RFC3339Nano), "Os": "linux", "Architecture": img.Platform.Architecture,
 		"RootFS":      map[string]any{"Type": "layers", "Layers": layers},
 		"GraphDriver": map[string]any{"Name": "overlay2", "Data": map[string]string{"UpperDir": "/x"}},
 	})
 }
 
-// labelsOf returns the labels of an image.
-func labelsOf(img *image.Image) map[string]string {
-	var c struct {
-		Config struct{ Labels map[string]string } `json:"config"`
-	}
+// config is what the tests' Engine knows of an image beside its layers.
+type config struct {
+	Created time.Time                          `json:"created"`
+	Comment string                             `json:"comment"`
+	Config  struct{ Labels map[string]string } `json:"config"`
+	OS      string                             `json:"os"`
+	Arch    string                             `json:"architecture"`
+	RootFS  struct {
+		Type    string          `json:"type"`
+		DiffIDs []digest.Digest `json:"diff_ids"`
+	} `json:"rootfs"`
+}
+
+func configOf(img *image.Image) (c config) {
 	_ = json.Unmarshal(img.Config, &c)
-	return c.Config.Labels
+	return c
 }
 
 // remove takes a name away, and the image if it has no other one.
@@ -214,6 +225,52 @@ func (e *engine) load(w http.ResponseWriter, body io.Reader) {
 	if e.lie != nil {
 		e.lie()
 	}
+}
+
+// importLayer makes an image of one layer.
+func (e *engine) importLayer(w http.ResponseWriter, r *http.Request) {
+	load, end := e.begins()
+	defer end()
+	if e.refuse != nil {
+		if why := e.refuse(load); why != "" {
+			io.Copy(io.Discard, r.Body)
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprintf(w, `{"message":%q}`, why)
+			return
+		}
+	}
+	data, err := io.ReadAll(r.Body)
+	if err != nil {
+		return // the client has broken it off
+	}
+	diffID := digest.FromBytes(data)
+	if e.sees != nil {
+		e.sees(load, diffID.Encoded())
+	}
+	if e.takes != nil {
+		e.takes(load)
+	}
+	c := config{Created: time.Now(), Comment: r.FormValue("message"), OS: "linux", Arch: image.Host().Architecture}
+	c.Config.Labels = make(map[string]string)
+	if key, value, ok := strings.Cut(strings.TrimPrefix(r.FormValue("changes"), "LABEL "), "="); ok {
+		c.Config.Labels[strings.Trim(key, `"`)] = strings.Trim(value, `"`)
+	}
+	c.RootFS.Type, c.RootFS.DiffIDs = "layers", []digest.Digest{diffID}
+	text, err := json.Marshal(c)
+	if err != nil {
+		panic(err)
+	}
+	img, err := image.Parse(text)
+	if err != nil {
+		panic(err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.layers = append(e.layers, diffID.Encoded())
+	e.chains[img.Layers[0].ChainID] = true
+	e.images[img.ID.String()] = img
+	e.tags[r.FormValue("repo")] = img.ID.String()
+	json.NewEncoder(w).Encode(map[string]string{"status": img.ID.String()})
 }
 
 func say(w io.Writer, why string) {

@@ -215,6 +215,11 @@ func TestRelaySweeps(t *testing.T) {
 		t.Fatalf("%v, %d parts", err, e.parts())
 	}
 	e.undead = false
+	for name := range e.tags { // it was killed before it could name the part that it made
+		if strings.Contains(name, "part:import-") {
+			delete(e.tags, name)
+		}
+	}
 
 	// An image that was built on a part has its label, and another ID. It has no name.
 	cf, err := empty.Image.ConfigFile()

@@ -167,7 +167,7 @@ func (r *relay) legs() ([]*leg, error) {
 		first++
 	}
 	var list []*leg
-	if first == 0 && r.imports(layers[0]) {
+	if len(layers) > 0 && first == 0 && r.imports(layers[0]) {
 		list = append(list, &leg{layers: layers[:1], whole: true})
 		first = 1
 	}
