@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -62,8 +63,10 @@ func TestRelay(t *testing.T) {
 	s, e := serve(t), startEngine(t)
 	layers := legLayers(t)
 	ref := s.push(t, "img:tag", layers...)
-	came := map[int]chan struct{}{1: make(chan struct{}), 2: make(chan struct{}), 3: make(chan struct{})}
-	busy := make(chan int, 1) // has the load that is being registered
+	came := []chan struct{}{make(chan struct{}), make(chan struct{}), make(chan struct{})} // by layer
+	busy := make(chan int, 1)                                                              // has the load that is being registered
+	var mu sync.Mutex
+	layerOf := make(map[int]int) // by load: the import and the first archive come in any order
 	e.sees = func(load int, file string) {
 		if file == "manifest.json" {
 			select {
@@ -71,17 +74,27 @@ func TestRelay(t *testing.T) {
 				t.Errorf("load %d can be registered while load %d is", load, other)
 			default:
 			}
-		} else if strings.HasSuffix(file, diffOf(layers[load-1]).Encoded()) {
-			close(came[load])
+			return
+		}
+		for i, l := range layers {
+			if strings.HasSuffix(file, diffOf(l).Encoded()) {
+				mu.Lock()
+				layerOf[load] = i
+				mu.Unlock()
+				close(came[i])
+			}
 		}
 	}
 	e.takes = func(load int) {
 		busy <- load
-		if load < 3 {
+		mu.Lock()
+		i := layerOf[load]
+		mu.Unlock()
+		if i < 2 {
 			select {
-			case <-came[load+1]:
+			case <-came[i+1]:
 			case <-time.After(time.Minute):
-				t.Errorf("no layer of load %d comes while load %d is registered", load+1, load)
+				t.Errorf("layer %d does not come while layer %d is registered", i+1, i)
 			}
 		}
 		<-busy
