@@ -25,7 +25,11 @@ type spooled struct {
 func newSpooled(dir string) (*spooled, error) {
 	f, err := destination.Scratch(dir)
 	if err != nil {
-		return nil, fault.WithHint(fmt.Errorf("make a temporary file in %s: %w", dir, err), "choose another directory with --temp-dir")
+		err = fmt.Errorf("make a temporary file in %s: %w", dir, err)
+		if fault.HintOf(err) == "" {
+			err = fault.WithHint(err, "choose another directory with --temp-dir")
+		}
+		return nil, err
 	}
 	return &spooled{f: f}, nil
 }

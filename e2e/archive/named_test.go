@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -30,8 +31,12 @@ func TestNamedTemporary(t *testing.T) {
 	g.ArmBlob(ship.Images[0].Layers[1].Digest)
 	held := kit.NewUser(t).Start(t, "-o", filepath.Join(dir, "held.tar"), g.Addr+strings.TrimPrefix(ship.Refs[0], ship.Reg.Addr))
 	g.WaitReached(t, &held.Err)
-	begun := temporary()
-	if len(begun) != 1 {
+	var begun []string
+	if !kit.Eventually(time.Minute, func() bool { // a file for a layer has a name for a moment
+		time.Sleep(200 * time.Millisecond)
+		begun = temporary()
+		return len(begun) == 1
+	}) {
 		t.Fatalf("temporary files: %q, want one", begun)
 	}
 	kit.Fastpull(t, "-o", filepath.Join(dir, "a.tar"), ship.Refs[2]).Expect(t, 0)
