@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// entrant is one who competes.
+// entrant is a program that competes.
 type entrant struct {
 	name  string
 	image *testImage // or
