@@ -2,10 +2,11 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net/url"
 
-	cerrdefs "github.com/containerd/errdefs"
 	"github.com/moby/moby/client"
 )
 
@@ -37,16 +38,10 @@ func (e *Engine) Import(ctx context.Context, tar io.Reader, img Imported, w Watc
 	})
 }
 
-// answered reports whether an error is the Engine's answer to a request. As long as the Engine
-// has said nothing in its answer, it reports a failure by the status.
+// answered reports whether an error is the Engine's answer to a request, or that of a proxy before
+// it. As long as nothing was said in the answer, a failure is reported by the status.
 func answered(err error) bool {
-	for _, is := range []func(error) bool{
-		cerrdefs.IsInternal, cerrdefs.IsInvalidArgument, cerrdefs.IsNotFound, cerrdefs.IsConflict,
-		cerrdefs.IsPermissionDenied, cerrdefs.IsUnauthorized, cerrdefs.IsNotImplemented,
-	} {
-		if is(err) {
-			return true
-		}
-	}
-	return false
+	var transport *url.Error
+	return err != nil && !errors.As(err, &transport) && !client.IsErrConnectionFailed(err) && !brokenOff(err) &&
+		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 }

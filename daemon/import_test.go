@@ -43,6 +43,8 @@ func TestImportErrors(t *testing.T) {
 		want    string
 	}{
 		{"status", func(w http.ResponseWriter, r *http.Request) { fail(w, http.StatusForbidden, "denied by a plugin") }, zeros{}, true, "denied by a plugin"},
+		{"proxy", func(w http.ResponseWriter, r *http.Request) { fail(w, http.StatusMethodNotAllowed, "no imports") }, strings.NewReader("a tar"), true, "no imports"},
+		{"busy proxy", func(w http.ResponseWriter, r *http.Request) { fail(w, http.StatusServiceUnavailable, "not now") }, strings.NewReader("a tar"), true, "not now"},
 		{"stream", func(w http.ResponseWriter, r *http.Request) {
 			io.Copy(io.Discard, r.Body)
 			say(w, `{"error":"Error processing tar file"}`)

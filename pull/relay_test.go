@@ -139,6 +139,29 @@ func TestUnracedRelayHints(t *testing.T) {
 	}
 }
 
+// TestRelayOneSlot: the lowest layer of an image that waits for another one does not keep the
+// only slot, also if its blob has no file to wait in.
+func TestRelayOneSlot(t *testing.T) {
+	s, e := serve(t), startEngine(t)
+	for i := range 4 {
+		var layers [2][]v1.Layer
+		for j := range layers {
+			for k := range 3 {
+				layers[j] = append(layers[j], noise(t, fmt.Sprint("slot", i, j, k), 4<<20+1000))
+			}
+		}
+		one, two := s.push(t, fmt.Sprintf("one:%d", i), layers[0]...), s.push(t, fmt.Sprintf("two:%d", i), layers[1]...)
+		o := e.options(one, two)
+		o.NoResume, o.Layers = true, 1
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		_, err := pull(t, ctx, o)
+		cancel()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestRelayDamaged: a layer that comes damaged, after a part of it was sent, is sent anew.
 func TestRelayDamaged(t *testing.T) {
 	layers := legLayers(t)

@@ -103,8 +103,8 @@ func (d *delivery) offer(ctx context.Context, s *stream, over <-chan struct{}) e
 	}
 }
 
-// pour fetches the layer into an import when its turn has come. The size is for display only.
-// The import gets the last bytes when the layer was verified, and an error in place of them
+// pour fetches the layer into an import when its turn has come. A layer that has to be decoded
+// earlier becomes a file of the delivery. The size is for display only. The import gets the last bytes when the layer was verified, and an error in place of them
 // otherwise: the Engine keeps no layer that is not whole.
 func (d *delivery) pour(ctx context.Context, e *engine, how destination.How, size *plainSize, over <-chan struct{}) error {
 	how.Turn = d.turn
@@ -115,14 +115,26 @@ func (d *delivery) pour(ctx context.Context, e *engine, how destination.How, siz
 		if s != nil {
 			return errAgain // the blob came damaged
 		}
-		<-size.known
-		s = &stream{size: size.bytes, r: r}
+		if !closed(d.turn) { // its blob cannot wait in a file; it must not wait with its slot
+			return d.spool(e, tar)
+		}
+		s = &stream{r: r}
+		if closed(size.known) {
+			s.size = size.bytes
+		}
 		if err := d.offer(ctx, s, over); err != nil {
 			return err
 		}
 		_, err := copying.Copy(out, tar)
 		return err
 	})
+	if s == nil {
+		if err == nil {
+			d.file = d.own
+			d.settle()
+		}
+		return err
+	}
 	if err == nil {
 		err = out.release()
 	}
@@ -136,8 +148,10 @@ type withholding struct {
 	last []byte
 }
 
-// withheld is how many bytes are held back, half a block of a tar.
-const withheld = 256
+// withheld is how many bytes are held back: more than the zeros at the end of a tar in records of
+// 20 blocks. Some Engines take a tar whose end mark has arrived, also if the connection breaks
+// after it.
+const withheld = 16 << 10
 
 // Write implements [io.Writer].
 func (h *withholding) Write(p []byte) (int, error) {

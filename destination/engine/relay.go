@@ -95,6 +95,9 @@ func (r *relay) layer(ctx context.Context, l image.Layer, c *destination.Content
 		err := stream(ctx, r.e, r.how(l), size, r.over)
 		switch {
 		case errors.Is(err, errLeft):
+			if ctx.Err() == nil {
+				c.Task().Restart() // load may fetch it again
+			}
 			return nil // load tells why
 		case !errors.Is(err, errAgain):
 			c.End(ctx, err)
