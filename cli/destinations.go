@@ -45,7 +45,9 @@ func (f *destinationFlags) add(fl *pflag.FlagSet, names ...string) {
 var inContainerd = []string{"containerd", "containerd-root", "docker-root"}
 
 // withoutEngine is what the help of --store says of its default.
-func withoutEngine(dir string) string { return " (without a destination, if no engine is found: " + dir + ")" }
+func withoutEngine(dir string) string {
+	return " (without a destination, if no engine is found: " + dir + ")"
+}
 
 // containerd adds the flags that go with containerd.
 func (f *destinationFlags) containerd(fl *pflag.FlagSet) {
