@@ -4,6 +4,7 @@ import (
 	"net"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/fastpull/fastpull/internal/need"
 )
@@ -31,9 +32,13 @@ func TestDialOnce(t *testing.T) {
 			asked <- struct{}{}
 		}
 	}()
-	for range 3 {
+	for i := range 3 {
+		begun := time.Now()
 		if _, err := e.dial(t.Context(), engine); err == nil {
 			t.Error("it answers")
+		}
+		if took := time.Since(begun); i > 0 && took > dialTime/2 {
+			t.Errorf("it was asked once more, for %v", took)
 		}
 	}
 	l.Close()

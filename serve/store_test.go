@@ -402,7 +402,7 @@ func TestStoreFewFiles(t *testing.T) {
 			t.Errorf("%d files: %v, %v", n, left, err)
 		}
 	}
-	if lacked == 0 || lacked > 30 { // files that other tests close meanwhile may be used, too
+	if lacked < 2 || lacked > 30 {
 		t.Errorf("of 40 numbers of files %d are too few", lacked)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,9 +26,9 @@ func FewFiles(t testing.TB, n int) (restore func()) {
 			f.Close()
 		}
 	}
-	entries, err := os.ReadDir("/proc/self/fd")
+	open, err := openFiles()
 	if err == nil {
-		err = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(len(entries) + n), Max: before.Max})
+		err = unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(open + n), Max: before.Max})
 	}
 	for err == nil {
 		var f *os.File
@@ -44,4 +45,16 @@ func FewFiles(t testing.TB, n int) (restore func()) {
 	}
 	taken = taken[:len(taken)-n]
 	return restore
+}
+
+// openFiles returns how many files the process has open, once none is closed any more: what a
+// test before has left, such as an idle connection, may be closed a moment later.
+func openFiles() (n int, err error) {
+	for before := -1; err == nil && n != before; time.Sleep(5 * time.Millisecond) {
+		var entries []os.DirEntry
+		before = n
+		entries, err = os.ReadDir("/proc/self/fd")
+		n = len(entries)
+	}
+	return n, err
 }
