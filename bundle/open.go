@@ -113,7 +113,11 @@ func unpacker(ctx context.Context, r *io.SectionReader) (io.ReadCloser, error) {
 func spool(ctx context.Context, r io.Reader, dir string) (*tmpfile.File, error) {
 	f, err := tmpfile.Scratch(dir)
 	if err != nil {
-		return nil, fault.WithHint(fmt.Errorf("make a temporary file in %s: %w", dir, err), "choose another directory with --temp-dir")
+		err = fmt.Errorf("make a temporary file in %s: %w", dir, err)
+		if !fault.Exhausted(err) {
+			err = fault.WithHint(err, "choose another directory with --temp-dir")
+		}
+		return nil, err
 	}
 	if _, err := copying.Copy(f, until{ctx, r}); err != nil {
 		return nil, errors.Join(err, f.Close())

@@ -23,15 +23,24 @@ type spooled struct {
 
 // newSpooled makes an empty file in dir.
 func newSpooled(dir string) (*spooled, error) {
-	f, err := destination.Scratch(dir)
+	f, err := scratch(dir)
 	if err != nil {
-		err = fmt.Errorf("make a temporary file in %s: %w", dir, err)
-		if fault.HintOf(err) == "" {
-			err = fault.WithHint(err, "choose another directory with --temp-dir")
-		}
 		return nil, err
 	}
 	return &spooled{f: f}, nil
+}
+
+// scratch makes a file for a layer in dir. Another directory would not help a process that may
+// not open more files.
+func scratch(dir string) (*tmpfile.File, error) {
+	f, err := destination.Scratch(dir)
+	if err != nil {
+		err = fmt.Errorf("make a temporary file in %s: %w", dir, err)
+		if !fault.Exhausted(err) {
+			err = fault.WithHint(err, "choose another directory with --temp-dir")
+		}
+	}
+	return f, err
 }
 
 // Close implements [io.Closer].
@@ -75,7 +84,7 @@ func (e *engine) fetch(ctx context.Context, l image.Layer, c *destination.Conten
 	if !e.form.sendsBlobs() || l.Blob.Digest == l.DiffID {
 		return p, c.Plain(ctx, how, plain)
 	}
-	if p.packed, err = destination.Scratch(e.space.Dir()); err != nil {
+	if p.packed, err = scratch(e.space.Dir()); err != nil {
 		return nil, fmt.Errorf("layer %s: %w", l.Blob.Digest, err)
 	}
 	return p, c.Both(ctx, how, func(blob io.Reader) error {
