@@ -67,6 +67,12 @@ func isPart(l daemon.Labelled) bool {
 	return err == nil && img.ID == l.ID
 }
 
+// isImported reports whether an image is a part that the Engine made. An image that was built on
+// such a part has another comment.
+func isImported(l daemon.Labelled) bool {
+	return len(l.DiffIDs) == 1 && l.Comment == commentOfPart(l.Label)
+}
+
 func nameOfPart(id digest.Digest) string { return partName + ":" + id.Encoded() }
 
 // sweepParts removes the parts that this process and those that were killed have left. It
@@ -84,7 +90,7 @@ func (e *engine) sweepParts() {
 		switch {
 		case isPart(l):
 			name = nameOfPart(l.ID)
-		case len(l.DiffIDs) == 1 && l.Comment == commentOfPart(l.Label):
+		case isImported(l):
 			name = importedName(l)
 		}
 		if name == "" || l.Label != e.owner.mark && !abandoned(l.Label, l.Created) {
