@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/fastpull/fastpull/destination/all"
-	"github.com/fastpull/fastpull/fault"
 )
 
 // partialUsage are the help texts of the flags of prune that name a containerd.
@@ -39,9 +38,6 @@ func (f partialFlags) given(fl *pflag.FlagSet) (of *all.Entry, value string, err
 		name := all.Table[i].Name
 		if f[name] == nil || !fl.Changed(name) {
 			continue
-		}
-		if *f[name] == "" {
-			return nil, "", fault.New(fault.Usage, "--%s is empty", name)
 		}
 		for _, other := range others {
 			if err := notBoth(fl, name, other); err != nil {
