@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/fastpull/fastpull/e2e/kit"
 )
 
 var program string
@@ -74,14 +76,8 @@ func expectNothingLeft(t *testing.T, cache string) {
 			t.Errorf("left attached: %s", file)
 		}
 	}
-	running, err := filepath.Glob("/proc/[0-9]*/cmdline")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, file := range running {
-		if text, err := os.ReadFile(file); err == nil && strings.Contains(string(text), temp+"/fpbench-") {
-			t.Errorf("left running: %q", text)
-		}
+	if running := kit.Naming(t, temp+"/fpbench-"); len(running) > 0 {
+		t.Errorf("left running: %q", running)
 	}
 }
 

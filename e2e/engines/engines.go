@@ -88,13 +88,10 @@ func Kubelet(ctx context.Context) (string, error) { return build(ctx, "kubelet")
 // FilteringRunc builds a runc into dir that can filter system calls, as every pod of a kubelet
 // needs it. It needs a C compiler and Debian's libseccomp-dev. The command go tool takes no build tags.
 func FilteringRunc(ctx context.Context, dir string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-tags", "seccomp", "-o", dir, "github.com/opencontainers/runc")
-	cmd.Dir = moduleDir("runc")
+	cmd := command(ctx, "runc", "build", "-tags", "seccomp", "-o", dir, "github.com/opencontainers/runc")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build runc: %w\n%s", err, out)
-	}
-	return nil
+	_, err := output(cmd)
+	return err
 }
 
 // program tells how a program is built.
@@ -146,8 +143,9 @@ func build(ctx context.Context, name string) (string, error) {
 
 // command is a go command in one of the modules.
 func command(ctx context.Context, module string, args ...string) *exec.Cmd {
+	_, self, _, _ := runtime.Caller(0)
 	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir = moduleDir(module)
+	cmd.Dir = filepath.Join(filepath.Dir(self), module)
 	return cmd
 }
 
@@ -160,10 +158,4 @@ func output(cmd *exec.Cmd) (string, error) {
 		return "", fmt.Errorf("%s: %w\n%s", cmd, err, errs.String())
 	}
 	return strings.TrimSpace(string(out)), nil
-}
-
-// moduleDir returns the folder of a module.
-func moduleDir(module string) string {
-	_, self, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(self), module)
 }

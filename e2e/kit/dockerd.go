@@ -265,22 +265,28 @@ func AwaitUnused(t *testing.T, dir string) {
 	t.Helper()
 	var users []string
 	if Eventually(30*time.Second, func() bool {
-		users = nil
-		lists, err := filepath.Glob("/proc/[0-9]*/cmdline")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, name := range lists {
-			// A process that has ended in between has no list any more.
-			if args, err := os.ReadFile(name); err == nil && bytes.Contains(args, []byte(dir)) {
-				users = append(users, string(bytes.ReplaceAll(args, []byte{0}, []byte{' '})))
-			}
-		}
+		users = Naming(t, dir)
 		return len(users) == 0
 	}) {
 		return
 	}
 	t.Errorf("%s is still used by %q", dir, users)
+}
+
+// Naming returns the arguments of the processes that have a text among them.
+func Naming(t *testing.T, text string) (processes []string) {
+	t.Helper()
+	lists, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range lists {
+		// A process that has ended in between has no list any more.
+		if args, err := os.ReadFile(name); err == nil && bytes.Contains(args, []byte(text)) {
+			processes = append(processes, string(bytes.ReplaceAll(args, []byte{0}, []byte{' '})))
+		}
+	}
+	return processes
 }
 
 // UnmountBelow takes away what a daemon left, so that its folder can go.
