@@ -72,10 +72,12 @@ unit: ## unit tests, with the race detector (some need root)
 	cd packaging && $(ROOT) env $(ALL) $(GO) test -vet=off ./...
 
 e2e: ## the program against a real registry and a real dockerd (needs root)
-	@# Those that take longest begin first. Tests wait more than they work. The program is
-	@# linked once, in a place that tests of plain users can reach.
+	@# Engines are compiled before any test has a deadline. Those that take longest begin first.
+	@# Tests wait more than they work. The program is linked once, in a place that tests of plain
+	@# users can reach.
 	dir=$$(mktemp -d) && trap 'rm -rf $$dir' EXIT && chmod 755 $$dir && \
 	CGO_ENABLED=0 $(GO) build -o $$dir/fastpull . && \
+	$(ROOT) env $(ALL) $(GO) test -tags e2e -vet=off -timeout 90m -count=1 ./e2e/engines && \
 	$(ROOT) env $(ALL) FASTPULL_OLD_KERNEL=$(FASTPULL_OLD_KERNEL) FASTPULL_BIN=$$dir/fastpull $(GO) test -tags e2e -vet=off -timeout 20m -count=1 -p 2 -parallel 4 \
 		./e2e/dockerroot ./e2e/registry ./e2e/destinations ./e2e/... ./daemon ./inflate
 
