@@ -120,6 +120,10 @@ func (st *Staged) Dir() string { return filepath.Join(st.dir, "diff") }
 // TarSplit takes the layer's tar-split, as unpack.Extract writes it.
 func (st *Staged) TarSplit() io.Writer { return st.splitZip }
 
+// Wrote reports that n bytes of the layer's files were written, as unpack.Extract does. The disk
+// works on them meanwhile, so that Commit waits less.
+func (st *Staged) Wrote(n int) { st.s.durable.disk.Wrote(n) }
+
 // Seal ends the layer's tar-split: its files are complete. Only then Tar works.
 func (st *Staged) Seal() error {
 	if st.split == nil {

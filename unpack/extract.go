@@ -30,9 +30,9 @@ type ExtractOptions struct {
 	// Rootless leaves out what the kernel refuses (owners, devices, attributes)
 	// and counts it in Stats. Otherwise that is an error.
 	Rootless bool
-	// WriteBack tells the kernel to begin writing large files to the disk at once. It is for a
-	// caller that flushes all files at the end.
-	WriteBack bool
+	// Wrote is told how many bytes were written to files, for a caller that has the disk work
+	// meanwhile. It is called often, and by several goroutines at a time. Nil: nothing is told.
+	Wrote func(bytes int)
 	// Names bounds the names that are kept for TarSplit. It is shared with other layers.
 	// Nil bounds those of this layer only.
 	Names *nameset.Budget
@@ -96,7 +96,7 @@ func Extract(ctx context.Context, r io.Reader, root string, o ExtractOptions) (S
 		_, x.noChown = rights.Missing(privilege.ForOwners...)
 		x.noSetgid = !rights.Has(privilege.Fsetid)
 	}
-	x.out = newWriters(x.complete, o.WriteBack)
+	x.out = newWriters(x.complete, o.Wrote)
 	x.space.wait = x.out.wait
 	t.Made, t.Replace, t.Unlock = x.implied, x.clear, o.Rootless
 

@@ -20,8 +20,6 @@ const (
 	batchParts = 32
 	batchXattr = 64 << 10 // bytes of attributes, of which a file can have a megabyte
 	spare      = 2        // batches, beside one for each goroutine
-
-	writeBack = 1 << 20 // bytes of a file that are worth a start of the disk
 )
 
 // writers give the files of a layer their contents and metadata. They run beside the goroutine
@@ -31,7 +29,7 @@ const (
 // All methods are for the goroutine that reads the tar.
 type writers struct {
 	complete func(fd int, m *meta) error
-	early    bool // have contents go to the disk at once
+	wrote    func(bytes int)
 
 	cur  *batch      // being filled
 	full chan *batch // to write
@@ -64,9 +62,14 @@ type output struct {
 	open atomic.Int32 // parts to be written, and one more while there may be others
 }
 
-func newWriters(complete func(fd int, m *meta) error, early bool) *writers {
+// newWriters starts the goroutines, which close ends. complete gives a file its metadata. wrote,
+// if it is not nil, is told how many bytes were written.
+func newWriters(complete func(fd int, m *meta) error, wrote func(bytes int)) *writers {
+	if wrote == nil {
+		wrote = func(int) {}
+	}
 	n := min(2, runtime.GOMAXPROCS(0))
-	w := &writers{complete: complete, early: early, full: make(chan *batch, n+spare), free: make(chan *batch, n+spare)}
+	w := &writers{complete: complete, wrote: wrote, full: make(chan *batch, n+spare), free: make(chan *batch, n+spare)}
 	for range n + spare {
 		w.free <- new(batch)
 	}
@@ -176,13 +179,9 @@ func (w *writers) run(b *batch) {
 		if w.err.Load() == nil {
 			w.fail(p.f, writeAt(p.f.fd, p.data, p.off))
 		}
-		if end := p.off + int64(len(p.data)); w.early && end/writeBack > p.off/writeBack {
-			// Begins to write what of the file is not being written, and waits for
-			// nothing but a full queue. It may fail as it likes.
-			_ = unix.SyncFileRange(p.f.fd, 0, end, unix.SYNC_FILE_RANGE_WRITE)
-		}
 		w.release(p.f)
 	}
+	w.wrote(b.used)
 	clear(b.parts)
 	b.parts, b.used, b.attrs = b.parts[:0], 0, 0
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,9 +35,16 @@ func TestContents(t *testing.T) {
 		entries = append(entries, file(fmt.Sprintf("small%d", len(entries)), fmt.Sprint(len(entries))))
 	}
 	fds := openFiles(t)
-	root, err := extract(t, entries...)
+	root := t.TempDir()
+	var wrote atomic.Int64
+	stats, err := extractRaw(t, makeTar(t, entries...), root, ExtractOptions{
+		Whiteouts: whiteout.Overlay{}, Wrote: func(n int) { wrote.Add(int64(n)) },
+	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if n := wrote.Load(); n != stats.Size {
+		t.Errorf("%d bytes are said to be written, of %d", n, stats.Size)
 	}
 	for _, e := range entries {
 		got, err := os.ReadFile(filepath.Join(root, e.name))
@@ -87,7 +95,7 @@ func TestWriteError(t *testing.T) {
 			return broken
 		}
 		return nil
-	}, true)
+	}, nil)
 	dir := t.TempDir()
 	var err error
 	n := 0
@@ -128,7 +136,7 @@ func TestWriteErrorEndsContent(t *testing.T) {
 	if err := tar.NewWriter(&b).WriteHeader(h); err != nil {
 		t.Fatal(err)
 	}
-	w := newWriters(func(int, *meta) error { return nil }, false)
+	w := newWriters(func(int, *meta) error { return nil }, nil)
 	fd, err := unix.Open(filepath.Join(mount, "f"), unix.O_CREAT|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		t.Fatal(err)

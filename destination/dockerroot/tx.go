@@ -156,7 +156,7 @@ func (s *store) extract(ctx context.Context, tar io.Reader, st *overlay.Staged) 
 	return unpack.Extract(ctx, tar, st.Dir(), unpack.ExtractOptions{
 		Whiteouts: s.s.Whiteouts(),
 		TarSplit:  st.TarSplit(),
-		WriteBack: !s.env.NoSync,
+		Wrote:     st.Wrote,
 		Rootless:  s.env.Rootless(),
 		Names:     s.env.Names,
 	})

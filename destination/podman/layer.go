@@ -230,7 +230,7 @@ func (d *differ) ApplyDiff(_ string, o *archive.TarOptions, of *graphdriver.Diff
 	defer split.Close()
 	lines := bufio.NewWriterSize(split, 64<<10)
 	stats, err := unpack.Extract(d.ctx, d.tar, dir, unpack.ExtractOptions{
-		Whiteouts: form, TarSplit: lines, WriteBack: !d.m.s.env.NoSync,
+		Whiteouts: form, TarSplit: lines, Wrote: d.m.s.disk.Wrote,
 		Rootless: d.m.s.env.Rootless(), Names: d.m.s.env.Names,
 	})
 	if err == nil {

@@ -210,7 +210,7 @@ func (t *tx) extract(ctx context.Context, tar io.Reader, into *layer) (unpack.St
 		return unpack.Stats{}, err
 	}
 	return unpack.Extract(ctx, tar, into.dir, unpack.ExtractOptions{
-		Whiteouts: &into.deleted, WriteBack: !t.r.env.NoSync, Rootless: t.r.env.Rootless(),
+		Whiteouts: &into.deleted, Wrote: t.r.disk.Wrote, Rootless: t.r.env.Rootless(),
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,8 +13,12 @@ import (
 	"github.com/fastpull/fastpull/progress"
 )
 
-// noteAfter is how long a flush may take before the user is told about it.
-const noteAfter = 2 * time.Second
+const (
+	// noteAfter is how long a flush may take before the user is told about it.
+	noteAfter = 2 * time.Second
+	// aheadBytes is how much is written between two flushes that nothing waits for.
+	aheadBytes = 128 << 20
+)
 
 // Flusher waits until everything written to a file system is on the disk. One
 // syncfs(2) for all layers of an image costs a fraction of an fsync(2) for each file.
@@ -23,14 +28,19 @@ const noteAfter = 2 * time.Second
 // descriptor, opened before the first write, and remembers the error. Before Linux
 // 5.8 syncfs reports no lost writes.
 //
+// For most callers: report with Wrote what is written, so that the disk works at the same time,
+// and call Flush before the files become visible.
+//
 // A nil Flusher never waits: the user does without (--no-sync). A Flusher is safe for
 // concurrent use.
 type Flusher struct {
 	dir   string
 	notes *progress.Display
 	f     *os.File
+	ahead atomic.Int64 // bytes that were written since the last flush ahead began
+	busy  atomic.Bool  // a flush ahead is running
 
-	mu  sync.Mutex
+	mu  sync.Mutex // of the system call
 	err error
 }
 
@@ -42,6 +52,20 @@ func NewFlusher(dir string, notes *progress.Display) (*Flusher, error) {
 		return nil, err
 	}
 	return &Flusher{dir: dir, notes: notes, f: f}, nil
+}
+
+// Wrote reports that n bytes were written to the file system. Each time that there are enough of
+// them, a flush begins that nothing waits for. So the disk works while the next files are
+// downloaded and extracted, and Flush finds little left to do.
+func (d *Flusher) Wrote(n int) {
+	if d == nil || d.ahead.Add(int64(n)) < aheadBytes || !d.busy.CompareAndSwap(false, true) {
+		return
+	}
+	d.ahead.Store(0)
+	go func() {
+		_ = d.sync() // which remembers the error for Flush
+		d.busy.Store(false)
+	}()
 }
 
 // Flush returns when everything written so far is on the disk. The end of ctx ends the

@@ -69,7 +69,7 @@ func (t *tree) fill(ctx context.Context, tar io.Reader) error {
 		form = new(whiteout.Deletions) // there is nothing to delete
 	}
 	stats, err := unpack.Extract(ctx, tar, dir, unpack.ExtractOptions{
-		Whiteouts: form, WriteBack: !t.s.env.NoSync, Rootless: t.s.env.Rootless(), Names: t.s.env.Names,
+		Whiteouts: form, Wrote: t.s.disk.Wrote, Rootless: t.s.env.Rootless(), Names: t.s.env.Names,
 	})
 	if err == nil {
 		t.s.env.LeftOut.Add(stats)
