@@ -56,7 +56,8 @@ func NewFlusher(dir string, notes *progress.Display) (*Flusher, error) {
 
 // Wrote reports that n bytes were written to the file system. Each time that there are enough of
 // them, a flush begins that nothing waits for. So the disk works while the next files are
-// downloaded and extracted, and Flush finds little left to do.
+// downloaded and extracted, and Flush finds little left to do. A process that is killed meanwhile
+// ends when the system call does.
 func (d *Flusher) Wrote(n int) {
 	if d == nil || d.ahead.Add(int64(n)) < aheadBytes || !d.busy.CompareAndSwap(false, true) {
 		return

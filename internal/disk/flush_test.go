@@ -10,20 +10,27 @@ import (
 	"github.com/fastpull/fastpull/internal/testdisk"
 )
 
-// A write that was lost is reported to every image of the run, and not only to
-// the first that flushes: the kernel tells it once.
-func TestLostWriteIsRemembered(t *testing.T) {
+// losing returns a Flusher of a disk that has been given a file and takes only a third of it.
+func losing(t *testing.T) *Flusher {
+	t.Helper()
 	mnt := testdisk.Losing(t)
 	f, err := NewFlusher(mnt, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	t.Cleanup(func() { f.Close() })
 	layer := make([]byte, 64<<20)
 	rand.NewChaCha8([32]byte{}).Read(layer)
 	if err := os.WriteFile(filepath.Join(mnt, "layer"), layer, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	return f
+}
+
+// A write that was lost is reported to every image of the run, and not only to
+// the first that flushes: the kernel tells it once.
+func TestLostWriteIsRemembered(t *testing.T) {
+	f := losing(t)
 	for i := range 3 {
 		if err := f.Flush(t.Context()); err == nil {
 			t.Errorf("flush %d: all is said to be on a disk that has taken a third", i+1)
@@ -38,17 +45,7 @@ func TestLostWriteIsRemembered(t *testing.T) {
 // Enough written bytes begin a flush that nothing waits for. What it loses is reported by the
 // next one that is waited for.
 func TestFlushAhead(t *testing.T) {
-	mnt := testdisk.Losing(t)
-	f, err := NewFlusher(mnt, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	layer := make([]byte, 64<<20)
-	rand.NewChaCha8([32]byte{}).Read(layer)
-	if err := os.WriteFile(filepath.Join(mnt, "layer"), layer, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	f := losing(t)
 	failed := func() bool {
 		f.mu.Lock()
 		defer f.mu.Unlock()
