@@ -25,7 +25,7 @@ func main() {
 // untilSignal returns a context that ends at the first signal to end the process: SIGINT,
 // SIGTERM, the loss of the terminal (SIGHUP), or the loss of the reader of the output (SIGPIPE).
 // A second SIGINT or SIGTERM ends the process at once or, in a critical section, at the end of
-// that.
+// that. The system call syncfs, which runs from time to time, is not interrupted either.
 //
 // Later SIGHUP and SIGPIPE are ignored, so that the process can remove what it has begun: a lost
 // terminal often sends several SIGHUP, and each line of output causes another SIGPIPE. A signal

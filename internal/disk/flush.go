@@ -16,7 +16,7 @@ import (
 const (
 	// noteAfter is how long a flush may take before the user is told about it.
 	noteAfter = 2 * time.Second
-	// aheadBytes is how much is written between two flushes that nothing waits for.
+	// aheadBytes is how much is written before a flush begins that nothing waits for.
 	aheadBytes = 128 << 20
 )
 
@@ -40,8 +40,9 @@ type Flusher struct {
 	ahead atomic.Int64 // bytes that were written since the last flush ahead began
 	busy  atomic.Bool  // a flush ahead is running
 
-	mu  sync.Mutex // of the system call
-	err error
+	mu     sync.Mutex // of the system call
+	err    error
+	syncfs func(fd int) error // unix.Syncfs, but for tests
 }
 
 // NewFlusher returns a Flusher for the file system of dir. Call it before anything is
@@ -51,13 +52,13 @@ func NewFlusher(dir string, notes *progress.Display) (*Flusher, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Flusher{dir: dir, notes: notes, f: f}, nil
+	return &Flusher{dir: dir, notes: notes, f: f, syncfs: unix.Syncfs}, nil
 }
 
-// Wrote reports that n bytes were written to the file system. Each time that there are enough of
-// them, a flush begins that nothing waits for. So the disk works while the next files are
-// downloaded and extracted, and Flush finds little left to do. A process that is killed meanwhile
-// ends when the system call does.
+// Wrote reports that n bytes were written to the file system. When there are enough of them, and
+// no flush that Wrote has begun is running, one begins that nothing waits for. So the disk works
+// while the next files are downloaded and extracted, and Flush finds little left to do. A process
+// cannot end, not even when it is killed, before the system call does.
 func (d *Flusher) Wrote(n int) {
 	if d == nil || d.ahead.Add(int64(n)) < aheadBytes || !d.busy.CompareAndSwap(false, true) {
 		return
@@ -121,7 +122,7 @@ func (d *Flusher) sync() error {
 	if err != nil {
 		return err
 	}
-	if err := conn.Control(func(fd uintptr) { d.err = unix.Syncfs(int(fd)) }); err != nil {
+	if err := conn.Control(func(fd uintptr) { d.err = d.syncfs(int(fd)) }); err != nil {
 		return err
 	}
 	return d.err
