@@ -46,6 +46,9 @@ var classes = []class{
 	{is: isA[x509.UnknownAuthorityError], again: never, hint: func(e errand, _ error) string {
 		return fmt.Sprintf("name the authority of %[1]s with --ca FILE or put it at %[2]s/%[1]s/ca.crt; --insecure-skip-tls-verify does without", e.ref.Host(), defaultCertsDir)
 	}},
+	{is: isOutOfDate, again: never, hint: func(e errand, _ error) string {
+		return fmt.Sprintf("compare the clock of this machine (date) with the dates above: set the clock, or have the certificate of %s renewed; --insecure-skip-tls-verify does without", e.ref.Host())
+	}},
 	{is: isUntrusted, again: never, hint: func(e errand, _ error) string {
 		return fmt.Sprintf("the certificate of %s is not valid for it (see above); --insecure-skip-tls-verify does without", e.ref.Host())
 	}},
@@ -161,6 +164,13 @@ func isA[T error](err error) bool {
 
 func is(target error) func(error) bool {
 	return func(err error) bool { return errors.Is(err, target) }
+}
+
+// isOutOfDate reports whether a certificate was refused because it has expired or is not valid
+// yet, by the clock of this machine.
+func isOutOfDate(err error) bool {
+	var invalid x509.CertificateInvalidError
+	return errors.As(err, &invalid) && invalid.Reason == x509.Expired
 }
 
 // isUntrusted reports whether a certificate was refused here.

@@ -88,6 +88,25 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// A certificate is refused outside its dates. The clock may be what is wrong.
+func TestCertificateOutOfDate(t *testing.T) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, from := range []time.Time{time.Now().Add(-2 * time.Hour), time.Now().Add(time.Hour)} {
+		tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"example.com"}, NotBefore: from, NotAfter: from.Add(time.Hour)}
+		der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := newTLS(t, http.HandlerFunc(content("text/plain", typed)), &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
+		c := at(newClient(t, Options{CAFiles: []string{write(t, "ca.pem", pemOf("CERTIFICATE", der))}}), server)
+		_, err = c.Manifest(t.Context(), parse(t, example+"/app"))
+		wantKind(t, err, fault.Failed, "the clock of this machine", "renewed")
+	}
+}
+
 func TestPlainHTTP(t *testing.T) {
 	s := newScript(t, content("text/plain", typed))
 	for _, tc := range []struct {
