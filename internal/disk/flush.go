@@ -29,7 +29,8 @@ const (
 // 5.8 syncfs reports no lost writes.
 //
 // For most callers: report with Wrote what is written, so that the disk works at the same time,
-// and call Flush before the files become visible.
+// and call Flush before the files become visible. Calls of Flush that arrive during a system call
+// share the next one, as many images do that wait for the same layer.
 //
 // A nil Flusher never waits: the user does without (--no-sync). A Flusher is safe for
 // concurrent use.
@@ -40,9 +41,18 @@ type Flusher struct {
 	ahead atomic.Int64 // bytes that were written since the last flush ahead began
 	busy  atomic.Bool  // a flush ahead is running
 
-	mu     sync.Mutex // of the system call
-	err    error
-	syncfs func(fd int) error // unix.Syncfs, but for tests
+	mu   sync.Mutex
+	next *flush // has not begun; nil if there is none
+
+	calling sync.Mutex // held during the system call
+	err     error
+	syncfs  func(fd int) error // unix.Syncfs, but for tests
+}
+
+// flush is a system call that one or more callers wait for.
+type flush struct {
+	done chan struct{} // closed at the end
+	err  error
 }
 
 // NewFlusher returns a Flusher for the file system of dir. Call it before anything is
@@ -64,8 +74,9 @@ func (d *Flusher) Wrote(n int) {
 		return
 	}
 	d.ahead.Store(0)
+	f := d.join()
 	go func() {
-		_ = d.sync() // which remembers the error for Flush
+		<-f.done // the error is remembered for Flush
 		d.busy.Store(false)
 	}()
 }
@@ -76,15 +87,14 @@ func (d *Flusher) Flush(ctx context.Context) error {
 	if d == nil {
 		return nil
 	}
-	done := make(chan error, 1)
-	go func() { done <- d.sync() }()
+	f := d.join()
 	long := time.NewTimer(noteAfter)
 	defer long.Stop()
 	for {
 		select {
-		case err := <-done:
-			if err != nil {
-				return fmt.Errorf("write the files in %s to the disk: %w", d.dir, err)
+		case <-f.done:
+			if f.err != nil {
+				return fmt.Errorf("write the files in %s to the disk: %w", d.dir, f.err)
 			}
 			return nil
 		case <-long.C:
@@ -112,18 +122,39 @@ func (d *Flusher) Close() error {
 	return d.f.Close()
 }
 
-func (d *Flusher) sync() error {
+// join returns a flush that has not begun: it covers everything written so far.
+func (d *Flusher) join() *flush {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.err != nil {
-		return d.err
+	if d.next == nil {
+		d.next = &flush{done: make(chan struct{})}
+		go d.run(d.next)
 	}
+	return d.next
+}
+
+// run waits until no other flush runs, and runs f.
+func (d *Flusher) run(f *flush) {
+	d.calling.Lock()
+	defer d.calling.Unlock()
+	d.mu.Lock()
+	d.next = nil // what is written from here on may come too late for f
+	d.mu.Unlock()
+	if d.err == nil {
+		d.err = d.call()
+	}
+	f.err = d.err
+	close(f.done)
+}
+
+// call makes the system call.
+func (d *Flusher) call() error {
 	conn, err := d.f.SyscallConn()
 	if err != nil {
 		return err
 	}
-	if err := conn.Control(func(fd uintptr) { d.err = d.syncfs(int(fd)) }); err != nil {
-		return err
+	if cerr := conn.Control(func(fd uintptr) { err = d.syncfs(int(fd)) }); cerr != nil {
+		return cerr
 	}
-	return d.err
+	return err
 }

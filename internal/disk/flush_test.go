@@ -76,3 +76,40 @@ func TestFlushAhead(t *testing.T) {
 	f = nil
 	f.Wrote(aheadBytes)
 }
+
+// Callers that come while a system call runs share the next one, and no call that began before
+// they wrote is enough for them.
+func TestFlushesAreShared(t *testing.T) {
+	f, err := NewFlusher(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	begun, end := make(chan bool, 9), make(chan bool)
+	f.syncfs = func(int) error {
+		begun <- true
+		<-end
+		return nil
+	}
+	first := f.join()
+	<-begun
+	second, third := f.join(), f.join()
+	if second == first || second != third {
+		t.Errorf("shared with the running call: %v, with the next one: %v", second == first, second == third)
+	}
+	end <- true
+	<-first.done
+	<-begun
+	select {
+	case <-second.done:
+		t.Error("a flush ended before its system call")
+	default:
+	}
+	fourth := f.join()
+	close(end)
+	<-second.done
+	<-fourth.done
+	if n := len(begun); n != 1 {
+		t.Errorf("%d more system calls, want one", n)
+	}
+}
