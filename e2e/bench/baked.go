@@ -82,10 +82,14 @@ func (b *bench) bakedContest(ctx context.Context, c *contest) error {
 	if err := os.WriteFile(list, []byte(strings.Join(l.refs, "\n")+"\n"), 0o600); err != nil {
 		return err
 	}
-	for _, p := range b.builds {
-		c.entrants = append(c.entrants, b.intoRoot(p.name+" --containerd-root", l, func(ctx context.Context, d *disk) (usage, error) {
+	into := func(name string, p fastpull) entrant {
+		return b.intoRoot(name, l, func(ctx context.Context, d *disk) (usage, error) {
 			return p.pull(ctx, nil, "--containerd-root", d.path("containerd"), "--namespace", "default", "--file", list)
-		}))
+		})
+	}
+	for _, p := range b.builds {
+		name := p.name + " --containerd-root"
+		c.entrants = append(c.entrants, into(name, p), into(name+" --no-sync", p.noSync()))
 	}
 	if !slices.Contains(b.against, ctr) {
 		return nil

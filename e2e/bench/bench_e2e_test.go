@@ -112,7 +112,7 @@ func TestAll(t *testing.T) {
 		"load/multi": "fastpull --load, docker pull, docker load", "load/py": "fastpull --load, docker pull, docker load",
 		"restart/multi":       "fastpull --restart-engine, docker pull, docker load",
 		"containerd1.6/multi": "fastpull --containerd, fastpull --containerd --no-sync, ctr images pull", "containerd2.4/multi": "fastpull --containerd, fastpull --containerd --no-sync, ctr images pull",
-		"docker29/multi": "fastpull, fastpull --no-sync, docker pull", "podman/multi": "fastpull --podman, fastpull --podman --no-sync, podman pull", "baked/hundred": "fastpull --containerd-root, ctr images import", "rootfs/multi": "fastpull --rootfs",
+		"docker29/multi": "fastpull, fastpull --no-sync, docker pull", "podman/multi": "fastpull --podman, fastpull --podman --no-sync, podman pull", "baked/hundred": "fastpull --containerd-root, fastpull --containerd-root --no-sync, ctr images import", "rootfs/multi": "fastpull --rootfs",
 		"again/multi": "fastpull", "memory": "fastpull multi, fastpull double",
 		"bundle/plain": "fastpull bundle --layers=plain, skopeo copy docker-archive:",
 		"bundle/keep":  "fastpull bundle --layers=keep, crane pull",
