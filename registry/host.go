@@ -143,20 +143,34 @@ func (h *host) proxyFor(req *http.Request) string {
 	return ""
 }
 
-// RoundTrip sends one request: those to the registry, to its token server and
-// to where they redirect all pass here. It waits for a slot, which is held
-// until the body has been read or closed.
+// RoundTrip sends one request to the registry, or to where it redirects. It waits for a slot,
+// which is held until the body has been read or closed.
 func (h *host) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.Response != nil && req.Response.Request.URL.Scheme == "https" && req.URL.Scheme != "https" && !h.known(req.URL.Host) {
-		return nil, &downgradeError{req.URL.Host}
-	}
 	select {
 	case h.slots <- struct{}{}:
 	case <-req.Context().Done():
 		return nil, req.Context().Err()
 	}
-	release := sync.OnceFunc(func() { <-h.slots })
+	return h.exchange(req, sync.OnceFunc(func() { <-h.slots }))
+}
 
+// logins sends the requests of a login. They take no slot of the host: a login has a time limit,
+// and transfers may hold all slots for longer.
+type logins struct{ h *host }
+
+// RoundTrip implements [http.RoundTripper].
+func (l logins) RoundTrip(req *http.Request) (*http.Response, error) {
+	return l.h.exchange(req, func() {})
+}
+
+// exchange sends one request: those to the registry, to its token server and to where they
+// redirect all pass here. It calls release when there is no response, or when the response's body
+// has been read or closed.
+func (h *host) exchange(req *http.Request, release func()) (*http.Response, error) {
+	if req.Response != nil && req.Response.Request.URL.Scheme == "https" && req.URL.Scheme != "https" && !h.known(req.URL.Host) {
+		release()
+		return nil, &downgradeError{req.URL.Host}
+	}
 	if h.isHome(req.URL) {
 		for key, values := range h.header {
 			// What a login came to goes before what is configured.

@@ -167,7 +167,8 @@ func (c *Client) reach(ctx context.Context, h *host) error {
 	}
 }
 
-// sender sends requests with bodies. It cancels a request that sends no byte for a while.
+// sender sends requests with bodies. It cancels a request that has begun to send its body, and
+// sends no byte for a while.
 type sender struct {
 	h     *host
 	by    http.RoundTripper // of h
@@ -183,6 +184,7 @@ func (s *sender) RoundTrip(req *http.Request) (*http.Response, error) {
 	b := &sentBody{ReadCloser: req.Body, s: s, timer: time.AfterFunc(s.stall, func() {
 		cancel(fmt.Errorf("the registry has taken no byte for %s: %w", s.stall, io.ErrNoProgress))
 	})}
+	b.timer.Stop() // until the first byte is read: the request may wait for a slot
 	req = req.Clone(ctx)
 	req.Body = b
 	resp, err := s.by.RoundTrip(req)

@@ -94,6 +94,35 @@ func TestPushEnds(t *testing.T) {
 	}
 }
 
+// TestStallBeginsWithTheBody: a request that waits for its turn is not one that is stuck.
+func TestStallBeginsWithTheBody(t *testing.T) {
+	const stall = 50 * time.Millisecond
+	s := &sender{stall: stall, by: roundTripper(func(req *http.Request) (*http.Response, error) {
+		select {
+		case <-time.After(3 * stall):
+		case <-req.Context().Done():
+			return nil, req.Context().Err()
+		}
+		if _, err := io.Copy(io.Discard, req.Body); err != nil {
+			return nil, err
+		}
+		return &http.Response{StatusCode: http.StatusAccepted, Body: http.NoBody}, req.Context().Err()
+	})}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPatch, "http://registry/", strings.NewReader("blob"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := s.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+
 // TestPushProves: that a registry answers as if it had taken an image proves nothing.
 func TestPushProves(t *testing.T) {
 	for _, tc := range []struct {

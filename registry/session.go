@@ -115,7 +115,7 @@ func (c *Client) login(ctx context.Context, stale *session, ask *challenge) (*se
 		}
 	}
 	s.answered = auth.Origin(ask.from)
-	client := auth.Client{Transport: h, ID: "fastpull", Known: c.docker.namesHost}
+	client := auth.Client{Transport: logins{h}, ID: "fastpull", Known: c.docker.namesHost}
 	grant, err := client.Authorize(ctx, auth.Request{
 		Registry: ask.from, Challenges: ask.list, Scopes: s.scopes(home, ask.list), Credentials: creds.Credentials, Strict: s.strict,
 	})

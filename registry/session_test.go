@@ -142,6 +142,19 @@ func TestTokenRunsOutForMany(t *testing.T) {
 	if n := k.issued.Load(); n != 2 {
 		t.Errorf("%d tokens, want the first and one more", n)
 	}
+	// Transfers have all slots, for longer than a login may take.
+	fresh, err := c.session(t.Context(), hosts[0], "app", actionPull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range cap(hosts[0].slots) {
+		hosts[0].slots <- struct{}{}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if _, err := c.renew(ctx, fresh, ask); err != nil {
+		t.Error("not renewed while all slots are taken:", err)
+	}
 }
 
 // Some registries answer the ping without asking for anything.
