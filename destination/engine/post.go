@@ -45,7 +45,7 @@ func (e *engine) post(ctx context.Context, w daemon.Watch, grace time.Duration, 
 		whole.Store(writeErr == nil)
 		pw.CloseWithError(writeErr)
 	}()
-	loading, end := outlive(ctx, whole.Load, grace)
+	loading, end := destination.Outlive(ctx, whole.Load, grace)
 	err := e.api.Load(loading, pr, w)
 	end()
 	// The Engine may have ended it early: then nothing takes the rest, and what the writer
@@ -57,22 +57,4 @@ func (e *engine) post(ctx context.Context, w daemon.Watch, grace time.Duration, 
 		return writeErr
 	}
 	return err
-}
-
-// outlive returns a context that ends with ctx, or some time later if it is to go on then.
-func outlive(ctx context.Context, goesOn func() bool, grace time.Duration) (context.Context, context.CancelFunc) {
-	long, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		if goesOn() {
-			select {
-			case <-long.Done():
-			case <-time.After(grace):
-			}
-		}
-		cancel(context.Cause(ctx))
-	})
-	return long, func() {
-		stop()
-		cancel(nil)
-	}
 }

@@ -281,7 +281,7 @@ func (r *relay) importLayer(ctx context.Context, g *leg) error {
 	}
 	g.wrote()
 	in := imported(r.e.owner.mark)
-	loading, end := outlive(ctx, tar.ended.Load, registerGrace)
+	loading, end := destination.Outlive(ctx, tar.ended.Load, registerGrace)
 	defer end()
 	tar.r = r.view.sending(l, tar.r, tar.size, 1)
 	if err = r.e.api.Import(loading, tar, in, r.view.watch(0)); err != nil {

@@ -130,13 +130,19 @@ func (m *made) waits() bool {
 	return m.out != nil
 }
 
-// commit gives the layer its name in the store. Its parent has to have one.
+// commit gives the layer its name in the store. Its parent has to have one. Once begun, it goes on
+// for the time of commitGrace after the end of ctx: the library cannot be told to stop.
 func (m *made) commit(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.out == nil {
 		return m.err
 	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	ctx, done := destination.Outlive(ctx, func() bool { return true }, commitGrace)
+	defer done()
 	has, err := m.s.has(ctx, m.id)
 	if err == nil && has { // another process was first
 		return m.drop()

@@ -25,6 +25,9 @@ const (
 	patience  = 10 * time.Minute // the wait ends
 )
 
+// commitGrace is how long the commit of a layer may take after the end of the run.
+const commitGrace = 5 * time.Second
+
 // locked returns what call returns, which takes locks of the store. The library waits for
 // them without an end. So locked returns before call if ctx ends, or after patience; nothing
 // else is done with the store then.
@@ -57,12 +60,12 @@ func locked[T any](ctx context.Context, s *store, call func() (T, error)) (value
 		case r := <-done:
 			return r.value, r.err
 		case <-note.C:
-			s.env.Progress.Note("another process has Podman's store %s locked, waiting for it", s.root)
+			s.env.Progress.Note("waiting for Podman's store %s, which another process may have locked", s.root)
 			continue
 		case <-ctx.Done():
 			err = context.Cause(ctx)
 		case <-end.C:
-			err = fault.WithHint(fault.New(fault.Failed, "another process has had Podman's store %s locked for %v", s.root, patience),
+			err = fault.WithHint(fault.New(fault.Failed, "Podman's store %s does not answer for %v: another process may have it locked", s.root, patience),
 				"fastpull doctor shows stuck processes")
 		}
 		s.setStuck()

@@ -16,6 +16,8 @@ import (
 
 	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/safepath"
+	"github.com/fastpull/fastpull/internal/tmpfile"
 )
 
 // TestLocked has calls of the library return, panic and not come back.
@@ -35,6 +37,35 @@ func TestLocked(t *testing.T) {
 	defer close(never)
 	if _, err := locked(ctx, s, func() (int, error) { <-never; return 0, nil }); !errors.Is(err, context.DeadlineExceeded) || !s.isStuck() {
 		t.Errorf("a call that does not come back: %v, stuck %v", err, s.isStuck())
+	}
+}
+
+// TestCommitOutlivesTheRun: a call that has begun to move the files of a layer ends before they
+// are removed, also if the run is interrupted. If it does not end in time they are left.
+func TestCommitOutlivesTheRun(t *testing.T) {
+	s := &store{env: &destination.Env{}}
+	run, interrupt := context.WithCancel(t.Context())
+	ctx, done := destination.Outlive(run, func() bool { return true }, time.Minute)
+	defer done()
+	if n, err := locked(ctx, s, func() (int, error) { interrupt(); time.Sleep(50 * time.Millisecond); return 7, nil }); n != 7 || err != nil || s.isStuck() {
+		t.Errorf("%d, %v, stuck %v", n, err, s.isStuck())
+	}
+	home, err := safepath.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, stuck := range []bool{true, false} {
+		dir, err := tmpfile.NewDir(home, stagingPrefix)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &store{env: &destination.Env{}, staging: dir, stuck: stuck}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(dir.Path); (err == nil) != stuck {
+			t.Errorf("a call is under way: %v, and of the staging directory: %v", stuck, err)
+		}
 	}
 }
 

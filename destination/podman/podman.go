@@ -353,7 +353,8 @@ func (s *store) Close() error {
 	if s.temp != nil {
 		err = errors.Join(err, s.temp.Remove())
 	}
-	if s.staging != nil {
+	// A call of the library may still move files out of it. Then the next run removes it.
+	if s.staging != nil && !stuck {
 		err = errors.Join(err, s.staging.Remove())
 	}
 	if s.home != nil {

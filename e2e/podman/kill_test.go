@@ -20,11 +20,22 @@ import (
 	"github.com/fastpull/fastpull/e2e/kit"
 )
 
-// TestPodmanKill kills runs at random moments. After each kill Podman uses the store, the
-// next run completes the image, and nothing is left of the killed one. FASTPULL_KILLS is how
-// many.
+// TestPodmanKill kills runs at random moments. FASTPULL_KILLS is how many.
 func TestPodmanKill(t *testing.T) {
 	t.Parallel()
+	endAtRandom(t, syscall.SIGKILL, -1)
+}
+
+// TestPodmanInterrupt interrupts runs at random moments.
+func TestPodmanInterrupt(t *testing.T) {
+	t.Parallel()
+	endAtRandom(t, syscall.SIGINT, 130)
+}
+
+// endAtRandom ends runs by a signal, with an exit code. After each end Podman uses the store, the
+// next run completes the image, and nothing is left of the run that was ended.
+func endAtRandom(t *testing.T, sig syscall.Signal, code int) {
+	t.Helper()
 	kills := int(kit.FromEnv(t, "FASTPULL_KILLS", 3))
 	ship := kit.NewShipment(t)
 	s := newStore(t)
@@ -36,18 +47,20 @@ func TestPodmanKill(t *testing.T) {
 		delay := time.Duration(rand.Int64N(int64(whole)))
 		p := kit.NewUser(t).Start(t, flag, ref)
 		time.Sleep(delay)
-		p.Signal(t, syscall.SIGKILL)
-		if p.Wait(t).Code == -1 {
+		p.Signal(t, sig)
+		if p.Wait(t).Code == code {
 			killed++
 		}
-		when := fmt.Sprintf("killed after %v of %v", delay, whole)
+		when := fmt.Sprintf("ended after %v of %v", delay, whole)
 		s.podman(t, "images")
 		kit.Fastpull(t, flag, ref).Expect(t, 0)
 		if got := s.runs(t, ref); got != kit.Words[0] {
 			t.Errorf("%s: podman run prints %q", when, got)
 		}
 		saved(t, s, ref, ship.Images[0])
-		if left, _ := filepath.Glob(s.root + "/overlay/staging/*"); len(left) > 0 {
+		left, _ := filepath.Glob(s.root + "/overlay/staging/*")
+		more, _ := filepath.Glob(s.root + "/overlay/.fastpull-staging-*")
+		if left = append(left, more...); len(left) > 0 {
 			t.Errorf("%s: left: %v", when, left)
 		}
 		if found := s.check(t); found != "" {
@@ -58,7 +71,7 @@ func TestPodmanKill(t *testing.T) {
 		}
 	}
 	if killed < kills {
-		t.Errorf("%d runs were killed, want %d", killed, kills)
+		t.Errorf("%d runs were ended, want %d", killed, kills)
 	}
 }
 

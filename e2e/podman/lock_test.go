@@ -31,7 +31,7 @@ func TestPodmanLocked(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := kit.NewUser(t).Start(t, flag, ship.Refs[0])
-	p.Says(t, "another process has Podman's store")
+	p.Says(t, "which another process may have locked")
 	p.Signal(t, syscall.SIGINT)
 	if r := p.Wait(t).Expect(t, 130); r.Took > 20*time.Second {
 		t.Errorf("the end took %v", r.Took)
