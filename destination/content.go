@@ -51,6 +51,17 @@ type How struct {
 	Have func(context.Context) (fetch.Blob, error)
 }
 
+// Origin names the repository and the blob that the content is from.
+func (c *Content) Origin() string {
+	return c.request.Ref.Host() + "/" + c.request.Ref.Repository() + "@" + c.request.Layer.Blob.Digest.String()
+}
+
+// MayDiffer reports whether a layer with this content may succeed where one with the content
+// other has failed: err is about content, which this layer has from elsewhere.
+func (c *Content) MayDiffer(ctx context.Context, other *Content, err error) bool {
+	return ctx.Err() == nil && ofContent(err) && c.Origin() != other.Origin()
+}
+
 // Task returns the layer's line on the display.
 func (c *Content) Task() *progress.Task { return c.task() }
 

@@ -6,12 +6,18 @@ import (
 	"sync"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/fastpull/fastpull/fault"
 )
 
 // Group shares work between the images of a run. The first caller that asks for a key starts the
 // work. Other callers wait for the same work, and later callers get its result. When no caller
 // waits any more, the work is cancelled, and its result is forgotten. A caller that comes after
 // that waits until the cancelled work has ended, and starts it again.
+//
+// Content that is missing, refused or damaged where the first caller has it from says nothing of
+// the places where others have it. So one such image does not fail the others: a caller that
+// names another origin starts the work again.
 //
 // The zero value is ready. A Group is safe for concurrent use.
 type Group[T any] struct {
@@ -25,6 +31,7 @@ type Group[T any] struct {
 }
 
 type call[T any] struct {
+	origin  string
 	waiters int
 	cancel  context.CancelCauseFunc
 	over    bool // no caller waits: it is being cancelled
@@ -36,18 +43,22 @@ type call[T any] struct {
 // ErrUnwanted is the cause of the cancellation of work that no image needs any more.
 var ErrUnwanted = errors.New("no image needs the layer any more")
 
-// Do returns the result of fn for the key, and whether this caller started it. The
-// context of fn ends with base, or when no caller waits any more: it outlives ctx while
-// another caller waits.
-func (g *Group[T]) Do(ctx, base context.Context, key digest.Digest, fn func(context.Context) (T, error)) (value T, started bool, err error) {
+// Do returns the result of fn for the key, and whether this caller started it. origin names where
+// fn has the content from. The context of fn ends with base, or when no caller waits any more: it
+// outlives ctx while another caller waits.
+func (g *Group[T]) Do(ctx, base context.Context, key digest.Digest, origin string, fn func(context.Context) (T, error)) (value T, started bool, err error) {
 	for {
-		c, started, ended := g.join(base, key, fn)
+		c, started, ended := g.join(base, key, origin, fn)
 		select {
 		case <-c.done:
 			if ended {
 				continue
 			}
 			g.leave(c)
+			if c.origin != origin && ofContent(c.err) && ctx.Err() == nil {
+				g.remove(key, c)
+				continue
+			}
 			return c.value, started, c.err
 		case <-ctx.Done():
 			if !ended {
@@ -58,10 +69,29 @@ func (g *Group[T]) Do(ctx, base context.Context, key digest.Digest, fn func(cont
 	}
 }
 
+// ofContent reports whether an error is about the content of a layer, and the same layer from
+// elsewhere may have none.
+func ofContent(err error) bool {
+	switch fault.KindOf(err) {
+	case fault.NotFound, fault.Denied, fault.Corrupt:
+		return err != nil
+	}
+	return false
+}
+
+// remove removes a call that has failed, unless another one is in its place.
+func (g *Group[T]) remove(key digest.Digest, c *call[T]) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.calls[key] == c {
+		delete(g.calls, key)
+	}
+}
+
 // join finds or starts the call of a key. If ended is true, the call is being cancelled:
 // the caller waits for its end and tries again. Otherwise the caller is one of the call's
 // waiters, and leaves it in the end.
-func (g *Group[T]) join(base context.Context, key digest.Digest, fn func(context.Context) (T, error)) (c *call[T], started, ended bool) {
+func (g *Group[T]) join(base context.Context, key digest.Digest, origin string, fn func(context.Context) (T, error)) (c *call[T], started, ended bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if c, ok := g.calls[key]; ok {
@@ -71,7 +101,7 @@ func (g *Group[T]) join(base context.Context, key digest.Digest, fn func(context
 		return c, false, c.over
 	}
 	ctx, cancel := context.WithCancelCause(base)
-	c = &call[T]{waiters: 1, cancel: cancel, done: make(chan struct{})}
+	c = &call[T]{origin: origin, waiters: 1, cancel: cancel, done: make(chan struct{})}
 	if g.calls == nil {
 		g.calls = make(map[digest.Digest]*call[T])
 	}

@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/fastpull/fastpull/fault"
 )
 
 const key = digest.Digest("key")
@@ -22,7 +24,7 @@ type answer struct {
 func ask(g *Group[int], ctx, base context.Context, fn func(context.Context) (int, error)) chan answer {
 	result := make(chan answer, 1)
 	go func() {
-		v, started, err := g.Do(ctx, base, key, fn)
+		v, started, err := g.Do(ctx, base, key, "here", fn)
 		result <- answer{v, started, err}
 	}()
 	synctest.Wait()
@@ -188,4 +190,31 @@ func TestGroupEndsWithBase(t *testing.T) {
 		}
 		g.Wait()
 	})
+}
+
+// TestGroupOrigins: an error about content ends the callers that have it from the same origin.
+// Others start the work again.
+func TestGroupOrigins(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		err    error
+		origin string
+		again  bool
+	}{
+		{"from elsewhere", fault.New(fault.Corrupt, "damaged"), "there", true},
+		{"from the same origin", fault.New(fault.Corrupt, "damaged"), "here", false},
+		{"of the disk", errors.New("no space left"), "there", false},
+	} {
+		var g Group[int]
+		do := func(origin string, fn func(context.Context) (int, error)) (int, bool, error) {
+			return g.Do(t.Context(), t.Context(), key, origin, fn)
+		}
+		if _, _, err := do("here", func(context.Context) (int, error) { return 0, tc.err }); err != tc.err {
+			t.Errorf("%s: the first got %v", tc.name, err)
+		}
+		v, started, err := do(tc.origin, func(context.Context) (int, error) { return 7, nil })
+		if tc.again && (v != 7 || !started || err != nil) || !tc.again && err != tc.err {
+			t.Errorf("%s: %d, started %v, %v", tc.name, v, started, err)
+		}
+	}
 }

@@ -50,9 +50,9 @@ func (s *Spool[T]) Retain(keys []digest.Digest) (drop func()) {
 
 // Get returns the result of the key, and makes it if there is none. The result belongs to
 // the Spool. The caller retains the key. run is the context of the whole run; see [Group.Do].
-func (s *Spool[T]) Get(ctx, run context.Context, key digest.Digest, make func(context.Context) (T, error)) (T, error) {
+func (s *Spool[T]) Get(ctx, run context.Context, key digest.Digest, origin string, make func(context.Context) (T, error)) (T, error) {
 	s.once.Do(func() { s.results.Drop = func(v T) { v.Close() } })
-	v, _, err := s.results.Do(ctx, run, key, make)
+	v, _, err := s.results.Do(ctx, run, key, origin, make)
 	return v, err
 }
 

@@ -22,7 +22,7 @@ func TestSpool(t *testing.T) {
 	made := 0
 	get := func() *thing {
 		t.Helper()
-		r, err := s.Get(t.Context(), t.Context(), "a", func(context.Context) (*thing, error) { made++; return &thing{}, nil })
+		r, err := s.Get(t.Context(), t.Context(), "a", "", func(context.Context) (*thing, error) { made++; return &thing{}, nil })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -43,7 +43,7 @@ func TestSpool(t *testing.T) {
 
 	late := &thing{}
 	ctx, cancel := context.WithCancel(t.Context())
-	if _, err := s.Get(ctx, t.Context(), "b", func(ctx context.Context) (*thing, error) {
+	if _, err := s.Get(ctx, t.Context(), "b", "", func(ctx context.Context) (*thing, error) {
 		cancel()
 		<-ctx.Done()
 		return late, nil

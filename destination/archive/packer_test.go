@@ -174,7 +174,7 @@ func TestFinishWaits(t *testing.T) {
 		<-begun
 		cancel()
 	}()
-	if _, err := a.spool.Get(ctx, t.Context(), "a layer", func(ctx context.Context) (*packed, error) {
+	if _, err := a.spool.Get(ctx, t.Context(), "a layer", "", func(ctx context.Context) (*packed, error) {
 		close(begun)
 		<-ctx.Done()
 		time.Sleep(50 * time.Millisecond) // a disk that is slow

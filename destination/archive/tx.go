@@ -86,7 +86,7 @@ func (t *tx) Layer(ctx context.Context, l image.Layer, c *destination.Content) e
 	ctx, end := destination.Join(ctx, t.ctx)
 	defer end()
 	key := t.a.pack.key(l)
-	got, err := t.a.spool.Get(ctx, t.a.run, key, func(ctx context.Context) (*packed, error) {
+	got, err := t.a.spool.Get(ctx, t.a.run, key, c.Origin(), func(ctx context.Context) (*packed, error) {
 		p, err := t.a.pack.make(ctx, l, c)
 		c.End(ctx, err)
 		return p, err

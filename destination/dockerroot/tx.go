@@ -79,7 +79,7 @@ func (t *tx) Layer(ctx context.Context, l image.Layer, c *destination.Content) e
 
 // need waits until the layer is in the store, or ready to be committed.
 func (s *store) need(ctx context.Context, l wanted) (*made, error) {
-	m, _, err := s.layers.Do(ctx, s.run, l.ChainID, func(ctx context.Context) (*made, error) {
+	m, _, err := s.layers.Do(ctx, s.run, l.ChainID, l.content.Origin(), func(ctx context.Context) (*made, error) {
 		m, err := s.make(ctx, l)
 		s.space.SetLeft(l.Blob.Digest, 0) // however the layer came
 		defer s.settle(s.run, false)
@@ -104,8 +104,7 @@ func (s *store) make(ctx context.Context, l wanted) (_ *made, err error) {
 	s.mu.Unlock()
 	var twin *made
 	if first.ChainID != l.ChainID {
-		// If it fails there, it would fail here as well.
-		if twin, err = s.need(ctx, first); err != nil {
+		if twin, err = s.need(ctx, first); err != nil && !l.content.MayDiffer(ctx, first.content, err) {
 			return nil, err
 		}
 	}

@@ -59,7 +59,7 @@ func (p *spooled) reader() io.Reader { return io.NewSectionReader(p.f, 0, p.size
 
 // get returns the file of a layer.
 func (e *engine) get(ctx context.Context, l image.Layer, c *destination.Content, how destination.How) (*spooled, error) {
-	return e.spool.Get(ctx, e.run, e.key(l), func(ctx context.Context) (*spooled, error) {
+	return e.spool.Get(ctx, e.run, e.key(l), c.Origin(), func(ctx context.Context) (*spooled, error) {
 		p, err := e.fetch(ctx, l, c, how)
 		c.End(ctx, err)
 		return p, err

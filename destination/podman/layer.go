@@ -46,7 +46,7 @@ type made struct {
 
 // need waits until the layer is in the store, or staged.
 func (s *store) need(ctx context.Context, l wanted) (*made, error) {
-	m, _, err := s.layers.Do(ctx, s.run, l.ChainID, func(ctx context.Context) (*made, error) {
+	m, _, err := s.layers.Do(ctx, s.run, l.ChainID, l.content.Origin(), func(ctx context.Context) (*made, error) {
 		m, err := s.make(ctx, l)
 		s.space.SetLeft(l.Blob.Digest, 0) // however the layer came
 		if err == nil && m.out == nil {

@@ -81,7 +81,7 @@ func (m *made) abort() {
 // need waits until the layer's blob is in containerd, and its snapshot is there or can be
 // committed.
 func (s *store) need(ctx context.Context, l wanted) (*made, error) {
-	m, _, err := s.layers.Do(ctx, s.run, l.key(), func(ctx context.Context) (*made, error) {
+	m, _, err := s.layers.Do(ctx, s.run, l.key(), l.content.Origin(), func(ctx context.Context) (*made, error) {
 		m, existed, err := s.make(ctx, l)
 		s.space.SetLeft(l.Blob.Digest, 0) // however the layer came
 		if err != nil {
@@ -128,19 +128,23 @@ func (s *store) make(ctx context.Context, l wanted) (m *made, existed bool, err 
 }
 
 // earlier waits for layers of the run that came before l and make the same blob or the same
-// snapshot. It returns the one that makes the snapshot, nil if that is l. If it failed, l would
-// fail as well.
+// snapshot. It returns the one that makes the snapshot, nil if that is l. An error of the content
+// of another blob or repository is none of l.
 func (s *store) earlier(ctx context.Context, l wanted) (by *made, err error) {
 	s.mu.Lock()
 	chain, blob := s.chains[l.ChainID], s.blobs[l.Blob.Digest]
 	s.mu.Unlock()
 	if blob.key() != l.key() {
-		if _, err := s.need(ctx, blob); err != nil {
+		if _, err := s.need(ctx, blob); err != nil && !l.content.MayDiffer(ctx, blob.content, err) {
 			return nil, err
 		}
 	}
 	if chain.key() != l.key() {
-		return s.need(ctx, chain)
+		by, err := s.need(ctx, chain)
+		if err != nil && !l.content.MayDiffer(ctx, chain.content, err) {
+			return nil, err
+		}
+		return by, nil
 	}
 	return nil, nil
 }
