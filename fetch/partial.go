@@ -123,7 +123,8 @@ func (p *PartialBlobs) Release(blobs []ocispec.Descriptor) {
 	}
 }
 
-// ReleaseAll removes all verified blobs, at the end of a run that brought all images.
+// ReleaseAll removes the files of all verified blobs, at the end of a run that needs none of them
+// any more.
 func (p *PartialBlobs) ReleaseAll() {
 	if p == nil {
 		return

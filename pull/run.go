@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fastpull/fastpull/destination"
@@ -34,6 +35,9 @@ type run struct {
 	fetcher *fetch.Fetcher
 	looking chan struct{} // has an element for each reference that is looked up
 	claimed claims        // of a dry run
+
+	mu    sync.Mutex
+	ready []ocispec.Descriptor // the blobs of images that become one thing at the end
 }
 
 // Run pulls all references of o. It always returns a summary. The error joins those of images
@@ -72,7 +76,7 @@ func (r *run) finish(ctx context.Context, results []Result, err error) error {
 	some := slices.ContainsFunc(results, func(res Result) bool { return res.Status != Failed })
 	if some && (err == nil || r.KeepGoing && ctx.Err() == nil) {
 		if ferr = r.to.Finish(ctx); ferr == nil {
-			r.fetcher.Partial.ReleaseAll()
+			r.fetcher.Partial.Release(r.ready)
 		}
 		err = errors.Join(err, ferr)
 	}
@@ -218,10 +222,22 @@ func (r *run) image(ctx context.Context, nth int, ref registry.Reference) (res R
 	default:
 		res.BytesFetched, err = r.bring(ctx, im)
 	}
-	if err == nil && !r.DryRun && !r.info.Together {
-		r.fetcher.Partial.Release(im.blobs)
+	if err == nil && !r.DryRun {
+		r.release(im.blobs)
 	}
 	return res, err
+}
+
+// release removes the partial blobs of an image, or notes them for the end of the run. The blobs
+// of images that failed stay for the next run.
+func (r *run) release(blobs []ocispec.Descriptor) {
+	if !r.info.Together {
+		r.fetcher.Partial.Release(blobs)
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ready = append(r.ready, blobs...)
 }
 
 // bring brings an image to the destination. It returns the bytes downloaded for it.
