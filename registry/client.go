@@ -139,7 +139,7 @@ func New(o Options) (*Client, error) {
 	c.extra = make(chan struct{}, c.opt.Connections*3/4)
 
 	if o.AuthFile != "" {
-		if _, err := (source{o.AuthFile, true}).load(); err != nil {
+		if err := readable(c.opt.Keychain, o.AuthFile); err != nil {
 			return nil, fileError("credentials", err)
 		}
 	}

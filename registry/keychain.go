@@ -10,6 +10,7 @@ import (
 	osuser "os/user"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/docker/cli/cli/config"
 	"github.com/docker/cli/cli/config/configfile"
@@ -27,6 +28,16 @@ type files []source
 type source struct {
 	path  string
 	asked bool // for by name: then it has to be there
+	// once reads a file that can be read only once, such as the pipe of a shell's process
+	// substitution. It is nil if the file is not asked for by name.
+	once func() (*configfile.ConfigFile, error)
+}
+
+// named returns the source of a file that is asked for by name.
+func named(path string) source {
+	s := source{path: path, asked: true}
+	s.once = sync.OnceValues(s.read)
+	return s
 }
 
 var _ authn.Keychain = files(nil)
@@ -36,11 +47,11 @@ var _ authn.Keychain = files(nil)
 // helpers, and Podman's auth.json. The first file with credentials for a registry counts.
 func NewKeychain(file string) authn.Keychain {
 	if file != "" {
-		return files{{file, true}}
+		return files{named(file)}
 	}
 	var list files
 	if path := os.Getenv("REGISTRY_AUTH_FILE"); path != "" {
-		list = append(list, source{path, true})
+		list = append(list, named(path))
 	}
 	if path := dockerConfigFile(); path != "" {
 		list = append(list, source{path: path})
@@ -52,6 +63,17 @@ func NewKeychain(file string) authn.Keychain {
 		list = append(list, source{path: filepath.Join(dir, "containers/auth.json")})
 	}
 	return list
+}
+
+// readable checks that a keychain can read the file that it was made with. A keychain of another
+// kind does not read it.
+func readable(k authn.Keychain, file string) error {
+	list, ok := k.(files)
+	if !ok {
+		list = files{named(file)}
+	}
+	_, err := list[0].load()
+	return err
 }
 
 // homeOf returns the home directory of a user. It is a variable for tests.
@@ -139,10 +161,19 @@ func (s source) credentialStore(cf *configfile.ConfigFile, target authn.Resource
 	return s.path
 }
 
-// load reads the file; it returns nil if there is none.
+// load returns what is in the file; it is nil if there is none.
 func (s source) load() (*configfile.ConfigFile, error) {
+	if s.once != nil {
+		if st, err := os.Stat(s.path); err == nil && !st.Mode().IsRegular() {
+			return s.once()
+		}
+	}
+	return s.read()
+}
+
+func (s source) read() (*configfile.ConfigFile, error) {
 	open := openRegular
-	if s.asked { // it may be a pipe, from a shell's process substitution
+	if s.asked {
 		open = os.Open
 	}
 	file, err := open(s.path)

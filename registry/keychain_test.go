@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/authn"
+	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/need"
@@ -174,7 +175,23 @@ func TestKeychainWithoutHelper(t *testing.T) {
 	if creds := c.credentials(t.Context(), parse(t, "other.io/app").repo); creds.Username != "o" {
 		t.Errorf("from the file: %+v", creds)
 	}
-	_, err := New(Options{AuthFile: filepath.Join(dir, "none.json")})
+	// A pipe can be read once, and has the credentials of all registries.
+	fifo := filepath.Join(dir, "pipe")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	go os.WriteFile(fifo, []byte(`{"auths": {"a.io": {"auth": "YTpw"}, "b.io": {"auth": "Yjpw"}}}`), 0)
+	daemon := write(t, "daemon.json", "")
+	c, err := New(Options{AuthFile: fifo, DaemonJSON: daemon})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a", "b"} {
+		if creds := c.credentials(t.Context(), parse(t, name+".io/app").repo); creds.Username != name {
+			t.Errorf("of %s.io from a pipe: %+v", name, creds)
+		}
+	}
+	_, err = New(Options{AuthFile: filepath.Join(dir, "none.json")})
 	wantKind(t, err, fault.NotFound, "none.json")
 }
 
