@@ -19,6 +19,7 @@ import (
 	"time"
 
 	helpers "github.com/docker/docker-credential-helpers/credentials"
+	"github.com/google/go-containerregistry/pkg/name"
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
@@ -181,13 +182,14 @@ func (f *dockerConfig) helper(key string) string {
 	return ""
 }
 
-// drop removes what "auths" has of a registry, also under an address, as older
-// versions of Docker wrote it, and reports whether there was anything.
+// drop removes what "auths" has of a registry, and reports whether there was anything. That may be
+// under an address, as older versions of Docker wrote it, or for Docker Hub under Podman's name.
 func (f *dockerConfig) drop(a Account) bool {
 	before := len(f.auths)
 	maps.DeleteFunc(f.auths, func(key string, _ json.RawMessage) bool {
 		address := strings.TrimPrefix(strings.TrimPrefix(key, "https://"), "http://")
-		return strings.TrimSuffix(strings.TrimSuffix(address, "/"), "/v1") == a.host
+		address = strings.TrimSuffix(strings.TrimSuffix(address, "/"), "/v1")
+		return address == a.host || a.host == name.DefaultRegistry && address == "docker.io"
 	})
 	return len(f.auths) < before
 }

@@ -129,6 +129,23 @@ func TestSaveAndForget(t *testing.T) {
 	}
 }
 
+// TestForgetPodmans forgets what podman login has left for Docker Hub.
+func TestForgetPodmans(t *testing.T) {
+	dir := home(t, map[string]string{"auth.json": `{"auths": {"docker.io": {"auth": "dTpw"}, "docker.io.example": {"auth": "dTpw"}}}`})
+	a, err := ParseAccount("docker.io", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.File = filepath.Join(dir, "auth.json")
+	if found, err := a.Forget(t.Context()); !found || err != nil {
+		t.Errorf("found: %v, %v", found, err)
+	}
+	want := map[string]any{"auths": map[string]any{"docker.io.example": map[string]any{"auth": "dTpw"}}}
+	if got := readJSON(t, a.File); !reflect.DeepEqual(got, want) {
+		t.Errorf("left: %v", got)
+	}
+}
+
 func readJSON(t *testing.T, file string) (v map[string]any) {
 	t.Helper()
 	f, err := os.Open(file)
