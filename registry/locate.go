@@ -36,7 +36,7 @@ func (c *Client) locate(ctx context.Context, ref Reference, d ocispec.Descriptor
 	for p := c.patience(); ; {
 		err := c.each(ctx, ref, false, func(h *host) (err error) {
 			from = h.name
-			size, err = c.has(ctx, h, ref, d)
+			size, err = c.has(p.bear(ctx), h, ref, d)
 			return err
 		})
 		if err == nil {

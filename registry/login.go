@@ -77,7 +77,7 @@ func (c *Client) Login(ctx context.Context, a Account, password string) error {
 	e := errand{ref: ref, doing: "log in to " + a.String()}
 	creds := credentials{Credentials: auth.Credentials{Username: a.User, Password: password}, found: true}
 	for p := c.patience(); ; {
-		err := c.tryLogin(ctx, a, creds)
+		err := c.tryLogin(p.bear(ctx), a, creds)
 		if err == nil {
 			return nil
 		}

@@ -82,7 +82,7 @@ func (c *Client) manifest(ctx context.Context, ref Reference, id string, want oc
 	for again := false; ; {
 		var m Manifest
 		err := c.each(ctx, ref, want.Digest == "", func(h *host) (err error) {
-			m, err = c.manifestAt(ctx, h, ref, id, want)
+			m, err = c.manifestAt(p.bear(ctx), h, ref, id, want)
 			return err
 		})
 		if err == nil {

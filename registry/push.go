@@ -59,25 +59,33 @@ func (c *Client) verifyPushed(ctx context.Context, ref Reference, what remote.Ta
 	if ref.digest != "" {
 		algorithm = ref.digest.Algorithm()
 	}
-	for try, pause := 1, c.backoff; ; try, pause = try+1, 2*pause {
-		m, err := c.manifestAt(ctx, h, ref, cmp.Or(ref.tag, ref.digest.String()), ocispec.Descriptor{Digest: ref.digest, Size: -1})
-		if want := algorithm.FromBytes(raw); err == nil && m.Digest != want {
-			err = fault.New(fault.Failed, "the registry has %s there, pushed was %s", m.Digest, want)
-		}
-		if err != nil {
-			err = e.explain(err)
-		}
+	want := algorithm.FromBytes(raw)
+	p := c.patience()
+	for try, pause := 1, c.backoff; ; {
+		m, err := c.manifestAt(p.bear(ctx), h, ref, cmp.Or(ref.tag, ref.digest.String()), ocispec.Descriptor{Digest: ref.digest, Size: -1})
 		switch {
-		case err == nil || fault.KindOf(err) == fault.Denied:
+		case err == nil && m.Digest == want:
 			return nil
-		case try == verifyTries:
+		case err == nil:
+			err = fault.New(fault.Failed, "the registry has %s there, pushed was %s", m.Digest, want)
+		case !isStatus(func(s *statusError) bool { return s.code == http.StatusNotFound })(err):
+			if err = p.again(ctx, err); err == nil {
+				continue
+			}
+			if err = e.explain(err); fault.KindOf(err) == fault.Denied {
+				return nil
+			}
 			return err
+		}
+		if try == verifyTries {
+			return e.explain(err)
 		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+		try, pause = try+1, 2*pause
 	}
 }
 

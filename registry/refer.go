@@ -97,7 +97,7 @@ func lacking(have, list []ocispec.Descriptor) (lacks []ocispec.Descriptor) {
 // referrersOf is referrersAt with patience.
 func (c *Client) referrersOf(ctx context.Context, h *host, ref Reference, subject digest.Digest) ([]ocispec.Descriptor, bool, error) {
 	for p := c.patience(); ; {
-		have, api, err := c.referrersAt(ctx, h, ref, subject)
+		have, api, err := c.referrersAt(p.bear(ctx), h, ref, subject)
 		if err == nil {
 			return have, api, nil
 		}
@@ -122,22 +122,16 @@ func (c *Client) Has(ctx context.Context, ref Reference) (bool, error) {
 	}
 	e := errand{ref: ref, doing: "look for " + ref.String(), missing: "the registry does not say"}
 	for p := c.patience(); ; {
-		resp, s, err := c.exchange(ctx, http.MethodHead, h, ref, "/manifests/"+ref.name(), http.Header{"Accept": {acceptManifests}})
+		err := c.hasAt(p.bear(ctx), h, ref)
 		if err == nil {
-			err = newStatusError(resp, s)
-			resp.Body.Close()
-			switch resp.StatusCode {
-			case http.StatusOK:
-				return true, nil
-			case http.StatusUnauthorized, http.StatusForbidden:
-				return false, nil
-			case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
-				return c.hasByRead(ctx, h, ref)
-			}
+			return true, nil
 		}
 		var status *statusError
-		if errors.As(err, &status) && status.handshake() && (status.code == http.StatusUnauthorized || status.code == http.StatusForbidden) {
-			return false, nil // credentials for a push may not allow reading
+		if errors.As(err, &status) {
+			switch status.code {
+			case http.StatusNotFound, http.StatusUnauthorized, http.StatusForbidden: // credentials for a push may not allow reading
+				return false, nil
+			}
 		}
 		if err = p.again(ctx, err); err != nil {
 			return false, e.explain(err)
@@ -145,13 +139,22 @@ func (c *Client) Has(ctx context.Context, ref Reference) (bool, error) {
 	}
 }
 
-// hasByRead is Has for a host that may refuse HEAD.
-func (c *Client) hasByRead(ctx context.Context, h *host, ref Reference) (bool, error) {
-	_, err := c.manifestAt(ctx, h, ref, ref.name(), ocispec.Descriptor{Size: -1})
-	if isStatus(func(s *statusError) bool { return s.code == http.StatusNotFound })(err) {
-		return false, nil
+// hasAt asks a host once for a manifest. It reads the manifest where HEAD finds none: a host may
+// refuse HEAD.
+func (c *Client) hasAt(ctx context.Context, h *host, ref Reference) error {
+	resp, s, err := c.exchange(ctx, http.MethodHead, h, ref, "/manifests/"+ref.name(), http.Header{"Accept": {acceptManifests}})
+	if err != nil {
+		return err
 	}
-	return err == nil, err
+	err = newStatusError(resp, s)
+	resp.Body.Close()
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return nil
+	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+		_, err = c.manifestAt(ctx, h, ref, ref.name(), ocispec.Descriptor{Size: -1})
+	}
+	return err
 }
 
 // name is the tag or digest by which a manifest is asked for.

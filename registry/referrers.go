@@ -51,7 +51,7 @@ func (c *Client) Referrers(ctx context.Context, ref Reference, subject digest.Di
 	}
 	for p := c.patience(); ; {
 		err := c.each(ctx, ref, true, func(h *host) (err error) {
-			list, _, err = c.referrersAt(ctx, h, ref, subject)
+			list, _, err = c.referrersAt(p.bear(ctx), h, ref, subject)
 			if err == nil && len(list) == 0 {
 				err = permanent(errNoReferrers) // a mirror need not have them
 			}
