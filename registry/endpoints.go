@@ -171,8 +171,17 @@ func (e *mirrorsError) add(h *host, err error) {
 	e.mirrors = append(e.mirrors, fmt.Sprintf("mirror %s: %v", h.name, err))
 }
 
+// Error implements error. Without an answer of the registry itself, the error is that of the last
+// mirror, which is not repeated.
 func (e *mirrorsError) Error() string {
-	return fmt.Sprintf("%v (%s)", e.error, strings.Join(e.mirrors, "; "))
+	mirrors := slices.Clone(e.mirrors)
+	if !e.origin {
+		mirrors = slices.DeleteFunc(mirrors, func(text string) bool { return strings.HasSuffix(text, ": "+e.error.Error()) })
+	}
+	if len(mirrors) == 0 {
+		return e.error.Error()
+	}
+	return fmt.Sprintf("%v (%s)", e.error, strings.Join(mirrors, "; "))
 }
 
 func (e *mirrorsError) Unwrap() error { return e.error }
