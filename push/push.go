@@ -50,26 +50,45 @@ func Run(ctx context.Context, o Options) (done []Result, err error) {
 		return nil, err
 	}
 	p := &pusher{Options: o, at: make(map[string]name.Repository)}
-	found := 0
-	for _, e := range o.From.Entries() {
-		ref, err := reference(e)
+	list, err := p.choose()
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range list {
+		res, err := p.push(ctx, c.ref, c.entry)
 		if err != nil {
-			return done, err
-		}
-		if !p.wanted(ref) {
-			continue
-		}
-		found++
-		res, err := p.push(ctx, ref, e)
-		if err != nil {
-			return done, fmt.Errorf("%s: %w", ref, err)
+			return done, fmt.Errorf("%s: %w", c.ref, err)
 		}
 		done = append(done, res)
 	}
-	if found == 0 {
-		return nil, fault.New(fault.NotFound, "%s: no image to push", o.From.Name())
-	}
 	return done, nil
+}
+
+// chosen is an image that is going to be pushed.
+type chosen struct {
+	ref   registry.Reference
+	entry bundle.Entry
+}
+
+// choose returns the images of Only, or all. An image without a tag is an error only if all are to
+// be pushed.
+func (p *pusher) choose() (list []chosen, err error) {
+	for _, e := range p.From.Entries() {
+		if e.Name == "" && p.Only != nil {
+			continue
+		}
+		ref, err := reference(e)
+		if err != nil {
+			return nil, err
+		}
+		if p.wanted(ref) {
+			list = append(list, chosen{ref, e})
+		}
+	}
+	if len(list) == 0 {
+		return nil, fault.New(fault.NotFound, "%s: no image to push", p.From.Name())
+	}
+	return list, nil
 }
 
 type pusher struct {
