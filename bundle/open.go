@@ -140,11 +140,15 @@ func (u until) Read(p []byte) (int, error) {
 
 // partOf returns the bundle whose part a name is, "" if it is none.
 func partOf(name string) string {
-	base, n, ok := strings.Cut(filepath.Base(name), ".part")
-	if !ok || len(n) != 3 || strings.Trim(n, "0123456789") != "" {
+	base := filepath.Base(name)
+	at := strings.LastIndex(base, ".part")
+	if at < 0 {
 		return ""
 	}
-	return filepath.Join(filepath.Dir(name), base)
+	if n := base[at+len(".part"):]; len(n) != 3 || strings.Trim(n, "0123456789") != "" {
+		return ""
+	}
+	return filepath.Join(filepath.Dir(name), base[:at])
 }
 
 // Whole returns the name that the parts of a bundle have in common, or the name itself if it

@@ -105,6 +105,9 @@ func (f *File) publishFiles() error {
 		if err := f.parts[0].Publish(base); err != nil {
 			return err
 		}
+		if err := f.removeParts(1); err != nil {
+			return err
+		}
 		f.dropDraft()
 		return nil
 	}
@@ -117,10 +120,17 @@ func (f *File) publishFiles() error {
 	if err := f.remove(base); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	for n := len(f.parts) + 1; n <= MaxParts; n++ {
-		if err := f.remove(PartName(base, n)); errors.Is(err, fs.ErrNotExist) {
-			break
-		} else if err != nil {
+	return f.removeParts(len(f.parts) + 1)
+}
+
+// removeParts removes the parts of an older bundle, from the nth on.
+func (f *File) removeParts(n int) error {
+	for ; n <= MaxParts; n++ {
+		err := f.remove(PartName(f.place.Base, n))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 	}

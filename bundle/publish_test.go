@@ -97,6 +97,7 @@ func TestPublishOver(t *testing.T) {
 		{0, 0, false, "b.tar"},
 		{0, 9, true, "b.tar.json b.tar.part001 b.tar.part002"},
 		{4, 9, false, "b.tar.part001 b.tar.part002"},
+		{4, 0, false, "b.tar"},
 	} {
 		dir := t.TempDir()
 		name := filepath.Join(dir, "b.tar")
