@@ -120,6 +120,13 @@ func (f *pullFlags) run(cmd *cobra.Command, s Streams, names []string) error {
 	if f.report.to, err = f.report.open(s, &f.output); err != nil {
 		return err
 	}
+	// A run that follows its list reports errors, and goes on: those of the command line come first.
+	if err := f.limits.set(new(registry.Options)); err != nil {
+		return err
+	}
+	if _, err := parseReferences(names); err != nil {
+		return err
+	}
 	if f.watch.on {
 		return f.follow(cmd.Context(), s, mode, o, names)
 	}
@@ -255,7 +262,11 @@ func (f *pullFlags) references(ctx context.Context, stdin io.Reader, names []str
 	if len(names) == 0 {
 		return nil, errNoImages
 	}
-	var refs []registry.Reference
+	return parseReferences(names)
+}
+
+// parseReferences returns the references, each once.
+func parseReferences(names []string) (refs []registry.Reference, err error) {
 	for _, name := range names {
 		ref, err := registry.ParseReference(name)
 		if err != nil {
