@@ -37,6 +37,9 @@ containerd are removed with --containerd, --containerd-root and --docker-root.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			o.Waiting = waiting(s.Err)
 			place, value, err := of.given(cmd.Flags())
+			if err == nil {
+				err = notBoth(cmd.Flags(), "staged", "images")
+			}
 			if err != nil {
 				return err
 			}
