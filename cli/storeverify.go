@@ -178,10 +178,10 @@ func verifyStore(ctx context.Context, store *overlay.Reader, display *progress.D
 	}
 	o.Read = func(n int64) { task.Add(n) }
 	v, err := store.Verify(ctx, o)
-	if err != nil || len(v.Damages) > 0 {
+	if len(v.Damages) > 0 {
 		task.Phase(progress.Failed)
 	} else {
-		task.Phase(progress.Done)
+		task.Phase(progress.Outcome(ctx, err))
 	}
 	return v, err
 }

@@ -63,7 +63,7 @@ func verifyFile(ctx context.Context, s Streams, name, tempDir string, output *ou
 		_, _, err = source.Bundle(r) // names that load does not take are damage as well
 	}
 	display.Close()
-	if output.json {
+	if output.json && ctx.Err() == nil {
 		return errors.Join(err, printJSON(s.Out, verified{r.Name(), err == nil, len(r.Entries()), r.Blobs(), r.Size()}))
 	}
 	if err != nil || output.quiet {
@@ -88,7 +88,7 @@ func verifyBundle(ctx context.Context, r *bundle.Reader, display *progress.Displ
 	task.Phase(progress.Verifying)
 	err := r.Verify(ctx, bundle.VerifyOptions{DiffIDs: diffIDs, Done: task.Add})
 	if err != nil {
-		task.Phase(progress.Failed)
+		task.Phase(progress.Outcome(ctx, err))
 		var all []error
 		for _, one := range split(err) {
 			all = append(all, fmt.Errorf("%s: %w", r.Name(), one))
