@@ -80,9 +80,10 @@ func (p *PartialBlobs) target(where *disk.Space, blob ocispec.Descriptor) regist
 	return p.folder
 }
 
-// add notes a blob that is complete and verified.
+// add notes a blob that is complete and verified. One without a file is forgotten: its content may
+// be in memory.
 func (p *PartialBlobs) add(d digest.Digest, b Blob) {
-	if p == nil {
+	if p == nil || b.Came() == nil {
 		return
 	}
 	p.mu.Lock()
