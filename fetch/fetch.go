@@ -222,7 +222,11 @@ func (f *Fetcher) twice(ctx context.Context, q Request, once func(Request) (int6
 			}
 			return n, err
 		}
-		f.Notes.Note("layer %.19s came damaged, fetching it again", q.Layer.Blob.Digest)
+		if q.Have == nil {
+			f.Notes.Note("layer %.19s came damaged, fetching it again", q.Layer.Blob.Digest)
+		} else {
+			f.Notes.Note("the blob of layer %.19s that is there already is damaged, and stays; the layer is fetched. Remove the images that have it, and pull them again", q.Layer.Blob.Digest)
+		}
 		q.Task.Restart()
 		q.Have = nil
 	}

@@ -60,5 +60,9 @@ func (d *durable) names(ctx context.Context) error {
 	if !named {
 		return nil
 	}
-	return d.disk.Settle(ctx)
+	err := d.disk.Settle(ctx)
+	if err != nil || ctx.Err() != nil {
+		d.name() // the store waits for them when it is closed
+	}
+	return err
 }

@@ -45,7 +45,8 @@ func (l *lockFile) lock(ctx context.Context, at int64, waiting func(), pulse fun
 	return l.wait(ctx, at, unix.F_WRLCK, waiting, pulse)
 }
 
-// share waits as lock does, for a lock that others may have too, but not alone.
+// share waits as lock does, for a shared lock. Other processes may share it, and none can lock the
+// byte for itself meanwhile.
 func (l *lockFile) share(ctx context.Context, at int64, pulse func() error) error {
 	return l.wait(ctx, at, unix.F_RDLCK, nil, pulse)
 }

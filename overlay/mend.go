@@ -45,8 +45,8 @@ func (st *Staged) notInUse() error {
 	return nil
 }
 
-// replace are the steps that put a layer in the place of another one. It changes
-// with the rename of cache-id: the other files of layerdb say the same of both.
+// replace returns the steps that put a layer in the place of another one. The rename of cache-id
+// makes the change visible. The other files of layerdb are the same for both layers.
 func (st *Staged) replace(cacheID, short, entry string) []step {
 	s := st.s
 	old := s.entryOf(st.chain).cacheID

@@ -57,8 +57,8 @@ type hidden struct {
 	gone  bool
 }
 
-// hide takes the first n of the layers out of layerdb, or leaves them there and notes
-// why. They are all of them, or up to the one for which there is no space.
+// hide moves layers out of layerdb, in their order, and notes why a layer stays. n is the number of
+// layers that it has dealt with. It stops at the first layer for which there is no space.
 func (s *Store) hide(st *stock, layers []entry, owners map[string]int, r *Removal, b *bin) (list []*hidden, n int, err error) {
 	before := mounts()
 	for _, e := range layers {

@@ -132,7 +132,7 @@ func New(o Options) (*Client, error) {
 	}
 	c.limiter = newLimiter(o.LimitRate)
 	c.pace = &pace{stall: c.opt.StallTimeout, rate: max(cmp.Or(o.MinRate, 4096), 0)}
-	if c.limiter != nil { // what is not wanted cannot be lacking
+	if c.limiter != nil { // a limit must not make a body look too slow
 		c.pace.rate = min(c.pace.rate, o.LimitRate/2)
 	}
 	// The rest is for what has not begun, which must not wait for large blobs.

@@ -76,8 +76,8 @@ func (c *Client) hasByGet(ctx context.Context, h *host, ref Reference, d ocispec
 	return max(0, size), nil
 }
 
-// has asks a host if it has a blob, and how large it is. To be sent elsewhere for it means that it
-// has: a signed address may be good for a GET only.
+// has asks a host if it has a blob, and how large it is. A host that redirects has the blob. The
+// redirect is not followed: a signed address may allow only GET.
 func (c *Client) has(ctx context.Context, h *host, ref Reference, d ocispec.Descriptor) (size int64, err error) {
 	resp, s, err := c.exchange(ctx, http.MethodHead, h, ref, "/blobs/"+d.Digest.String(), nil)
 	if err != nil {

@@ -155,8 +155,8 @@ func parseReferrers(body []byte) ([]ocispec.Descriptor, error) {
 
 var linkPattern = regexp.MustCompile(`<([^>]*)>\s*;[^,]*\brel="?next"?`)
 
-// nextPage returns the query of the page that follows, "" if none does. Where the
-// page is, the registry has no say in.
+// nextPage returns the query of the next page, "" if there is none. The registry chooses the query,
+// and not the host or the path.
 func nextPage(h http.Header) string {
 	m := linkPattern.FindStringSubmatch(strings.Join(h.Values("Link"), ", "))
 	if m == nil {

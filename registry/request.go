@@ -164,8 +164,8 @@ func (c *Client) send(ctx context.Context, method string, s *session, path strin
 	return nil, fmt.Errorf("by https: %w; by http: %w", failures[0], failures[1])
 }
 
-// sendBy does one exchange by one scheme. Only a GET follows redirects: where a HEAD is
-// sent to there need not be a HEAD.
+// sendBy sends one request by one scheme. Only a GET follows redirects: the target may not support
+// HEAD.
 func (c *Client) sendBy(ctx context.Context, method string, s *session, scheme, path string, header http.Header) (*http.Response, error) {
 	address := scheme + "://" + s.host.address() + path
 	if s.host.ns != "" {

@@ -33,12 +33,12 @@ const (
 	// plenty is how many complete bytes ahead of its position a reader needs. With so many,
 	// helpers would not make it faster.
 	plenty = 4 << 20
-	// lookAfter is when it is first asked if they should, and lookEvery how often
-	// later.
+	// After lookAfter a transfer finds out for the first time if helpers are useful, and then
+	// every lookEvery.
 	lookAfter = 100 * time.Millisecond
 	lookEvery = time.Second
-	// extraPause is for how long a blob does with one connection after another one
-	// has failed, which may have been one too many for the host.
+	// extraPause is how long a blob uses one connection after another one has failed. That one
+	// may have been one too many for the host.
 	extraPause = 2 * time.Second
 )
 

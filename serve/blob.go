@@ -135,8 +135,8 @@ func copyAll(w io.Writer, r io.Reader, n int64, piece []byte) error {
 	return nil
 }
 
-// fail answers for a manifest or a blob that cannot be opened. code and missing are the
-// error if that is since it is not there.
+// fail answers for a manifest or a blob that cannot be opened. code and missing are the error of
+// one that does not exist.
 func fail(w http.ResponseWriter, err error, code, missing string) {
 	switch {
 	case errors.Is(err, bundle.ErrNotHere), errors.Is(err, fs.ErrNotExist):

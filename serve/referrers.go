@@ -12,8 +12,8 @@ import (
 	"github.com/fastpull/fastpull/registry"
 )
 
-// refer adds what refers to an image to its repository, or where it is not told
-// which that is to all of them.
+// refer adds a referrer to its repository. If the repository is not known, it adds the referrer to
+// all of them.
 func (h *Handler) refer(r *bundle.Reader, e bundle.Entry) error {
 	a, err := r.Artifact(e.Descriptor.Digest)
 	if err != nil {

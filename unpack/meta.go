@@ -75,7 +75,7 @@ type left struct{ xattrs, owners, devices, setgid atomic.Int64 }
 type fresh struct {
 	uid, gid int
 	masked   uint32 // permissions that it cannot have, mostly the umask
-	known    bool   // or nothing is
+	known    bool   // the fields above are set
 }
 
 // probe makes a file without a name in the directory root and looks at it.
@@ -101,7 +101,7 @@ func (x *extractor) mark(m *meta, d *tree.Dir) {
 	m.chmod = !x.fresh.known || inherits || m.mode&^0o777 != 0 || m.mode&x.fresh.masked != 0
 	m.chown = !x.fresh.known || inherits || m.uid != x.fresh.uid || m.gid != x.fresh.gid
 	if x.noChown && m.uid == 0 && m.gid == 0 {
-		m.chown = false // that root's files are the user's is what is expected
+		m.chown = false // files of root belong to this user, as expected
 	}
 	for _, a := range m.xattrs {
 		m.chmod = m.chmod || a.name == accessACL // its mask becomes the group's bits

@@ -44,6 +44,9 @@ func auto(ctx context.Context, env *destination.Env, dir string, o Options) (d d
 	case !errors.Is(err, containerdapi.ErrUnavailable) && fault.KindOf(err) != fault.Denied, os.Getenv("CONTAINERD_ADDRESS") != "":
 		return nil, "", err
 	}
+	if fault.KindOf(err) == fault.Denied {
+		why += "; and not containerd: " + checkup.Plain(err)
+	}
 	switch root, err := podman.Used(ctx); {
 	case err != nil:
 		why += "; and not Podman's store: " + checkup.Plain(err)

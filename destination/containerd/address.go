@@ -107,7 +107,7 @@ func first(ctx context.Context, sockets []string) (*containerdapi.Client, error)
 	return nil, failure
 }
 
-// place chooses the namespace and the snapshotter.
+// chooseNamespace chooses the namespace and the snapshotter.
 func chooseNamespace(ctx context.Context, c *containerdapi.Client, o Options) (*containerdapi.Client, *containerdapi.Snapshots, containerdapi.Plugins, error) {
 	plugins, err := c.Plugins(ctx)
 	if err != nil {

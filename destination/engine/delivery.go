@@ -104,8 +104,8 @@ func (d *delivery) offer(ctx context.Context, s *stream, over <-chan struct{}) e
 }
 
 // pour fetches the layer into an import when its turn has come. A layer that has to be decoded
-// earlier becomes a file of the delivery. The size is for display only. The import gets the last bytes when the layer was verified, and an error in place of them
-// otherwise: the Engine keeps no layer that is not whole.
+// earlier becomes a file of the delivery. The size is for display only. The import gets the last
+// bytes only after the layer was verified. Otherwise it gets an error, and the Engine keeps nothing.
 func (d *delivery) pour(ctx context.Context, e *engine, how destination.How, size *plainSize, over <-chan struct{}) error {
 	how.Turn = d.turn
 	r, w := io.Pipe()

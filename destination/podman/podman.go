@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"go.podman.io/storage"
@@ -52,6 +53,7 @@ type store struct {
 	publishing sync.Mutex // images may share layers and names
 
 	mu    sync.Mutex
+	named bool // images got names that may not be on the disk
 	stuck bool // a call of the library still waits for a lock, or has not given one back
 }
 
@@ -336,7 +338,24 @@ func (s *store) Check(*image.Image) error { return nil }
 // Finish implements [destination.Destination]. The layers were on the disk before they got
 // their names; now the names and the tar-split data are.
 func (s *store) Finish(ctx context.Context) error {
+	err := s.settle(ctx)
+	if ctx.Err() == nil {
+		s.setNamed(false)
+	}
+	return err
+}
+
+func (s *store) settle(ctx context.Context) error {
 	return errors.Join(s.disk.Settle(ctx), s.meta.Settle(ctx))
+}
+
+// settleTimeout bounds the wait for the disk after a run that did not finish.
+const settleTimeout = 30 * time.Second
+
+func (s *store) setNamed(named bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.named = named
 }
 
 // Close implements [destination.Destination].
@@ -345,6 +364,11 @@ func (s *store) Close() error {
 	var err error
 	for _, m := range s.layers.Values() {
 		err = errors.Join(err, m.abort())
+	}
+	if s.named {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.run), settleTimeout)
+		defer cancel()
+		err = errors.Join(err, s.settle(ctx))
 	}
 	stuck := s.isStuck()
 	if s.s != nil && !stuck {

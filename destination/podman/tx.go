@@ -74,6 +74,7 @@ func (t *tx) Commit(ctx context.Context) error {
 			return err
 		}
 	}
+	t.s.setNamed(true)
 	return t.publish(ctx)
 }
 

@@ -237,7 +237,7 @@ func (s *Space) MostPlain() (int64, error) {
 		return boundless, nil
 	}
 	free, err := stat(s.o.Dir)
-	return 4 * max(free.total, 1<<30), err
+	return 4 * min(max(free.total, 1<<30), math.MaxInt64/4), err
 }
 
 // boundless is the most that a layer may expand to where no file system sets a limit.
@@ -285,7 +285,9 @@ func stat(dir string) (available, error) {
 	if unit == 0 {
 		unit = int64(st.Bsize) //nolint:unconvert // see above
 	}
-	a := available{bytes: int64(st.Bavail) * unit, total: int64(st.Blocks) * unit, inodes: st.Ffree}
+	most := uint64(math.MaxInt64 / unit)                                                // a file system of a cloud may say that it has 8 EiB
+	a := available{bytes: int64(min(uint64(st.Bavail), most)) * unit, inodes: st.Ffree} //nolint:unconvert // see above
+	a.total = int64(min(st.Blocks, most)) * unit
 	if st.Blocks == 0 { // it has no size of its own: a ramfs, a tmpfs with size=0
 		a.bytes, a.total = 1<<60, 1<<60
 	}

@@ -38,7 +38,7 @@ func (f *File) Size() int64 { return f.size }
 // Found returns how many bytes were whole when the file was opened.
 func (f *File) Found() int64 { return f.found }
 
-// Block returns how many bytes the blocks have that are whole or not.
+// Block returns the size of a block in bytes. The record says of each block if it is complete.
 func (f *File) Block() int64 { return f.rec.block }
 
 // InSection reports whether the blob is in a [Section] of a larger file. Such a blob cannot

@@ -200,6 +200,9 @@ func sweepFile(dir *safepath.Dir, name string, since time.Time, remove func(stri
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return -1, fmt.Errorf("stat %s: %w", dir.Join(name), err)
 	}
+	if now, err := dir.Lstat(name); err != nil || now.Dev != st.Dev || now.Ino != st.Ino {
+		return -1, nil // another process has removed it, and may have made another one
+	}
 	if !since.IsZero() && time.Unix(st.Mtim.Unix()).After(since) {
 		return -1, nil
 	}

@@ -40,8 +40,8 @@ func newRecord(size int64) *record {
 	return makeRecord(magic, headerSize, size, Block, (size+recordAlign-1)/recordAlign*recordAlign)
 }
 
-// newRoomRecord returns the record of a blob that is inside of a file, in the
-// RecordSize bytes before it. Its blocks are as large as that makes them.
+// newSectionRecord returns the record of a blob in a section of a file. The record is in the
+// RecordSize bytes before the blob. The blocks are so large that the record has room for all.
 func newSectionRecord(blob digest.Digest, size int64, at int64) *record {
 	const most = 8 * (RecordSize - sectionHeaderSize) // blocks
 	r := makeRecord(sectionMagic, sectionHeaderSize, size, (size/(most*Block)+1)*Block, at)

@@ -43,7 +43,11 @@ func (s *store) publish(ctx context.Context, img *destination.Image, k *known) e
 	last := k.docs[len(k.docs)-1]
 	target := ocispec.Descriptor{MediaType: last.Type(), Digest: last.Digest, Size: int64(len(last.Bytes))}
 	names, labels := s.names(img.Ref, img.Found, config)
-	return s.c.SetImages(ctx, names, target, labels)
+	err := s.c.SetImages(ctx, names, target, labels)
+	if err == nil {
+		s.named.Store(true)
+	}
+	return err
 }
 
 // put stores a document with its labels, or adds the labels to one that is there.

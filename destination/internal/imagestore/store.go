@@ -101,6 +101,7 @@ type store struct {
 	disk    *disk.Flusher
 
 	litter atomic.Bool // the lease has what no image will have
+	named  atomic.Bool // an image has got its names
 
 	publishing, labeling sync.Mutex // images may share documents and layers
 
@@ -197,6 +198,10 @@ func (s *store) Close() error {
 		// not be waited for.
 		if err = s.c.DeleteLease(ctx, s.lease, s.litter.Load()); err != nil {
 			err = fmt.Errorf("delete lease %s in containerd, which expires within %v: %w", s.lease, leaseExpires, err)
+			if s.named.Load() { // the images are complete
+				s.env.Progress.Note("%v", err)
+				err = nil
+			}
 		}
 	}
 	return errors.Join(err, s.disk.Close(), s.c.Close())
