@@ -112,6 +112,7 @@ func TestBlob(t *testing.T) {
 		}, serve}, "- 1000 -", 0, ""},
 		{"short range", []http.HandlerFunc{upTo(1000, reset), partialContent(fmt.Sprintf("bytes 1000-1999/%d", size), noise[1000:2000]), serve}, "- 1000 2000", 0, ""},
 		{"range of unknown total", []http.HandlerFunc{upTo(1000, reset), partialContent(fmt.Sprintf("bytes 1000-%d/*", size-1), noise[1000:])}, "- 1000", 0, ""},
+		{"range that does not end", []http.HandlerFunc{upTo(1000, reset), partialContent(fmt.Sprintf("bytes 1000-%d/%d", size-1, size), noise[1000:]+noise)}, "- 1000", 0, ""},
 		{"wrong range", []http.HandlerFunc{upTo(1000, reset), partialContent(fmt.Sprintf("bytes 0-%d/%d", size-1, size), noise), serve}, "- 1000 -", 0, ""},
 		{"416", []http.HandlerFunc{upTo(1000, reset), status(416), serve}, "- 1000 -", 0, ""},
 		{"no progress", []http.HandlerFunc{upTo(1000, reset), status(500)}, "- 1000 - 1000 - 1000 -", fault.Failed, "500 Internal Server Error"},

@@ -68,10 +68,10 @@ func (r *part) read(ctx context.Context, p []byte) (int, error) {
 	}
 }
 
-// finish returns io.EOF if the blob ends where it should. Where the registry
-// told a length, that has been compared; else it shows in one more byte.
+// finish returns io.EOF if the blob ends where it should. A length that the registry has told, also
+// in a Content-Range, was compared before. Otherwise one more byte shows that the blob is larger.
 func (r *part) finish() error {
-	if r.resp != nil && r.resp.ContentLength < 0 && r.end == r.desc.Size {
+	if r.resp != nil && r.resp.StatusCode == http.StatusOK && r.resp.ContentLength < 0 && r.end == r.desc.Size {
 		var more [1]byte
 		if n, _ := io.ReadFull(r.resp.Body, more[:]); n > 0 {
 			return r.wrongSize("more")
