@@ -91,7 +91,7 @@ func debianMirror(t *testing.T) (url, suite string) {
 // debootstrap installs Debian's smallest set of packages into root.
 func debootstrap(t *testing.T, root, suite, mirror string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "debootstrap", "--variant=minbase", suite, root, mirror)
 	// It is a shell script, whose children are to go with it.
