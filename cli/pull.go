@@ -120,14 +120,14 @@ func (f *pullFlags) run(cmd *cobra.Command, s Streams, names []string) error {
 	if f.report.to, err = f.report.open(s, &f.output); err != nil {
 		return err
 	}
-	// A run that follows its list reports errors, and goes on: those of the command line come first.
-	if err := f.limits.set(new(registry.Options)); err != nil {
-		return err
-	}
-	if _, err := parseReferences(names); err != nil {
-		return err
-	}
 	if f.watch.on {
+		// The loop reports errors, and goes on: those of the command line come first.
+		if err := f.limits.set(new(registry.Options)); err != nil {
+			return err
+		}
+		if _, err := parseReferences(names); err != nil {
+			return err
+		}
 		return f.follow(cmd.Context(), s, mode, o, names)
 	}
 	begun := time.Now()
