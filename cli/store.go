@@ -260,6 +260,6 @@ func newUmount() *cobra.Command {
 		Aliases: []string{"unmount"},
 		Short:   "Take away what fastpull mount mounted",
 		Args:    args(cobra.ExactArgs(1)),
-		RunE:    func(_ *cobra.Command, a []string) error { return overlay.Unmount(a[0]) },
+		RunE:    func(cmd *cobra.Command, a []string) error { return overlay.Unmount(cmd.Context(), a[0]) },
 	}
 }

@@ -52,7 +52,7 @@ func (r *Reader) loose() (l loose, err error) {
 	m := mounts()
 	var candidates []string
 	for _, f := range folders {
-		if f.IsDir() && isFolder(f.Name()) && !named[f.Name()] && m[f.Name()] == "" {
+		if f.IsDir() && isFolder(f.Name()) && !named[f.Name()] && m[f.Name()].dir == "" {
 			candidates = append(candidates, f.Name())
 		}
 	}

@@ -39,8 +39,8 @@ func (st *Staged) notInUse() error {
 	if err := mountsKnown(); err != nil {
 		return err
 	}
-	if at := mounts().of(&st.s.Reader, st.s.entryOf(st.chain)); at != "" {
-		return fault.WithHint(fault.New(fault.Failed, "layer %s is in use: it is mounted at %s", st.diffID, at), "unmount it first: fastpull umount %s", at)
+	if at := mounts().of(&st.s.Reader, st.s.entryOf(st.chain)); at.dir != "" {
+		return at.refuse(fault.New(fault.Failed, "layer %s is in use: it is mounted at %s", st.diffID, at))
 	}
 	return nil
 }

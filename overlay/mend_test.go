@@ -106,7 +106,7 @@ func TestMendMounted(t *testing.T) {
 	if err := s.Mount(a, at); err != nil {
 		t.Fatal(err)
 	}
-	defer Unmount(at)
+	defer Unmount(t.Context(), at)
 	if err := st.Commit(t.Context(), size); err == nil || !strings.Contains(err.Error(), "mounted at") {
 		t.Errorf("Commit: %v", err)
 	}

@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -80,9 +82,9 @@ func (r *Reader) Mount(img *image.Image, target string) error {
 	// A process that removes layers looks for mounts after the layers are no longer visible.
 	// So one of the two notices the other.
 	if len(r.Chain(img.Layers)) < len(img.Layers) {
+		_, err := unmount(target)
 		return errors.Join(
-			fault.WithHint(fault.New(fault.NotFound, "mount %s: somebody has removed it meanwhile", img.ID), "pull the image again"),
-			Unmount(target))
+			fault.WithHint(fault.New(fault.NotFound, "mount %s: somebody has removed it meanwhile", img.ID), "pull the image again"), err)
 	}
 	return nil
 }
@@ -126,47 +128,72 @@ func mountIn(dir, target, options string) error {
 }
 
 // Unmount unmounts a mount of [Reader.Mount]. It refuses any mount that is no overlay.
-func Unmount(target string) error {
-	target, err := filepath.Abs(target)
+//
+// A new mount namespace begins with a copy of the mount. An engine makes one to start a container
+// or to extract a layer, and drops the copy at once. Unmount waits for the end of such copies,
+// two seconds at most, since they keep the layers in use.
+func Unmount(ctx context.Context, target string) error {
+	dev, err := unmount(target)
 	if err != nil {
 		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	for copied(dev) && ctx.Err() == nil {
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// unmount returns the device of the overlay that it has unmounted.
+func unmount(target string) (dev uint64, err error) {
+	target, err = filepath.Abs(target)
+	if err != nil {
+		return 0, err
 	}
 	place, err := safepath.Lookup(target)
 	if err == nil && place.Type == 0 {
 		err = errors.Join(&os.PathError{Op: "open", Path: target, Err: unix.ENOENT}, place.Close())
 	}
 	if fault.KindOf(err) == fault.Denied {
-		return fmt.Errorf("unmount %s: %w", target, err)
+		return 0, fmt.Errorf("unmount %s: %w", target, err)
 	}
 	if err != nil {
-		return fault.New(fault.NotFound, "unmount: %w", err)
+		return 0, fault.New(fault.NotFound, "unmount: %w", err)
 	}
 	defer place.Close()
 	// Not by a descriptor of the mount: it would be in use.
 	parent, err := place.Path()
 	if err != nil {
-		return fmt.Errorf("unmount %s: %w", target, err)
+		return 0, fmt.Errorf("unmount %s: %w", target, err)
 	}
 	target = place.Join(place.Base)
 	at := filepath.Join(parent, place.Base)
 	var st unix.Statfs_t
 	if err := unix.Statfs(at, &st); err != nil {
-		return fault.New(fault.NotFound, "unmount %s: %w", target, err)
+		return 0, fault.New(fault.NotFound, "unmount %s: %w", target, err)
 	}
 	if int64(st.Type) != unix.OVERLAYFS_SUPER_MAGIC { //nolint:unconvert // not int64 everywhere
-		return fault.New(fault.NotFound, "unmount %s: no image is mounted there", target)
+		return 0, fault.New(fault.NotFound, "unmount %s: no image is mounted there", target)
+	}
+	var root unix.Stat_t
+	if err := unix.Stat(at, &root); err != nil {
+		return 0, fault.New(fault.NotFound, "unmount %s: %w", target, err)
 	}
 	if err := unix.Unmount(at, unix.UMOUNT_NOFOLLOW); err != nil {
 		err = fmt.Errorf("unmount %s: %w", target, err)
 		switch {
 		case errors.Is(err, unix.EBUSY):
-			return fault.WithHint(err, "a program has files open in it, or its working directory there")
+			return 0, fault.WithHint(err, "a program has files open in it, or its working directory there")
 		case errors.Is(err, unix.EPERM):
-			return fault.WithHint(fault.Wrap(fault.Denied, err), "only root may unmount, of the user namespace that it was mounted in")
+			return 0, fault.WithHint(fault.Wrap(fault.Denied, err), "only root may unmount, of the user namespace that it was mounted in")
 		case errors.Is(err, unix.EINVAL):
-			return fault.New(fault.NotFound, "unmount %s: no image is mounted there", target)
+			return 0, fault.New(fault.NotFound, "unmount %s: no image is mounted there", target)
 		}
-		return err
+		return 0, err
 	}
-	return nil
+	return uint64(root.Dev), nil //nolint:unconvert // not uint64 everywhere
 }

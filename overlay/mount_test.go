@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
+	"github.com/fastpull/fastpull/internal/need"
 )
 
 // target makes a mount point that is free again at the end.
@@ -50,7 +53,7 @@ func TestMount(t *testing.T) {
 			if err := os.Remove(dir + "/x-1"); !errors.Is(err, unix.EROFS) {
 				t.Errorf("a removal: %v", err)
 			}
-			if err := Unmount(dir); err != nil {
+			if err := Unmount(t.Context(), dir); err != nil {
 				t.Fatal(err)
 			}
 			if got := tree(t, dir); len(got) != 1 {
@@ -160,13 +163,13 @@ func TestUnmount(t *testing.T) {
 		"nothing there":   filepath.Join(dir, "none"),
 		"nothing mounted": dir,
 	} {
-		if err := Unmount(path); fault.KindOf(err) != fault.NotFound || !strings.Contains(err.Error(), path) {
+		if err := Unmount(t.Context(), path); fault.KindOf(err) != fault.NotFound || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	other := filepath.Join(t.TempDir(), "tmpfs")
 	mountTmpfs(t, other)
-	if err := Unmount(other); fault.KindOf(err) != fault.NotFound {
+	if err := Unmount(t.Context(), other); fault.KindOf(err) != fault.NotFound {
 		t.Errorf("what is no overlay: %v", err)
 	}
 	if err := os.WriteFile(other+"/still", nil, 0o600); err != nil {
@@ -184,14 +187,14 @@ func TestUnmount(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Unmount(link); !errors.Is(err, unix.EBUSY) || fault.HintOf(err) == "" {
+	if err := Unmount(t.Context(), link); !errors.Is(err, unix.EBUSY) || fault.HintOf(err) == "" {
 		t.Errorf("one in use: %v", err)
 	}
 	f.Close()
-	if err := Unmount(filepath.Join(link, "x-1")); fault.KindOf(err) != fault.NotFound {
+	if err := Unmount(t.Context(), filepath.Join(link, "x-1")); fault.KindOf(err) != fault.NotFound {
 		t.Errorf("a file inside: %v", err)
 	}
-	if err := Unmount(link); err != nil {
+	if err := Unmount(t.Context(), link); err != nil {
 		t.Errorf("through the symlink by which it was mounted: %v", err)
 	}
 }
@@ -282,5 +285,54 @@ func TestTar(t *testing.T) {
 	}
 	if _, err := s.Tar(l); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no tar-split: %v", err)
+	}
+}
+
+// TestMountCopies has other mount namespaces with copies of a mount. Unmount waits for their end. As
+// long as one is there, the image stays.
+func TestMountCopies(t *testing.T) {
+	s := openTest(t, t.TempDir())
+	img := putChain(t, s, "x", 2)
+	record(t, s, img, "x:1")
+	dir := target(t)
+	mountAndCopy := func() (pid string, end func()) {
+		if err := s.Mount(img, dir); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(need.Program(t, "unshare"), "--mount", "sh", "-c", "echo made && exec cat")
+		in, ierr := cmd.StdinPipe()
+		out, oerr := cmd.StdoutPipe()
+		if err := errors.Join(ierr, oerr, cmd.Start()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(out, make([]byte, len("made\n"))); err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(cmd.Process.Pid), sync.OnceFunc(func() { in.Close(); cmd.Wait() })
+	}
+
+	pid, end := mountAndCopy()
+	defer end()
+	begun := time.Now()
+	if err := Unmount(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(begun); took < 2*time.Second {
+		t.Errorf("Unmount waited %v, want 2 s", took)
+	}
+	_, err := s.Remove(t.Context(), "x:1", RemoveOptions{})
+	if err == nil || !strings.Contains(err.Error(), "is mounted at "+dir+", in the mount namespace of process "+pid) ||
+		!strings.Contains(fault.HintOf(err), "nsenter -t "+pid+" -m umount "+dir) {
+		t.Errorf("Remove: %v\nhint: %s", err, fault.HintOf(err))
+	}
+	end()
+
+	_, end = mountAndCopy()
+	time.AfterFunc(200*time.Millisecond, end)
+	if err := Unmount(t.Context(), dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err = s.Remove(t.Context(), "x:1", RemoveOptions{}); err != nil {
+		t.Error(err)
 	}
 }

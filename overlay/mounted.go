@@ -6,13 +6,36 @@ import (
 	"strings"
 
 	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
 
 	"github.com/fastpull/fastpull/fault"
 )
 
-// mounted has the mount points of layers, by the folders and short IDs in the options of
+// mounted has where layers are mounted, by the folders and short IDs in the options of
 // overlay mounts. Both are random, so they belong to no other store.
-type mounted map[string]string
+type mounted map[string]mountPoint
+
+// mountPoint is where an overlay is mounted. A process that got a mount namespace of its own
+// while the overlay was mounted has a copy of the mount. The copy stays after the unmount.
+type mountPoint struct {
+	dir string // "" if there is no mount
+	pid string // a process in the mount namespace, "" for the namespace of this process
+}
+
+func (p mountPoint) String() string {
+	if p.pid == "" {
+		return p.dir
+	}
+	return p.dir + ", in the mount namespace of process " + p.pid
+}
+
+// refuse adds how to unmount it to an error.
+func (p mountPoint) refuse(err error) error {
+	if p.pid == "" {
+		return fault.WithHint(err, "unmount it first: fastpull umount %s", p.dir)
+	}
+	return fault.WithHint(err, "end the processes of that namespace, or unmount it there: nsenter -t %s -m umount %s", p.pid, p.dir)
+}
 
 // mountsKnown returns an error if the list of mounts cannot be read: layers in use must not be
 // removed.
@@ -24,11 +47,21 @@ func mountsKnown() error {
 	return f.Close()
 }
 
-// mounts returns the mounts of all processes that this one may see: each mount namespace
-// has its own.
+// mounts returns the mounts of all processes that this one may see.
 func mounts() mounted {
 	m := make(mounted)
-	m.read("/proc/self/mountinfo")
+	eachNamespace(func(pid string, overlays []*mountinfo.Info) {
+		for _, mount := range overlays {
+			m.add(pid, mount)
+		}
+	})
+	return m
+}
+
+// eachNamespace calls f with the overlays of each mount namespace that this process may see,
+// its own first. pid is a process of the namespace, or "" for its own.
+func eachNamespace(f func(pid string, overlays []*mountinfo.Info)) {
+	f("", overlays("/proc/self/mountinfo"))
 	own, _ := os.Readlink("/proc/self/ns/mnt")
 	seen := map[string]bool{own: true}
 	namespaces, _ := filepath.Glob("/proc/[0-9]*/ns/mnt")
@@ -38,30 +71,43 @@ func mounts() mounted {
 			continue
 		}
 		seen[to] = true
-		m.read(filepath.Join(filepath.Dir(filepath.Dir(ns)), "mountinfo"))
+		dir := filepath.Dir(filepath.Dir(ns))
+		f(filepath.Base(dir), overlays(filepath.Join(dir, "mountinfo")))
 	}
-	return m
 }
 
-// read adds the mounts of a mountinfo (proc(5)). One that cannot be read, of a process
-// that has ended, has none.
-func (m mounted) read(name string) {
+// copied reports whether another mount namespace has the overlay with this device mounted.
+func copied(dev uint64) bool {
+	found := false
+	eachNamespace(func(pid string, overlays []*mountinfo.Info) {
+		for _, mount := range overlays {
+			found = found || pid != "" && unix.Mkdev(uint32(mount.Major), uint32(mount.Minor)) == dev
+		}
+	})
+	return found
+}
+
+// overlays reads a mountinfo (proc(5)). One that cannot be read, of a process that has ended,
+// has none.
+func overlays(name string) []*mountinfo.Info {
 	f, err := os.Open(name)
 	if err != nil {
-		return
+		return nil
 	}
 	defer f.Close()
 	list, _ := mountinfo.GetMountsFromReader(f, mountinfo.FSTypeFilter("overlay"))
-	for _, mount := range list {
-		// The options have l/SHORT, or paths that end in it or in ID/diff.
-		for _, path := range strings.FieldsFunc(mount.VFSOptions, func(r rune) bool { return strings.ContainsRune(",:=", r) }) {
-			dir, base := filepath.Split(path)
-			if base == "diff" {
-				base = filepath.Base(dir)
-			}
-			if m[base] == "" {
-				m[base] = mount.Mountpoint
-			}
+	return list
+}
+
+// add adds a mount. Its options have l/SHORT, or paths that end in it or in ID/diff.
+func (m mounted) add(pid string, mount *mountinfo.Info) {
+	for _, path := range strings.FieldsFunc(mount.VFSOptions, func(r rune) bool { return strings.ContainsRune(",:=", r) }) {
+		dir, base := filepath.Split(path)
+		if base == "diff" {
+			base = filepath.Base(dir)
+		}
+		if m[base].dir == "" {
+			m[base] = mountPoint{mount.Mountpoint, pid}
 		}
 	}
 }
@@ -76,17 +122,17 @@ func mountPoints() map[string]bool {
 	return points
 }
 
-// of returns the mount point of a layer, or "".
-func (m mounted) of(r *Reader, e entry) string {
+// of returns where a layer is mounted.
+func (m mounted) of(r *Reader, e entry) mountPoint {
 	if e.cacheID == "" {
-		return ""
+		return mountPoint{}
 	}
-	if at := m[e.cacheID]; at != "" {
+	if at := m[e.cacheID]; at.dir != "" {
 		return at
 	}
 	short, err := os.ReadFile(r.path("overlay2", e.cacheID, "link"))
 	if err != nil || len(short) == 0 {
-		return ""
+		return mountPoint{}
 	}
 	return m[strings.TrimSpace(string(short))]
 }

@@ -179,7 +179,7 @@ func TestMountUser(t *testing.T) {
 			t.Errorf("%s has %d entries, %v; want %d", name, len(entries), err, want)
 		}
 	}
-	if err := Unmount(dir); err != nil {
+	if err := Unmount(t.Context(), dir); err != nil {
 		t.Fatal(err)
 	}
 }

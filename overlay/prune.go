@@ -247,9 +247,9 @@ func (r *Reader) wouldPrune(p *Pruned, o PruneOptions) error {
 			return err
 		}
 		for _, e := range st.free() {
-			if at := m.of(r, e); at != "" {
+			if at := m.of(r, e); at.dir != "" {
 				st.retain(e.chain, "a layer on top of it stays")
-				p.Kept = append(p.Kept, KeptLayer{e.chain, "it is mounted at " + at})
+				p.Kept = append(p.Kept, KeptLayer{e.chain, "it is mounted at " + at.String()})
 			}
 		}
 		for _, e := range st.free() {

@@ -339,7 +339,7 @@ func TestPublishLowers(t *testing.T) {
 		t.Fatal(err)
 	}
 	names, _ := os.ReadDir(at)
-	if err := Unmount(at); err != nil || len(names) != 3 {
+	if err := Unmount(t.Context(), at); err != nil || len(names) != 3 {
 		t.Errorf("the mounted image has %v (%v)", names, err)
 	}
 }

@@ -170,8 +170,8 @@ func (r *Reader) notMounted(st *stock, m mounted, images []digest.Digest) error 
 			if rest.retained[chain] != "" {
 				continue
 			}
-			if at := m.of(r, st.entries[chain]); at != "" {
-				return fault.WithHint(fault.New(fault.Failed, "the image %.12s is mounted at %s", id.Encoded(), at), "unmount it first: fastpull umount %s", at)
+			if at := m.of(r, st.entries[chain]); at.dir != "" {
+				return at.refuse(fault.New(fault.Failed, "the image %.12s is mounted at %s", id.Encoded(), at))
 			}
 		}
 	}

@@ -286,7 +286,7 @@ func TestRemoveSpares(t *testing.T) {
 			if err := s.Mount(a, at); err != nil {
 				t.Fatal(err)
 			}
-			t.Cleanup(func() { Unmount(at) })
+			t.Cleanup(func() { Unmount(t.Context(), at) })
 		}, "mounted at", 3},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

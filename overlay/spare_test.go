@@ -151,7 +151,7 @@ func TestSameFiles(t *testing.T) {
 		if err := s.Mount(a, at); err != nil {
 			t.Fatalf("links: %v: %v", links, err)
 		}
-		if err := Unmount(at); err != nil {
+		if err := Unmount(t.Context(), at); err != nil {
 			t.Error(err)
 		}
 	}

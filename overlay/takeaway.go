@@ -67,8 +67,8 @@ func (s *Store) hide(st *stock, layers []entry, owners map[string]int, r *Remova
 		if why == "" && e.cacheID != "" && owners[e.cacheID] > 1 {
 			why = "another layer says that it has the same files"
 		}
-		if at := before.of(&s.Reader, e); why == "" && at != "" {
-			why = "it is mounted at " + at
+		if at := before.of(&s.Reader, e); why == "" && at.dir != "" {
+			why = "it is mounted at " + at.String()
 		}
 		if why == "" && !s.locks.try(useLock(e.chain)) {
 			why = "another fastpull needs it"
@@ -118,14 +118,14 @@ func (s *Store) takeHidden(st *stock, list []*hidden, r *Removal, b *bin) error 
 	after := mounts()
 	for _, h := range list {
 		note := s.path("fastpull/pending", h.cacheID)
-		if at := after.of(&s.Reader, h.entry); at != "" {
+		if at := after.of(&s.Reader, h.entry); at.dir != "" {
 			if err := h.aside.back(); err != nil {
 				return err
 			}
 			if err := removeIfThere(note); err != nil {
 				return err
 			}
-			r.Kept = append(r.Kept, KeptLayer{h.chain, "it is mounted at " + at})
+			r.Kept = append(r.Kept, KeptLayer{h.chain, "it is mounted at " + at.String()})
 			continue
 		}
 		if h.cacheID != "" {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -188,3 +189,50 @@ func (r Result) Warnings() []string {
 	}
 	return list
 }
+
+// MountNamespace is a mount namespace that lasts until the end of a test. Other tests make mount
+// namespaces, too, with copies of the mounts that they find. A mount in a namespace of the test's
+// own has no copies, so its unmount leaves the layers unused.
+type MountNamespace struct{ pid string }
+
+// NewMountNamespace makes a mount namespace.
+func NewMountNamespace(t *testing.T) MountNamespace {
+	t.Helper()
+	cmd := exec.Command("unshare", "--mount", "sh", "-c", "echo made && exec cat")
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(in.Close(), cmd.Wait()); err != nil {
+			t.Errorf("the mount namespace's process: %v", err)
+		}
+	})
+	if _, err := io.ReadFull(out, make([]byte, len("made\n"))); err != nil {
+		t.Fatalf("make a mount namespace: %v", err)
+	}
+	return MountNamespace{strconv.Itoa(cmd.Process.Pid)}
+}
+
+// User returns a user whose fastpull runs in the namespace.
+func (n MountNamespace) User(t *testing.T) *User {
+	t.Helper()
+	nsenter, err := exec.LookPath("nsenter")
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := NewUser(t)
+	u.By = []string{nsenter, "--target", n.pid, "--mount"}
+	return u
+}
+
+// Path returns the path by which processes outside of the namespace see one in it.
+func (n MountNamespace) Path(path string) string { return filepath.Join("/proc", n.pid, "root", path) }
