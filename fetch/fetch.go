@@ -265,7 +265,9 @@ func (f *Fetcher) once(ctx context.Context, q Request, after progress.Phase, use
 		c.found(kept)
 	}
 	if err = await(ctx, b, q.Turn, c, q.Task, release); err == nil {
-		q.Task.Phase(progress.Downloading)
+		if !whole(b) {
+			q.Task.Phase(progress.Downloading) // after the wait
+		}
 		stop := follow(b, c, func() { q.Task.Phase(after) })
 		err = use(b, c, most)
 		stop()
@@ -283,6 +285,15 @@ func found(b Blob) int64 {
 	}
 	n, _ := b.Whole()
 	return n - b.Fetched()
+}
+
+// whole reports whether a blob has been downloaded into its file.
+func whole(b Blob) bool {
+	if b.Came() == nil {
+		return false
+	}
+	_, whole := b.Whole()
+	return whole
 }
 
 // blob returns the blob of a layer, from soon if that is not nil.

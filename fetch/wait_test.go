@@ -1,13 +1,19 @@
 package fetch
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/fastpull/fastpull/progress"
+	"github.com/fastpull/fastpull/registry"
 )
 
 // coming is a blob on its way into a file.
@@ -95,5 +101,52 @@ func TestAwait(t *testing.T) {
 	}
 	if _, done := begin(ctx, &coming{}); <-done != nil {
 		t.Error("it waits with a blob that nobody keeps")
+	}
+}
+
+// inFile is a source whose blob has been downloaded into its file.
+type inFile struct{ blob []byte }
+
+func (inFile) Resumable(int64) bool { return true }
+
+func (s inFile) Download(context.Context, registry.Reference, ocispec.Descriptor, registry.Target, func()) (Blob, error) {
+	return inFileBlob{&scriptedBlob{r: bytes.NewReader(s.blob)}, int64(len(s.blob))}, nil
+}
+
+type inFileBlob struct {
+	*scriptedBlob
+	size int64
+}
+
+func (b inFileBlob) Came() <-chan struct{} {
+	came := make(chan struct{})
+	close(came)
+	return came
+}
+func (b inFileBlob) Whole() (int64, bool) { return b.size, true }
+
+// TestPhaseAfterTurn has a layer that has been downloaded wait for its turn. Afterwards it is being
+// extracted: nothing is downloaded any more.
+func TestPhaseAfterTurn(t *testing.T) {
+	l, blob, _ := sample(t)
+	f, _, q := start(t, l)
+	f.Source = inFile{blob}
+	var out strings.Builder
+	display := progress.New(progress.Options{Mode: progress.JSON, Out: &out})
+	q.Task = display.Task("layer", l.Blob.Size)
+	turn := make(chan struct{})
+	q.Turn = turn
+	time.AfterFunc(50*time.Millisecond, func() { close(turn) })
+	if _, err := f.Plain(t.Context(), q, func(r io.Reader) error {
+		_, err := io.Copy(io.Discard, r)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	q.Task.Phase(progress.Done)
+	display.Close()
+	_, rest, waited := strings.Cut(out.String(), `"doing":"for its turn"`)
+	if !waited || strings.Contains(rest, "downloading") || !strings.Contains(rest, "extracting") {
+		t.Errorf("phases:\n%s", out.String())
 	}
 }

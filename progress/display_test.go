@@ -318,6 +318,20 @@ func TestCounters(t *testing.T) {
 		check("loading", a, 0, 0, 150, 150, true)
 		a.Phase(Done)
 		check("done", a, 0, 0, 150, 150, true)
-
+	})
+	inBubble(t, Options{Mode: JSON, Out: io.Discard}, func(t *testing.T, d *Display) {
+		a, b := d.Task("a", 300), d.Task("b", 100)
+		a.Phase(Downloading)
+		b.Phase(Downloading)
+		a.Add(250)
+		b.Add(10)
+		if m := d.moment(false); m.sum.done != 260 || m.sum.total != 400 {
+			t.Errorf("%d of %d, want 260 of 400", m.sum.done, m.sum.total)
+		}
+		a.Restart()
+		a.Phase(Failed)
+		if m := d.moment(false); m.sum.done != 260 || m.sum.total != 260 {
+			t.Errorf("after the second try failed: %d of %d, want 260 of 260", m.sum.done, m.sum.total)
+		}
 	})
 }

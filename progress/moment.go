@@ -111,7 +111,7 @@ func (d *Display) moment(final bool) *moment {
 		d.reached = max(d.reached, m.sum.done)
 		m.sum.done = d.reached
 		if m.sum.known {
-			m.sum.done = min(d.reached, m.sum.total)
+			m.sum.total = max(m.sum.total, m.sum.done) // a task that failed has no more bytes to come
 		}
 	}
 	return m
