@@ -45,6 +45,18 @@ func sayAs(w io.Writer, asJSON bool, m message) {
 	_, _ = io.WriteString(w, words)
 }
 
+// noteLines writes each line as a note in JSON.
+type noteLines struct{ w io.Writer }
+
+func (n noteLines) Write(p []byte) (int, error) {
+	for line := range strings.Lines(string(p)) {
+		if line = strings.TrimSpace(line); line != "" {
+			sayAs(n.w, true, message{Type: "note", Text: line})
+		}
+	}
+	return len(p), nil
+}
+
 // asksForJSON reports whether the arguments have --progress=json. It is for errors, also
 // those in other flags.
 func asksForJSON(args []string) bool {

@@ -80,6 +80,9 @@ func (f *pullFlags) options(cmd *cobra.Command) (mode progress.Mode, o pull.Opti
 	if mode, err = f.output.mode(); err != nil {
 		return mode, o, err
 	}
+	if mode == progress.JSON {
+		f.to.options.Restart.Output = noteLines{cmd.ErrOrStderr()}
+	}
 	o = pull.Options{DryRun: f.dryRun, Platforms: f.to.options.Archive.Platforms, AllPlatforms: f.to.options.Archive.All}
 	if o.Open, err = f.to.opener(); err != nil {
 		return mode, o, err

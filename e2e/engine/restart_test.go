@@ -3,6 +3,7 @@
 package engine
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -207,6 +208,17 @@ func (s *restarted) testFailure(t *testing.T) {
 	s.expect(t, 1)
 	// One that cannot stop it, which is still there.
 	u.Fastpull(t, "--restart-engine", "--restart-command", "/bin/false", ref).Expect(t, 1, "stop the Engine", "start the Engine again")
+	s.expect(t, 0)
+	// What the command says is JSON, too, where that is asked for.
+	if err := os.WriteFile(script, []byte("#!/bin/sh\necho no way to $1 it\nexit 1\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r := u.Fastpull(t, "--progress=json", "--restart-engine", "--restart-command", script, ref).Expect(t, 1, `{"type":"note","text":"no way to stop it"}`)
+	for line := range strings.Lines(r.Stderr) {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("not JSON: %s", line)
+		}
+	}
 	s.expect(t, 0)
 	sum := s.pull(t, "--json", ref).Expect(t, 0).Summary(t)
 	if sum.BytesFetched > 0 {

@@ -2,13 +2,12 @@ package service
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/fastpull/fastpull/fault"
 )
@@ -23,8 +22,8 @@ type command struct {
 // "start" as its last argument. The line is split at blanks; there is no shell. What the
 // command prints goes to out.
 //
-// out should be an [os.File]: a daemon that the command starts may inherit it, and dies of
-// a pipe without a reader.
+// A daemon that the command starts may inherit its output, and dies of a pipe without a reader.
+// So an out that is no [os.File] gets the output when the command has ended, from a file.
 func Command(line string, out io.Writer) (Service, error) {
 	c := &command{strings.Fields(line), out}
 	if len(c.words) == 0 {
@@ -46,19 +45,33 @@ func (c *command) Stop(ctx context.Context) error { return c.run(ctx, "stop") }
 
 func (c *command) Start(ctx context.Context) error { return c.run(ctx, "start") }
 
-// inherited is how long a process that the command leaves behind may keep its output open.
-const inherited = time.Second
+// maxOutput is how many bytes of a command's output are passed on from a file.
+const maxOutput = 1 << 20
 
 func (c *command) run(ctx context.Context, verb string) error {
 	cmd := exec.CommandContext(ctx, c.words[0], append(c.words[1:len(c.words):len(c.words)], verb)...)
-	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = c.out, c.out, inherited
+	out := c.out
+	if _, direct := out.(*os.File); !direct && out != nil {
+		file, err := os.CreateTemp("", "fastpull-command-")
+		if err == nil {
+			err = os.Remove(file.Name())
+		}
+		if err != nil {
+			return fmt.Errorf("run %s %s: %w", strings.Join(c.words, " "), verb, err)
+		}
+		defer file.Close()
+		defer func() {
+			// The command has run; what it said is the lesser matter.
+			said, _ := io.ReadAll(io.NewSectionReader(file, 0, maxOutput))
+			_, _ = c.out.Write(said)
+		}()
+		out = file
+	}
+	cmd.Stdout, cmd.Stderr = out, out
 	// A Ctrl-C in the terminal is not for the command.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	err := cmd.Run()
-	switch {
-	case errors.Is(err, exec.ErrWaitDelay):
-		return nil // the command has ended, and has succeeded
-	case ctx.Err() != nil:
+	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
 	if err != nil {
