@@ -58,7 +58,7 @@ func (f *File) leaveDraft() error {
 	used, err := f.parts[0].Used()
 	if err == nil && max(used, f.wrote.Load()) >= minDraft { // some file systems are slow to tell
 		f.parts[0].Leave()
-		f.left = f.Name() + DraftSuffix
+		f.left, f.leftBytes = f.Name()+DraftSuffix, max(used, f.wrote.Load())
 	}
 	return err
 }
@@ -72,5 +72,6 @@ func (f *File) dropDraft() {
 	_, _ = tmpfile.Left(f.place.Dir, f.place.Base+DraftSuffix, isDraft) // a draft that stays does no harm
 }
 
-// Left is the name of the draft that stayed when the file was closed, "" if none did.
-func (f *File) Left() string { return f.left }
+// Left returns the name of the draft that stayed when the file was closed, and how many bytes it
+// has on disk. The name is "" if none stayed.
+func (f *File) Left() (name string, bytes int64) { return f.left, f.leftBytes }

@@ -43,14 +43,15 @@ type FileOptions struct {
 // several.
 type File struct {
 	FileOptions
-	place *safepath.Place
-	parts []*tmpfile.File
-	draft bool   // the one part has a name that the next run knows
-	left  string // what that was, if it stayed
-	off   int64
-	wrote atomic.Int64   // bytes, by this process
-	due   atomic.Int64   // bytes whose writing to the disk was not begun
-	pack  io.WriteCloser // compresses what is written; nil for a file that is not compressed
+	place     *safepath.Place
+	parts     []*tmpfile.File
+	draft     bool   // the one part has a name that the next run knows
+	left      string // what that was, if it stayed
+	leftBytes int64  // on disk
+	off       int64
+	wrote     atomic.Int64   // bytes, by this process
+	due       atomic.Int64   // bytes whose writing to the disk was not begun
+	pack      io.WriteCloser // compresses what is written; nil for a file that is not compressed
 
 	mu   sync.Mutex
 	dead bool // closed: what is written to it is lost

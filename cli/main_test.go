@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/fastpull/fastpull/bundle"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/overlay"
 	"github.com/fastpull/fastpull/progress"
@@ -93,6 +94,21 @@ func TestInterrupt(t *testing.T) {
 	}
 	if took := time.Since(begun); took > time.Minute { // the list never ends
 		t.Errorf("it took %v", took)
+	}
+}
+
+// TestOthersDraft: a run that fails does not claim the draft of another bundle.
+func TestOthersDraft(t *testing.T) {
+	host := startRegistry(t)
+	file := filepath.Join(t.TempDir(), "x.tar")
+	if err := os.WriteFile(file+bundle.DraftSuffix, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"-o", file}, {"bundle", "--layers=keep", "--no-resume", "-o", file}} {
+		code, _, errs := run(t.Context(), strings.NewReader(""), append(args, host+"/none:1")...)
+		if code != 3 || strings.Contains(errs, "stays") || strings.Contains(errs, "continues") {
+			t.Errorf("%v: exit code %d, %q", args, code, errs)
+		}
 	}
 }
 

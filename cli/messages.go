@@ -95,7 +95,7 @@ func (u *unfinished) words() string {
 		parts = append(parts, progress.Bytes(u.kept)+" of layers are kept on disk")
 	}
 	if u.stays != "" {
-		parts = append(parts, u.stays+" stays, with the bytes downloaded")
+		parts = append(parts, u.stays+" stays")
 	}
 	if len(parts) == 0 {
 		return ""

@@ -17,7 +17,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/fastpull/fastpull/bundle"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/internal/homedir"
@@ -187,7 +186,7 @@ func (f *pullFlags) pull(ctx context.Context, display *progress.Display, o pull.
 	}
 	sum, err := pull.Run(ctx, o)
 	display.Close()
-	return sum, f.unfinished(sum, err)
+	return sum, withRest(sum, err)
 }
 
 // print prints what became of a run that ended with err. sum may be nil.
@@ -216,18 +215,12 @@ func (f *pullFlags) print(s Streams, sum *pull.Summary, err error) error {
 	return err
 }
 
-// unfinished adds to the error of a run how much the next run can continue with.
-func (f *pullFlags) unfinished(sum *pull.Summary, err error) error {
+// withRest adds to the error of a run how much the next run can continue with.
+func withRest(sum *pull.Summary, err error) error {
 	if err == nil {
 		return nil
 	}
-	u := &unfinished{error: err, kept: sum.BytesKept}
-	if file, given := f.to.value("output"); given {
-		if st, serr := os.Stat(file + bundle.DraftSuffix); serr == nil && st.Mode().IsRegular() {
-			u.stays = file + bundle.DraftSuffix
-		}
-	}
-	return u
+	return &unfinished{error: err, kept: sum.BytesKept, stays: sum.Stays}
 }
 
 // nameOf returns the name of an image with its tag and digest.

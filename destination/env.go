@@ -32,6 +32,14 @@ type Env struct {
 	LeftOut *LeftOut
 	// Sent counts the bytes that are sent to an engine.
 	Sent *atomic.Int64
+	// Draft is set by Close to what the next run of the same destination continues.
+	Draft Draft
+}
+
+// Draft is an incomplete file of a run that failed. The zero value is none.
+type Draft struct {
+	File  string
+	Bytes int64 // on disk
 }
 
 // Rootless reports whether files are made only as far as the kernel allows it. For root

@@ -20,7 +20,6 @@ import (
 
 	"github.com/fastpull/fastpull/bundle"
 	"github.com/fastpull/fastpull/fault"
-	"github.com/fastpull/fastpull/progress"
 	"github.com/fastpull/fastpull/registry"
 )
 
@@ -91,18 +90,15 @@ func TestDraft(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 	})
-	var said bytes.Buffer
-	o = keepOptions(name, one, two)
-	o.Progress = progress.New(progress.Options{Mode: progress.Plain, Out: &said})
-	if _, err := pull(t, ctx, o); !errors.Is(err, context.Canceled) {
+	sum, err := pull(t, ctx, keepOptions(name, one, two))
+	if !errors.Is(err, context.Canceled) {
 		t.Fatalf("broken off: %v", err)
 	}
-	o.Progress.Close()
 	if got := entries(t, dir); got != "b.tar"+bundle.DraftSuffix {
 		t.Fatalf("in the folder: %s", got)
 	}
-	if !strings.Contains(said.String(), name+bundle.DraftSuffix) {
-		t.Errorf("said: %s", said.String())
+	if sum.Stays != name+bundle.DraftSuffix || sum.BytesKept < 2<<20 || sum.BytesKept > 5<<20 {
+		t.Errorf("%q stays, %d bytes are kept", sum.Stays, sum.BytesKept)
 	}
 	s.onBlob(nil)
 	before := s.blobs()

@@ -98,6 +98,8 @@ type Summary struct {
 	BytesSent    int64    `json:"bytesSent"`    // to the Engine
 	// BytesKept is how many bytes of blobs a run that failed has left on disk for the next.
 	BytesKept int64 `json:"bytesKept,omitempty"`
+	// Stays is an incomplete file that the next run continues.
+	Stays string `json:"stays,omitempty"`
 	// BytesToFetch is what a dry run would have fetched, blobs.
 	BytesToFetch *int64  `json:"bytesToFetch,omitempty"`
 	Seconds      float64 `json:"seconds"`

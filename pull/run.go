@@ -60,7 +60,8 @@ func Run(ctx context.Context, o Options) (_ *Summary, err error) {
 	r.env.LeftOut.Warn(o.Progress, r.env.Rights)
 	sum.BytesFetched, sum.BytesSent = r.fetcher.Fetched(), r.env.Sent.Load()
 	if err != nil && !o.DryRun {
-		sum.BytesKept = r.fetcher.Partial.Bytes()
+		sum.BytesKept = r.fetcher.Partial.Bytes() + r.env.Draft.Bytes
+		sum.Stays = r.env.Draft.File
 	}
 	sum.Seconds = time.Since(begun).Seconds()
 	if o.DryRun {

@@ -334,8 +334,6 @@ func (a *archive) Close() error {
 	}
 	a.spool.Close()
 	err := a.file.Close()
-	if left := a.file.Left(); left != "" {
-		a.env.Progress.Note("the downloaded blobs stay in %s, and the next run of the same bundle continues from there", left)
-	}
+	a.env.Draft.File, a.env.Draft.Bytes = a.file.Left()
 	return err
 }

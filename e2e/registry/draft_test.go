@@ -76,7 +76,7 @@ func TestDraftResumes(t *testing.T) {
 			p.sent(t, 5<<20, r)
 			r.Signal(t, tc.sig)
 			if res := r.Wait(t); tc.sig == syscall.SIGINT {
-				res.Expect(t, 130, left)
+				res.Expect(t, 130, " MB of layers are kept on disk; "+left+" stays; the same command continues from there")
 			}
 			if got := kit.Names(t, dir); !slices.Equal(got, []string{filepath.Base(left)}) {
 				t.Fatalf("in the folder: %q", got)

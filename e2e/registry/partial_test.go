@@ -61,7 +61,7 @@ func interruptPull(t *testing.T, from source, toStore bool, sig syscall.Signal) 
 	r.Signal(t, sig)
 	res := r.Wait(t)
 	if sig == syscall.SIGINT {
-		res.Expect(t, 130)
+		res.Expect(t, 130, "interrupted; ", " MB of layers are kept on disk; the same command continues from there")
 	}
 	p.got = p.proxy.Sent(p.big.Digest.String())
 	if want := []string{p.big.Digest.String()}; !slices.Equal(kit.Names(t, p.dir), want) {
