@@ -2,6 +2,8 @@ package doctor
 
 import (
 	"os"
+	"os/exec"
+	"slices"
 	"strings"
 )
 
@@ -40,4 +42,41 @@ func proxyVariables() (list []string) {
 		}
 	}
 	return list
+}
+
+// pasteable returns lines that can be pasted into a shell of this host as they are: for root
+// without sudo, which a rescue shell may lack, and with the path of this program if the shell
+// does not find it by its name.
+func (e *exam) pasteable(lines []string) []string {
+	list := slices.Clone(lines)
+	for i, line := range list {
+		if os.Geteuid() == 0 && !strings.HasPrefix(line, "sudo -") { // as asRoot writes it
+			line = strings.TrimPrefix(line, "sudo ")
+			line = strings.Replace(line, " | sudo ", " | ", 1)
+		}
+		for _, before := range []string{"", "podman unshare "} {
+			if rest, ok := strings.CutPrefix(line, before+"fastpull "); ok {
+				line = before + e.program() + " " + rest
+			}
+		}
+		list[i] = line
+	}
+	return list
+}
+
+// program returns how a shell runs this program.
+func (e *exam) program() string {
+	const name = "fastpull"
+	if len(e.Command) == 0 {
+		return name
+	}
+	found, err := exec.LookPath(name)
+	if err == nil {
+		there, serr := os.Stat(found)
+		own, oerr := os.Stat(e.Command[0])
+		if serr == nil && oerr == nil && os.SameFile(there, own) {
+			return name
+		}
+	}
+	return quote(e.Command[0])
 }

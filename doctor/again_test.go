@@ -1,10 +1,12 @@
 package doctor
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -53,5 +55,42 @@ exec env -i $keep sh -c 'echo "$HTTPS_PROXY|$NO_PROXY|$DOCKER_HOST|$DOCKER_CONFI
 		if err != nil || string(out) != tc.want {
 			t.Errorf("%s\nsays %s, %v\nwant %s", f.Fix[0], out, err, tc.want)
 		}
+	}
+}
+
+// TestPasteable has lines that a shell of this host can run: root needs no sudo, and a program that
+// the PATH does not have is named by its path.
+func TestPasteable(t *testing.T) {
+	own, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sudo := "sudo "
+	if os.Geteuid() == 0 {
+		sudo = ""
+	}
+	lines := []string{
+		"sudo kill 7   # ends the pull", "echo 'a b' | sudo tee -a /etc/hosts", "fastpull host/img",
+		"podman unshare fastpull --podman img", "# in fastpull and sudo", "sudo --preserve-env=A x",
+	}
+	with := func(program string) []string {
+		return []string{
+			sudo + "kill 7   # ends the pull", "echo 'a b' | " + sudo + "tee -a /etc/hosts", program + " host/img",
+			"podman unshare " + program + " --podman img", "# in fastpull and sudo", "sudo --preserve-env=A x",
+		}
+	}
+	bin, other := t.TempDir(), t.TempDir()
+	if err := errors.Join(os.Symlink(own, filepath.Join(bin, "fastpull")),
+		os.WriteFile(filepath.Join(other, "fastpull"), []byte("#!/bin/sh\n"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string][]string{bin: with("fastpull"), other: with(quote(own)), t.TempDir(): with(quote(own))} {
+		t.Setenv("PATH", path)
+		if got := (&exam{Options: Options{Command: []string{own, "doctor"}}}).pasteable(lines); !slices.Equal(got, want) {
+			t.Errorf("%q\nwant %q", got, want)
+		}
+	}
+	if got := new(exam).pasteable(nil); got != nil {
+		t.Errorf("of nothing: %q", got)
 	}
 }

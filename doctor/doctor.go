@@ -53,6 +53,7 @@ func (e *exam) found(f Finding) {
 
 // note notes a finding that was made in time.
 func (e *exam) note(f Finding) {
+	f.Fix = e.pasteable(f.Fix)
 	f = f.withoutSecrets()
 	e.report.Findings = append(e.report.Findings, f)
 	if e.Found != nil {

@@ -264,7 +264,7 @@ func TestDockerPull(t *testing.T) {
 		{"plain", server(probe.Server{Scheme: "http"}), "", nil, Warning, []string{"insists on https", `"insecure-registries": ["reg.lan:5000"]`, "systemctl reload docker"}},
 		{"plain, excused", server(probe.Server{Scheme: "http", Excused: true}), "", nil, OK, nil},
 		{"authority", server(probe.Server{Scheme: "https", TLS: &probe.Handshake{Chain: chain, DockersAuthority: unknown}}), "", nil, Warning,
-			[]string{"does not know the authority", "sudo install -D -m 644 'my ca.crt' /etc/docker/certs.d/reg.lan:5000/ca.crt"}},
+			[]string{"does not know the authority", "install -D -m 644 'my ca.crt' /etc/docker/certs.d/reg.lan:5000/ca.crt"}},
 		{"authority, excused", server(probe.Server{Scheme: "https", Excused: true, TLS: &probe.Handshake{Chain: chain, DockersAuthority: unknown}}), "", nil, OK, nil},
 		{"authority, closed folder", server(probe.Server{Scheme: "https", TLS: &probe.Handshake{Chain: chain, DockersAuthority: fs.ErrPermission}}), "", nil, Unknown, []string{"only root"}},
 		{"expired", server(probe.Server{Scheme: "https", Unverified: true, TLS: &probe.Handshake{Chain: late}}), "", nil, Warning, []string{"refuses the certificate"}},

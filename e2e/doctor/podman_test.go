@@ -70,7 +70,7 @@ func TestDoctorPodman(t *testing.T) {
 	if want := fmt.Sprintf("pigz %d has made no progress", hangs); !strings.HasPrefix(list[0].Text, want) {
 		t.Errorf("it says %q, want %q", list[0].Text, want)
 	}
-	i := slices.IndexFunc(list[0].Fix, func(line string) bool { return strings.HasPrefix(line, fmt.Sprintf("sudo kill %d ", hangs)) })
+	i := slices.IndexFunc(list[0].Fix, func(line string) bool { return strings.HasPrefix(line, fmt.Sprintf("kill %d ", hangs)) })
 	if i < 0 {
 		t.Fatalf("the way out does not end pigz %d: %q", hangs, list[0].Fix)
 	}
@@ -84,7 +84,7 @@ func TestDoctorPodman(t *testing.T) {
 		t.Fatalf("the pull has ended: %v\n%s", err, said.String())
 	default:
 	}
-	kit.Run(t, "/bin/sh", "-c", strings.TrimPrefix(list[0].Fix[i], "sudo "))
+	kit.Run(t, "/bin/sh", "-c", list[0].Fix[i])
 	select {
 	case err := <-ended:
 		if err == nil || !strings.Contains(said.String(), "signal: terminated") {
