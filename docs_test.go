@@ -264,6 +264,7 @@ func operative(text string) map[string]bool {
 	words := make(map[string]bool)
 	for line := range strings.SplitSeq(text, "\n") {
 		if command, ok := strings.CutPrefix(line, "    "); ok {
+			command, _, _ = strings.Cut(command, "   #") // a comment, in the reader's language
 			words[strings.TrimSpace(command)] = true
 			continue
 		}
