@@ -152,7 +152,7 @@ func (r release) file(source, destination string) *files.Content {
 }
 
 // documents returns README.md and the documents for users, in the places in which their
-// links find each other.
+// links to each other hold. Those to documents for developers lead nowhere.
 func (r release) documents() (list files.Contents, err error) {
 	for _, pattern := range []string{"README*.md", "SECURITY.md", "docs/*.md", "docs/commands/*.md", "docs/zh-CN/*.md"} {
 		paths, err := filepath.Glob(filepath.Join(r.tree, pattern))
