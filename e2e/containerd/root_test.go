@@ -152,7 +152,7 @@ func TestDockerRoot(t *testing.T) {
 // finds nothing wrong. The next run completes the image. FASTPULL_KILLS is how many.
 func TestContainerdRootKill(t *testing.T) {
 	t.Parallel()
-	kills := int(kit.FromEnv(t, "FASTPULL_KILLS", 2))
+	kills := int(kit.FromEnv(t, "FASTPULL_KILLS", 3))
 	begun := time.Now()
 	reg := kit.StartRegistry(t, kit.RegistryOptions{})
 	im := kit.KillImage(t)
@@ -182,7 +182,7 @@ func TestContainerdRootKill(t *testing.T) {
 				whole = min(whole, delay)
 				continue
 			}
-			if killed++; killed%2 == 1 { // every other root is gone on with at once
+			if killed++; killed%3 != 0 { // every third root is gone on with at once
 				c := start(root)
 				expectComplete(t, when, c)
 				c.Stop()
@@ -209,6 +209,48 @@ func TestContainerdRootKill(t *testing.T) {
 			t.Errorf("only %d runs were killed", killed)
 		}
 	})
+}
+
+// TestDockerRootKill kills runs into the data-root of a Docker 29 at random moments. dockerd starts
+// on what each of them has left, and has all of the image or none. The next run completes it.
+func TestDockerRootKill(t *testing.T) {
+	t.Parallel()
+	kills := int(kit.FromEnv(t, "FASTPULL_KILLS", 2))
+	reg := kit.StartRegistry(t, kit.RegistryOptions{})
+	ref := reg.Push(t, "img:tag", kit.WordImage(t, "word", kit.BaseLayer(t, 0), kit.NoiseLayer(t, 6<<20, 1), kit.NoiseLayer(t, 3<<20, 2)))
+	newRoot := func() string { return filepath.Join(kit.ShortTempDir(t), "root") }
+	pull := func(root string) []string { return []string{"--docker-root", root, ref} }
+	whole := kit.Fastpull(t, pull(newRoot())...).Expect(t, 0).Took
+	for killed, runs := 0, 0; killed < kills; runs++ {
+		if runs == 10*kills {
+			t.Fatalf("only %d of %d runs were killed", killed, runs)
+		}
+		root, delay := newRoot(), time.Duration(rand.Int64N(int64(whole)))
+		when := fmt.Sprintf("run %d, killed after %v of %v", runs, delay, whole)
+		p := kit.NewUser(t).Start(t, pull(root)...)
+		time.Sleep(delay)
+		p.Cmd.Process.Kill()
+		if p.Wait(t).Code != -1 { // it had ended by itself
+			whole = min(whole, delay)
+			continue
+		}
+		killed++
+		word := func(d *kit.Dockerd) {
+			t.Helper()
+			if got := d.Must(t, "run", "--rm", "--network", "none", "--security-opt", "seccomp=unconfined", ref); got != "word" {
+				t.Errorf("%s: docker run prints %q", when, got)
+			}
+		}
+		d := kit.StartDockerd(t, kit.DockerdOptions{Release: kit.Today, Root: root})
+		if d.Docker(t, "image", "inspect", ref).Code == 0 {
+			word(d)
+		}
+		d.Stop()
+		kit.Fastpull(t, pull(root)...).Expect(t, 0)
+		d = kit.StartDockerd(t, kit.DockerdOptions{Release: kit.Today, Root: root})
+		word(d)
+		d.Stop()
+	}
 }
 
 // TestContainerdRootLoad loads a bundle with plain layers into a root.
