@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/moby/sys/mountinfo"
@@ -109,6 +110,27 @@ func (d *disk) flush() (float64, error) {
 		return 0, fmt.Errorf("flush %s: %w", d.dir, err)
 	}
 	return time.Since(begun).Seconds(), nil
+}
+
+// written returns how many bytes were written to the disk so far: the sectors in its statistics
+// (Linux's Documentation/block/stat.rst).
+func (d *disk) written() (int64, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(d.dir, &st); err != nil {
+		return 0, fmt.Errorf("look at %s: %w", d.dir, err)
+	}
+	name := fmt.Sprintf("/sys/dev/block/%d:%d/stat", unix.Major(st.Dev), unix.Minor(st.Dev))
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return 0, err
+	}
+	const at, sector = 6, 512
+	fields := strings.Fields(string(text))
+	if len(fields) <= at {
+		return 0, fmt.Errorf("%s has %d fields", name, len(fields))
+	}
+	n, err := strconv.ParseInt(fields[at], 10, 64)
+	return n * sector, err
 }
 
 // close unmounts the disk, which is its end, and what daemons have left mounted

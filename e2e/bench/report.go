@@ -26,6 +26,7 @@ var columns = []column{
 	{"own CPU s", "%.2f", func(f figures) float64 { return f.Own }},
 	{"peak MiB", "%.0f", func(f figures) float64 { return float64(f.Peak) / (1 << 20) }},
 	{"flush s", "%.2f", func(f figures) float64 { return f.Flush }},
+	{"written MB", "%.0f", func(f figures) float64 { return float64(f.Written) / 1e6 }},
 }
 
 // pullColumns are those of pulls besides.

@@ -15,6 +15,7 @@ type figures struct {
 	Own      float64  `json:"ownCPUSeconds"`     // of the program, and its daemon
 	Peak     int64    `json:"peakBytes"`         // resident, of the one that unpacks
 	Flush    float64  `json:"flushSeconds"`      // to get the rest to the disk afterwards
+	Written  int64    `json:"writtenBytes"`      // to the disk, the flush included
 	Requests requests `json:"requests"`
 }
 
@@ -35,9 +36,18 @@ func (b *bench) measure(ctx context.Context, d *disk, do work) (f figures, err e
 
 // timed does work on a disk and measures it.
 func timed(ctx context.Context, d *disk, do work) (f figures, err error) {
-	if f, err = clocked(ctx, do); err == nil {
-		f.Flush, err = d.flush()
+	before, err := d.written()
+	if err != nil {
+		return f, err
 	}
+	if f, err = clocked(ctx, do); err != nil {
+		return f, err
+	}
+	if f.Flush, err = d.flush(); err != nil {
+		return f, err
+	}
+	after, err := d.written()
+	f.Written = after - before
 	return f, err
 }
 
