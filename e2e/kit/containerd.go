@@ -28,12 +28,15 @@ var todaysContainerd = sync.OnceValues(func() (string, error) {
 type ContainerdOptions struct {
 	Release   Release  // Debian is 1.6, Today 2.4
 	Root      string   // its root; a temporary one when empty
-	PathFirst string   // a folder to put first into its PATH
+	PathFirst string   // a folder to put first into its PATH; without one, it runs no decompressor
 	CRI       bool     // serve a kubelet
 	Hosts     string   // where pulls of the kubelet find hosts.toml, in a folder for each registry
 	Rootless  bool     // run in the namespaces of a plain user: see Inside and Outside
 	By        []string // a program that goes before it, and becomes it
 }
+
+// noDecompressors has containerd decompress by itself: those of the machine may hang.
+var noDecompressors = []string{"CONTAINERD_DISABLE_PIGZ=true", "CONTAINERD_DISABLE_IGZIP=true"}
 
 // Containerd is a running containerd with a root of its own.
 type Containerd struct {
@@ -71,6 +74,9 @@ func StartContainerd(t *testing.T, o ContainerdOptions) *Containerd {
 	c.Sock = sock
 	cmd.Env = append(cmd.Env, "PATH="+strings.Join(slices.DeleteFunc([]string{o.PathFirst, c.folder, os.Getenv("PATH")},
 		func(s string) bool { return s == "" }), ":"))
+	if o.PathFirst == "" {
+		cmd.Env = append(cmd.Env, noDecompressors...)
+	}
 	cmd.Stdout, cmd.Stderr = c.out, c.out
 	if len(o.By) > 0 {
 		cmd = By(t, cmd, o.By...)

@@ -27,7 +27,7 @@ import (
 type DockerdOptions struct {
 	Release   Release
 	Root      string   // the data-root; a temporary one when empty
-	PathFirst string   // a folder to put first into its PATH
+	PathFirst string   // a folder to put first into its PATH; without one, it runs no decompressor
 	Env       []string // added to its environment
 }
 
@@ -100,6 +100,10 @@ func StartDockerd(t *testing.T, o DockerdOptions) *Dockerd {
 		cmd := exec.Command(template.Path, template.Args[1:]...)
 		// Its containerd leaves a record of its goroutines behind when it is slow to start.
 		cmd.Env = append(slices.Clone(template.Env), "TMPDIR="+dir)
+		if o.PathFirst == "" {
+			cmd.Env = append(cmd.Env, "MOBY_DISABLE_PIGZ=true")
+			cmd.Env = append(cmd.Env, noDecompressors...)
+		}
 		cmd.Env = append(cmd.Env, o.Env...)
 		cmd.Stdout, cmd.Stderr = d.out, d.out
 		return cmd
