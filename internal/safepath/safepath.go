@@ -67,7 +67,7 @@ func (d *Dir) Exposed() bool { return d.exposed(&d.st) }
 // Trusted reports whether a trusted user owns the directory.
 func (d *Dir) Trusted() bool { return d.user(d.st.Uid) }
 
-// Keeps reports whether things of trusted users in the directory keep their names
+// ProtectsNames reports whether things of trusted users in the directory keep their names
 // until a trusted user renames or removes them.
 func (d *Dir) ProtectsNames() bool { return !d.replaceable(&d.st, &unix.Stat_t{Uid: d.euid}) }
 
