@@ -10,8 +10,10 @@ import (
 // The locks of a process end with it, and no wait of a process is endless. But a process that
 // was stopped (SIGSTOP, a frozen container) keeps its locks and does nothing. So a process
 // that has a store open touches its folder in run/ regularly. A process that waits for a lock
-// looks whether any other process does.
-const beatEvery = 5 * time.Second
+// looks whether any other process does. Only a removal on a full disk may have no such folder.
+
+// beatEvery is the time between two signs of life. Tests shorten it.
+var beatEvery = 5 * time.Second
 
 // beatLost is how long the other processes may give no sign of life. Tests shorten it.
 var beatLost = time.Minute

@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"context"
 	"errors"
 	"os"
 	"strings"
@@ -63,5 +64,32 @@ func TestStoppedLockOwner(t *testing.T) {
 	holder.locks.unlock(at)
 	if err := <-got; err != nil {
 		t.Fatal(errors.Join(errors.New("the lock was free"), err))
+	}
+}
+
+// TestRemoverLives has a removal keep the lists for long before it writes anything. A process that
+// waits for them sees that it lives.
+func TestRemoverLives(t *testing.T) {
+	need.Time(t, "it waits for locks")
+	every, lost := beatEvery, beatLost
+	beatEvery, beatLost = 20*time.Millisecond, 3*time.Second
+	t.Cleanup(func() { beatEvery, beatLost = every, lost })
+
+	waiter := openTest(t, t.TempDir())
+	remover, err := OpenToRemove(waiter.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer remover.Close()
+	unlock, err := remover.lockLists(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	patient := errors.New("it has waited long enough")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 2*beatLost, patient)
+	defer cancel()
+	if _, err := waiter.lockLists(ctx, nil); !errors.Is(err, patient) {
+		t.Errorf("the wait for a removal ended with %v", err)
 	}
 }

@@ -238,10 +238,13 @@ func openOnce(dir string, o Options, toRemove bool) (_ *Store, err error) {
 	if s.locks, err = openLockFile(s.path("fastpull/lock")); err != nil {
 		return nil, err
 	}
-	if !toRemove {
-		if err := s.settle(me); err != nil {
+	if toRemove {
+		// The folder shows that the process lives. A removal can do without it.
+		if _, err := s.folder(); err != nil && !disk.Full(err) {
 			return nil, err
 		}
+	} else if err := s.settle(me); err != nil {
+		return nil, err
 	}
 	if err := s.sweep(); err != nil && !(toRemove && disk.Full(err)) {
 		return nil, err
@@ -253,8 +256,9 @@ func openOnce(dir string, o Options, toRemove bool) (_ *Store, err error) {
 // there since they were committed. The end of ctx ends the wait and is no error.
 func (s *Store) Sync(ctx context.Context) error { return s.durable.names(ctx) }
 
-// folder returns the path of this process' folder in run/. [Open] makes it.
-// [OpenToRemove] does not: it is made when it is needed first, if there is space.
+// folder returns the path of this process' folder in run/. [Open] makes it. So does
+// [OpenToRemove], unless the disk is full: then it is made when it is needed first, if there is
+// space.
 func (s *Store) folder() (string, error) {
 	if s.run == nil {
 		run, err := tmpfile.NewDir(s.runs, "")
