@@ -36,7 +36,7 @@ finds them when it starts again. It takes some renames, however large the images
 			o.Progress = progress.New(progress.Options{Mode: mode, Out: s.Err})
 			defer o.Progress.Close()
 			p, err := dockerroot.Publish(cmd.Context(), dir, o, func() {
-				o.Progress.Note("another fastpull is staging images there, waiting for it")
+				o.Progress.Note("another fastpull has what is staged there, waiting for it")
 			})
 			o.Progress.Close()
 			if output.json {

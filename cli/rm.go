@@ -44,7 +44,7 @@ type removed struct {
 
 // remove removes the named images, as far as possible.
 func remove(ctx context.Context, s Streams, dir string, names []string, force, asJSON bool) error {
-	store, err := overlay.OpenToRemove(dir)
+	store, err := overlay.OpenToRemove(ctx, dir)
 	if err != nil {
 		return err
 	}

@@ -74,7 +74,7 @@ func (f *storeVerify) run(cmd *cobra.Command, s Streams, names []string) error {
 	}
 	if f.repair {
 		// A user that may not write to the store gets the error before all is read.
-		w, err := overlay.Open(f.dir, overlay.Options{})
+		w, err := overlay.Open(ctx, f.dir, overlay.Options{})
 		if err != nil {
 			return err
 		}

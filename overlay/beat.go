@@ -7,7 +7,7 @@ import (
 	"github.com/fastpull/fastpull/fault"
 )
 
-// The locks of a process end with it, and no wait of a process is endless. But a process that
+// The locks of a process end with it, and no process waits for a lock for ever. But a process that
 // was stopped (SIGSTOP, a frozen container) keeps its locks and does nothing. So a process
 // that has a store open touches its folder in run/ regularly. A process that waits for a lock
 // looks whether any other process does. Only a removal on a full disk may have no such folder.

@@ -21,7 +21,7 @@ func TestStoppedLockOwner(t *testing.T) {
 	t.Cleanup(func() { beatLost = before })
 
 	dir := t.TempDir()
-	holder, err := Open(dir, Options{NoSync: true})
+	holder, err := Open(t.Context(), dir, Options{NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +31,7 @@ func TestStoppedLockOwner(t *testing.T) {
 	holder.beats.Wait()
 	holder.stop = nil
 
-	waiter, err := Open(dir, Options{NoSync: true})
+	waiter, err := Open(t.Context(), dir, Options{NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestRemoverLives(t *testing.T) {
 	t.Cleanup(func() { beatEvery, beatLost = every, lost })
 
 	waiter := openTest(t, t.TempDir())
-	remover, err := OpenToRemove(waiter.dir)
+	remover, err := OpenToRemove(t.Context(), waiter.dir)
 	if err != nil {
 		t.Fatal(err)
 	}

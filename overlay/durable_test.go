@@ -23,7 +23,7 @@ func TestCommitIsDurable(t *testing.T) {
 		ok      bool
 	}{{"sync", Options{}, false}, {"no sync", Options{NoSync: true}, true}} {
 		t.Run(c.name, func(t *testing.T) {
-			s, err := Open(filepath.Join(testdisk.Losing(t), "store"), c.options)
+			s, err := Open(t.Context(), filepath.Join(testdisk.Losing(t), "store"), c.options)
 			if err != nil {
 				t.Fatal(err)
 			}

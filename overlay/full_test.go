@@ -93,7 +93,7 @@ func TestFull(t *testing.T) {
 			} {
 				t.Run(tc.name, func(t *testing.T) {
 					dir := smallDisk(t)
-					made, err := Open(dir, Options{NoSync: true})
+					made, err := Open(t.Context(), dir, Options{NoSync: true})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -111,7 +111,7 @@ func TestFull(t *testing.T) {
 					if err := os.WriteFile(filepath.Join(dir, "new"), []byte("x"), 0o600); !errors.Is(err, unix.ENOSPC) {
 						t.Fatalf("there is space: %v", err)
 					}
-					s, err := OpenToRemove(dir)
+					s, err := OpenToRemove(t.Context(), dir)
 					if err != nil {
 						t.Fatal(err)
 					}

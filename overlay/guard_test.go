@@ -62,7 +62,7 @@ func TestRefuse(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			dir := tc.make(t, t.TempDir())
 			before := strings.Join(tree(t, dir), "\n")
-			_, err := Open(dir, Options{NoSync: true})
+			_, err := Open(t.Context(), dir, Options{NoSync: true})
 			if err == nil || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), dir) {
 				t.Errorf("error: %v", err)
 			}
@@ -147,7 +147,7 @@ func TestDaemonByName(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{root, dir + "/link"} {
-		if _, err := Open(name, Options{NoSync: true}); err == nil || !strings.Contains(err.Error(), "process ") {
+		if _, err := Open(t.Context(), name, Options{NoSync: true}); err == nil || !strings.Contains(err.Error(), "process ") {
 			t.Errorf("Open(%s): %v", name, err)
 		}
 	}
@@ -168,7 +168,7 @@ func TestOtherFileSystem(t *testing.T) {
 		t.Run(part, func(t *testing.T) {
 			dir := t.TempDir()
 			mountTmpfs(t, filepath.Join(dir, part))
-			_, err := Open(dir, Options{NoSync: true})
+			_, err := Open(t.Context(), dir, Options{NoSync: true})
 			if err == nil || !strings.Contains(err.Error(), "another file system") || fault.HintOf(err) == "" {
 				t.Errorf("error: %v", err)
 			}
@@ -182,7 +182,7 @@ func TestReadOnly(t *testing.T) {
 	if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}
-	_, err := Open(filepath.Join(dir, "store"), Options{NoSync: true})
+	_, err := Open(t.Context(), filepath.Join(dir, "store"), Options{NoSync: true})
 	if !errors.Is(err, unix.EROFS) || !strings.Contains(fault.Advice(err), "read-only") {
 		t.Errorf("error: %v, hint %q", err, fault.Advice(err))
 	}

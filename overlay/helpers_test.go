@@ -98,7 +98,7 @@ func (c *child) kill() {
 
 func openTest(t *testing.T, dir string) *Store {
 	t.Helper()
-	s, err := Open(dir, Options{NoSync: true})
+	s, err := Open(t.Context(), dir, Options{NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}

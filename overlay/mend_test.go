@@ -18,7 +18,7 @@ func TestMendCrash(t *testing.T) {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			s, err := Open(dir, Options{NoSync: true})
+			s, err := Open(t.Context(), dir, Options{NoSync: true})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -73,7 +73,7 @@ func childMend(args []string) error {
 			select {}
 		}
 	}
-	s, err := Open(args[0], Options{NoSync: true})
+	s, err := Open(background, args[0], Options{NoSync: true})
 	if err != nil {
 		return err
 	}

@@ -81,7 +81,7 @@ func TestOpenTakesBack(t *testing.T) {
 	few := mountAt(t, "tmpfs", "nr_inodes=12")
 	for _, dir := range []string{bad, few} {
 		for _, name := range []string{"store", "."} {
-			_, err := Open(filepath.Join(dir, name), Options{NoSync: true})
+			_, err := Open(t.Context(), filepath.Join(dir, name), Options{NoSync: true})
 			if err == nil || fault.Advice(err) == "" {
 				t.Errorf("Open: %v, hint %q", err, fault.Advice(err))
 			}
@@ -93,7 +93,7 @@ func TestOpenTakesBack(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(bad, "overlay2/theirs"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(bad, Options{NoSync: true}); err == nil {
+	if _, err := Open(t.Context(), bad, Options{NoSync: true}); err == nil {
 		t.Error("opened")
 	}
 	if left := tree(t, bad); len(left) != 3 {

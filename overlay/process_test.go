@@ -36,7 +36,7 @@ func childCommit(args []string) error {
 			select {}
 		}
 	}
-	s, err := Open(dir, Options{NoSync: true})
+	s, err := Open(background, dir, Options{NoSync: true})
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func childCommit(args []string) error {
 // childLock has a layer in its hands. It commits it when told to, and gives it
 // up when its input ends.
 func childLock(args []string) error {
-	s, err := Open(args[0], Options{NoSync: true})
+	s, err := Open(background, args[0], Options{NoSync: true})
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func childLock(args []string) error {
 
 // childName gives an image names of its own, one after the other.
 func childName(args []string) error {
-	s, err := Open(args[0], Options{NoSync: true})
+	s, err := Open(background, args[0], Options{NoSync: true})
 	if err != nil {
 		return err
 	}

@@ -64,7 +64,7 @@ func Prune(ctx context.Context, dir string, o PruneOptions) (p Pruned, err error
 		}
 		return p, r.wouldPrune(&p, o)
 	}
-	s, err := open(r.dir, Options{NoSync: true}, true) // sweeps
+	s, err := open(ctx, r.dir, Options{NoSync: true}, true) // sweeps
 	if err != nil {
 		return nothing, err
 	}

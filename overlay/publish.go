@@ -126,7 +126,7 @@ func (s *Staging) Publish(ctx context.Context, images []*Image) (done []Publishe
 			err = fmt.Errorf("publish what is staged for %s: %w", s.base.dir, err)
 		}
 	}()
-	base, err := open(s.base.dir, Options{NoSync: true}, false)
+	base, err := open(ctx, s.base.dir, Options{NoSync: true}, false)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package overlay
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
+	"github.com/fastpull/fastpull/internal/need"
 )
 
 // staged is a data-root and what waits there.
@@ -57,7 +59,7 @@ func stageIn(t *testing.T, dir string) staged {
 
 func openStaging(t *testing.T, dir string) *Staging {
 	t.Helper()
-	g, err := OpenStaging(dir, Options{NoSync: true})
+	g, err := OpenStaging(t.Context(), dir, Options{NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,7 +202,7 @@ func childPublish(args []string) error {
 			select {}
 		}
 	}
-	g, err := OpenStaging(args[0], Options{NoSync: true})
+	g, err := OpenStaging(background, args[0], Options{NoSync: true})
 	if err != nil {
 		return err
 	}
@@ -373,7 +375,7 @@ func TestPublishRefused(t *testing.T) {
 	} {
 		w := stage(t)
 		spoil(w.dir)
-		if _, err := OpenStaging(w.dir, Options{}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := OpenStaging(t.Context(), w.dir, Options{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)
 		}
 	}
@@ -431,11 +433,15 @@ func TestSeize(t *testing.T) {
 		t.Fatal(err)
 	}
 	opened := make(chan *Staging)
-	go func() { g, _ := OpenStaging(w.dir, Options{NoSync: true}); opened <- g }()
+	go func() { g, _ := OpenStaging(t.Context(), w.dir, Options{NoSync: true}); opened <- g }()
 	select {
 	case <-opened:
 		t.Error("another process has opened it meanwhile")
 	case <-time.After(200 * time.Millisecond):
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	if _, err := OpenStaging(ctx, w.dir, Options{NoSync: true, Waiting: cancel}); !errors.Is(err, context.Canceled) {
+		t.Errorf("interrupted: %v", err)
 	}
 	one.Close()
 	if g := <-opened; g == nil {
@@ -443,6 +449,55 @@ func TestSeize(t *testing.T) {
 	} else {
 		g.Close()
 	}
+}
+
+// TestSeizedByStopped: a process that has what is staged for itself and stands still is not waited
+// for without an end.
+func TestSeizedByStopped(t *testing.T) {
+	need.Time(t, "a process that has stopped")
+	before := beatLost
+	t.Cleanup(func() { beatLost = before })
+	w := stage(t)
+	one := openStaging(t, w.dir)
+	if _, _, err := one.Prepare(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	one.rest() // as if it were stopped
+	beatLost = 1500 * time.Millisecond
+	open := func() error {
+		_, err := OpenStaging(t.Context(), w.dir, Options{NoSync: true})
+		return err
+	}
+	drop := func() error {
+		_, _, err := DropStaged(t.Context(), w.dir, false, nil)
+		return err
+	}
+	for _, wait := range []func() error{open, drop} {
+		if err := wait(); fault.HintOf(err) == "" || !strings.Contains(err.Error(), "no sign of life") {
+			t.Errorf("the wait ended with %v", err)
+		}
+	}
+}
+
+// TestSeizedAndDropped: a process that waits for a store which goes does not wait until its files
+// are gone.
+func TestSeizedAndDropped(t *testing.T) {
+	w := stage(t)
+	one := openStaging(t, w.dir)
+	if _, _, err := one.Prepare(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	g, err := OpenStaging(ctx, w.dir, Options{NoSync: true, Waiting: func() {
+		if err := os.Rename(StagedIn(w.dir), filepath.Join(w.dir, "dropped")); err != nil {
+			t.Error(err)
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Close()
 }
 
 // TestDropStaged removes what is staged, and nothing else.

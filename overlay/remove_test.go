@@ -29,7 +29,7 @@ func childRemove(args []string) error {
 			select {}
 		}
 	}
-	s, err := OpenToRemove(args[0])
+	s, err := OpenToRemove(background, args[0])
 	if err != nil {
 		return err
 	}
@@ -119,7 +119,7 @@ func TestRemoveCrash(t *testing.T) {
 			if k.full != nil {
 				dir = smallDisk(t)
 			}
-			s, err := Open(dir, Options{NoSync: true})
+			s, err := Open(t.Context(), dir, Options{NoSync: true})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -327,7 +327,7 @@ func TestRemoveSpares(t *testing.T) {
 
 // childLists has the lists until its input ends.
 func childLists(args []string) error {
-	s, err := Open(args[0], Options{NoSync: true})
+	s, err := Open(background, args[0], Options{NoSync: true})
 	if err != nil {
 		return err
 	}

@@ -174,7 +174,7 @@ func TestOthersLinks(t *testing.T) {
 	if err := os.Lchown(other.path("overlay2"), 1000, 1000); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(other.dir, Options{NoSync: true}); err == nil || !strings.Contains(err.Error(), "belongs to the user 1000") {
+	if _, err := Open(t.Context(), other.dir, Options{NoSync: true}); err == nil || !strings.Contains(err.Error(), "belongs to the user 1000") {
 		t.Errorf("another's symlink: %v", err)
 	}
 }

@@ -49,8 +49,9 @@ func baseOf(dir string) *Reader {
 }
 
 // OpenStaging opens the staging store for the data-root at dir, and creates it if it is
-// not there. The data-root has to be one with overlay2; a dockerd may run on it.
-func OpenStaging(dir string, o Options) (*Staging, error) {
+// not there. The data-root has to be one with overlay2; a dockerd may run on it. While
+// another process publishes or removes what is staged, OpenStaging waits.
+func OpenStaging(ctx context.Context, dir string, o Options) (*Staging, error) {
 	if err := Stageable(dir); err != nil {
 		return nil, err
 	}
@@ -61,7 +62,7 @@ func OpenStaging(dir string, o Options) (*Staging, error) {
 	if err := sweepRuns(dir); err != nil {
 		return nil, failed("open", dir, err)
 	}
-	s, err := Open(StagedIn(dir), o)
+	s, err := Open(ctx, StagedIn(dir), o)
 	if err != nil {
 		return nil, err
 	}
@@ -230,14 +231,7 @@ func (s *Staging) seize(ctx context.Context, waiting func()) error {
 	}
 	err := awaitLock(ctx, func() (bool, error) {
 		// It gives up the shared lock first: of two that seize, one succeeds.
-		err := unix.Flock(int(s.inside.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == unix.EWOULDBLOCK || err == unix.EINTR {
-			return false, nil
-		}
-		if err != nil {
-			return false, &os.PathError{Op: "lock", Path: s.inside.Name(), Err: err}
-		}
-		return true, nil
+		return s.lockInside(unix.LOCK_EX)
 	}, waiting, s.pulse())
 	if err != nil {
 		return err
@@ -247,8 +241,8 @@ func (s *Staging) seize(ctx context.Context, waiting func()) error {
 }
 
 // DropStaged removes all that is staged for the data-root at dir, published images apart,
-// and returns the bytes that it had on the disk, and its images. waiting is as with
-// [Staging.Prepare].
+// and returns the bytes that it had on the disk, and its images. waiting is called if another
+// process has the staging store; nil is fine.
 func DropStaged(ctx context.Context, dir string, dry bool, waiting func()) (images int, freed int64, err error) {
 	if dir, err = filepath.Abs(dir); err != nil {
 		return 0, 0, err
@@ -265,7 +259,7 @@ func DropStaged(ctx context.Context, dir string, dry bool, waiting func()) (imag
 	if dry {
 		return images, freed, nil
 	}
-	s, err := open(r.dir, Options{NoSync: true}, true)
+	s, err := open(ctx, r.dir, Options{NoSync: true, Waiting: waiting}, true)
 	if err != nil {
 		return 0, 0, failed("open", r.dir, err)
 	}

@@ -132,17 +132,21 @@ type Options struct {
 	NoSync bool
 	// Progress shows a long wait for the disk; nil shows nothing.
 	Progress *progress.Display
+	// Waiting is called once, by another goroutine, if another process has the whole store for
+	// a while, so that it cannot be opened; nil is fine.
+	Waiting func()
 }
 
 // Open opens the store at dir for writing, and creates it if it does not exist. It removes what
 // dead processes have left. It refuses a root that must not be written to, and a file system
-// that cannot have a store. If it fails, it removes everything that it has created.
-func Open(dir string, o Options) (*Store, error) {
+// that cannot have a store. If it fails, it removes everything that it has created. The end of ctx
+// ends only the wait for another process that has the whole store; see [Staging.Prepare].
+func Open(ctx context.Context, dir string, o Options) (*Store, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
 	}
-	s, err := open(dir, o, false)
+	s, err := open(ctx, dir, o, false)
 	if err != nil {
 		return nil, failed("open", dir, err)
 	}
@@ -151,12 +155,12 @@ func Open(dir string, o Options) (*Store, error) {
 
 // OpenToRemove opens the store at dir as [Open] does, for [Store.Remove] alone. It needs
 // no space: the file system may be full.
-func OpenToRemove(dir string) (*Store, error) {
+func OpenToRemove(ctx context.Context, dir string) (*Store, error) {
 	r, err := OpenReader(dir)
 	if err != nil {
 		return nil, err
 	}
-	s, err := open(r.dir, Options{NoSync: true}, true)
+	s, err := open(ctx, r.dir, Options{NoSync: true}, true)
 	if err != nil {
 		return nil, failed("open", r.dir, err)
 	}
@@ -165,10 +169,13 @@ func OpenToRemove(dir string) (*Store, error) {
 
 // open is Open or OpenToRemove, of an absolute path, with an error that does not say
 // what was done.
-func open(dir string, o Options, toRemove bool) (*Store, error) {
+func open(ctx context.Context, dir string, o Options, toRemove bool) (*Store, error) {
+	if o.Waiting != nil {
+		o.Waiting = sync.OnceFunc(o.Waiting)
+	}
 	const tries = 10
 	for n := 1; ; n++ {
-		s, err := openOnce(dir, o, toRemove)
+		s, err := openOnce(ctx, dir, o, toRemove)
 		if n == tries || !errors.Is(err, errTakenBack) && !errors.Is(err, fs.ErrNotExist) {
 			return s, err
 		}
@@ -176,7 +183,7 @@ func open(dir string, o Options, toRemove bool) (*Store, error) {
 	}
 }
 
-func openOnce(dir string, o Options, toRemove bool) (_ *Store, err error) {
+func openOnce(ctx context.Context, dir string, o Options, toRemove bool) (_ *Store, err error) {
 	s := &Store{Reader: Reader{dir: dir, base: baseOf(dir)}, lists: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
@@ -210,7 +217,7 @@ func openOnce(dir string, o Options, toRemove bool) (_ *Store, err error) {
 	if s.runs, err = safepath.Open(s.path("fastpull/run")); err != nil {
 		return nil, err
 	}
-	if err := s.enter(); err != nil {
+	if err := s.enter(ctx, o.Waiting); err != nil {
 		return nil, err
 	}
 	me := privilege.Current()

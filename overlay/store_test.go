@@ -169,7 +169,7 @@ func TestOpenFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, store := range []string{file, filepath.Join(file, "below")} {
-		if _, err := Open(store, Options{NoSync: true}); err == nil || !strings.HasPrefix(err.Error(), "open the store") || strings.Count(err.Error(), store) != 1 {
+		if _, err := Open(t.Context(), store, Options{NoSync: true}); err == nil || !strings.HasPrefix(err.Error(), "open the store") || strings.Count(err.Error(), store) != 1 {
 			t.Errorf("Open(%s): %v", store, err)
 		}
 	}

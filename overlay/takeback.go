@@ -1,10 +1,12 @@
 package overlay
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,18 +19,34 @@ import (
 // errTakenBack is the error of a store that another process has removed meanwhile.
 var errTakenBack = errors.New("another process has removed the store, which was empty")
 
-// enter takes the shared lock.
-func (s *Store) enter() (err error) {
+// enter waits for the shared lock, as long as the context allows. waiting is called once, by
+// another goroutine, if that takes a while; nil is fine.
+func (s *Store) enter(ctx context.Context, waiting func()) (err error) {
 	if s.inside, err = s.runs.OpenFile(".", os.O_RDONLY|unix.O_DIRECTORY, 0); err != nil {
 		return err
 	}
-	for err = unix.EINTR; err == unix.EINTR; {
-		err = unix.Flock(int(s.inside.Fd()), unix.LOCK_SH)
+	if waiting != nil {
+		defer time.AfterFunc(patience, waiting).Stop()
 	}
-	if err != nil {
-		return &os.PathError{Op: "lock", Path: s.inside.Name(), Err: err}
+	return awaitLock(ctx, func() (bool, error) {
+		taken, err := s.lockInside(unix.LOCK_SH)
+		if err == nil {
+			err = s.named() // the process with the lock may be removing the store
+		}
+		return taken, err
+	}, nil, s.pulse())
+}
+
+// lockInside takes a lock of the given kind on fastpull/run if that needs no waiting.
+func (s *Store) lockInside(kind int) (taken bool, err error) {
+	switch err := unix.Flock(int(s.inside.Fd()), kind|unix.LOCK_NB); err {
+	case nil:
+		return true, nil
+	case unix.EWOULDBLOCK, unix.EINTR:
+		return false, nil
+	default:
+		return false, &os.PathError{Op: "lock", Path: s.inside.Name(), Err: err}
 	}
-	return s.named()
 }
 
 // named returns errTakenBack if fastpull/run is another directory by now.

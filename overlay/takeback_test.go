@@ -53,7 +53,7 @@ func TestTakeBackRace(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for range 25 {
-				s, err := Open(dir, Options{NoSync: true})
+				s, err := Open(t.Context(), dir, Options{NoSync: true})
 				if err != nil {
 					t.Error(err)
 					return

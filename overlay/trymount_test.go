@@ -48,7 +48,7 @@ func TestUsable(t *testing.T) {
 		t.Fatal(err)
 	}
 	store := filepath.Join(t.TempDir(), "store")
-	s, err := Open(store, Options{NoSync: true})
+	s, err := Open(t.Context(), store, Options{NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}

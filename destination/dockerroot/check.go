@@ -26,7 +26,7 @@ func Check(ctx context.Context, m *destination.Machine, dir string) []checkup.Fi
 			if err := overlay.Usable(dir); err != nil {
 				return err
 			}
-			return checkup.InScratch(checkup.Nearest(dir), takesStore)
+			return checkup.InScratch(checkup.Nearest(dir), func(scratch string) error { return takesStore(ctx, scratch) })
 		})
 	}
 	if err != nil {
@@ -52,8 +52,8 @@ func Check(ctx context.Context, m *destination.Machine, dir string) []checkup.Fi
 }
 
 // takesStore opens a store in dir.
-func takesStore(dir string) error {
-	s, err := overlay.Open(filepath.Join(dir, "store"), overlay.Options{})
+func takesStore(ctx context.Context, dir string) error {
+	s, err := overlay.Open(ctx, filepath.Join(dir, "store"), overlay.Options{})
 	if err != nil {
 		return err
 	}

@@ -53,7 +53,7 @@ func (f *fakeEngine) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func dataRoot(t *testing.T) (dir string, pid int) {
 	t.Helper()
 	dir = t.TempDir()
-	s, err := overlay.Open(dir, overlay.Options{NoSync: true})
+	s, err := overlay.Open(t.Context(), dir, overlay.Options{NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,7 +33,9 @@ func Stage(ctx context.Context, env *destination.Env, dir string) (destination.D
 func stagedName(dir string) string { return "store " + dir + ", staged" }
 
 func stage(ctx context.Context, env *destination.Env, dir string) (*staging, error) {
-	g, err := overlay.OpenStaging(dir, overlay.Options{NoSync: env.NoSync, Progress: env.Progress})
+	g, err := overlay.OpenStaging(ctx, dir, overlay.Options{NoSync: env.NoSync, Progress: env.Progress, Waiting: func() {
+		env.Progress.Note("another fastpull is publishing or removing what is staged for the same Docker, waiting for it")
+	}})
 	if err != nil {
 		return nil, err
 	}
@@ -84,8 +86,8 @@ type Failure struct {
 }
 
 // Publish publishes what is staged for the data-root at dir, whose dockerd must not run.
-// The error is also that of images that cannot be published. waiting is called once if
-// another process has the staging store; nil is fine.
+// The error is also that of images that cannot be published. waiting is called if another
+// process has the staging store; nil is fine.
 func Publish(ctx context.Context, dir string, o overlay.Options, waiting func()) (p Publication, err error) {
 	p = Publication{Images: []overlay.Published{}, Failed: []Failure{}}
 	r, err := overlay.StagingReader(dir)
@@ -99,7 +101,8 @@ func Publish(ctx context.Context, dir string, o overlay.Options, waiting func())
 	if err := overlay.Usable(dir); err != nil { // a dockerd runs, say
 		return p, err
 	}
-	g, err := overlay.OpenStaging(dir, o)
+	o.Waiting = waiting
+	g, err := overlay.OpenStaging(ctx, dir, o)
 	if err != nil {
 		return p, err
 	}

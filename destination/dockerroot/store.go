@@ -54,7 +54,7 @@ func Open(ctx context.Context, env *destination.Env, dir string) (destination.De
 }
 
 func open(ctx context.Context, env *destination.Env, dir string) (*store, error) {
-	o, err := overlay.Open(dir, overlay.Options{NoSync: env.NoSync, Progress: env.Progress})
+	o, err := overlay.Open(ctx, dir, overlay.Options{NoSync: env.NoSync, Progress: env.Progress})
 	if err != nil && fault.HintOf(err) == "" {
 		err = destination.ExplainWrite(err)
 	}
