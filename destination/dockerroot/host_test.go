@@ -22,6 +22,7 @@ import (
 	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/internal/checkup"
+	"github.com/fastpull/fastpull/internal/critical"
 	"github.com/fastpull/fastpull/internal/need"
 	"github.com/fastpull/fastpull/internal/privilege"
 	"github.com/fastpull/fastpull/internal/service"
@@ -213,6 +214,31 @@ func (stub) String() string              { return "docker.service" }
 func (stub) Stop(context.Context) error  { return nil }
 func (stub) Start(context.Context) error { return nil }
 func (s stub) Dependents() []string      { return s }
+
+// broken is a service that can be neither stopped nor started.
+type broken struct{ stub }
+
+func (broken) Stop(context.Context) error  { return errors.New("not stopped") }
+func (broken) Start(context.Context) error { return errors.New("not started") }
+
+// TestStaysCritical: while the Engine is down, a second signal waits for the end of the process.
+func TestStaysCritical(t *testing.T) {
+	ended := func() <-chan struct{} {
+		done := make(chan struct{})
+		go func() { critical.Wait(); close(done) }()
+		return done
+	}
+	r := &restart{host: &host{service: broken{}}}
+	<-ended()
+	if _, _, started, err := r.whileStopped(t.Context(), nil); started || err == nil {
+		t.Errorf("started: %v, %v", started, err)
+	}
+	select {
+	case <-ended():
+		t.Error("a signal ends the process before it has reported that the Engine is down")
+	case <-time.After(100 * time.Millisecond):
+	}
+}
 
 // TestHarmless refuses to stop other services, unless the user has agreed to that.
 func TestHarmless(t *testing.T) {

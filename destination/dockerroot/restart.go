@@ -175,7 +175,10 @@ func (r *restart) publish(ctx context.Context, images []*overlay.Image, running 
 	show.Note("restarting the Engine (%s) to publish %s", r.host.service, text.Count(len(images), "image"))
 	// The end of ctx comes too late: the Engine has to be started.
 	ctx = context.WithoutCancel(ctx)
-	done, took, err := r.whileStopped(ctx, images)
+	done, took, started, err := r.whileStopped(ctx, images)
+	if !started {
+		return err
+	}
 	api, aerr := r.answers(ctx, &took)
 	if err := errors.Join(err, aerr); err != nil {
 		return err
@@ -193,8 +196,14 @@ func (r *restart) publish(ctx context.Context, images []*overlay.Image, running 
 }
 
 // whileStopped stops the Engine, publishes, and starts the Engine again whatever happens.
-func (r *restart) whileStopped(ctx context.Context, images []*overlay.Image) (done []overlay.Published, took away, err error) {
-	defer critical.Enter()()
+func (r *restart) whileStopped(ctx context.Context, images []*overlay.Image) (done []overlay.Published, took away, started bool, err error) {
+	leave := critical.Enter()
+	defer func() {
+		// While the Engine is down, no second signal ends the process: it has that to report.
+		if started {
+			leave()
+		}
+	}()
 	begun := time.Now()
 	lap := func(to *time.Duration) {
 		*to = time.Since(begun)
@@ -219,7 +228,7 @@ func (r *restart) whileStopped(ctx context.Context, images []*overlay.Image) (do
 		serr = fault.WithHint(fmt.Errorf("start the Engine again: %w", serr), "it is stopped: start it, and look at its log")
 	}
 	lap(&took.start)
-	return done, took, errors.Join(err, serr)
+	return done, took, serr == nil, errors.Join(err, serr)
 }
 
 func within(ctx context.Context, limit time.Duration, do func(context.Context) error) error {
