@@ -35,6 +35,9 @@ func Main(ctx context.Context, args []string, s Streams) (code int) {
 	left := new(unfinished)
 	errors.As(err, &left)
 	if ctx.Err() != nil {
+		if lasting := fault.LastingIn(err); lasting != nil {
+			printError(s.Err, asJSON, lasting)
+		}
 		words := "interrupted"
 		if more := left.words(); more != "" {
 			words += "; " + more

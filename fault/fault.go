@@ -10,10 +10,13 @@
 //   - If an error wraps several, by [errors.Join] or more than one %w, the rule is applied to
 //     each. The first kind other than [Failed] counts, since Failed says nothing. The first
 //     hint counts.
+//
+// [Lasting] marks an error that the user has to see even if the run was interrupted.
 package fault
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 )
 
@@ -37,9 +40,10 @@ const (
 )
 
 type fault struct {
-	kind Kind
-	hint string
-	err  error
+	kind    Kind
+	hint    string
+	lasting bool
+	err     error
 }
 
 func (f *fault) Error() string { return f.err.Error() }
@@ -66,6 +70,34 @@ func WithHint(err error, format string, args ...any) error {
 		return nil
 	}
 	return &fault{hint: fmt.Sprintf(format, args...), err: err}
+}
+
+// Lasting returns err marked as one that the user has to see even if the run was interrupted. It
+// is for work that goes on after an interrupt. It returns nil if err is nil.
+func Lasting(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &fault{lasting: true, err: err}
+}
+
+// LastingIn returns the errors in err that [Lasting] has marked, joined, without the words around
+// them. It returns nil if there are none.
+func LastingIn(err error) error {
+	if f, ok := err.(*fault); ok && f.lasting {
+		return err
+	}
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		return LastingIn(e.Unwrap())
+	case interface{ Unwrap() []error }:
+		var list []error
+		for _, branch := range e.Unwrap() {
+			list = append(list, LastingIn(branch))
+		}
+		return errors.Join(list...)
+	}
+	return nil
 }
 
 // KindOf returns the kind of err by the rule of the package, and 0 for a nil

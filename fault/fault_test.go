@@ -68,3 +68,29 @@ func TestHintOf(t *testing.T) {
 		t.Error("nil did not stay nil")
 	}
 }
+
+func TestLasting(t *testing.T) {
+	hinted := Lasting(fmt.Errorf("start: %w", WithHint(New(Denied, "no"), "look")))
+	for _, tc := range []struct {
+		err  error
+		want string // "" is none
+	}{
+		{nil, ""},
+		{io.EOF, ""},
+		{errors.Join(io.EOF, WithHint(io.EOF, "look")), ""},
+		{hinted, "start: no"},
+		{fmt.Errorf("x: %w", errors.Join(io.EOF, hinted)), "start: no"},
+		{errors.Join(hinted, Wrap(Failed, io.EOF), Lasting(io.EOF)), "start: no\nEOF"},
+	} {
+		got := LastingIn(tc.err)
+		if got == nil && tc.want != "" || got != nil && got.Error() != tc.want {
+			t.Errorf("LastingIn(%v) = %v, want %q", tc.err, got, tc.want)
+		}
+	}
+	if KindOf(hinted) != Denied || HintOf(hinted) != "look" {
+		t.Errorf("kind %d, hint %q", KindOf(hinted), HintOf(hinted))
+	}
+	if Lasting(nil) != nil {
+		t.Error("nil did not stay nil")
+	}
+}

@@ -121,9 +121,13 @@ func (s *Staging) writeLinks(l Layer, short string, below []string) error {
 // done lists the published images, also if err reports that others failed. They are on the disk
 // after [Store.Sync].
 func (s *Staging) Publish(ctx context.Context, images []*Image) (done []Published, err error) {
+	begun := false
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("publish what is staged for %s: %w", s.base.dir, err)
+		}
+		if begun { // it goes on after the end of ctx
+			err = fault.Lasting(err)
 		}
 	}()
 	base, err := open(ctx, s.base.dir, Options{NoSync: true}, false)
@@ -140,6 +144,7 @@ func (s *Staging) Publish(ctx context.Context, images []*Image) (done []Publishe
 	if err := base.stillOurs(ctx); err != nil {
 		return nil, err
 	}
+	begun = true
 	s.durable.name()
 	var failures []error
 	var moved []*Image

@@ -417,6 +417,34 @@ func TestForget(t *testing.T) {
 	w.whole(t, 2)
 }
 
+// TestPublishInterrupted: a publication that has begun goes on after an interrupt, and its errors
+// are for the user then.
+func TestPublishInterrupted(t *testing.T) {
+	w := stage(t)
+	g := openStaging(t, w.dir)
+	ready, _, err := g.Prepare(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	published = func(step string) {
+		if step == "publish: config" && ctx.Err() == nil { // the first image is there
+			cancel()
+			if err := os.RemoveAll(g.path("overlay2")); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	defer func() { published = nil }()
+	done, err := g.Publish(ctx, ready)
+	if len(done) != 1 || !errors.Is(fault.LastingIn(err), os.ErrNotExist) {
+		t.Errorf("%+v, %v", done, err)
+	}
+	if _, err := g.Publish(ctx, ready); !errors.Is(err, context.Canceled) || fault.LastingIn(err) != nil {
+		t.Errorf("one that has not begun: %v", err)
+	}
+}
+
 // TestSeize: a publication has what is staged for itself, and waits for others.
 func TestSeize(t *testing.T) {
 	w := stage(t)

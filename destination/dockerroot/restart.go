@@ -170,11 +170,12 @@ func (r *restart) again(ctx context.Context, api *daemon.Engine) (*host, error) 
 type away struct{ stop, publish, start time.Duration }
 
 // publish publishes images in a restart of the Engine, and verifies them by its API.
-func (r *restart) publish(ctx context.Context, images []*overlay.Image, running []daemon.Container) error {
+func (r *restart) publish(ctx context.Context, images []*overlay.Image, running []daemon.Container) (err error) {
 	show := r.env.Progress
 	show.Note("restarting the Engine (%s) to publish %s", r.host.service, text.Count(len(images), "image"))
-	// The end of ctx comes too late: the Engine has to be started.
+	// The end of ctx comes too late: the Engine has to be started, and its user to be told.
 	ctx = context.WithoutCancel(ctx)
+	defer func() { err = fault.Lasting(err) }()
 	done, took, started, err := r.whileStopped(ctx, images)
 	if !started {
 		return err

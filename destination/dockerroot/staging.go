@@ -7,6 +7,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/fastpull/fastpull/destination"
+	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/overlay"
 )
 
@@ -119,7 +120,7 @@ func Publish(ctx context.Context, dir string, o overlay.Options, waiting func())
 	if len(ready) > 0 {
 		done, err := g.Publish(ctx, ready)
 		p.Images = append(p.Images, done...)
-		failures = append(failures, err, g.Sync(ctx), g.Tidy())
+		failures = append(failures, err, fault.Lasting(errors.Join(g.Sync(ctx), g.Tidy())))
 	}
 	return p, errors.Join(failures...)
 }
