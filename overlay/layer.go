@@ -144,7 +144,8 @@ func (st *Staged) Tar() (io.ReadCloser, error) {
 }
 
 // Prove returns an error if the layer's tar cannot be made of its files and tar-split,
-// as docker save and docker push do. It reads all of the layer.
+// as docker save and docker push do. It reads all of the layer. A name that occurs twice is not
+// noticed: unpack.Extract makes no such tar-split.
 func (st *Staged) Prove(ctx context.Context) error {
 	tar, err := st.Tar()
 	if err != nil {

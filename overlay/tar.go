@@ -3,6 +3,7 @@ package overlay
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -34,7 +35,7 @@ func openTar(split, dir string) (io.ReadCloser, error) {
 		return nil, err
 	}
 	zip := inflate.NewReader(f, inflate.Options{})
-	t, err := newTar(f, zip, newWholeSplit(zip), dir)
+	t, err := newTar(f, zip, &splitReader{dec: json.NewDecoder(zip)}, dir)
 	if err != nil {
 		return nil, err
 	}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"sort"
 
 	"github.com/vbatts/tar-split/tar/storage"
@@ -51,7 +50,7 @@ func indexTar(ctx context.Context, split, dir string, w io.Writer) (*TarIndex, e
 	}
 	x := &TarIndex{split: split, dir: dir}
 	zip, index := inflate.NewIndexReader(f, zipEvery)
-	entries := newWholeSplit(zip)
+	entries := &splitReader{dec: json.NewDecoder(zip)}
 	t, err := newTar(f, zip, entries, dir)
 	if err != nil {
 		return nil, err
@@ -131,21 +130,15 @@ func (x *TarIndex) before(off int64) (m tarMark) {
 }
 
 // splitReader reads the entries of a tar-split, as storage.NewJSONUnpacker does, and
-// knows where it is.
+// knows where it is. It keeps no names, and so does not notice one that occurs twice: a record
+// with such a name is never written.
 type splitReader struct {
 	dec  *json.Decoder
 	from int64   // bytes of the tar-split before the first that dec reads
 	at   tarMark // where the next entry begins
 	last int64   // bytes of the tar-split before the last mark
 
-	names map[string]struct{} // of files so far; one that comes twice is an error, unless this is nil
-	mark  func(tarMark)       // called with places that are markEvery apart, unless it is nil
-}
-
-// newWholeSplit returns a splitReader that begins at the first entry. It reports a name that
-// occurs twice.
-func newWholeSplit(r io.Reader) *splitReader {
-	return &splitReader{dec: json.NewDecoder(r), names: make(map[string]struct{})}
+	mark func(tarMark) // called with places that are markEvery apart, unless it is nil
 }
 
 // next returns the next entry.
@@ -164,14 +157,6 @@ func (s *splitReader) next() (*storage.Entry, error) {
 		s.at.tar += int64(len(e.Payload))
 	case storage.FileType:
 		s.at.tar += max(e.Size, 0)
-		if s.names == nil {
-			break
-		}
-		name := filepath.Clean(e.GetName())
-		if _, twice := s.names[name]; twice {
-			return nil, storage.ErrDuplicatePath
-		}
-		s.names[name] = struct{}{}
 	}
 	return &e, nil
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -60,7 +61,7 @@ func Check(ctx context.Context, split io.Reader, root string, o CheckOptions, fo
 		CheckOptions: o, ctx: ctx, files: f, found: found, sum: sha256.New(),
 		seed: maphash.MakeSeed(), linked: make(map[uint64][2]string),
 	}
-	if err := c.run(storage.NewJSONUnpacker(split)); err != nil {
+	if err := c.run(json.NewDecoder(split)); err != nil {
 		return "", err
 	}
 	for _, l := range c.linked {
@@ -93,7 +94,10 @@ type checker struct {
 	// names has the hashes of all paths in the tar and of their parent directories. Two paths
 	// with the same hash could hide an unexpected file.
 	names nameset.Set
-	seed  maphash.Seed
+	// entries has the hashes of the names of entries, to find one that occurs twice. Docker cannot
+	// read such a record.
+	entries nameset.Set
+	seed    maphash.Seed
 	// linked has what is wrong with files that have several names: another entry of
 	// the tar may explain it.
 	linked map[uint64][2]string
@@ -136,7 +140,7 @@ func (c *checker) wrong(name, problem string) {
 // maxHeader is more than the headers of an entry can have.
 const maxHeader = 16 << 20
 
-func (c *checker) run(in storage.Unpacker) error {
+func (c *checker) run(in *json.Decoder) error {
 	var raw []byte // raw bytes since the last file, the first of them
 	var n int64    // all of it
 	at := int64(0) // where that begins, in a block; -1 if that is not known
@@ -144,7 +148,7 @@ func (c *checker) run(in storage.Unpacker) error {
 		if c.ctx.Err() != nil {
 			return context.Cause(c.ctx)
 		}
-		e, err := in.Next()
+		e, err := c.next(in)
 		if err == io.EOF {
 			return nil
 		}
@@ -176,6 +180,20 @@ func (c *checker) run(in storage.Unpacker) error {
 			return fault.New(fault.Corrupt, "an entry is of the type %d", e.Type)
 		}
 	}
+}
+
+// next returns the next entry, as storage.NewJSONUnpacker does, which keeps the names themselves.
+func (c *checker) next(in *json.Decoder) (*storage.Entry, error) {
+	var e storage.Entry
+	if err := in.Decode(&e); err != nil {
+		return nil, err
+	}
+	if e.Type == storage.FileType {
+		if twice, _ := c.entries.Put(maphash.String(c.seed, path.Clean(e.GetName()))); twice { // see remember
+			return nil, storage.ErrDuplicatePath
+		}
+	}
+	return &e, nil
 }
 
 const blockSize = 512

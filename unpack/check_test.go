@@ -2,6 +2,7 @@ package unpack
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"os"
@@ -174,6 +175,18 @@ func TestCheckReads(t *testing.T) {
 	for _, bad := range []string{"{", `{"type":9}`, `{"type":1,"name":"x"}`, `{"type":2,"payload":"AAAA"}` + "\n" + `{"type":1,"name":"x","position":1}`} {
 		if _, err := Check(t.Context(), strings.NewReader(bad), t.TempDir(), CheckOptions{}, func(string, string) {}); err == nil {
 			t.Errorf("no error for %s", bad)
+		}
+	}
+}
+
+// TestCheckTwice finds a name that occurs twice, in whatever form: Docker cannot read such a record.
+func TestCheckTwice(t *testing.T) {
+	header := base64.StdEncoding.EncodeToString(block('0', ".wh..wh.x", 0, ""))
+	for second, twice := range map[string]bool{`"name":"./dir//x"`: true, `"name_raw":"ZGlyL3g="`: true, `"name":"dir/y"`: false} {
+		split := fmt.Sprintf(`{"type":2,"payload":"%s"}{"type":1,"name":"dir/x"}{"type":2,"payload":"%[1]s"}{"type":1,%s}`, header, second)
+		_, err := Check(t.Context(), strings.NewReader(split), t.TempDir(), CheckOptions{}, func(string, string) {})
+		if errors.Is(err, storage.ErrDuplicatePath) != twice || !twice && err != nil || twice && fault.KindOf(err) != fault.Corrupt {
+			t.Errorf("%s: %v", second, err)
 		}
 	}
 }

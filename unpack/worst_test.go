@@ -3,6 +3,7 @@ package unpack
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -68,6 +69,24 @@ var worst = []struct {
 			n++
 			return copy(p, block('0', fmt.Sprintf(".wh..wh.%d", n), 0, "")), nil
 		}), true)
+	}},
+	{"tar: 30,000 names of 3,900 bytes, verified", 60, func(testing.TB) error {
+		r, w := io.Pipe()
+		go func() {
+			parent := strings.Repeat("directory/", 389)
+			for i := range 30_000 {
+				fmt.Fprintf(w, `{"type":2,"payload":"%s"}`+"\n", base64.StdEncoding.EncodeToString(block('0', fmt.Sprintf(".wh..wh.%d", i), 0, "")))
+				fmt.Fprintf(w, `{"type":1,"name":"%s.wh.%d"}`+"\n", parent, i)
+			}
+			w.Close()
+		}()
+		dir, err := os.MkdirTemp("", "worst")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		_, err = Check(context.Background(), r, dir, CheckOptions{}, func(string, string) {})
+		return err
 	}},
 }
 
