@@ -26,6 +26,7 @@ const defaultRoot = "/var/lib/docker"
 type disk struct {
 	what  string // whose it is
 	dir   string // a folder there
+	fresh bool   // dir need not be there: a folder above it is looked at in its place
 	spare bool   // images go elsewhere by default
 }
 
@@ -38,11 +39,11 @@ func disks(ctx context.Context, e *exam, rights privilege.Process) {
 	if engine, err := e.docker(ctx); err == nil && engine.Local() {
 		list = append(list, disk{what: "data-root " + engine.Root(), dir: engine.Root()})
 		of, named = engine.Facts(), true
-	} else if _, serr := os.Stat(defaultRoot); serr == nil && err != nil {
+	} else if serr := checkup.Try(ctx, isThere(defaultRoot)); serr == nil || errors.Is(serr, checkup.ErrHangs) {
 		list = append(list, disk{what: "data-root " + defaultRoot, dir: defaultRoot, spare: true})
 	}
 	if of.Containerd != "" {
-		more, err := e.containerdDisks(ctx, of)
+		more, err := checkup.Within(ctx, checkup.FileSystemTime, func() ([]disk, error) { return e.containerdDisks(ctx, of) })
 		absent := errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED)
 		if err != nil && (named || !absent) {
 			e.found(Finding{Area: Host, What: "root of containerd", Level: Unknown,
@@ -56,11 +57,38 @@ func disks(ctx context.Context, e *exam, rights privilege.Process) {
 	}
 	if e.Destinations["store"] != "" {
 		if store, err := filepath.Abs(e.Destinations["store"]); err == nil {
-			list = append(list, disk{"store " + store, checkup.Nearest(store), e.engine.engine != nil})
+			list = append(list, disk{what: "store " + store, dir: store, fresh: true, spare: e.engine.engine != nil})
 		}
 	}
-	for i, d := range list {
-		findings, err := checkup.Within(ctx, checkup.FileSystemTime, func() ([]Finding, error) { return d.look(rights, list[:i]) })
+	e.judge(ctx, list, rights, deviceOf)
+}
+
+// isThere returns a look that has no error if something is at path.
+func isThere(path string) func() error {
+	return func() error {
+		_, err := os.Stat(path)
+		return err
+	}
+}
+
+// judge makes the findings about disks. device returns the number of a folder's file system, 0
+// if that is not known. Only the look at a disk itself calls it, which may hang.
+func (e *exam) judge(ctx context.Context, list []disk, rights privilege.Process, device func(dir string) uint64) {
+	known := make(map[uint64]string) // whose the file systems are that were looked at
+	for _, d := range list {
+		dev, err := checkup.Within(ctx, checkup.FileSystemTime, func() (uint64, error) {
+			if d.fresh {
+				d.dir = checkup.Nearest(d.dir)
+			}
+			return device(d.dir), nil
+		})
+		var findings []Finding
+		if whose := known[dev]; err == nil && dev != 0 && whose != "" {
+			findings = []Finding{{Area: Host, What: d.what, Level: OK, Text: "the same file system as that of the " + whose}}
+		} else if err == nil {
+			known[dev] = d.what
+			findings, err = checkup.Within(ctx, checkup.FileSystemTime, func() ([]Finding, error) { return d.look(rights) })
+		}
 		switch {
 		case errors.Is(err, checkup.ErrHangs):
 			findings = []Finding{{Area: Host, What: d.what, Level: Problem, Text: fmt.Sprintf("its file system %v", err)}}
@@ -76,14 +104,8 @@ func disks(ctx context.Context, e *exam, rights privilege.Process) {
 	}
 }
 
-// look makes the findings about one of them; others are those that came before.
-func (d *disk) look(rights privilege.Process, others []disk) (found []Finding, err error) {
-	dev := deviceOf(d.dir)
-	for _, o := range others {
-		if dev != 0 && deviceOf(o.dir) == dev {
-			return []Finding{{Area: Host, What: d.what, Level: OK, Text: "the same file system as that of the " + o.what}}, nil
-		}
-	}
+// look makes the findings about one of them.
+func (d *disk) look(rights privilege.Process) (found []Finding, err error) {
 	space, err := d.space()
 	if err != nil {
 		return nil, err

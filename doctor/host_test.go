@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/fastpull/fastpull/daemon"
@@ -79,6 +80,33 @@ func TestJudgeFileSystem(t *testing.T) {
 	expect(t, "fine", f, OK, "ext4, tried: files, d_type")
 	f.judge([]overlay.Need{{What: "files"}, {What: "d_type", Lacking: true}}, "xfs")
 	expect(t, "lacking", f, Problem, "xfs, which lacks what layers need: d_type", "ftype=1")
+}
+
+// TestDiskHangs has the look at the first disk hang. The others are judged as ever.
+func TestDiskHangs(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		hang := make(chan struct{})
+		defer close(hang)
+		e := &exam{report: &Report{}}
+		e.judge(t.Context(), []disk{
+			{what: "dead", dir: "/dead", spare: true}, {what: "store", dir: filepath.Join(dir, "a/b"), fresh: true}, {what: "other", dir: dir},
+		}, privilege.Current(), func(dir string) uint64 {
+			if dir == "/dead" {
+				<-hang
+			}
+			return deviceOf(dir)
+		})
+		byName := map[string]Finding{}
+		for _, f := range e.report.Findings {
+			byName[f.What] = f
+		}
+		expect(t, "the dead one", byName["dead"], Warning, "does not answer in 15s")
+		if f := byName["space of store"]; !strings.Contains(f.Text, "free") {
+			t.Errorf("the next one: %+v", e.report.Findings)
+		}
+		expect(t, "the same again", byName["other"], OK, "the same file system as that of the store")
+	})
 }
 
 func TestClock(t *testing.T) {

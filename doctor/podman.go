@@ -62,7 +62,13 @@ func (e *exam) crio(ctx context.Context) (f Finding, found bool) {
 		if x.comm != "crio" || len(x.args) == 0 || x.state == 'Z' {
 			continue
 		}
-		f.Text, f.Facts = fmt.Sprintf("it runs (crio %d); %s puts images into its store", x.pid, e.ours(x.comm, x)), map[string]any{"pid": x.pid}
+		f.Facts = map[string]any{"pid": x.pid}
+		command, err := checkup.Within(ctx, checkup.FileSystemTime, func() (string, error) { return e.ours(x.comm, x), nil })
+		if err != nil {
+			f.Level, f.Text = Unknown, fmt.Sprintf("it runs (crio %d), and where its store is was not found out: its file system: %v", x.pid, err)
+		} else {
+			f.Text = fmt.Sprintf("it runs (crio %d); %s puts images into its store", x.pid, command)
+		}
 		return f, true
 	}
 	if st, err := os.Stat(crioSocket); err == nil && st.Mode()&fs.ModeSocket != 0 {

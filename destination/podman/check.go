@@ -17,11 +17,14 @@ import (
 	"github.com/fastpull/fastpull/internal/checkup"
 )
 
+// what is the thing that Check finds something about.
+const what = "Podman's store (--podman)"
+
 // Check finds out if images can be put into Podman's store. It changes nothing: it opens no
 // store, for the library would make one. Without a store and without a podman it is no
 // problem that it cannot.
 func Check(ctx context.Context, _ *destination.Machine, root string) []checkup.Finding {
-	f := checkup.Finding{What: "Podman's store (--podman)", Level: checkup.OK}
+	f := checkup.Finding{What: what, Level: checkup.OK}
 	var o storage.StoreOptions
 	err := checkup.Try(ctx, func() (err error) {
 		o, err = options(root)
@@ -35,13 +38,16 @@ func Check(ctx context.Context, _ *destination.Machine, root string) []checkup.F
 	case err != nil:
 		f.Level, f.Text = checkup.Warning, checkup.Plain(err)
 	default:
-		describe(ctx, &f, o)
+		if f, err = checkup.Within(ctx, checkup.FileSystemTime, func() (checkup.Finding, error) { return describe(ctx, o), nil }); err != nil {
+			f = checkup.Finding{What: what, Level: checkup.Warning, Text: fmt.Sprintf("%s or an additional image store of it: %v", o.GraphRoot, err)}
+		}
 	}
 	return []checkup.Finding{f}
 }
 
 // describe says of a store that fastpull can write what is configured.
-func describe(ctx context.Context, f *checkup.Finding, o storage.StoreOptions) {
+func describe(ctx context.Context, o storage.StoreOptions) checkup.Finding {
+	f := checkup.Finding{What: what, Level: checkup.OK}
 	f.Text = fmt.Sprintf("%s takes images, by the storage driver %s; none was put there for a test", o.GraphRoot, o.GraphDriverName)
 	if _, err := os.Stat(filepath.Join(imagesOf(o), driver+"-images")); errors.Is(err, os.ErrNotExist) {
 		f.Text = fmt.Sprintf("%s is not there, and could be made", o.GraphRoot)
@@ -60,6 +66,7 @@ func describe(ctx context.Context, f *checkup.Finding, o storage.StoreOptions) {
 	if len(there) > 0 {
 		f.Text += "; images that these additional image stores have are not pulled: " + strings.Join(there, ", ")
 	}
+	return f
 }
 
 // additional returns the additional image stores: they are read, and not written.

@@ -26,13 +26,13 @@ var users = []string{"podman", "crio", "buildah"}
 // images. The library writes that list with the first image, and not before. Otherwise Used
 // returns "". The error says why fastpull cannot write the store. Nothing is opened or made.
 func Used(ctx context.Context) (root string, err error) {
-	if !installed() {
-		return "", nil
-	}
 	if os.Geteuid() != 0 && os.Getenv("XDG_RUNTIME_DIR") == "" {
 		return "", nil // the library would make a directory in its place, and the store cannot be written
 	}
 	return checkup.Within(ctx, checkup.FileSystemTime, func() (string, error) {
+		if !installed() {
+			return "", nil
+		}
 		o, err := located(Default)
 		if err != nil {
 			return "", err
