@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/moby/moby/api/types/system"
@@ -51,6 +52,7 @@ type Options struct {
 // several goroutines at once.
 type Engine struct {
 	cli   *client.Client
+	idle  *http.Transport // whose idle connections cli does not close
 	host  string
 	info  system.Info
 	api   string // the latest that it speaks
@@ -75,22 +77,25 @@ func connect(ctx context.Context, o Options, ep endpoint, d *dialer) (*Engine, e
 	}
 	var protocols http.Protocols
 	protocols.SetHTTP1(true) // as Docker's own client does; a load relies on its connection being its own
+	transport := &http.Transport{
+		Protocols:           &protocols,
+		DialContext:         d.dial,
+		TLSClientConfig:     ep.tls,
+		TLSHandshakeTimeout: dialTimeout,
+		MaxIdleConns:        6,
+		IdleConnTimeout:     30 * time.Second,
+		// A piece of a load has 32 KiB. With the default of 4 KiB its
+		// length, itself and its end are three writes, which costs a
+		// third more CPU.
+		WriteBufferSize: 64 << 10,
+	}
+	if transport.DisableCompression = strings.HasPrefix(ep.url, "unix:"); !transport.DisableCompression {
+		transport.Proxy = http.ProxyFromEnvironment
+	}
 	cli, err := client.New(
-		client.WithHTTPClient(&http.Client{
-			Transport: &http.Transport{
-				Protocols:           &protocols,
-				TLSClientConfig:     ep.tls,
-				TLSHandshakeTimeout: dialTimeout,
-				// A piece of a load has 32 KiB. With the default of 4 KiB its
-				// length, itself and its end are three writes, which costs a
-				// third more CPU.
-				WriteBufferSize: 64 << 10,
-			},
-			CheckRedirect: client.CheckRedirect,
-		}),
-		client.WithHost(ep.url),
+		client.WithHost(ep.url), // which takes no transport but one of its own
 		client.WithScheme(scheme),
-		client.WithDialContext(d.dial),
+		client.WithHTTPClient(&http.Client{Transport: bounded{transport}, CheckRedirect: client.CheckRedirect}),
 		client.WithUserAgent("fastpull"),
 		client.WithHTTPResponseHook(func(resp *http.Response) {
 			trace.Exchange(resp.Request, resp, nil, time.Time{}, ep.url)
@@ -101,11 +106,12 @@ func connect(ctx context.Context, o Options, ep endpoint, d *dialer) (*Engine, e
 	}
 	e := &Engine{
 		cli:   cli,
+		idle:  transport,
 		host:  ep.url,
 		stall: cmp.Or(o.StallTimeout, defaultStallTimeout),
 	}
 	if err := e.greet(ctx, cmp.Or(o.Timeout, defaultTimeout)); err != nil {
-		cli.Close()
+		_ = e.Close()
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("connect to the Docker Engine at %s: %w", ep.url, context.Cause(ctx))
 		}
@@ -146,7 +152,10 @@ func (e *Engine) greet(ctx context.Context, timeout time.Duration) error {
 }
 
 // Close lets go of the connections that are not in use.
-func (e *Engine) Close() error { return e.cli.Close() }
+func (e *Engine) Close() error {
+	e.idle.CloseIdleConnections()
+	return nil
+}
 
 // String names the Engine to a user, as in
 // "Docker Engine 20.10.24 at unix:///var/run/docker.sock".

@@ -1,13 +1,16 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -26,6 +29,28 @@ func TestMain(m *testing.M) {
 		os.Unsetenv(v)
 	}
 	os.Exit(m.Run())
+}
+
+// TestConnectEndless has a socket that answers a ping, and streams one string that does not end.
+func TestConnectEndless(t *testing.T) {
+	var sent atomic.Int64
+	host := testkit.ServeSocket(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if w.Header().Set("Api-Version", "1.41"); strings.HasSuffix(r.URL.Path, "/_ping") {
+			return
+		}
+		_, err := io.WriteString(w, `{"Name":"`)
+		for err == nil && sent.Load() < 10*maxAnswer {
+			_, err = w.Write(bytes.Repeat([]byte("x"), 1<<20))
+			sent.Add(1 << 20)
+		}
+	}))
+	_, err := Connect(t.Context(), Options{Host: host})
+	if err == nil || !strings.Contains(err.Error(), "too large: it has more than 32 MiB") || errors.Is(err, ErrUnavailable) {
+		t.Errorf("%.300v", err)
+	}
+	if n := sent.Load(); n > 2*maxAnswer {
+		t.Errorf("%d bytes were read", n)
+	}
 }
 
 func TestParseHost(t *testing.T) {

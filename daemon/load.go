@@ -52,7 +52,7 @@ func (e *Engine) Load(ctx context.Context, tar io.Reader, w Watch) error {
 func (e *Engine) give(ctx context.Context, tar io.Reader, w Watch, request func(context.Context, io.ReadCloser) (io.ReadCloser, error)) error {
 	// A connection that the Engine closed while it was idle would fail the
 	// load: with its body half gone, the request cannot be sent again.
-	e.cli.Close()
+	_ = e.Close()
 
 	running, cancel := context.WithCancelCause(ctx)
 	src := newFeed(tar, running.Done(), func(err error) { cancel(&sourceError{err}) })
