@@ -25,8 +25,9 @@ import (
 // that is removed while it is sent is sent to its end. By the API each answer that a client
 // leaves waiting would take some MiB of containerd's memory.
 type inContainerd struct {
-	c     *containerdapi.Client
-	blobs string // the directory
+	c       *containerdapi.Client
+	blobs   string        // the directory
+	reading chan struct{} // has an element for each document that is read
 }
 
 // NewContainerd returns a handler for the images that are in the namespace of c at the time of
@@ -41,7 +42,7 @@ func NewContainerd(ctx context.Context, c *containerdapi.Client) (*Handler, erro
 		return nil, fault.WithHint(fault.New(fault.Denied, "read the content store of containerd at %s: %w", c.Address(), err),
 			"run fastpull as root, and in a container mount %s at the same path", plugins.Content.Root)
 	}
-	l := inContainerd{c, filepath.Join(plugins.Content.Root, "blobs")}
+	l := inContainerd{c, filepath.Join(plugins.Content.Root, "blobs"), make(chan struct{}, mostReading)}
 	return &Handler{from: l, live: l.repositories, files: 1}, nil
 }
 
@@ -80,6 +81,10 @@ func (l inContainerd) repositories(ctx context.Context, host string) (repositori
 // maxDocument is the size of a manifest, beyond which registries take none.
 const maxDocument = 4 << 20
 
+// mostReading is how many documents are read and hashed at a time. Clients may ask for layers as
+// manifests.
+const mostReading = 4
+
 // Manifest implements content.
 func (l inContainerd) Manifest(ctx context.Context, d digest.Digest) (b blob, mediaType string, err error) {
 	if d.Validate() != nil {
@@ -90,6 +95,17 @@ func (l inContainerd) Manifest(ctx context.Context, d digest.Digest) (b blob, me
 	}
 	if b.size > maxDocument {
 		return b, "", bundle.ErrNotHere // it is a layer
+	}
+	return l.document(ctx, d, b)
+}
+
+// document returns a manifest that is in b, with its bytes in memory. It waits for its turn.
+func (l inContainerd) document(ctx context.Context, d digest.Digest, b blob) (_ blob, mediaType string, err error) {
+	select {
+	case l.reading <- struct{}{}:
+		defer func() { <-l.reading }()
+	case <-ctx.Done():
+		return b, "", context.Cause(ctx)
 	}
 	r, err := b.open(0)
 	if err != nil {

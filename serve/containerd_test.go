@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,12 +12,16 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	introspectionapi "github.com/containerd/containerd/api/services/introspection/v1"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/fastpull/fastpull/bundle"
 	"github.com/fastpull/fastpull/containerdapi"
 	"github.com/fastpull/fastpull/fault"
 	"github.com/fastpull/fastpull/image"
@@ -213,6 +218,46 @@ func TestContainerdDamaged(t *testing.T) {
 	if status, _, body := got(t, at+"blobs/"+short.String()); status != 404 {
 		t.Errorf("removed since: %d %s", status, body)
 	}
+}
+
+// TestContainerdManyDocuments has many clients ask for a layer as a manifest. Few of them are read at
+// a time, and a client that goes does not wait.
+func TestContainerdManyDocuments(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := inContainerd{reading: make(chan struct{}, mostReading)}
+		layer := []byte("layer")
+		var reading, all atomic.Int64
+		read := make(chan struct{})
+		b := blob{int64(len(layer)), func(int64) (io.ReadCloser, error) {
+			all.Add(1)
+			reading.Add(1)
+			defer reading.Add(-1)
+			<-read
+			return io.NopCloser(bytes.NewReader(layer)), nil
+		}}
+		var clients sync.WaitGroup
+		for range 64 {
+			clients.Go(func() {
+				if _, _, err := l.document(t.Context(), digest.FromBytes(layer), b); !errors.Is(err, bundle.ErrNotHere) {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		if n := reading.Load(); n != mostReading {
+			t.Errorf("%d are read at a time", n)
+		}
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, _, err := l.document(gone, digest.FromBytes(layer), b); !errors.Is(err, context.Canceled) {
+			t.Errorf("a client that is gone: %v", err)
+		}
+		close(read)
+		clients.Wait()
+		if all.Load() != 64 {
+			t.Errorf("%d were read in all", all.Load())
+		}
+	})
 }
 
 // TestContainerdElsewhere: a process that does not see the files of containerd says so at once.

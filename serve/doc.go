@@ -56,6 +56,8 @@
 // client's bound, or 503 Service Unavailable for the bound of all, with the time after which to
 // ask again. A connection beyond the bound of one client is closed.
 //
+// Four manifests of containerd are read at a time, each of 4 MiB at most.
+//
 // A request for a blob takes 64 KiB of memory. A tar that is made takes about 260 KiB more and
 // some 12 descriptors. Before its first byte is sent, at most 1 MiB of the layer's tar-split is
 // decompressed, or 1/32 of it if that is more.
