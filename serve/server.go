@@ -34,7 +34,7 @@ func run(ctx context.Context, l net.Listener, h http.Handler, cert *tls.Certific
 	}
 	var under underway
 	s := &http.Server{
-		Handler:        under.count(limited(hurry(h, lim.stall), lim)),
+		Handler:        under.count(hurry(limited(h, lim), lim.stall)),
 		ReadTimeout:    lim.head,
 		IdleTimeout:    lim.idle,
 		MaxHeaderBytes: 64 << 10,
@@ -88,7 +88,7 @@ func limited(h http.Handler, lim limits) http.Handler {
 	})
 }
 
-// hurry drops clients that take nothing for a while.
+// hurry drops clients that take nothing for a while, also of refusals.
 func hurry(h http.Handler, stall time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		p := &pressed{ResponseWriter: w, control: http.NewResponseController(w), stall: stall}

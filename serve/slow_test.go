@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -87,6 +88,46 @@ func TestStall(t *testing.T) {
 	case <-closed:
 	case <-time.After(20 * time.Second):
 		t.Fatal("it waits for ever")
+	}
+}
+
+// TestStallRefused drops a client that takes none of the refusals that it gets.
+func TestStallRefused(t *testing.T) {
+	d := digest.FromString("blob")
+	begun, end := make(chan struct{}), make(chan struct{})
+	h := &Handler{repos: map[string]*repository{"img": {}}, from: contents{d: blob{4, func(int64) (io.ReadCloser, error) {
+		close(begun)
+		<-end
+		return nil, errors.New("the test is over")
+	}}}}
+	lim := usual
+	lim.stall, lim.patience = 2*time.Second, 0
+	lim.blobs = bound{1, 1}
+	host := start(t, h, lim, nil)
+	defer close(end)
+	request := []byte("GET /v2/img/blobs/" + d.String() + " HTTP/1.1\r\nHost: x\r\n\r\n")
+	dial := func() net.Conn {
+		c, err := net.Dial("tcp", host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	if _, err := dial().Write(request); err != nil { // has the only place
+		t.Fatal(err)
+	}
+	<-begun
+	slow, many := dial(), bytes.Repeat(request, 1000)
+	if err := slow.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	for err == nil {
+		_, err = slow.Write(many)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("it waits for ever")
 	}
 }
 
