@@ -95,6 +95,9 @@ func (s *size) Set(text string) error {
 	if err != nil || !(f >= 0 && f*unit < math.MaxInt64) {
 		return fmt.Errorf("%q is no size such as 500k or 8MiB", text)
 	}
+	if n := f * unit; n > 0 && n < 1 { // 0 would mean something else
+		return fault.WithHint(fmt.Errorf("%q is less than a byte", text), "add a unit, as in %sM", number)
+	}
 	*s = size(f * unit)
 	return nil
 }

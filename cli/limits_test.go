@@ -15,7 +15,7 @@ func TestSize(t *testing.T) {
 			t.Errorf("%q is %d (%s), %v; want %d (%s)", text, s, s.String(), err, want.n, want.back)
 		}
 	}
-	for _, text := range []string{"", "x", "-1", "1T", "M", "NaN", "Inf", "1e30G", "1 2"} {
+	for _, text := range []string{"", "x", "-1", "1T", "M", "NaN", "Inf", "1e30G", "1 2", "0.5", "0.99B", "0.0001k"} {
 		var s size
 		if err := s.Set(text); err == nil {
 			t.Errorf("%q is %d", text, s)

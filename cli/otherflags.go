@@ -55,7 +55,7 @@ var otherFlags = map[string]string{
 
 // flagError says what to use in place of a flag that a command does not have.
 func flagError(cmd *cobra.Command, err error) error {
-	hint := ""
+	hint := fault.HintOf(err)
 	var unknown *pflag.NotExistError
 	if errors.As(err, &unknown) {
 		hint = otherFlags[unknown.GetSpecifiedName()]
