@@ -27,7 +27,7 @@ var flagValues = map[string][]cobra.Completion{
 
 // Flags whose values are directories, and files.
 var (
-	directoryFlags = []string{"store", "containerd-root", "docker-root", "rootfs", "temp-dir", "hosts-dir"}
+	directoryFlags = []string{"store", "containerd-root", "docker-root", "podman", "rootfs", "temp-dir", "hosts-dir"}
 	fileFlags      = []string{"output", "file", "since", "ca", "authfile", "tls-cert", "tls-key", "report", "containerd"}
 )
 
