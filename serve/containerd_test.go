@@ -163,6 +163,14 @@ func TestContainerd(t *testing.T) {
 	if _, _, body := got(t, at+"_catalog"); body != `{"repositories":["library/same","only","team/img"]}`+"\n" {
 		t.Errorf("repositories: %s", body)
 	}
+	resp, err := http.Get(at + "_catalog?n=1&ns=two.invalid") // a list of two
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if next := resp.Header.Get("Link"); next != `</v2/_catalog?last=library%2Fsame&n=1&ns=two.invalid>; rel="next"` {
+		t.Errorf("the next page: %s", next)
+	}
 	c.named(t, nameless, "one.invalid:5000/team/img:2")
 	if _, _, body := got(t, at+"team/img/tags/list"); body != `{"name":"team/img","tags":["1","2"]}`+"\n" {
 		t.Errorf("tags: %s", body)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -212,7 +211,8 @@ func (h *Handler) page(w http.ResponseWriter, q *http.Request, names []string, b
 		if n < len(names) {
 			names = names[:n]
 			if n > 0 {
-				next := url.Values{"n": {text}, "last": {names[n-1]}}
+				next := q.URL.Query() // with ns
+				next.Set("last", names[n-1])
 				w.Header().Set("Link", fmt.Sprintf("<%s?%s>; rel=\"next\"", q.URL.Path, next.Encode()))
 			}
 		}
