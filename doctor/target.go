@@ -43,7 +43,7 @@ func isHost(s string) bool {
 	return err == nil && (n == 80 || n >= 100)
 }
 
-// String returns the flag of fastpull for a way out.
+// String returns the name of the image for a command, with IMAGE as its path if none is named.
 func (t target) String() string {
 	if t.image {
 		return t.ref.String()

@@ -16,8 +16,9 @@
 //   - A [ParallelReader] returns the same bytes and errors as a Reader. It needs less than
 //     64 MiB, and 16 MiB more for each worker. After Close all its goroutines have ended.
 //   - compress/gzip and compress/flate accept the same streams, with the same bytes. There
-//     are two exceptions. Flags that RFC 1952 reserves are an error here. Names in headers
-//     may have any length here.
+//     are three exceptions. Flags that RFC 1952 reserves are an error here. Names in headers
+//     may have any length here. Zeroes may follow the last member here, unless the option
+//     Tail is [NoTail].
 //
 // A Reader is for one goroutine at a time.
 //

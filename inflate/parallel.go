@@ -51,7 +51,7 @@ var errImpossible = errors.New("gzip: the reader returned an impossible number o
 //
 // When ctx ends, the workers end, and Next returns its cause. A Read of r that waits at that
 // time must return by itself. Another goroutine reads from r until Close returns. It reads up
-// to a MiB for each worker farther than is decoded.
+// to 2.5 MiB farther than is decoded, and 1 MiB more for each worker besides the caller.
 //
 // A ParallelReader needs less than 64 MiB, and 16 MiB more for each of the Workers, whatever
 // the input is. It takes about half of that if all of them work.
