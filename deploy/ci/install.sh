@@ -45,16 +45,18 @@ fetch() {
 
 temp=$(mktemp -d)
 trap 'rm -rf "$temp"' EXIT
-cd "$temp"
-fetch "$file"
-if [ -n "${FASTPULL_SHA256:-}" ]; then
-  echo "$FASTPULL_SHA256  $file" > SUM
-else
-  fetch SHA256SUMS
-  grep -E "^[0-9a-f]{64} [ *]$file\$" SHA256SUMS > SUM || fail "SHA256SUMS does not name $file"
-fi
-sha256sum -c SUM >/dev/null 2>&1 || fail "$file does not have the checksum $(cut -c 1-64 SUM)"
-chmod 755 "$file"
+(
+  cd "$temp" # in here alone: FASTPULL_DIR may be a relative path
+  fetch "$file"
+  if [ -n "${FASTPULL_SHA256:-}" ]; then
+    echo "$FASTPULL_SHA256  $file" > SUM
+  else
+    fetch SHA256SUMS
+    grep -E "^[0-9a-f]{64} [ *]$file\$" SHA256SUMS > SUM || fail "SHA256SUMS does not name $file"
+  fi
+  sha256sum -c SUM >/dev/null 2>&1 || fail "$file does not have the checksum $(cut -c 1-64 SUM)"
+)
+chmod 755 "$temp/$file"
 mkdir -p "$dir"
-mv "$file" "$dir/fastpull"
+mv "$temp/$file" "$dir/fastpull"
 "$dir/fastpull" --version

@@ -95,6 +95,7 @@ func TestInstall(t *testing.T) {
 	for _, tc := range []struct{ version, sha256, words string }{
 		{"", "", ""},
 		{"by wget", "", ""},
+		{"to a relative path", "", ""},
 		{"v1.2.3", "", ""},
 		{"v1.2.3", sum, ""},
 		{"v7.7.7", sum, ""},
@@ -107,6 +108,10 @@ func TestInstall(t *testing.T) {
 		if tc.version == "by wget" {
 			tc.version = "v1.2.3"
 			j.env[0] = "PATH=" + programs(t, "bash", "env", "uname", "mktemp", "rm", "wget", "grep", "sha256sum", "cut", "chmod", "mkdir", "mv")
+		}
+		if tc.version == "to a relative path" {
+			tc.version = "v1.2.3"
+			j.env = append(j.env, "FASTPULL_DIR=.fastpull")
 		}
 		out, err := j.run(t, script, "FASTPULL_VERSION="+tc.version, "FASTPULL_SHA256="+tc.sha256, "FASTPULL_RELEASES="+url)
 		_, serr := os.Stat(j.file(".fastpull/fastpull"))
