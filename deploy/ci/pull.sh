@@ -20,7 +20,10 @@ read -r -a more <<< "${FASTPULL_ARGS:-}"
 
 as=()
 if [ "${FASTPULL_SUDO:-}" = 1 ] && [ "$(id -u)" != 0 ]; then
-  as=(sudo "--preserve-env=HOME,DOCKER_CONFIG,REGISTRY_AUTH_FILE,HTTP_PROXY,HTTPS_PROXY,NO_PROXY,http_proxy,https_proxy,no_proxy")
+  keep=HOME,TMPDIR,XDG_RUNTIME_DIR,XDG_CONFIG_HOME,FASTPULL_GZIP,REGISTRY_AUTH_FILE
+  keep+=,DOCKER_HOST,DOCKER_CERT_PATH,DOCKER_TLS_VERIFY,DOCKER_CONFIG,SSL_CERT_FILE,SSL_CERT_DIR
+  keep+=,HTTP_PROXY,HTTPS_PROXY,NO_PROXY,http_proxy,https_proxy,no_proxy
+  as=(sudo "--preserve-env=$keep")
 fi
 
 # Owners, links and extended attributes are part of a store. A cache would lose them, and so

@@ -162,6 +162,53 @@ func TestPullIntoEngine(t *testing.T) {
 	}
 }
 
+// fakeSudo runs a command with the variables that it is told to preserve and no others.
+const fakeSudo = `#!/usr/bin/env bash
+keep=("PATH=$PATH")
+IFS=, read -r -a names <<< "${1#--preserve-env=}"
+for name in "${names[@]}"; do
+  [ -z "${!name+set}" ] || keep+=("$name=${!name}")
+done
+shift
+exec env -i "${keep[@]}" "$@"
+`
+
+// TestPullBySudo runs the script as a user that becomes root by sudo. fastpull sees what the job
+// says about the Engine, credentials, certificates and proxies.
+func TestPullBySudo(t *testing.T) {
+	t.Parallel()
+	script, err := filepath.Abs("../../deploy/ci/pull.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := t.TempDir()
+	for name, text := range map[string]string{"sudo": fakeSudo, "id": "#!/bin/sh\necho 1000\n", "fastpull": "#!/bin/sh\nenv\n"} {
+		kit.WriteFile(t, filepath.Join(bin, name), text)
+		if err := os.Chmod(filepath.Join(bin, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	j := newJob(t)
+	j.env[0] = "PATH=" + bin + ":" + os.Getenv("PATH")
+	var want []string
+	for _, name := range []string{
+		"DOCKER_HOST", "DOCKER_CERT_PATH", "DOCKER_TLS_VERIFY", "DOCKER_CONFIG", "HOME", "TMPDIR", "XDG_RUNTIME_DIR", "XDG_CONFIG_HOME",
+		"REGISTRY_AUTH_FILE", "SSL_CERT_FILE", "SSL_CERT_DIR", "FASTPULL_GZIP", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
+	} {
+		want = append(want, name+"=of the job, "+name)
+	}
+	out, err := j.run(t, script, append(want, "FASTPULL_DIR="+bin, "FASTPULL_SUDO=1", "OTHER=not for root")...)
+	if err != nil || strings.Contains(out, "OTHER=") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	got := strings.Split(out, "\n")
+	for _, line := range want {
+		if !slices.Contains(got, line) {
+			t.Errorf("fastpull does not see %s", line)
+		}
+	}
+}
+
 // expression is one of GitHub's, in an action.
 var expression = regexp.MustCompile(`\$\{\{ (.*?) \}\}`)
 
