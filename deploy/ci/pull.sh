@@ -40,21 +40,13 @@ if [ -n "$store" ]; then
 fi
 
 touch "$report" # which stays the job's own
-# Progress goes to the log; what is printed has a line for each image.
-printed=$("${as[@]}" "$program" pull "${to[@]}" --progress=plain --report "$report" -f "$list" "${more[@]}")
+# Progress goes to the log; what is printed has a line for each image that is there. The script
+# ends as the pull does, but last: a job that failed has its outputs, and the next one what was
+# fetched.
+code=0
+printed=$("${as[@]}" "$program" pull "${to[@]}" --progress=plain --report "$report" -f "$list" "${more[@]}") || code=$?
 images=$(cut -d ' ' -f 1 <<< "$printed")
 echo "$printed"
-
-if [ -n "$store" ] && [ -n "$cache" ]; then
-  # What has lost its tag goes too, unless the list names an image by its digest alone.
-  if grep -q '^[^#]*@' "$list"; then
-    "${as[@]}" "$program" prune --store "$store"
-  else
-    "${as[@]}" "$program" prune --store "$store" --images
-  fi
-  "${as[@]}" "${archive[@]}" -cf "$cache.new" -C "$(dirname "$store")" "$(basename "$store")"
-  mv -f "$cache.new" "$cache"
-fi
 
 if [ -n "${GITHUB_OUTPUT:-}" ]; then
   {
@@ -65,3 +57,17 @@ if [ -n "${GITHUB_OUTPUT:-}" ]; then
     echo "report=$report"
   } >> "$GITHUB_OUTPUT"
 fi
+
+if [ -n "$store" ] && [ -n "$cache" ] && "${as[@]}" test -d "$store"; then
+  # What has lost its tag goes too, unless the list names an image by its digest alone.
+  if [ "$code" != 0 ]; then
+    : # prune would remove what was fetched of images that are not complete
+  elif grep -q '^[^#]*@' "$list"; then
+    "${as[@]}" "$program" prune --store "$store"
+  else
+    "${as[@]}" "$program" prune --store "$store" --images
+  fi
+  "${as[@]}" "${archive[@]}" -cf "$cache.new" -C "$(dirname "$store")" "$(basename "$store")"
+  mv -f "$cache.new" "$cache"
+fi
+exit "$code"

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -162,6 +163,50 @@ func TestPullIntoEngine(t *testing.T) {
 	}
 }
 
+// TestPullFails runs the script of a job with an image that is not there and one with a damaged
+// layer. The job fails with the code of the pull, has its outputs, and keeps what was fetched: the
+// next job fetches the damaged layer and no other.
+func TestPullFails(t *testing.T) {
+	t.Parallel()
+	s := kit.NewShipment(t)
+	script, err := filepath.Abs("../../deploy/ci/pull.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole, bad := kit.NoiseLayer(t, 1<<20, 7), kit.SmallLayer(t, "word", "broken\n")
+	broken := s.Reg.Push(t, "broken:1", kit.MakeImage(t, kit.ImageSpec{Layers: []kit.Layer{whole, bad}}))
+	repair := s.Reg.Spoil(t, bad.Digest, func(b []byte) []byte { b[len(b)/2] ^= 1; return b })
+	j := newJob(t, s.Refs[2], broken, s.Reg.Addr+"/none:1")
+	outputs := j.file("outputs")
+	j.env = append(j.env, "FASTPULL_DIR="+filepath.Dir(kit.Programs.Fastpull), "FASTPULL_STORE=images", "FASTPULL_CACHE=store.tar",
+		"FASTPULL_ARGS=--keep-going --jobs 1", "GITHUB_OUTPUT="+outputs)
+	out, err := j.run(t, script)
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(out, "none:1") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	text, err := os.ReadFile(outputs)
+	if want := "images<<end-of-images\n" + s.Refs[2] + "@" + s.Images[2].Digest.String() + "\nend-of-images\nstore=images\nreport=fastpull.jsonl\n"; err != nil || string(text) != want {
+		t.Errorf("outputs: %v\n%s\nwant\n%s", err, text, want)
+	}
+	if text, err := os.ReadFile(j.file("fastpull.jsonl")); err != nil || !strings.Contains(string(text), `"result":"failed"`) {
+		t.Errorf("report: %v\n%s", err, text)
+	}
+	kit.Run(t, "rm", "-rf", j.file("images"))
+	repair()
+	kit.WriteFile(t, j.file("images.txt"), s.Refs[2]+"\n"+broken+"\n")
+	s.Reg.Traffic(t)
+	if out, err := j.run(t, script); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	traffic := s.Reg.Traffic(t)
+	for i, l := range append(s.Images[2].Layers, whole, bad) {
+		if n, _ := traffic.Blob(l.Digest); (n > 0) != (l.Digest == bad.Digest) {
+			t.Errorf("layer %d: %d requests", i, n)
+		}
+	}
+}
+
 // fakeSudo runs a command with the variables that it is told to preserve and no others.
 const fakeSudo = `#!/usr/bin/env bash
 keep=("PATH=$PATH")
@@ -259,6 +304,9 @@ func TestAction(t *testing.T) {
 				}
 			case strings.HasPrefix(step.Uses, "actions/cache/save@"):
 				uses++
+				if !strings.HasPrefix(step.If, "${{ !cancelled() && ") || !strings.Contains(step.With["key"], "steps.pull.outcome == 'failure'") {
+					t.Errorf("after a failure nothing is saved, or as if all was there: %+v", step)
+				}
 				data, err := os.ReadFile(j.file(step.With["path"]))
 				if err != nil {
 					t.Fatal(err)
@@ -323,8 +371,14 @@ func expectJob(t *testing.T, j *job, s *kit.Shipment, store string) {
 type component struct {
 	Variables map[string]string
 	Script    []string
-	Cache     struct{ Paths []string }
-	Artifacts struct{ Paths []string }
+	Cache     struct {
+		Paths []string
+		When  string
+	}
+	Artifacts struct {
+		Paths []string
+		When  string
+	}
 }
 
 // TestComponent runs the script of the GitLab component, which is that of deploy/ci.
@@ -346,6 +400,9 @@ func TestComponent(t *testing.T) {
 	c, ok := jobs["$[[ inputs.job ]]"]
 	if !ok || len(c.Script) != 2 || !slices.Equal(c.Cache.Paths, []string{".fastpull/store.tar"}) {
 		t.Fatalf("jobs: %+v", jobs)
+	}
+	if c.Cache.When != "always" || c.Artifacts.When != "always" || !slices.Contains(c.Artifacts.Paths, "fastpull.jsonl") {
+		t.Errorf("not kept after a failure: %+v, %+v", c.Cache, c.Artifacts)
 	}
 	for i, name := range []string{"install", "pull"} {
 		text, err := os.ReadFile("../../deploy/ci/" + name + ".sh")
