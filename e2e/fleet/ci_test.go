@@ -338,6 +338,9 @@ func TestAction(t *testing.T) {
 		if err != nil || !strings.Contains(string(text), s.Refs[2]+"@"+s.Images[2].Digest.String()+"\nend-of-images\nstore=.fastpull/images\nreport=fastpull.jsonl\n") {
 			t.Errorf("outputs: %v\n%s", err, text)
 		}
+		if hit := a.Outputs["cache-hit"].Value; hit != "${{ steps.cache.outputs.cache-hit || 'false' }}" { // empty without a cache
+			t.Errorf("cache-hit is %s", hit)
+		}
 		for name, out := range a.Outputs {
 			if part := strings.TrimPrefix(expression.FindStringSubmatch(out.Value)[1], "steps.pull.outputs."); part == name && !strings.Contains(string(text), name+"=") && !strings.Contains(string(text), name+"<<") {
 				t.Errorf("there is no output %s", name)
