@@ -12,7 +12,8 @@ import (
 
 const (
 	// lookEvery is how often the list is read. A list that differs is used when it has
-	// stayed the same for that time: an editor may be writing it.
+	// stayed the same for that time: an editor may be writing it. One that cannot be read is
+	// reported when that has failed twice.
 	lookEvery = 5 * time.Second
 	// After a run that failed, the next one begins after firstPause, which doubles with each
 	// failure in a row up to longestPause. Hosts that fail together do not come back
@@ -76,8 +77,8 @@ func (w *Watch) Loop(ctx context.Context) error {
 	}
 }
 
-// wait waits until the list is another one than refs, or for the pause. It returns false if
-// ctx has ended.
+// wait waits until the list is another one than refs or cannot be read any more, or for the
+// pause. It returns false if ctx has ended.
 func (w *Watch) wait(ctx context.Context, refs []registry.Reference, listed bool, pause time.Duration) bool {
 	var over <-chan time.Time
 	if pause > 0 {
@@ -88,7 +89,7 @@ func (w *Watch) wait(ctx context.Context, refs []registry.Reference, listed bool
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	var before []registry.Reference // what was read last, if it differs
-	differs := false
+	differs, failed := false, false
 	for {
 		select {
 		case <-ctx.Done():
@@ -98,8 +99,14 @@ func (w *Watch) wait(ctx context.Context, refs []registry.Reference, listed bool
 		case <-look.C:
 		}
 		now, err := w.List(ctx)
+		// A file that is being replaced may be gone for a moment. If the last run had no list,
+		// only the pause ends the wait for another failure.
+		if err != nil && listed && failed {
+			return true
+		}
+		failed = err != nil
 		switch {
-		case err != nil || listed && slices.Equal(now, refs):
+		case failed || listed && slices.Equal(now, refs):
 			differs = false
 		case differs && slices.Equal(now, before):
 			return true

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -94,7 +95,7 @@ func TestWatchFollowsTheList(t *testing.T) {
 			t.Errorf("ready: %v, %s", ok, why)
 		}
 		b.set(func() { b.list, b.lerr = nil, errors.New("gone") }) // no list is no empty list
-		time.Sleep(time.Minute)
+		time.Sleep(5 * time.Second)                                // seen once, at 130 s
 		b.set(func() { b.list, b.lerr = []string{"h/a:1", "h/c:1"}, nil })
 		time.Sleep(time.Hour)
 		cancel()
@@ -106,6 +107,52 @@ func TestWatchFollowsTheList(t *testing.T) {
 		}
 		if want := []string{"h/a:1", "h/a:1", "h/c:1", "h/a:1", "h/c:1"}; !slices.Equal(b.lists, want) {
 			t.Errorf("runs had %q, want %q", b.lists, want)
+		}
+	})
+}
+
+// TestWatchBrokenList reports a list that cannot be used any more, and tries again with pauses
+// that grow. The host is not ready until the list is mended.
+func TestWatchBrokenList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		b := &bench{list: []string{"h/a:1"}}
+		w := b.watch(0)
+		var lines strings.Builder
+		w.Report = Report{Out: &lines}
+		ended := start(ctx, w)
+		time.Sleep(time.Minute + time.Second)
+		b.set(func() { b.list = []string{"h/a:2", "h/UPPER:1"} })
+		time.Sleep(5 * time.Second) // seen once, at 65 s
+		if ok, _ := w.State.Ready(); !ok {
+			t.Error("not ready after one failure")
+		}
+		time.Sleep(5 * time.Second) // seen again, at 70 s
+		b.set(func() {
+			if len(b.told) != 1 || !strings.Contains(b.told[0].Error(), "UPPER") {
+				t.Errorf("errors: %v", b.told)
+			}
+		})
+		if ok, why := w.State.Ready(); ok || !strings.Contains(why, "UPPER") {
+			t.Errorf("ready: %v, %s", ok, why)
+		}
+		time.Sleep(time.Hour)
+		b.set(func() {
+			if n := len(b.told); n < 12 || n > 20 {
+				t.Errorf("%d errors in an hour", n)
+			}
+			b.list = []string{"h/a:1"}
+		})
+		time.Sleep(10 * time.Second)
+		if ok, why := w.State.Ready(); !ok || len(b.runs) != 2 {
+			t.Errorf("with the list of before: ready %v, %s; %d runs", ok, why, len(b.runs))
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if n := strings.Count(lines.String(), `"result":"failed"`); n != len(b.told) {
+			t.Errorf("%d failures reported, want %d", n, len(b.told))
 		}
 	})
 }
