@@ -9,6 +9,7 @@
 #   FASTPULL_SUDO    1: become root, for a store that a dockerd or a mount can use
 #   FASTPULL_REPORT  append the report of the run to this file (default: fastpull.jsonl)
 #   GITHUB_OUTPUT    outputs go there: images, store, report
+#   FASTPULL_DOTENV  outputs go there, as GitLab takes them: also cache_hit
 set -euo pipefail
 
 program=${FASTPULL_DIR:-$PWD/.fastpull}/fastpull
@@ -31,11 +32,13 @@ fi
 archive=(tar --xattrs '--xattrs-include=*' --acls --numeric-owner)
 
 to=(--load)
+hit=false
 if [ -n "$store" ]; then
   to=(--store "$store")
   if [ -n "$cache" ] && [ -f "$cache" ]; then
     mkdir -p "$(dirname "$store")"
     "${as[@]}" "${archive[@]}" -xpf "$cache" -C "$(dirname "$store")"
+    hit=true
   fi
 fi
 
@@ -56,6 +59,19 @@ if [ -n "${GITHUB_OUTPUT:-}" ]; then
     echo "store=$store"
     echo "report=$report"
   } >> "$GITHUB_OUTPUT"
+fi
+if [ -n "${FASTPULL_DOTENV:-}" ]; then
+  {
+    echo "store=$store"
+    echo "report=$report"
+    echo "cache_hit=$hit"
+    # GitLab takes no value of several lines, and refuses a file of more than 5 KiB.
+    if [ ${#images} -le 4096 ]; then
+      echo "images=${images//$'\n'/,}"
+    else
+      echo "the output images is left out, since GitLab takes no value of that size; $report has them" >&2
+    fi
+  } > "$FASTPULL_DOTENV"
 fi
 
 if [ -n "$store" ] && [ -n "$cache" ] && "${as[@]}" test -d "$store"; then

@@ -379,8 +379,9 @@ type component struct {
 		When  string
 	}
 	Artifacts struct {
-		Paths []string
-		When  string
+		Paths   []string
+		Reports struct{ Dotenv string }
+		When    string
 	}
 }
 
@@ -406,6 +407,11 @@ func TestComponent(t *testing.T) {
 	}
 	if c.Cache.When != "always" || c.Artifacts.When != "always" || !slices.Contains(c.Artifacts.Paths, "fastpull.jsonl") {
 		t.Errorf("not kept after a failure: %+v, %+v", c.Cache, c.Artifacts)
+	}
+	for name := range decoded[action](t, "json", "../../action.yml")[0].Outputs {
+		if !strings.Contains(c.Script[1], `echo "`+strings.ReplaceAll(name, "-", "_")+"=") {
+			t.Errorf("the component has no output %s", name)
+		}
 	}
 	for i, name := range []string{"install", "pull"} {
 		text, err := os.ReadFile("../../deploy/ci/" + name + ".sh")
@@ -440,11 +446,35 @@ func TestComponent(t *testing.T) {
 			t.Errorf("run %d: %d requests for blobs", n+1, blobs)
 		}
 		expectJob(t, j, s, ".fastpull/images")
+		images := s.Refs[0] + "@" + s.Images[0].Digest.String() + "," + s.Refs[2] + "@" + s.Images[2].Digest.String()
+		expectDotenv(t, j.file(c.Artifacts.Reports.Dotenv), "store=.fastpull/images", "report=fastpull.jsonl", fmt.Sprintf("cache_hit=%v", n > 0), "images="+images)
 		kit.Run(t, "rm", "-rf", j.file(".fastpull/images"))
 	}
 	// A failure is one of the job.
 	kit.WriteFile(t, j.file("images.txt"), s.Reg.Addr+"/none:1\n")
 	if out, err := j.run(t, strings.Join(c.Script, "\n")); err == nil || !strings.Contains(out, "none:1") {
 		t.Errorf("an image that is not there: %v\n%s", err, out)
+	}
+	expectDotenv(t, j.file(c.Artifacts.Reports.Dotenv), "store=.fastpull/images", "report=fastpull.jsonl", "cache_hit=true", "images=")
+	// So many images that GitLab would refuse them.
+	bin := t.TempDir()
+	fake := filepath.Join(bin, "fastpull")
+	kit.WriteFile(t, fake, "#!/bin/sh\nseq -f 'registry.invalid/image:%g → store' 200\n")
+	if err := os.Chmod(fake, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := j.run(t, c.Script[1], "FASTPULL_DIR="+bin, "FASTPULL_STORE="); err != nil || !strings.Contains(out, "images is left out") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	expectDotenv(t, j.file(c.Artifacts.Reports.Dotenv), "store=", "report=fastpull.jsonl", "cache_hit=false")
+}
+
+// expectDotenv checks the outputs of the GitLab component, which are those of the action. GitLab
+// allows no hyphens in their names.
+func expectDotenv(t *testing.T, name string, want ...string) {
+	t.Helper()
+	text, err := os.ReadFile(name)
+	if got := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n"); err != nil || !slices.Equal(got, want) {
+		t.Errorf("outputs: %v\n%q, want\n%q", err, got, want)
 	}
 }
