@@ -71,74 +71,13 @@ func refuseRemapped(dir string) error {
 	return nil
 }
 
-// refuseRunning returns an error if a dockerd uses the root dir. A running daemon has the bolt
-// databases of its root open and locked, which shows across containers and PID namespaces. For
-// daemons without such a lock, refuseRunning looks for a dockerd with open files in the root.
+// refuseRunning returns an error if a dockerd uses the root dir.
 func refuseRunning(dir string) error {
-	dbs := []string{filepath.Join(dir, "volumes/metadata.db"), filepath.Join(dir, "network/files/local-kv.db")}
-	entries, err := os.ReadDir(filepath.Join(dir, "buildkit"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	why, err := process.DockerdOn(dir)
+	if err != nil || why == "" {
 		return err
 	}
-	for _, e := range entries {
-		if filepath.Ext(e.Name()) == ".db" {
-			dbs = append(dbs, filepath.Join(dir, "buildkit", e.Name()))
-		}
-	}
-	for _, db := range dbs {
-		locked, err := isLocked(db)
-		if err != nil {
-			return fmt.Errorf("is a dockerd using %s? %w", dir, err)
-		}
-		if locked {
-			return errRunning(dir, "it holds "+strings.TrimPrefix(db, dir+"/"))
-		}
-	}
-	if pid := dockerdIn(dir); pid != "" {
-		return errRunning(dir, "process "+pid)
-	}
-	return nil
-}
-
-func errRunning(dir, why string) error {
 	return fault.WithHint(
 		fault.New(fault.Failed, "%s is the data-root of a dockerd that is running (%s); it would not see what is written there, and overwrite it", dir, why),
 		"have that dockerd do it (fastpull --load, docker rmi, docker image prune), or stop it first")
-}
-
-func isLocked(name string) (bool, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return false, nil
-		}
-		return false, err
-	}
-	defer f.Close()
-	switch err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); err {
-	case nil:
-		return false, nil
-	case unix.EWOULDBLOCK:
-		return true, nil
-	default:
-		return false, fmt.Errorf("flock %s: %w", name, err)
-	}
-}
-
-// dockerdIn returns the process ID of a dockerd that has files below dir open,
-// as far as this user can see that, or "".
-func dockerdIn(dir string) string {
-	real, err := filepath.EvalSymlinks(dir)
-	if err != nil {
-		return ""
-	}
-	for _, proc := range process.Named("dockerd") {
-		fds, _ := filepath.Glob(filepath.Join(proc, "fd/*"))
-		for _, fd := range fds {
-			if to, err := os.Readlink(fd); err == nil && strings.HasPrefix(to, real+"/") {
-				return filepath.Base(proc)
-			}
-		}
-	}
-	return ""
 }

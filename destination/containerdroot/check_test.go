@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fastpull/fastpull/containerdfiles"
 	"github.com/fastpull/fastpull/destination"
 	"github.com/fastpull/fastpull/fault"
@@ -50,6 +52,39 @@ func TestCheck(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect("with overlay2", CheckDocker(ctx, trusted, dir), checkup.Problem, "overlay2")
+}
+
+// TestDockerRuns: a dockerd on the host's containerd has its data-root locked, and not the root of
+// containerd in it. Nothing is written there.
+func TestDockerRuns(t *testing.T) {
+	dir := t.TempDir()
+	db := filepath.Join(dir, "volumes/metadata.db")
+	if err := os.Mkdir(filepath.Dir(db), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	env := &destination.Env{Rights: privilege.Process{Trusted: true}, NoSync: true}
+	_, err = OpenDocker(t.Context(), env, dir, Options{})
+	if err == nil || !strings.Contains(err.Error(), "is running (it holds volumes/metadata.db)") || !strings.Contains(fault.HintOf(err), "stop it first") {
+		t.Errorf("%v, hint %q", err, fault.HintOf(err))
+	}
+	if list := CheckDocker(t.Context(), &destination.Machine{Rights: env.Rights}, dir); len(list) != 1 || list[0].Level != checkup.Problem {
+		t.Errorf("a check says %+v", list)
+	}
+	if names, err := os.ReadDir(dir); err != nil || len(names) != 1 {
+		t.Errorf("there is %v, %v", names, err)
+	}
+	f.Close()
+	if err := fits(dir); err != nil {
+		t.Errorf("stopped: %v", err)
+	}
 }
 
 // TestInUse: a root that another fastpull fills is not one to be stopped.

@@ -18,6 +18,7 @@ import (
 	"github.com/fastpull/fastpull/fetch"
 	"github.com/fastpull/fastpull/image"
 	"github.com/fastpull/fastpull/internal/privilege"
+	"github.com/fastpull/fastpull/internal/process"
 )
 
 // Options say how images go into a root. The zero value works.
@@ -50,7 +51,8 @@ func inDataRoot(dir string) string { return filepath.Join(dir, "containerd/daemo
 // graphDrivers are those whose directory makes Docker 29 use them, and not containerd.
 var graphDrivers = []string{"overlay2", "fuse-overlayfs", "btrfs", "zfs"}
 
-// fits returns an error for a data-root whose Docker has its images elsewhere.
+// fits returns an error for a data-root whose Docker runs, or has its images elsewhere. A dockerd
+// that uses the containerd of the host does not hold the lock of the root in its data-root.
 func fits(dataRoot string) error {
 	for _, name := range graphDrivers {
 		entries, err := os.ReadDir(filepath.Join(dataRoot, name))
@@ -61,6 +63,14 @@ func fits(dataRoot string) error {
 			return fault.WithHint(fault.New(fault.Usage, "the data-root %s has the storage driver %s, and Docker would not look for images in containerd", dataRoot, name),
 				"fastpull --store DIR puts images where Docker has them there")
 		}
+	}
+	why, err := process.DockerdOn(dataRoot)
+	if err != nil {
+		return destination.ExplainWrite(err)
+	}
+	if why != "" {
+		return fault.WithHint(fault.New(fault.Failed, "%s is the data-root of a dockerd that is running (%s), which would not see images that are written there", dataRoot, why),
+			"stop it first, or put images into it while it runs: fastpull --load IMAGE; if it uses the containerd of the host, its images are there: --containerd --namespace moby")
 	}
 	return nil
 }

@@ -129,7 +129,6 @@ func TestDockerRoot(t *testing.T) {
 	s := kit.NewShipment(t)
 	root := inRoot(t, s, "--docker-root")
 	d := kit.StartDockerd(t, kit.DockerdOptions{Release: kit.Today, Root: root})
-	_, pid := d.Pids(t)
 	for i, ref := range s.Refs {
 		repository := ref[:strings.LastIndex(ref, ":")]
 		digests := d.Must(t, "image", "inspect", "-f", "{{join .RepoDigests \" \"}}", ref)
@@ -143,7 +142,7 @@ func TestDockerRoot(t *testing.T) {
 	if pulled := d.Must(t, "pull", s.Refs[0]); !strings.Contains(pulled, "up to date") {
 		t.Errorf("docker pull fetches again: %s", pulled)
 	}
-	kit.Fastpull(t, "--docker-root", root, s.Refs[0]).Expect(t, 1, fmt.Sprintf("containerd (process %d) has it open", pid))
+	kit.Fastpull(t, "--docker-root", root, s.Refs[0]).Expect(t, 1, root+" is the data-root of a dockerd that is running", "hint: stop it first")
 	d.Stop()
 	kit.Fastpull(t, "--store", root, s.Refs[0]).Expect(t, 2, "--docker-root")
 }

@@ -1,4 +1,5 @@
-// Package process finds processes of this machine by their names, and names them.
+// Package process finds processes of this machine by their names or by what they have open, and
+// names them.
 package process
 
 import (
