@@ -44,7 +44,7 @@ EMULATED    = ^(TestForms|TestExitCodes|TestBundleIsRead|TestLoad|TestPush|TestC
 ROOT       := $(shell [ "$$(id -u)" = 0 ] || echo 'sudo --preserve-env=PATH,HOME,GOPATH,GOCACHE,GOPROXY,GOFLAGS,CI')
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo check docs test test-old test-kubelet test-cross unit e2e lint lint-all deps bench fuzz dist dist-check image tidy clean
+.PHONY: help build demo check docs test test-old test-kubelet test-spegel test-cross unit e2e lint lint-all deps bench fuzz dist dist-check image tidy clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -88,6 +88,10 @@ test-old: ## end-to-end tests where fastpull finds no system call newer than Lin
 test-kubelet: ## the pod of the DaemonSet, run by a kubelet (needs root; the first time takes ten minutes)
 	@$(MAKE) -s deps PACKAGES='$(PACKAGES) libseccomp-dev'
 	$(ROOT) env $(ALL) $(GO) test -tags e2e,kubelet -vet=off -timeout 60m -count=1 -run '^TestKubelet$$' ./e2e/fleet
+
+test-spegel: ## two nodes whose images go from one to the other by Spegel (needs root, and FASTPULL_SPEGEL=/path/to/spegel)
+	@test -x "$(FASTPULL_SPEGEL)" || { echo 'build Spegel (https://spegel.dev), and name the program: make test-spegel FASTPULL_SPEGEL=/path/to/spegel'; exit 1; }
+	$(ROOT) env $(ALL) FASTPULL_SPEGEL=$(abspath $(FASTPULL_SPEGEL)) $(GO) test -tags e2e,spegel -vet=off -timeout 60m -count=1 -run '^TestSpegel$$' ./e2e/fleet
 
 test-cross: ## vet for 32 bits; the decoder's tests for other machines, under qemu-user, and other builds
 	GOARCH=386 CGO_ENABLED=0 $(GO) vet ./...

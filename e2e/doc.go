@@ -44,5 +44,5 @@
 // Two tests have a build tag beside e2e. TestKubelet has kubelet, since one takes eight minutes
 // to compile; make test-kubelet runs it. TestSpegel has spegel, and needs the program:
 //
-//	FASTPULL_SPEGEL=/path/spegel go test -tags e2e,spegel -run TestSpegel ./e2e/fleet
+//	make test-spegel FASTPULL_SPEGEL=/path/to/spegel
 package e2e
