@@ -98,6 +98,7 @@ func (r Report) Append(l Line) error {
 	if err != nil {
 		return err
 	}
+	alone(f)
 	if !endsLine(f) {
 		data = append([]byte("\n"), data...)
 	}
@@ -140,6 +141,17 @@ func (r Report) openAt() (*os.File, error) {
 		return f, nil
 	}
 	return nil, errors.Join(err, f.Close())
+}
+
+// alone waits until no other process appends to a file: the line of one that does may be there in
+// part. It waits for a second at most, since a process that was stopped keeps its lock, and a file
+// system may have no locks. The lock ends with f.
+func alone(f *os.File) {
+	for end := time.Now().Add(time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != unix.EWOULDBLOCK && err != unix.EINTR {
+			return
+		}
+	}
 }
 
 // endsLine reports whether the last line of a file is whole. The line of a process on a full

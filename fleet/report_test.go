@@ -105,7 +105,8 @@ func TestReportIsAppended(t *testing.T) {
 		t.Fatal(err)
 	}
 	var g sync.WaitGroup
-	for range 20 {
+	const lines = 200
+	for range lines {
 		g.Go(func() {
 			if err := r.Append(NewLine(begun, summary(), nil, false)); err != nil {
 				t.Error(err)
@@ -113,8 +114,8 @@ func TestReportIsAppended(t *testing.T) {
 		})
 	}
 	g.Wait()
-	if n := countLines(t, name, true); n != 20 {
-		t.Errorf("%d lines of 20", n)
+	if n := countLines(t, name, true); n != lines {
+		t.Errorf("%d lines of %d", n, lines)
 	}
 	if err := os.Rename(name, name+".1"); err != nil {
 		t.Fatal(err)
