@@ -90,7 +90,7 @@ test-kubelet: ## the pod of the DaemonSet, run by a kubelet (needs root; the fir
 	$(ROOT) env $(ALL) $(GO) test -tags e2e,kubelet -vet=off -timeout 60m -count=1 -run '^TestKubelet$$' ./e2e/fleet
 
 test-spegel: ## two nodes whose images go from one to the other by Spegel (needs root, and FASTPULL_SPEGEL=/path/to/spegel)
-	@test -x "$(FASTPULL_SPEGEL)" || { echo 'build Spegel (https://spegel.dev), and name the program: make test-spegel FASTPULL_SPEGEL=/path/to/spegel'; exit 1; }
+	@test -x "$(FASTPULL_SPEGEL)" || { echo 'build Spegel 0.7 (https://spegel.dev), and name the program: make test-spegel FASTPULL_SPEGEL=/path/to/spegel'; exit 1; }
 	$(ROOT) env $(ALL) FASTPULL_SPEGEL=$(abspath $(FASTPULL_SPEGEL)) $(GO) test -tags e2e,spegel -vet=off -timeout 60m -count=1 -run '^TestSpegel$$' ./e2e/fleet
 
 test-cross: ## vet for 32 bits; the decoder's tests for other machines, under qemu-user, and other builds

@@ -47,6 +47,7 @@ type bench struct {
 	crane   string     // and this one
 	against []string   // names of others
 	cache   string
+	disk    string // where the files of disks are; "" is in memory
 	temp    string
 	source  *source
 	rounds  int
@@ -285,10 +286,12 @@ func (e entrant) subject() subject {
 func (b *bench) onDisk(ctx context.Context, s subject, do func(context.Context, *disk) error) (err error) {
 	ctx, cancel := b.limited(ctx)
 	defer cancel()
-	if err := enoughMemory(s); err != nil {
-		return err
+	if b.disk == "" {
+		if err := enoughMemory(s); err != nil {
+			return err
+		}
 	}
-	d, err := newDisk(ctx, filepath.Join(b.temp, "disk"), s.entries)
+	d, err := newDisk(ctx, b.disk, filepath.Join(b.temp, "disk"), s.entries)
 	if err != nil {
 		return err
 	}

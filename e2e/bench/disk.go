@@ -22,31 +22,32 @@ const (
 	diskInodes = diskSize >> 14
 )
 
-// disk is a new ext4 in memory.
+// disk is a new ext4 on a loop device.
 type disk struct{ dir string } // where it is mounted
 
 // newDisk makes one with room for so many entries and mounts it at dir, which it
-// creates. Its file is a memfd
-// and the loop device clears itself, so that unmounting is all that has to be
-// done to get rid of it.
-func newDisk(ctx context.Context, dir string, entries int) (d *disk, err error) {
+// creates. Its file has no name, and is in the directory in, or in memory if in is "". The loop
+// device clears itself, so that unmounting is all that has to be done to get rid of it.
+func newDisk(ctx context.Context, in, dir string, entries int) (d *disk, err error) {
 	fail := func(doing string, err error) (*disk, error) {
-		return nil, fmt.Errorf("make a disk in memory: %s: %w", doing, err)
+		return nil, fmt.Errorf("make a disk: %s: %w", doing, err)
 	}
-	fd, err := unix.MemfdCreate("fastpull-bench", unix.MFD_CLOEXEC)
+	file, err := diskFile(in)
 	if err != nil {
-		return fail("memfd_create", err)
+		return fail("make its file", err)
 	}
-	file := os.NewFile(uintptr(fd), "memfd")
 	defer file.Close()
-	if err := file.Truncate(diskSize); err != nil {
-		return fail("set the size", err)
-	}
 	loop, err := attach(file)
 	if err != nil {
 		return fail("attach a loop device", err)
 	}
 	defer loop.Close() // the mount holds it
+	if in != "" {
+		// Without it, each byte would be copied by the CPU once more, and be in memory twice.
+		if err := unix.IoctlSetInt(int(loop.Fd()), unix.LOOP_SET_DIRECT_IO, 1); err != nil {
+			return fail("turn on direct I/O", err)
+		}
+	}
 	mkfs := command{program: "mkfs.ext4", args: []string{
 		"-q", "-F", "-m", "0", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0",
 		"-N", strconv.Itoa(max(diskInodes, entries+entries/8)), loop.Name(),
@@ -61,6 +62,27 @@ func newDisk(ctx context.Context, dir string, entries int) (d *disk, err error) 
 		return fail("mount "+loop.Name(), err)
 	}
 	return &disk{dir}, nil
+}
+
+// diskFile makes the file of a disk. In a directory all of it is allocated, so that no write has to
+// do that.
+func diskFile(in string) (*os.File, error) {
+	if in == "" {
+		fd, err := unix.MemfdCreate("fastpull-bench", unix.MFD_CLOEXEC)
+		if err != nil {
+			return nil, os.NewSyscallError("memfd_create", err)
+		}
+		file := os.NewFile(uintptr(fd), "memfd")
+		return file, file.Truncate(diskSize)
+	}
+	file, err := os.OpenFile(in, os.O_RDWR|unix.O_TMPFILE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Fallocate(int(file.Fd()), 0, 0, diskSize); err != nil {
+		return nil, errors.Join(fmt.Errorf("allocate %d bytes in %s: %w", int64(diskSize), in, err), file.Close())
+	}
+	return file, nil
 }
 
 // attach makes file a block device, which is detached when nobody uses it any

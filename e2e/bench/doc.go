@@ -64,7 +64,8 @@
 // Absolute figures drift with the machine, so that only ratios count, and only
 // those of one run: in each round every entrant has its turn. Each turn gets an
 // ext4 made for it on a loop device whose file is in memory, and a daemon of its
-// own on it where it needs one. What is flushed to that disk after the work is
+// own on it where it needs one. To write to such a disk takes the CPU, as no other disk does: with
+// -disk DIR the file is there, written by direct I/O. What is flushed to that disk after the work is
 // timed by itself, and a second ratio counts it. Engines leave the files of layers
 // to the kernel, while fastpull waits until they are on the disk. So fastpull takes
 // part with --no-sync as well where images go into an engine's store. The

@@ -28,11 +28,11 @@ func main() {
 
 // options are the flags.
 type options struct {
-	fastpull, untar, match, against, cache, dirs, json string
-	rounds                                             int
-	limit                                              time.Duration
-	scale                                              float64
-	syscalls                                           bool
+	fastpull, untar, match, against, cache, dirs, disk, json string
+	rounds                                                   int
+	limit                                                    time.Duration
+	scale                                                    float64
+	syscalls                                                 bool
 }
 
 // run is main without the process. Its result is the exit code.
@@ -47,6 +47,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&o.against, "against", strings.Join(others, ","), "compare with those of this `list` that can do what a contest is about, or with none")
 	flags.StringVar(&o.cache, "cache", "", "keep images and tars in `DIR` (default: fastpull-bench in the user's cache folder)")
 	flags.StringVar(&o.dirs, "dirs", "", "make the images of these directories, a layer each, and the tars that are not made up of all of them, in place of the big ones")
+	flags.StringVar(&o.disk, "disk", "", "have the files of disks in `DIR`, whose file system has direct I/O, in place of memory")
 	flags.Float64Var(&o.scale, "scale", 1, "make `F` times as many files up for load/py, files/python and files/empty, and images for baked/hundred")
 	flags.BoolVar(&o.syscalls, "syscalls", false, "count system calls in place of time, in the contests files/ that match, once for each")
 	flags.StringVar(&o.json, "json", "", "write all figures to `FILE`")
@@ -77,7 +78,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func (o options) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
-	b := &bench{rounds: o.rounds, limit: o.limit, scale: o.scale}
+	b := &bench{rounds: o.rounds, limit: o.limit, scale: o.scale, disk: o.disk}
 	match, err := regexp.Compile(o.match)
 	if err != nil {
 		return fault.New(fault.Usage, "-run: %w", err)
