@@ -1,10 +1,15 @@
 package doctor
 
 import (
+	"cmp"
+	"context"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/fastpull/fastpull/internal/checkup"
 )
 
 // asRoot returns a command line that runs this examination again as root. sudo removes most
@@ -56,7 +61,7 @@ func (e *exam) pasteable(lines []string) []string {
 		}
 		for _, before := range []string{"", "podman unshare "} {
 			if rest, ok := strings.CutPrefix(line, before+"fastpull "); ok {
-				line = before + e.program() + " " + rest
+				line = before + cmp.Or(e.program, "fastpull") + " " + rest
 			}
 		}
 		list[i] = line
@@ -64,19 +69,23 @@ func (e *exam) pasteable(lines []string) []string {
 	return list
 }
 
-// program returns how a shell runs this program.
-func (e *exam) program() string {
-	const name = "fastpull"
-	if len(e.Command) == 0 {
-		return name
-	}
-	found, err := exec.LookPath(name)
-	if err == nil {
-		there, serr := os.Stat(found)
-		own, oerr := os.Stat(e.Command[0])
-		if serr == nil && oerr == nil && os.SameFile(there, own) {
-			return name
+// program returns how a shell runs a program whose name is known: by the name alone, if the PATH
+// has it there.
+func program(ctx context.Context, path string) string {
+	inPath, err := checkup.Within(ctx, checkup.FileSystemTime, func() (bool, error) {
+		found, err := exec.LookPath(filepath.Base(path))
+		if err != nil {
+			return false, err
 		}
+		there, err := os.Stat(found)
+		if err != nil {
+			return false, err
+		}
+		own, err := os.Stat(path)
+		return err == nil && os.SameFile(there, own), err
+	})
+	if err == nil && inPath {
+		return filepath.Base(path)
 	}
-	return quote(e.Command[0])
+	return quote(path)
 }

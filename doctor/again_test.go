@@ -61,8 +61,8 @@ exec env -i $keep sh -c 'echo "$HTTPS_PROXY|$NO_PROXY|$DOCKER_HOST|$DOCKER_CONFI
 // TestPasteable has lines that a shell of this host can run: root needs no sudo, and a program that
 // the PATH does not have is named by its path.
 func TestPasteable(t *testing.T) {
-	own, err := os.Executable()
-	if err != nil {
+	own := filepath.Join(t.TempDir(), "fastpull")
+	if err := os.WriteFile(own, []byte("#!/bin/sh\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	sudo := "sudo "
@@ -86,7 +86,8 @@ func TestPasteable(t *testing.T) {
 	}
 	for path, want := range map[string][]string{bin: with("fastpull"), other: with(quote(own)), t.TempDir(): with(quote(own))} {
 		t.Setenv("PATH", path)
-		if got := (&exam{Options: Options{Command: []string{own, "doctor"}}}).pasteable(lines); !slices.Equal(got, want) {
+		e := &exam{program: program(t.Context(), own)}
+		if got := e.pasteable(lines); !slices.Equal(got, want) {
 			t.Errorf("%q\nwant %q", got, want)
 		}
 	}

@@ -8,7 +8,8 @@
 // and processes that it ends. The directories are removed, and their parents keep their
 // modification times.
 //
-// Every examination has a deadline. What the user may not examine, or what is missing, is a
+// Every examination has a deadline. Only the files with credentials and certificates are read without
+// one, as a pull reads them. What the user may not examine, or what is missing, is a
 // finding too ([Unknown]), not an error: the other examinations go on.
 //
 // A finding contains no credentials. It shows only a few named environment variables.

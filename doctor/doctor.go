@@ -39,6 +39,8 @@ type exam struct {
 	engine engineLook
 	silent map[int]bool    // dockerds, by PID, that do not answer
 	ended  <-chan struct{} // closed when the caller no longer waits; nil is never
+
+	program string // how a shell runs fastpull; "" is by its name
 }
 
 // found notes a finding, unless the examination was ended. After the end, whatever was being
@@ -73,6 +75,9 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	}
 	defer e.engine.close()
 	e.ended = ctx.Done()
+	if len(e.Command) > 0 {
+		e.program = program(ctx, e.Command[0])
+	}
 	defer func() { e.report.Incomplete = err != nil }()
 	for _, look := range []func(context.Context, *exam){
 		processes, host, engines, destinations, registries,

@@ -42,7 +42,7 @@ func registries(ctx context.Context, e *exam) {
 	if o.StallTimeout == 0 {
 		o.StallTimeout = 6 * time.Second
 	}
-	client, err := registry.New(o)
+	client, err := checkup.Within(ctx, checkup.FileSystemTime, func() (*registry.Client, error) { return registry.New(o) })
 	var servers []probe.Server
 	if err == nil {
 		defer client.Close()
