@@ -22,10 +22,13 @@ func TestContainerdHostile(t *testing.T) {
 	}
 	before := kit.ReadTree(t, victim, kit.TreeOptions{})
 	link := kit.MakeLayer(t, kit.Gzipped, kit.Symlink("out", victim), kit.Symlink("up", "../../../../../../../.."+victim))
-	refused := map[string]kit.Layer{
+	refused := make(map[string]string)
+	for name, l := range map[string]kit.Layer{
 		"name":     kit.MakeLayer(t, kit.Gzipped, kit.File("../../escape", 0o644, "x")),
 		"whiteout": kit.MakeLayer(t, kit.Gzipped, kit.File("../.wh.fs", 0o644, "")),
 		"hardlink": kit.MakeLayer(t, kit.Gzipped, kit.Hardlink("in", kit.File("../../../metadata.db", 0o644, ""))),
+	} {
+		refused[name] = reg.Push(t, name+":1", kit.MakeImage(t, kit.ImageSpec{Layers: []kit.Layer{link, l}}))
 	}
 	harmless := kit.MakeImage(t, kit.ImageSpec{Layers: []kit.Layer{
 		kit.BaseLayer(t, 0), link, kit.MakeLayer(t, kit.Gzipped, kit.File("out/sub/new", 0o644, "x"), kit.File("up/sub/new", 0o644, "x"), kit.File("out/new", 0o644, "x")),
@@ -34,8 +37,7 @@ func TestContainerdHostile(t *testing.T) {
 	ref := reg.Push(t, "harmless:1", harmless)
 	eachContainerd(t, func(t *testing.T, r kit.Release) {
 		c := kit.StartContainerd(t, kit.ContainerdOptions{Release: r})
-		for name, l := range refused {
-			bad := reg.Push(t, fmt.Sprintf("%s:%d", name, r), kit.MakeImage(t, kit.ImageSpec{Layers: []kit.Layer{link, l}}))
+		for name, bad := range refused {
 			c.User(t).Fastpull(t, "--containerd", bad).Expect(t, 5, "leads out of the layer")
 			expectEmpty(t, name, c)
 		}
