@@ -149,7 +149,7 @@ func TestDoctorStuck29(t *testing.T) {
 // TestDoctorWell has nothing to say about an Engine whose unpigz works, nor about one
 // that has a broken one and is told not to use it.
 func TestDoctorWell(t *testing.T) {
-	healthy := kit.StartDockerd(t, kit.DockerdOptions{})
+	healthy := kit.StartDockerd(t, kit.DockerdOptions{PathFirst: "/usr/bin"})
 	without := kit.StartDockerd(t, kit.DockerdOptions{PathFirst: kit.PlantUnpigz(t, "unpigz").Dir, Env: []string{"MOBY_DISABLE_PIGZ=true"}})
 	r := kit.NewUser(t).Fastpull(t, "doctor", "--json")
 	for d, want := range map[*kit.Dockerd]string{
