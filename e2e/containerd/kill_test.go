@@ -4,7 +4,6 @@ package containerd
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -53,13 +52,8 @@ func TestContainerdKill(t *testing.T) {
 		for ; killed < kills && runs < 10*kills; runs++ {
 			c.Ctr(t, "images", "rm", "--sync", ref)
 			expectEmpty(t, "before", c)
-			delay := time.Duration(rand.Int64N(int64(whole)))
-			when := fmt.Sprintf("run %d, killed after %v of %v", runs, delay, whole)
-			p := c.User(t).Start(t, "--containerd", ref)
-			time.Sleep(delay)
-			p.Cmd.Process.Kill()
-			if p.Wait(t).Code != -1 { // it had ended by itself
-				whole = min(whole, delay)
+			when, inTime := c.User(t).KillAtRandom(t, &whole, "--containerd", ref)
+			if !inTime {
 				continue
 			}
 			killed++

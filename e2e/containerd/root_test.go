@@ -4,7 +4,6 @@ package containerd
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -172,13 +171,8 @@ func TestContainerdRootKill(t *testing.T) {
 		killed, resumed, runs := 0, 0, 0
 		for ; killed < kills && runs < 10*kills; runs++ {
 			root := filepath.Join(kit.ShortTempDir(t), "root")
-			delay := time.Duration(rand.Int64N(int64(whole)))
-			when := fmt.Sprintf("run %d, killed after %v of %v", runs, delay, whole)
-			p := kit.NewUser(t).Start(t, pull(root)...)
-			time.Sleep(delay)
-			p.Cmd.Process.Kill()
-			if p.Wait(t).Code != -1 { // it had ended by itself
-				whole = min(whole, delay)
+			when, inTime := kit.NewUser(t).KillAtRandom(t, &whole, pull(root)...)
+			if !inTime {
 				continue
 			}
 			if killed++; killed%3 != 0 { // every third root is gone on with at once
@@ -224,13 +218,9 @@ func TestDockerRootKill(t *testing.T) {
 		if runs == 10*kills {
 			t.Fatalf("only %d of %d runs were killed", killed, runs)
 		}
-		root, delay := newRoot(), time.Duration(rand.Int64N(int64(whole)))
-		when := fmt.Sprintf("run %d, killed after %v of %v", runs, delay, whole)
-		p := kit.NewUser(t).Start(t, pull(root)...)
-		time.Sleep(delay)
-		p.Cmd.Process.Kill()
-		if p.Wait(t).Code != -1 { // it had ended by itself
-			whole = min(whole, delay)
+		root := newRoot()
+		when, inTime := kit.NewUser(t).KillAtRandom(t, &whole, pull(root)...)
+		if !inTime {
 			continue
 		}
 		killed++

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -140,6 +141,22 @@ func (r *Running) Signal(t *testing.T, sig syscall.Signal) {
 	if err := r.Cmd.Process.Signal(sig); err != nil {
 		t.Fatalf("signal fastpull: %v\n%s", err, r.Err.String())
 	}
+}
+
+// KillAtRandom runs fastpull, and kills it after a random part of whole, the time of a whole run.
+// killed is false if the run had ended by itself: whole is less the next time. when names the
+// moment.
+func (u *User) KillAtRandom(t *testing.T, whole *time.Duration, args ...string) (when string, killed bool) {
+	t.Helper()
+	delay := time.Duration(rand.Int64N(int64(*whole)))
+	when = fmt.Sprintf("killed after %v of %v", delay, *whole)
+	r := u.Start(t, args...)
+	time.Sleep(delay)
+	r.Cmd.Process.Kill()
+	if killed = r.Wait(t).Code == -1; !killed {
+		*whole = max(1, min(*whole, delay))
+	}
+	return when, killed
 }
 
 func (r *Running) Wait(t *testing.T) Result {
