@@ -107,6 +107,9 @@ func (d *Display) moment(final bool) *moment {
 		moving := m.sum.in[Downloading]+m.sum.in[Sending] > 0
 		m.sum.rate, m.sum.idle = d.meter.observe(m.now, moved, moving)
 		m.sum.rate *= m.sum.once()
+		if m.sum.in[Interrupted] > 0 {
+			m.sum.rate = 0 // the rest is left for another run
+		}
 		// Bytes that have to be fetched again do not take the total back.
 		d.reached = max(d.reached, m.sum.done)
 		m.sum.done = d.reached
@@ -151,7 +154,7 @@ func (s *sum) add(t *Task) {
 			continue // most daemons say little about it
 		case stage == send && total == 0:
 			s.unsized = s.unsized || stage == current && t.phase.active()
-		case t.phase == Exists, t.phase == Failed, t.phase == Interrupted:
+		case t.phase == Exists, t.phase == Failed:
 			total = done // no more will come
 		case t.phase == Done, stage < current:
 			total = max(total, done)

@@ -49,3 +49,24 @@ func TestPhasesAreTrue(t *testing.T) {
 		}
 	}
 }
+
+// TestInterruptedTotal: tasks that end by an interrupt do not take the rest of their bytes out of
+// the total, and no time left is shown.
+func TestInterruptedTotal(t *testing.T) {
+	inBubble(t, Options{Mode: JSON, Out: new(recorder)}, func(t *testing.T, d *Display) {
+		a, b := d.Task("a", 300), d.Task("b", 100)
+		a.Phase(Downloading)
+		b.Phase(Downloading)
+		for range 3 {
+			step(time.Second, 20, a)
+			d.moment(false)
+		}
+		if m := d.moment(false); m.sum.rate == 0 || m.sum.total != 400 {
+			t.Errorf("before: %+v", m.sum)
+		}
+		a.Phase(Interrupted)
+		if m := d.moment(false); m.sum.done != 60 || m.sum.total != 400 || m.sum.rate != 0 {
+			t.Errorf("%d of %d at %v a second, want 60 of 400 at 0", m.sum.done, m.sum.total, m.sum.rate)
+		}
+	})
+}
