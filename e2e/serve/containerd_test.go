@@ -65,7 +65,7 @@ func TestContainerd(t *testing.T) {
 			second := kit.StartContainerd(t, kit.ContainerdOptions{Release: other})
 			for i, ref := range []string{s.Refs[0], s.Refs[1], index} {
 				second.Pull(t, ref, "--hosts-dir", hosts)
-				if got := second.Ctr(t, "run", "--rm", ref, fmt.Sprint("mirrored-", i)); got != kit.Words[i] {
+				if got := second.Ctr(t, "run", "--rm", ref, fmt.Sprintf("mirrored-%d-%d", r, i)); got != kit.Words[i] {
 					t.Errorf("%s prints %q", ref, got)
 				}
 			}
