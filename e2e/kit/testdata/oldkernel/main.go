@@ -55,14 +55,19 @@ func refuseFrom(number uint32) error {
 		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)},
 		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
 	}
-	// A plain user may only install a filter with it.
-	if os.Geteuid() != 0 {
+	list := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	install := func() unix.Errno {
+		_, _, err := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&list)))
+		return err
+	}
+	err := install()
+	if err == unix.EACCES { // without CAP_SYS_ADMIN it takes this
 		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 			return err
 		}
+		err = install()
 	}
-	list := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	if _, _, err := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&list))); err != 0 {
+	if err != 0 {
 		return err
 	}
 	return nil
