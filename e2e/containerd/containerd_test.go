@@ -50,7 +50,7 @@ func TestContainerd(t *testing.T) {
 		c, want := kit.StartContainerd(t, kit.ContainerdOptions{Release: r, PathFirst: broken.Dir}), kit.StartContainerd(t, kit.ContainerdOptions{Release: r})
 		u := c.User(t)
 		begun := time.Now()
-		u.Fastpull(t, append([]string{"--containerd", "--json"}, refs...)...).Expect(t, 0)
+		u.Fastpull(t, slices.Concat([]string{"--containerd", "--json"}, kit.ForThisMachine(), refs)...).Expect(t, 0)
 		for _, ref := range refs {
 			want.Pull(t, ref)
 		}
@@ -70,7 +70,7 @@ func TestContainerd(t *testing.T) {
 		}
 		expectKept(t, c)
 
-		for _, im := range u.Fastpull(t, append([]string{"--containerd", "--json"}, refs...)...).Expect(t, 0).Summary(t).Images {
+		for _, im := range u.Fastpull(t, slices.Concat([]string{"--containerd", "--json"}, kit.ForThisMachine(), refs)...).Expect(t, 0).Summary(t).Images {
 			if im.Status != "exists" || im.BytesFetched > 0 {
 				t.Errorf("%+v", im)
 			}

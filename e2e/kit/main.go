@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -102,6 +103,15 @@ func OldKernel(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return program
+}
+
+// ForThisMachine returns the arguments by which fastpull takes images of the machine from an index:
+// none, unless an emulator runs a fastpull for another one.
+func ForThisMachine() []string {
+	if os.Getenv("FASTPULL_EMULATOR") == "" {
+		return nil
+	}
+	return []string{"--platform", "linux/" + runtime.GOARCH}
 }
 
 func goBuild(out, pkg, env string, flags ...string) error {

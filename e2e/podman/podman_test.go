@@ -31,7 +31,7 @@ func TestPodman(t *testing.T) {
 	got, want := newStore(t), newStore(t)
 	begun := time.Now()
 	kit.Fastpull(t, append([]string{"--podman=" + got.root}, refs[:4]...)...).Expect(t, 0)
-	kit.Fastpull(t, "--podman="+got.root, index).Expect(t, 0) // another name of the last one
+	kit.Fastpull(t, append(kit.ForThisMachine(), "--podman="+got.root, index)...).Expect(t, 0) // another name of the last one
 	for _, ref := range refs {
 		want.pull(t, ref)
 	}
@@ -52,7 +52,7 @@ func TestPodman(t *testing.T) {
 		t.Errorf("podman images:\n%s\nwant\n%s", got, want)
 	}
 
-	for _, im := range kit.Fastpull(t, append([]string{"--podman=" + got.root, "--json"}, refs...)...).Expect(t, 0).Summary(t).Images {
+	for _, im := range kit.Fastpull(t, slices.Concat([]string{"--podman=" + got.root, "--json"}, kit.ForThisMachine(), refs)...).Expect(t, 0).Summary(t).Images {
 		if im.Status != "exists" || im.BytesFetched > 0 {
 			t.Errorf("a second run: %+v", im)
 		}
