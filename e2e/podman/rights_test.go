@@ -32,7 +32,7 @@ func TestPodmanRunsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	// After fastpull itself, which another program may start.
-	if _, after, ok := strings.Cut(string(text), `execve("`+kit.Programs.Fastpull+`"`); !ok || strings.Count(after, "\n") != 1 {
+	if _, after, ok := strings.Cut(string(text), `execve("`+kit.Programs.Fastpull+`"`); !ok || strings.Contains(after, "execve") {
 		t.Errorf("more than fastpull itself is executed:\n%s", text)
 	}
 	if len(s.records(t, "overlay-layers/layers.json")) != 2 {
