@@ -56,9 +56,10 @@ func (f *File) reserve(end int64) error {
 func (f *File) leaveDraft() error {
 	f.draft = false
 	used, err := f.parts[0].Used()
-	if err == nil && max(used, f.wrote.Load()) >= minDraft { // some file systems are slow to tell
+	n := max(used, f.wrote.Load()) // some file systems are slow to tell
+	if err == nil && n >= minDraft {
 		f.parts[0].Leave()
-		f.left, f.leftBytes = f.Name()+DraftSuffix, max(used, f.wrote.Load())
+		f.left, f.leftBytes = f.Name()+DraftSuffix, n
 	}
 	return err
 }
