@@ -39,7 +39,7 @@ func disks(ctx context.Context, e *exam, rights privilege.Process) {
 	if engine, err := e.docker(ctx); err == nil && engine.Local() {
 		list = append(list, disk{what: "data-root " + engine.Root(), dir: engine.Root()})
 		of, named = engine.Facts(), true
-	} else if serr := checkup.Try(ctx, isThere(defaultRoot)); serr == nil || errors.Is(serr, checkup.ErrHangs) {
+	} else if err != nil && mayBeThere(ctx, defaultRoot) {
 		list = append(list, disk{what: "data-root " + defaultRoot, dir: defaultRoot, spare: true})
 	}
 	if of.Containerd != "" {
@@ -63,12 +63,13 @@ func disks(ctx context.Context, e *exam, rights privilege.Process) {
 	e.judge(ctx, list, rights, deviceOf)
 }
 
-// isThere returns a look that has no error if something is at path.
-func isThere(path string) func() error {
-	return func() error {
+// mayBeThere reports whether something is at path, or its file system does not answer.
+func mayBeThere(ctx context.Context, path string) bool {
+	err := checkup.Try(ctx, func() error {
 		_, err := os.Stat(path)
 		return err
-	}
+	})
+	return err == nil || errors.Is(err, checkup.ErrHangs)
 }
 
 // judge makes the findings about disks. device returns the number of a folder's file system, 0
